@@ -1,0 +1,10 @@
+//! See the library of this package.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    host::run(
+        &host::architecture!(host::Threads::Chosen),
+        async_tasks::serve,
+    )
+}

@@ -1,0 +1,145 @@
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Command, FromArgMatches as _};
+use http1::Limits;
+
+/// A server as its `main` presents it; name, about and version come from its manifest by
+/// [`architecture!`](crate::architecture).
+#[derive(Debug, Clone, Copy)]
+pub struct Architecture {
+    /// The name of the program.
+    pub name: &'static str,
+    /// One line for `--help`.
+    pub about: &'static str,
+    /// For `--version`.
+    pub version: &'static str,
+    /// Whether `--threads` means something.
+    pub threads: Threads,
+}
+
+/// Whether an architecture has a number of threads to choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// It has not: `--threads` is an error.
+    Given,
+    /// It has; without `--threads` it is the number of cores the process may run on.
+    Chosen,
+}
+
+/// An [`Architecture`] with name, about and version of the package that calls it.
+#[macro_export]
+macro_rules! architecture {
+    ($threads:expr) => {
+        $crate::Architecture {
+            name: env!("CARGO_PKG_NAME"),
+            about: env!("CARGO_PKG_DESCRIPTION"),
+            version: env!("CARGO_PKG_VERSION"),
+            threads: $threads,
+        }
+    };
+}
+
+/// What the command line settles, with the same defaults.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What one peer may cost.
+    pub limits: Limits,
+    /// Number of threads where an architecture has one to choose.
+    pub threads: NonZeroUsize,
+    /// Connections that may wait in the accept queue.
+    pub backlog: NonZeroU32,
+    /// Connections open at once; further ones wait in the accept queue.
+    pub connections_max: usize,
+    /// How long the server may take to stop.
+    pub grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            limits: Limits::default(),
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            backlog: NonZeroU32::new(4096).expect("not zero"),
+            connections_max: crate::listen::connections_max(),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+#[derive(Args)]
+struct Arguments {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000", value_parser = address)]
+    listen: SocketAddr,
+    /// Number of threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Connections that may wait in the accept queue (the kernel caps it at net.core.somaxconn)
+    #[arg(long, value_name = "N", default_value = "4096")]
+    backlog: NonZeroU32,
+    /// How long a connection may stay idle, and how long a peer may take no byte of an answer
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    idle_timeout: Duration,
+    /// How long a whole request head may take to arrive
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    header_timeout: Duration,
+    /// Connections open at once; more wait in the accept queue [default: the limit of open files
+    /// less a reserve]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<NonZeroUsize>,
+    /// How long the server may take to stop after SIGTERM or SIGINT
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    grace: Duration,
+}
+
+/// Reads the command line; on a wrong one, says so and exits with status 2.
+pub(crate) fn parse(architecture: &Architecture) -> (SocketAddr, Settings) {
+    let has_threads = architecture.threads == Threads::Chosen;
+    let command = Command::new(architecture.name)
+        .about(architecture.about)
+        .version(architecture.version);
+    let mut command =
+        Arguments::augment_args(command).mut_arg("threads", |arg| arg.hide(!has_threads));
+    let matches = command.get_matches_mut();
+    let given = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if given.threads.is_some() && !has_threads {
+        let message = format!(
+            "'--threads' means nothing to {}: its number of threads is given by its architecture",
+            architecture.name
+        );
+        command.error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    let defaults = Settings::default();
+    let settings = Settings {
+        limits: Limits {
+            idle_timeout: given.idle_timeout,
+            header_timeout: given.header_timeout,
+            ..Limits::default()
+        },
+        threads: given.threads.unwrap_or(defaults.threads),
+        backlog: given.backlog,
+        connections_max: match given.max_connections {
+            Some(max) => max.get(),
+            None => defaults.connections_max,
+        },
+        grace: given.grace,
+    };
+    (given.listen, settings)
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:8000 or [::1]:8000".to_owned())
+}
+
+/// A duration above zero, such as `10s`, `1m 30s` or `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than zero".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; expected a time such as 10s or 500ms")),
+    }
+}

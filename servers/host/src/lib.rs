@@ -1,0 +1,132 @@
+//! What every server shares around its architecture: arguments, the listening socket, limits, the
+//! stop signal, counters; and, for the blocking architectures, the conversation over one stream.
+//!
+//! A server's `main` hands its `serve` to [`run`]. Tests and benches make a [`Host`] themselves and
+//! call `serve` in their own process:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # fn serve(listener: std::net::TcpListener, host: &Arc<host::Host>) -> std::io::Result<()> {
+//! #     for stream in host::blocking::incoming(listener, host) {
+//! #         host::blocking::converse(stream);
+//! #     }
+//! #     Ok(())
+//! # }
+//! let host = Arc::new(host::Host::new(host::Settings::default()));
+//! let listener = host::listen("127.0.0.1:0".parse().unwrap(), &host.settings)?;
+//! std::thread::scope(|scope| {
+//!     let server = scope.spawn(|| serve(listener, &host));
+//!     // ... speak with it, then:
+//!     host.stop();
+//!     server.join().unwrap()
+//! })?;
+//! # std::io::Result::Ok(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+pub mod blocking;
+mod counters;
+mod deadlines;
+mod listen;
+mod stop;
+
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http1::Now;
+
+pub use arguments::{Architecture, Settings, Threads};
+pub use counters::Counters;
+pub use deadlines::Deadlines;
+pub use listen::{ACCEPT_BACKOFF, AcceptError, accept_error, listen, shut_reading};
+
+/// All that a `serve` needs to know beside its listener.
+#[derive(Debug)]
+pub struct Host {
+    /// As given on the command line.
+    pub settings: Settings,
+    /// What happened so far.
+    pub counters: Counters,
+    stop: stop::Stop,
+    open: Arc<blocking::Open>,
+}
+
+impl Host {
+    /// A host that nobody has asked to stop.
+    pub fn new(settings: Settings) -> Self {
+        Host {
+            settings,
+            counters: Counters::default(),
+            stop: stop::Stop::default(),
+            open: Arc::default(),
+        }
+    }
+
+    /// Asks the server to stop: no more connections beyond those in the accept queue, no more
+    /// requests beyond those that have arrived.
+    pub fn stop(&self) {
+        self.stop.stop();
+    }
+
+    /// Whether it was asked to stop.
+    pub fn stopping(&self) -> bool {
+        self.stop.stopping()
+    }
+
+    /// Runs `wake` once the server is to stop, on the thread that says so; at once if it was said
+    /// already.
+    pub fn on_stop(&self, wake: impl FnOnce() + Send + 'static) {
+        self.stop.on_stop(Box::new(wake));
+    }
+}
+
+/// Both clocks.
+pub fn now() -> Now {
+    Now {
+        instant: Instant::now(),
+        wall: SystemTime::now(),
+    }
+}
+
+/// The whole `main` of a server: reads the arguments, listens, says so in one line on stdout, serves
+/// until SIGTERM or SIGINT, and prints the counters as one line of JSON on stderr.
+///
+/// A second signal ends the process at once; what has not ended within `--grace` is cut off.
+pub fn run<S>(architecture: &Architecture, serve: S) -> ExitCode
+where
+    S: FnOnce(TcpListener, &Arc<Host>) -> io::Result<()>,
+{
+    let (address, settings) = arguments::parse(architecture);
+    match listen_and_serve(address, settings, serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error}", architecture.name);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn listen_and_serve<S>(address: SocketAddr, settings: Settings, serve: S) -> io::Result<()>
+where
+    S: FnOnce(TcpListener, &Arc<Host>) -> io::Result<()>,
+{
+    let grace = settings.grace;
+    let host = Arc::new(Host::new(settings));
+    stop::on_signals(Arc::clone(&host), grace)?;
+    let listener = listen(address, &host.settings)?;
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "listening on {}", listener.local_addr()?)?;
+    stdout.flush()?;
+    drop(stdout);
+    serve(listener, &host)?;
+    host.counters.print();
+    Ok(())
+}
+
+/// How long `--grace` leaves for the counters and the exit itself.
+pub(crate) const EXIT_MARGIN: Duration = Duration::from_millis(100);

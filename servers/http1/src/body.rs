@@ -1,0 +1,251 @@
+//! Request bodies, read to their end and thrown away so that the next request can be answered.
+
+use crate::response::Status;
+
+/// How the length of a body is known (9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+/// Where in a body the reader stands.
+#[derive(Debug)]
+pub(crate) struct Body {
+    state: State,
+    /// Bytes of content seen, and the most there may be.
+    content: u64,
+    content_max: u64,
+    /// Bytes of chunk extensions and trailers seen, which are limited like a head.
+    overhead: usize,
+    overhead_max: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Length(u64),
+    /// In a chunk-size: its value so far and whether it has a digit yet (9112 §7.1).
+    Size(u64, bool),
+    /// In a chunk extension, which is ignored (9112 §7.1.1).
+    Extension(u64),
+    /// Behind the CR that ends a chunk-size line.
+    SizeEnd(u64),
+    Data(u64),
+    DataCr,
+    DataLf,
+    /// At the start of a trailer line; an empty one ends the body (9112 §7.1.2).
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    LastLf,
+    Done,
+}
+
+/// What [`Body::take`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// The body ends within the bytes given: so many of them belong to it.
+    Complete(usize),
+    /// All bytes given belong to the body and more must follow.
+    Incomplete,
+    Invalid(Status),
+}
+
+impl Body {
+    /// A reader for a body, or the status with which to refuse it at once.
+    pub(crate) fn new(
+        framing: Framing,
+        content_max: u64,
+        overhead_max: usize,
+    ) -> Result<Body, Status> {
+        let state = match framing {
+            Framing::Length(length) if length > content_max => return Err(Status::ContentTooLarge),
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Size(0, false),
+        };
+        Ok(Body {
+            state,
+            content: 0,
+            content_max,
+            overhead: 0,
+            overhead_max,
+        })
+    }
+
+    /// Bytes of content seen so far.
+    pub(crate) fn content(&self) -> u64 {
+        self.content
+    }
+
+    /// Reads on over `input`.
+    pub(crate) fn take(&mut self, input: &[u8]) -> Taken {
+        let mut at = 0;
+        loop {
+            let rest = &input[at..];
+            match self.state {
+                State::Done | State::Length(0) => return Taken::Complete(at),
+                _ if rest.is_empty() => return Taken::Incomplete,
+                State::Length(left) => {
+                    let n = self.skip(rest, left);
+                    at += n as usize;
+                    self.state = State::Length(left - n);
+                }
+                State::Data(left) => {
+                    let n = self.skip(rest, left);
+                    at += n as usize;
+                    self.state = match left - n {
+                        0 => State::DataCr,
+                        left => State::Data(left),
+                    };
+                }
+                _ => match self.step(rest[0]) {
+                    Ok(state) => {
+                        at += 1;
+                        self.state = state;
+                    }
+                    Err(status) => return Taken::Invalid(status),
+                },
+            }
+        }
+    }
+
+    /// Passes over content: at most `left` bytes, as far as the input goes. Returns how many.
+    fn skip(&mut self, rest: &[u8], left: u64) -> u64 {
+        let n = left.min(rest.len() as u64);
+        self.content += n;
+        n
+    }
+
+    /// One byte of chunked framing. Line ends are CR LF and nothing else: a lone LF is how requests
+    /// are smuggled past recipients that disagree about it.
+    fn step(&mut self, byte: u8) -> Result<State, Status> {
+        const BAD: Status = Status::BadRequest;
+        Ok(match (self.state, byte) {
+            (State::Size(size, _), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                let digit = char::from(byte).to_digit(16).expect("a hexadecimal digit");
+                let size = size.checked_mul(16).ok_or(BAD)? + u64::from(digit);
+                // Counted too, so that a size is not padded with zeros without end.
+                self.count_overhead()?;
+                State::Size(size, true)
+            }
+            (State::Size(size, true), b'\r') => State::SizeEnd(self.admit(size)?),
+            (State::Size(size, true), b';' | b' ' | b'\t') => State::Extension(self.admit(size)?),
+            (State::Extension(size), b'\r') => State::SizeEnd(size),
+            (State::Extension(size), b'\t' | b' '..=b'~' | 0x80..) => {
+                self.count_overhead()?;
+                State::Extension(size)
+            }
+            (State::SizeEnd(0), b'\n') => State::TrailerStart,
+            (State::SizeEnd(size), b'\n') => State::Data(size),
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size(0, false),
+            (State::TrailerStart, b'\r') => State::LastLf,
+            (State::TrailerStart, b'!'..=b'~') | (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.count_overhead()?;
+                State::Trailer
+            }
+            (State::Trailer, b'\r') => State::TrailerLf,
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::LastLf, b'\n') => State::Done,
+            _ => return Err(BAD),
+        })
+    }
+
+    /// Lets a chunk of `size` bytes in if the whole body stays within its limit.
+    fn admit(&self, size: u64) -> Result<u64, Status> {
+        match self.content.checked_add(size) {
+            Some(total) if total <= self.content_max => Ok(size),
+            _ => Err(Status::ContentTooLarge),
+        }
+    }
+
+    fn count_overhead(&mut self) -> Result<(), Status> {
+        self.overhead += 1;
+        if self.overhead > self.overhead_max {
+            return Err(Status::HeaderFieldsTooLarge);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(framing: Framing, input: &[u8]) -> Taken {
+        Body::new(framing, 1000, 100).unwrap().take(input)
+    }
+
+    #[test]
+    fn bodies_end_where_their_framing_says() {
+        use Framing::{Chunked, Length};
+        for (framing, input, expected) in [
+            (Length(0), &b"GET"[..], Taken::Complete(0)),
+            (Length(3), b"abcGET", Taken::Complete(3)),
+            (Length(3), b"abc", Taken::Complete(3)),
+            (Length(4), b"abc", Taken::Incomplete),
+            (Chunked, b"0\r\n\r\nGET", Taken::Complete(5)),
+            (Chunked, b"3\r\nabc\r\n0\r\n\r\nGET", Taken::Complete(13)),
+            (
+                Chunked,
+                b"3;a=b\r\nabc\r\n0\r\nA: b\r\n\r\n",
+                Taken::Complete(24),
+            ),
+            (
+                Chunked,
+                b"3 ; a=\"b\"\r\nabc\r\n0\r\n\r\n",
+                Taken::Complete(22),
+            ),
+            (
+                Chunked,
+                b"00A\r\n0123456789\r\n0\r\n\r\n",
+                Taken::Complete(22),
+            ),
+            (Chunked, b"3\r\nabc\r\n", Taken::Incomplete),
+            (Chunked, b"0\r\n", Taken::Incomplete),
+            (Chunked, b"0\r\n\r", Taken::Incomplete),
+        ] {
+            assert_eq!(taken(framing, input), expected, "{}", input.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn malformed_chunks_are_refused() {
+        for input in [
+            &b"\r\n"[..],
+            b"x\r\n",
+            b"-1\r\n",
+            b"0x3\r\nabc",
+            b"3\nabc\r\n0\r\n\r\n",
+            b"3\r\nabcd",
+            b"3\r\nabc\n0\r\n\r\n",
+            b"3;a\nabc",
+            b"0\r\n\n",
+            b"0\r\n: b\n",
+            b"0\r\n a: b\r\n\r\n",
+            b"10000000000000000\r\n",
+        ] {
+            assert_eq!(
+                taken(Framing::Chunked, input),
+                Taken::Invalid(Status::BadRequest),
+                "{}",
+                input.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn large_bodies_are_refused_before_they_are_read() {
+        assert_eq!(
+            Body::new(Framing::Length(1001), 1000, 100).unwrap_err(),
+            Status::ContentTooLarge
+        );
+        for (input, status) in [
+            (&b"3e9\r\n"[..], Status::ContentTooLarge),
+            (b"ffffffffffffffff\r\n", Status::ContentTooLarge),
+            (&[b'0'; 200], Status::HeaderFieldsTooLarge),
+        ] {
+            assert_eq!(taken(Framing::Chunked, input), Taken::Invalid(status));
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The head of a request: request line and header section, read by httparse and then held against
+//! the rules that need more than syntax.
+
+use std::mem::MaybeUninit;
+
+use crate::Limits;
+use crate::body::Framing;
+use crate::response::Status;
+
+/// Most header fields in one request.
+const HEADERS_MAX: usize = 100;
+
+/// What a request asks of this server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    Head,
+    Options,
+    /// Known, and refused with 405 (9110 §15.5.6).
+    Refused,
+    /// Not known: 501 (9110 §15.6.2).
+    Unknown,
+}
+
+/// All that is kept of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    /// HTTP/1.0, not 1.1.
+    pub(crate) one_dot_zero: bool,
+    /// The connection may persist after the answer (9112 §9.3).
+    pub(crate) persists: bool,
+    /// `None` when there is no body.
+    pub(crate) body: Option<Framing>,
+    pub(crate) expectation: Expectation,
+}
+
+/// What the `Expect` header field asks for (9110 §10.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expectation {
+    None,
+    Continue,
+    Unknown,
+}
+
+/// A value, not an error, when bytes are missing.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// A head, and the number of bytes it took.
+    Request {
+        head: Head,
+        used: usize,
+    },
+    Incomplete,
+    Invalid(Status),
+}
+
+/// Reads the head at the start of `input`. The outcome depends on the bytes alone, never on how many
+/// of them were there when it was first called.
+pub(crate) fn parse(input: &[u8], limits: &Limits) -> Parsed {
+    // Empty lines before a request line are passed over (9112 §2.2).
+    let start = input
+        .iter()
+        .position(|byte| !matches!(byte, b'\r' | b'\n'))
+        .unwrap_or(input.len());
+    let line_length = input[start..].iter().position(|&byte| byte == b'\n');
+    let line_room = limits.request_line_bytes_max + 2;
+    if line_length.unwrap_or(input.len() - start) > line_room {
+        return Parsed::Invalid(Status::UriTooLong);
+    }
+    let within = &input[..input.len().min(limits.head_bytes_max)];
+    let Some(line_length) = line_length else {
+        return incomplete_or_too_large(within, limits);
+    };
+
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(within, &mut headers) {
+        Ok(httparse::Status::Complete(used)) => match judge(&request) {
+            Ok(head) => Parsed::Request { head, used },
+            Err(status) => Parsed::Invalid(status),
+        },
+        Ok(httparse::Status::Partial) => incomplete_or_too_large(within, limits),
+        Err(httparse::Error::TooManyHeaders) => Parsed::Invalid(Status::HeaderFieldsTooLarge),
+        Err(httparse::Error::Version) => {
+            let line = &input[start..start + line_length];
+            Parsed::Invalid(match is_other_version(line) {
+                true => Status::VersionNotSupported,
+                false => Status::BadRequest,
+            })
+        }
+        Err(_) => Parsed::Invalid(Status::BadRequest),
+    }
+}
+
+fn incomplete_or_too_large(within: &[u8], limits: &Limits) -> Parsed {
+    match within.len() < limits.head_bytes_max {
+        true => Parsed::Incomplete,
+        false => Parsed::Invalid(Status::HeaderFieldsTooLarge),
+    }
+}
+
+/// A request line that ends in a well-formed version which is not ours (9112 §2.3).
+fn is_other_version(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let last_word = line.rsplit(|&byte| byte == b' ').next();
+    matches!(last_word, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+        if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// Holds a well-formed head against the rules of RFC 9110 and 9112.
+fn judge(request: &httparse::Request<'_, '_>) -> Result<Head, Status> {
+    const BAD: Status = Status::BadRequest;
+    let one_dot_zero = request.version == Some(0);
+    let method = request.method.unwrap_or_default();
+    let target = request.path.unwrap_or_default();
+    if !is_target(method, target) {
+        return Err(BAD);
+    }
+
+    let mut hosts = 0;
+    let mut length: Option<&[u8]> = None;
+    let mut coding: Option<&[u8]> = None;
+    let mut close = false;
+    let mut keep_alive = false;
+    let mut expectation = Expectation::None;
+    for header in &*request.headers {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        // Told apart by length first: most header fields are none of these.
+        match header.name.len() {
+            4 if is("host") => {
+                hosts += 1;
+                if hosts > 1 || !is_host(header.value) {
+                    return Err(BAD);
+                }
+            }
+            6 if is("expect") && !one_dot_zero => {
+                expectation = match header.value.eq_ignore_ascii_case(b"100-continue") {
+                    true => Expectation::Continue,
+                    false => Expectation::Unknown,
+                };
+            }
+            10 if is("connection") => {
+                for option in list(header.value) {
+                    close |= option.eq_ignore_ascii_case(b"close");
+                    keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            14 if is("content-length") => {
+                // Repeated with the same value it is harmless, with another it is an attack.
+                if length.is_some_and(|earlier| earlier != header.value) {
+                    return Err(BAD);
+                }
+                length = Some(header.value);
+            }
+            17 if is("transfer-encoding") => {
+                if coding.is_some() {
+                    return Err(BAD);
+                }
+                coding = Some(header.value);
+            }
+            _ => {}
+        }
+    }
+    if hosts == 0 && !one_dot_zero {
+        return Err(BAD);
+    }
+
+    let body = match (length, coding) {
+        (None, None) => None,
+        (Some(length), None) => Some(Framing::Length(content_length(length).ok_or(BAD)?)),
+        // Both at once is the classic of request smuggling; a coding in HTTP/1.0 is close to it
+        // (9112 §6.1).
+        (Some(_), Some(_)) => return Err(BAD),
+        (None, Some(_)) if one_dot_zero => return Err(BAD),
+        (None, Some(coding)) => Some(transfer_coding(coding)?),
+    };
+    Ok(Head {
+        method: match method {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "OPTIONS" => Method::Options,
+            "POST" | "PUT" | "DELETE" | "CONNECT" | "TRACE" | "PATCH" => Method::Refused,
+            _ => Method::Unknown,
+        },
+        one_dot_zero,
+        persists: !close && (!one_dot_zero || keep_alive),
+        body: body.filter(|framing| *framing != Framing::Length(0)),
+        expectation,
+    })
+}
+
+/// The elements of a comma-separated list, without the white space around them (9110 §5.6.1).
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// The four forms of request target, each where it may stand (9112 §3.2).
+fn is_target(method: &str, target: &str) -> bool {
+    let absolute = || {
+        let scheme = target.split_once("://").map(|(scheme, _)| scheme);
+        scheme.is_some_and(|s| s.eq_ignore_ascii_case("http") || s.eq_ignore_ascii_case("https"))
+    };
+    match method {
+        "CONNECT" => target.contains(':') && is_host(target.as_bytes()),
+        "OPTIONS" if target == "*" => true,
+        _ => target.starts_with('/') || absolute(),
+    }
+}
+
+/// uri-host [ ":" port ], or nothing (9112 §3.2, RFC 3986 §3.2.2).
+fn is_host(value: &[u8]) -> bool {
+    let (name, port) = match value {
+        [b'[', ..] => match value.iter().position(|&byte| byte == b']') {
+            Some(end) => value.split_at(end + 1),
+            None => return false,
+        },
+        _ => match value.iter().position(|&byte| byte == b':') {
+            Some(colon) => value.split_at(colon),
+            None => (value, &[][..]),
+        },
+    };
+    let port_is_fine = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let name_is_fine = match name {
+        [b'[', address @ .., b']'] => {
+            !address.is_empty()
+                && (address.iter()).all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+        }
+        _ => name.iter().all(|b| {
+            b.is_ascii_alphanumeric()
+                || matches!(
+                    b,
+                    b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'('
+                )
+                || matches!(b, b')' | b'*' | b'+' | b',' | b';' | b'=')
+        }),
+    };
+    name_is_fine && port_is_fine
+}
+
+/// Digits only, and no overflow (9110 §8.6).
+fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Chunked alone is understood: other codings before it are 501, and a body that does not end in it
+/// has no end that both sides agree on (9112 §6.1, §6.3).
+fn transfer_coding(value: &[u8]) -> Result<Framing, Status> {
+    let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let codings = list(value).filter(|coding| !coding.is_empty());
+    let count = codings.clone().count();
+    let times_chunked = codings.clone().filter(|coding| chunked(coding)).count();
+    match codings.last() {
+        Some(last) if chunked(last) && times_chunked == 1 => match count {
+            1 => Ok(Framing::Chunked),
+            _ => Err(Status::NotImplemented),
+        },
+        _ => Err(Status::BadRequest),
+    }
+}
