@@ -1,1 +1,75 @@
-fn main() {}
+//! The protocol core in memory: bytes in, bytes out, no system call.
+
+use std::hint::black_box;
+use std::time::{Instant, SystemTime};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use http1::{Connection, Limits, Next, Now};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+const BROWSER: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost:8000\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
+    Accept-Language: en-GB,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n\
+    Connection: keep-alive\r\nUpgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\n\
+    Sec-Fetch-Mode: navigate\r\nSec-Fetch-Site: none\r\nPriority: u=0, i\r\n\r\n";
+
+const CHUNKED: &[u8] = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+    20\r\n0123456789abcdef0123456789abcdef\r\n8;name=value\r\n01234567\r\n0\r\nTrailer: x\r\n\r\n";
+
+fn now() -> Now {
+    Now {
+        instant: Instant::now(),
+        wall: SystemTime::now(),
+    }
+}
+
+/// Gives `input` to a connection in pieces of at most `piece` bytes and takes all its answers.
+fn exchange(connection: &mut Connection, input: &[u8], piece: usize, now: Now) {
+    for piece in input.chunks(piece) {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let space = connection.space();
+            let n = space.len().min(rest.len());
+            space[..n].copy_from_slice(&rest[..n]);
+            rest = &rest[n..];
+            connection.received(n, now);
+            while connection.next() == Next::Write {
+                let n = black_box(connection.output()).len();
+                connection.sent(n, now);
+            }
+        }
+    }
+}
+
+fn benches(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("http1");
+    for (name, input, requests, piece) in [
+        ("one request", GET.to_vec(), 1, usize::MAX),
+        ("a browser's request", BROWSER.to_vec(), 1, usize::MAX),
+        ("16 pipelined requests", GET.repeat(16), 16, usize::MAX),
+        ("a chunked body", CHUNKED.to_vec(), 1, usize::MAX),
+        ("one request byte by byte", GET.to_vec(), 1, 1),
+    ] {
+        group.throughput(Throughput::Elements(requests));
+        group.bench_function(name, |bencher| {
+            let now = now();
+            let mut connection = Connection::new(Limits::default(), now);
+            bencher.iter(|| exchange(&mut connection, black_box(&input), piece, now));
+        });
+    }
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("a new connection with one request", |bencher| {
+        let now = now();
+        bencher.iter_batched_ref(
+            || Connection::new(Limits::default(), now),
+            |connection| exchange(connection, black_box(GET), usize::MAX, now),
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(all, benches);
+criterion_main!(all);

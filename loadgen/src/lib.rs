@@ -1,1 +1,23 @@
-//! x
+//! A load generator for HTTP/1.1 servers, and the laboratory that compares them.
+//!
+//! As a library it drives one [`plan::Plan`] at a server and returns a [`record::Outcome`]:
+//! [`drive::run`]. Everything else is built around that, in the order in which the data flows: a
+//! [`catalogue`] of servers and workloads, a [`target`] started as a process, its [`record`] and
+//! [`verdict`], a [`set`] on disk, and what is made of sets by [`compare`] and [`report`].
+
+#![deny(unsafe_code)]
+
+pub mod catalogue;
+pub mod cli;
+pub mod compare;
+pub mod drive;
+pub mod json;
+pub mod latency;
+pub mod machine;
+pub mod plan;
+pub mod record;
+pub mod report;
+pub mod response;
+pub mod set;
+pub mod target;
+pub mod verdict;

@@ -1,1 +1,7 @@
-fn main() {}
+//! See the library of this package.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loadgen::cli::main()
+}

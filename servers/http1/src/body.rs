@@ -189,12 +189,12 @@ mod tests {
             (
                 Chunked,
                 b"3;a=b\r\nabc\r\n0\r\nA: b\r\n\r\n",
-                Taken::Complete(24),
+                Taken::Complete(23),
             ),
             (
                 Chunked,
                 b"3 ; a=\"b\"\r\nabc\r\n0\r\n\r\n",
-                Taken::Complete(22),
+                Taken::Complete(21),
             ),
             (
                 Chunked,

@@ -193,7 +193,7 @@ impl Connection {
     pub fn deadline(&self) -> Instant {
         let limits = &self.limits;
         if self.written < self.output.len() {
-            return self.sent_at + limits.idle_timeout;
+            return self.sent_at.max(self.since) + limits.idle_timeout;
         }
         match &self.phase {
             Phase::Head if self.start == self.end => self.since + limits.idle_timeout,

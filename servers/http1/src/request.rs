@@ -64,31 +64,30 @@ pub(crate) fn parse(input: &[u8], limits: &Limits) -> Parsed {
         .position(|byte| !matches!(byte, b'\r' | b'\n'))
         .unwrap_or(input.len());
     let line_length = input[start..].iter().position(|&byte| byte == b'\n');
-    let line_room = limits.request_line_bytes_max + 2;
-    if line_length.unwrap_or(input.len() - start) > line_room {
+    let line = &input[start..][..line_length.unwrap_or(input.len() - start)];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() > limits.request_line_bytes_max {
         return Parsed::Invalid(Status::UriTooLong);
     }
     let within = &input[..input.len().min(limits.head_bytes_max)];
-    let Some(line_length) = line_length else {
+    // Only whole lines are read: half a line could be judged otherwise than the line.
+    let Some(last) = within.iter().rposition(|&byte| byte == b'\n') else {
         return incomplete_or_too_large(within, limits);
     };
 
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(within, &mut headers) {
+    match request.parse_with_uninit_headers(&within[..=last], &mut headers) {
         Ok(httparse::Status::Complete(used)) => match judge(&request) {
             Ok(head) => Parsed::Request { head, used },
             Err(status) => Parsed::Invalid(status),
         },
         Ok(httparse::Status::Partial) => incomplete_or_too_large(within, limits),
         Err(httparse::Error::TooManyHeaders) => Parsed::Invalid(Status::HeaderFieldsTooLarge),
-        Err(httparse::Error::Version) => {
-            let line = &input[start..start + line_length];
-            Parsed::Invalid(match is_other_version(line) {
-                true => Status::VersionNotSupported,
-                false => Status::BadRequest,
-            })
-        }
+        Err(httparse::Error::Version) => Parsed::Invalid(match is_other_version(line) {
+            true => Status::VersionNotSupported,
+            false => Status::BadRequest,
+        }),
         Err(_) => Parsed::Invalid(Status::BadRequest),
     }
 }
@@ -100,12 +99,12 @@ fn incomplete_or_too_large(within: &[u8], limits: &Limits) -> Parsed {
     }
 }
 
-/// A request line that ends in a well-formed version which is not ours (9112 §2.3).
+/// A request line of three words, the last of them a well-formed version (9112 §2.3).
 fn is_other_version(line: &[u8]) -> bool {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let last_word = line.rsplit(|&byte| byte == b' ').next();
-    matches!(last_word, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    matches!((words.next(), words.next()),
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
+            if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 /// Holds a well-formed head against the rules of RFC 9110 and 9112.

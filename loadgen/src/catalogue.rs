@@ -1,0 +1,547 @@
+//! What can be measured: the servers and workloads that `benches/servers.toml` and
+//! `benches/workloads.toml` list.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use toml::Spanned;
+
+use crate::plan::Pace;
+
+/// All servers and workloads, in the order of the files.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    /// The folder that holds `benches/`; commands of servers run in it.
+    pub root: PathBuf,
+    /// From `benches/servers.toml`.
+    pub servers: Vec<Server>,
+    /// From `benches/workloads.toml`.
+    pub workloads: Vec<Workload>,
+}
+
+/// A program that can be started and measured.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Usable as a file name.
+    pub name: String,
+    /// One line.
+    pub about: String,
+    /// Command that builds it.
+    pub build: Option<Vec<String>>,
+    /// Command that starts it, with the placeholders of [`crate::target`].
+    pub run: Vec<String>,
+    /// Command that prints its version.
+    pub version: Option<Vec<String>>,
+    /// How it says that it can accept.
+    #[serde(default)]
+    pub ready: Ready,
+    /// Somebody else's: measured only when asked for by name.
+    #[serde(default)]
+    pub reference: bool,
+}
+
+/// How a server says that it can accept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ready {
+    /// By one line `listening on ADDR` on stdout, with the real port.
+    #[default]
+    Line,
+    /// By answering a connect.
+    Connect,
+}
+
+/// What is asked of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Usable in a tag: no colon, comma or space.
+    pub name: String,
+    /// Open at once.
+    pub connections: usize,
+    /// 0 is keep-alive without end.
+    #[serde(default)]
+    pub requests_per_connection: u64,
+    /// Requests sent on a connection before the first of them is answered.
+    #[serde(default = "one")]
+    pub pipeline: usize,
+    /// When a request is sent.
+    #[serde(default = "closed", deserialize_with = "pace")]
+    pub pace: Pace,
+    /// The time that counts.
+    #[serde(deserialize_with = "duration", serialize_with = "as_text")]
+    pub duration: Duration,
+    /// Load before it that does not count.
+    #[serde(default, deserialize_with = "duration", serialize_with = "as_text")]
+    pub warmup: Duration,
+    /// Prose: what the workload shows and how to read it.
+    #[serde(default)]
+    pub analysis: String,
+}
+
+impl Workload {
+    /// Whether `other` puts the same load on a server, whatever is said about it.
+    pub fn asks_the_same(&self, other: &Workload) -> bool {
+        let without_prose = |workload: &Workload| Workload {
+            analysis: String::new(),
+            ..workload.clone()
+        };
+        without_prose(self) == without_prose(other)
+    }
+}
+
+/// Why there is no catalogue, or no such entry in it. Each is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No folder from `start` upwards holds `benches/servers.toml`.
+    #[error(
+        "no benches/servers.toml in {} or a folder above it; run loadgen within the repository",
+        start.display()
+    )]
+    NotFound {
+        /// Where the search began.
+        start: PathBuf,
+    },
+    /// A file that cannot be read.
+    #[error("{file}: {source}")]
+    Io {
+        /// Relative to the root.
+        file: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that says something wrong.
+    #[error("{file}:{line}:{column}: {message}")]
+    Wrong {
+        /// Relative to the root.
+        file: &'static str,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What is wrong, with the key.
+        message: String,
+    },
+    /// A name that stands in no file.
+    #[error("no {kind} `{name}` in {file}{}; known: {}", did_you_mean(nearest.as_deref()), known.join(", "))]
+    Unknown {
+        /// `server` or `workload`.
+        kind: &'static str,
+        /// As asked for.
+        name: String,
+        /// Where it was looked for.
+        file: &'static str,
+        /// A known name that is close to it.
+        nearest: Option<String>,
+        /// All names.
+        known: Vec<String>,
+    },
+}
+
+const SERVERS: &str = "benches/servers.toml";
+const WORKLOADS: &str = "benches/workloads.toml";
+
+impl Catalogue {
+    /// Reads the catalogue of the nearest folder, from `start` upwards, that holds
+    /// `benches/servers.toml`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it is wrong.
+    pub fn find(start: &Path) -> Result<Self, Error> {
+        start
+            .ancestors()
+            .find(|folder| folder.join(SERVERS).is_file())
+            .ok_or_else(|| Error::NotFound {
+                start: start.to_owned(),
+            })
+            .and_then(Catalogue::read)
+    }
+
+    /// Reads `benches/servers.toml` and `benches/workloads.toml` below `root`.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read or says something wrong.
+    pub fn read(root: &Path) -> Result<Self, Error> {
+        let text =
+            |file| fs::read_to_string(root.join(file)).map_err(|source| Error::Io { file, source });
+        Ok(Catalogue {
+            root: root.to_owned(),
+            servers: parse_servers(&text(SERVERS)?)?,
+            workloads: parse_workloads(&text(WORKLOADS)?)?,
+        })
+    }
+
+    /// The server of that name.
+    ///
+    /// # Errors
+    ///
+    /// When there is none; the error lists those there are.
+    pub fn server(&self, name: &str) -> Result<&Server, Error> {
+        let server = self.servers.iter().find(|server| server.name == name);
+        server.ok_or_else(|| {
+            let known = self.servers.iter().map(|server| server.name.clone());
+            unknown("server", SERVERS, name, known.collect())
+        })
+    }
+
+    /// The workload of that name.
+    ///
+    /// # Errors
+    ///
+    /// When there is none; the error lists those there are.
+    pub fn workload(&self, name: &str) -> Result<&Workload, Error> {
+        let workload = self.workloads.iter().find(|workload| workload.name == name);
+        workload.ok_or_else(|| {
+            let known = self.workloads.iter().map(|workload| workload.name.clone());
+            unknown("workload", WORKLOADS, name, known.collect())
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServersFile {
+    #[serde(default)]
+    server: Vec<Spanned<Server>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkloadsFile {
+    #[serde(default)]
+    workload: Vec<Spanned<Workload>>,
+}
+
+fn parse_servers(text: &str) -> Result<Vec<Server>, Error> {
+    let file: ServersFile = toml::from_str(text).map_err(|error| syntax(SERVERS, text, &error))?;
+    let mut names = BTreeSet::new();
+    let check = |server: &Server| {
+        check_name(&server.name, &mut names)?;
+        for (key, command) in [
+            ("run", Some(&server.run)),
+            ("build", server.build.as_ref()),
+            ("version", server.version.as_ref()),
+        ] {
+            if command.is_some_and(|command| command.first().is_none_or(String::is_empty)) {
+                return Err(format!("`{key}` of `{}` names no program", server.name));
+            }
+        }
+        server
+            .run
+            .iter()
+            .try_for_each(|arg| crate::target::check_placeholders(arg))
+    };
+    checked(SERVERS, text, file.server, check)
+}
+
+fn parse_workloads(text: &str) -> Result<Vec<Workload>, Error> {
+    let file: WorkloadsFile =
+        toml::from_str(text).map_err(|error| syntax(WORKLOADS, text, &error))?;
+    let mut names = BTreeSet::new();
+    let check = |workload: &Workload| {
+        check_name(&workload.name, &mut names)?;
+        for (key, is_zero) in [
+            ("connections", workload.connections == 0),
+            ("pipeline", workload.pipeline == 0),
+            ("duration", workload.duration.is_zero()),
+        ] {
+            if is_zero {
+                return Err(format!("`{key}` of `{}` must be above zero", workload.name));
+            }
+        }
+        Ok(())
+    };
+    checked(WORKLOADS, text, file.workload, check)
+}
+
+/// Names become file names, parts of tags and of comma-separated lists.
+fn check_name(name: &str, seen: &mut BTreeSet<String>) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
+        return Err(format!(
+            "`name` {name:?} must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`"
+        ));
+    }
+    if !seen.insert(name.to_owned()) {
+        return Err(format!("`name` `{name}` is used twice"));
+    }
+    Ok(())
+}
+
+fn checked<T>(
+    file: &'static str,
+    text: &str,
+    entries: Vec<Spanned<T>>,
+    mut check: impl FnMut(&T) -> Result<(), String>,
+) -> Result<Vec<T>, Error> {
+    let mut values = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if let Err(message) = check(entry.get_ref()) {
+            return Err(wrong(file, text, entry.span(), message));
+        }
+        values.push(entry.into_inner());
+    }
+    if values.is_empty() {
+        return Err(wrong(file, text, 0..0, "has no entry".to_owned()));
+    }
+    Ok(values)
+}
+
+fn syntax(file: &'static str, text: &str, error: &toml::de::Error) -> Error {
+    // toml may explain itself in several lines.
+    let message = error.message().lines().map(str::trim).collect::<Vec<_>>();
+    wrong(file, text, error.span().unwrap_or(0..0), message.join("; "))
+}
+
+fn wrong(file: &'static str, text: &str, span: Range<usize>, message: String) -> Error {
+    let before = text.get(..span.start).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Error::Wrong {
+        file,
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+        message,
+    }
+}
+
+fn unknown(kind: &'static str, file: &'static str, name: &str, known: Vec<String>) -> Error {
+    Error::Unknown {
+        kind,
+        name: name.to_owned(),
+        file,
+        nearest: nearest(name, &known),
+        known,
+    }
+}
+
+/// The known name most like `name`, unless none is much like it.
+fn nearest(name: &str, known: &[String]) -> Option<String> {
+    let similar = |other: &String| strsim::jaro_winkler(name, other);
+    let best = known
+        .iter()
+        .max_by(|a, b| similar(a).total_cmp(&similar(b)))?;
+    (similar(best) > 0.75).then(|| best.clone())
+}
+
+fn did_you_mean(name: Option<&str>) -> String {
+    name.map(|name| format!(", did you mean `{name}`?"))
+        .unwrap_or_default()
+}
+
+fn one() -> usize {
+    1
+}
+
+fn closed() -> Pace {
+    Pace::Closed
+}
+
+fn pace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pace, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "closed" => Ok(Pace::Closed),
+        other => Err(serde::de::Error::custom(format_args!(
+            "`pace` {other:?}: only \"closed\" is measured so far"
+        ))),
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    struct Text;
+    impl serde::de::Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a time such as \"10s\" or \"250ms\"")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text).map_err(|error| {
+                E::custom(format_args!(
+                    "{text:?}: {error}; expected a time such as \"10s\" or \"250ms\""
+                ))
+            })
+        }
+    }
+    deserializer.deserialize_str(Text)
+}
+
+fn as_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &str = "[[server]]\nname = 'a'\nabout = 'A'\nrun = ['a']\n";
+    const WORKLOAD: &str = "[[workload]]\nname = 'w'\nconnections = 1\nduration = '1s'\n";
+
+    #[test]
+    fn defaults() {
+        let servers = parse_servers(SERVER).unwrap();
+        assert_eq!(servers[0].ready, Ready::Line);
+        assert!(!servers[0].reference);
+        let workloads = parse_workloads(WORKLOAD).unwrap();
+        assert_eq!(workloads[0].pipeline, 1);
+        assert_eq!(workloads[0].requests_per_connection, 0);
+        assert_eq!(workloads[0].warmup, Duration::ZERO);
+    }
+
+    /// One wrong line each: the message is one line that names file, line and key.
+    #[test]
+    fn wrong_servers() {
+        let rows = [
+            (
+                "bild = ['b']",
+                "benches/servers.toml:5:1: unknown field `bild`, expected one of `name`, `about`, `build`, `run`, `version`, `ready`, `reference`",
+            ),
+            (
+                "ready = 'soon'",
+                "benches/servers.toml:5:9: unknown variant `soon`, expected `line` or `connect`",
+            ),
+            (
+                "reference = 1",
+                "benches/servers.toml:5:13: invalid type: integer `1`, expected a boolean",
+            ),
+            (
+                "build = []",
+                "benches/servers.toml:1:1: `build` of `a` names no program",
+            ),
+            (
+                "build = ['']",
+                "benches/servers.toml:1:1: `build` of `a` names no program",
+            ),
+            ("about = 'again'", "benches/servers.toml:5:1: duplicate key"),
+            (
+                "version =",
+                "benches/servers.toml:5:10: string values must be quoted, expected literal string",
+            ),
+            (
+                "[[server]]\nname='a'\nabout=''\nrun=['x']",
+                "benches/servers.toml:5:1: `name` `a` is used twice",
+            ),
+            (
+                "[[server]]\nname='../x'\nabout=''\nrun=['x']",
+                "benches/servers.toml:5:1: `name` \"../x\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+            ),
+            (
+                "[[server]]\nname='b'\nabout=''\nrun=[]",
+                "benches/servers.toml:5:1: `run` of `b` names no program",
+            ),
+            (
+                "[[server]]\nname='b'\nabout=''",
+                "benches/servers.toml:5:1: missing field `run`",
+            ),
+        ];
+        for (line, expected) in rows {
+            let error = parse_servers(&format!("{SERVER}{line}\n")).unwrap_err();
+            assert_eq!(error.to_string(), expected, "for {line}");
+        }
+    }
+
+    #[test]
+    fn wrong_workloads() {
+        let rows = [
+            (
+                "pace = 'poisson:5000/s'",
+                "benches/workloads.toml:5:8: `pace` \"poisson:5000/s\": only \"closed\" is measured so far",
+            ),
+            (
+                "pipeline = 0",
+                "benches/workloads.toml:1:1: `pipeline` of `w` must be above zero",
+            ),
+            (
+                "warmup = 'soon'",
+                "benches/workloads.toml:5:10: \"soon\": expected number at 0; expected a time such as \"10s\" or \"250ms\"",
+            ),
+            (
+                "warmup = 3",
+                "benches/workloads.toml:5:10: invalid type: integer `3`, expected a time such as \"10s\" or \"250ms\"",
+            ),
+            (
+                "pipeline = -1",
+                "benches/workloads.toml:5:12: invalid value: integer `-1`, expected usize",
+            ),
+            (
+                "[[workload]]\nname='x'\nconnections=0\nduration='1s'",
+                "benches/workloads.toml:5:1: `connections` of `x` must be above zero",
+            ),
+            (
+                "[[workload]]\nname='x'\nconnections=1\nduration='0s'",
+                "benches/workloads.toml:5:1: `duration` of `x` must be above zero",
+            ),
+            (
+                "[[workload]]\nname='a b'\nconnections=1\nduration='1s'",
+                "benches/workloads.toml:5:1: `name` \"a b\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+            ),
+        ];
+        for (line, expected) in rows {
+            let error = parse_workloads(&format!("{WORKLOAD}{line}\n")).unwrap_err();
+            assert_eq!(error.to_string(), expected, "for {line}");
+        }
+        assert_eq!(
+            parse_workloads("").unwrap_err().to_string(),
+            "benches/workloads.toml:1:1: has no entry"
+        );
+    }
+
+    #[test]
+    fn unknown_names() {
+        let catalogue = Catalogue {
+            root: PathBuf::new(),
+            servers: parse_servers(&format!(
+                "{SERVER}{}",
+                SERVER.replace("'a'", "'event-loop'")
+            ))
+            .unwrap(),
+            workloads: parse_workloads(WORKLOAD).unwrap(),
+        };
+        assert_eq!(
+            catalogue.server("evnt-loop").unwrap_err().to_string(),
+            "no server `evnt-loop` in benches/servers.toml, did you mean `event-loop`?; known: a, event-loop"
+        );
+        assert_eq!(
+            catalogue.workload("zzz").unwrap_err().to_string(),
+            "no workload `zzz` in benches/workloads.toml; known: w"
+        );
+        assert_eq!(catalogue.server("a").unwrap().name, "a");
+    }
+
+    /// The files of this repository.
+    #[test]
+    fn ours() {
+        let catalogue = Catalogue::find(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert!(catalogue.server("event-loop").unwrap().build.is_some());
+        assert!(catalogue.server("nginx").unwrap().reference);
+        assert!(
+            catalogue
+                .workloads
+                .iter()
+                .all(|workload| !workload.analysis.is_empty())
+        );
+    }
+
+    #[test]
+    fn nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Catalogue::find(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("no benches/servers.toml in "), "{error}");
+        std::fs::create_dir(folder.path().join("benches")).unwrap();
+        std::fs::write(folder.path().join(SERVERS), SERVER).unwrap();
+        let error = Catalogue::find(&folder.path().join("benches"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("benches/workloads.toml: No such file"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! What several verbs share.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use super::Usage;
+
+/// A flag that the first SIGINT or SIGTERM sets; a second one ends the process at once.
+pub(super) fn interruption() -> io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
+        flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    Ok(interrupted)
+}
+
+/// Files that the generator needs beside its connections.
+const FILES_RESERVED: u64 = 64;
+
+/// Makes sure, before anything starts, that so many connections may be open at once; raises the soft
+/// limit where the hard one allows it.
+pub(super) fn require_files(connections: usize) -> Result<(), Usage> {
+    let needed = connections as u64 + FILES_RESERVED;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|error| Usage(format!("cannot read the limit of open files: {error}")))?;
+    if needed <= soft {
+        return Ok(());
+    }
+    if needed <= hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        return Ok(());
+    }
+    Err(Usage(format!(
+        "{connections} connections need {needed} open files, the limit is {hard} \
+         (ulimit -Hn); use fewer connections or raise the limit"
+    )))
+}
+
+/// CPUs as on command lines: `0`, `0,2`, `0-3`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cpus(pub(super) Vec<usize>);
+
+impl std::str::FromStr for Cpus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| {
+            (text.trim().parse::<usize>()).map_err(|_| "expected CPUs such as 0, 0,2 or 0-3")
+        };
+        let mut cpus = Vec::new();
+        for part in text.split(',') {
+            match part.split_once('-') {
+                Some((first, last)) => cpus.extend(number(first)?..=number(last)?),
+                None => cpus.push(number(part)?),
+            }
+        }
+        let own = sched_getaffinity(Pid::from_raw(0)).map_err(|error| error.to_string())?;
+        let there: Vec<usize> = (0..CpuSet::count())
+            .filter(|&cpu| own.is_set(cpu) == Ok(true))
+            .collect();
+        match cpus.iter().find(|cpu| !there.contains(cpu)) {
+            Some(cpu) => Err(format!(
+                "there is no CPU {cpu} to run on here, only {there:?}"
+            )),
+            None if cpus.is_empty() => Err("no CPU in an empty range".to_owned()),
+            None => Ok(Cpus(cpus)),
+        }
+    }
+}
+
+/// A duration above zero, such as `10s`, `1m 30s` or `500ms`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match duration_or_zero(text)? {
+        Duration::ZERO => Err("must be longer than zero".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// As [`duration`], or zero.
+pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; expected a time such as 10s or 500ms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_numbers_and_ranges() {
+        assert_eq!("0".parse(), Ok(Cpus(vec![0])));
+        assert_eq!("0-0".parse(), Ok(Cpus(vec![0])));
+        for wrong in ["", "x", "1-", "3-1", "0,", "99999"] {
+            assert!(wrong.parse::<Cpus>().is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The command line: one file per verb.
+
+mod cmp;
+mod common;
+mod measure;
+mod report;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A load generator for HTTP/1.1 servers, and the laboratory that compares them.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// One workload against one server: a URL, or a name from benches/servers.toml
+    Run(Box<run::Arguments>),
+    /// Every server under every workload, in rounds, recorded as a set under results/
+    Measure(measure::Arguments),
+    /// Compare servers: values and ratios to the best, from one or more sets
+    Cmp(cmp::Arguments),
+    /// Renew the table of a set in a Markdown file
+    Report(report::Arguments),
+}
+
+/// Runs the program: exit code 0 when all is fine, 1 when the measurement is not valid or a server
+/// failed, 2 for a wrong command line.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Run(arguments) => run::run(*arguments),
+        Verb::Measure(arguments) => measure::run(arguments),
+        Verb::Cmp(arguments) => cmp::run(arguments),
+        Verb::Report(arguments) => report::run(arguments),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("loadgen: {error:#}");
+            match error.downcast_ref::<Usage>() {
+                Some(_) => ExitCode::from(2),
+                None => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// The command line asks for what cannot be; exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);

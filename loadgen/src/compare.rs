@@ -1,0 +1,541 @@
+//! What sets say about servers: medians over rounds, ratios to the best, and their intervals. Pure.
+//!
+//! The unit of evidence is the round: requests within one are not independent, and freshly started
+//! processes settle at different values. So a value is the median over rounds, a ratio the median of the
+//! ratios within each round, and their 95% intervals come from resampling rounds. With few rounds such
+//! an interval is hardly more than the range of what was seen; it is absent with one.
+
+use std::collections::BTreeMap;
+
+use crate::catalogue::Workload;
+use crate::machine::{Build, Machine};
+use crate::set::{Cell, Set};
+use crate::verdict::Status;
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Metric {
+    /// CPU microseconds per request, server side
+    Cpu,
+    /// Requests per second
+    Throughput,
+    /// Median response time
+    P50,
+    /// 99th percentile of the response time
+    P99,
+}
+
+impl Metric {
+    /// For headings.
+    pub fn title(self) -> &'static str {
+        match self {
+            Metric::Cpu => "CPU microseconds per request, server side",
+            Metric::Throughput => "Requests per second",
+            Metric::P50 => "Response time, median, microseconds",
+            Metric::P99 => "Response time, 99th percentile, microseconds",
+        }
+    }
+
+    /// Whether less is better.
+    pub fn less_is_better(self) -> bool {
+        self != Metric::Throughput
+    }
+
+    /// The percentile it is, if it is one.
+    pub fn percentile(self) -> Option<f64> {
+        match self {
+            Metric::Cpu | Metric::Throughput => None,
+            Metric::P50 => Some(50.0),
+            Metric::P99 => Some(99.0),
+        }
+    }
+
+    fn of(self, cell: &Cell) -> Option<f64> {
+        match self {
+            Metric::Cpu => cell.server_cpu_us_per_request,
+            Metric::Throughput => cell.requests_per_s,
+            Metric::P50 => cell.response_us_p50,
+            Metric::P99 => cell.response_us_p99,
+        }
+    }
+}
+
+/// One set, or several that may be taken together: what was measured on one machine with one build.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// Names of the sets.
+    pub sets: Vec<String>,
+    /// The commands that measured them.
+    pub commands: Vec<String>,
+    /// When the first began, UTC.
+    pub started: String,
+    /// Names, in the order of the sets.
+    pub servers: Vec<String>,
+    /// In the order of the sets.
+    pub workloads: Vec<Workload>,
+    /// Rounds of all sets together, of which some may be incomplete.
+    pub rounds: u32,
+    /// Of all sets; a round of one is never a round of another.
+    pub cells: Vec<Cell>,
+    /// Cells that were asked for and not measured yet.
+    pub missing: usize,
+    /// Where.
+    pub machine: Machine,
+    /// What.
+    pub build: Build,
+}
+
+/// Sets that must not stand in one table.
+#[derive(Debug, thiserror::Error)]
+#[error("{one} and {other} cannot be taken together: {}", differences.join("; "))]
+pub struct Mixed {
+    one: String,
+    other: String,
+    differences: Vec<String>,
+}
+
+impl Evidence {
+    /// Takes sets together, in this order.
+    ///
+    /// # Errors
+    ///
+    /// When they are of different machines, builds or workloads.
+    ///
+    /// # Panics
+    ///
+    /// When there is no set.
+    pub fn of(sets: Vec<Set>) -> Result<Self, Mixed> {
+        let mut sets = sets.into_iter();
+        let first = sets.next().expect("one set at least");
+        let mut all = Evidence {
+            sets: vec![first.name()],
+            commands: vec![first.campaign.command.clone()],
+            started: first.campaign.started.clone(),
+            missing: first.missing().len(),
+            servers: first.campaign.servers,
+            workloads: first.campaign.workloads,
+            rounds: first.campaign.rounds,
+            cells: first.cells,
+            machine: first.machine,
+            build: first.build,
+        };
+        for set in sets {
+            all.add(set)?;
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, set: Set) -> Result<(), Mixed> {
+        let mut differences = self.machine.differences(&set.machine);
+        differences.extend(self.build.differences(&set.build));
+        for mine in &self.workloads {
+            if let Some(theirs) = set.campaign.workload(&mine.name)
+                && !mine.asks_the_same(theirs)
+            {
+                differences.push(format!("workload {}: another load", mine.name));
+            }
+        }
+        if !differences.is_empty() {
+            return Err(Mixed {
+                one: self.sets[0].clone(),
+                other: set.name(),
+                differences,
+            });
+        }
+        self.missing += set.missing().len();
+        self.sets.push(set.name());
+        self.commands.push(set.campaign.command);
+        self.started = self.started.clone().min(set.campaign.started);
+        for server in set.campaign.servers {
+            if !self.servers.contains(&server) {
+                self.servers.push(server);
+            }
+        }
+        for workload in set.campaign.workloads {
+            if !self.workloads.iter().any(|mine| mine.name == workload.name) {
+                self.workloads.push(workload);
+            }
+        }
+        self.build.servers.extend(set.build.servers);
+        let before = self.rounds;
+        self.rounds += set.campaign.rounds;
+        self.cells.extend(set.cells.into_iter().map(|cell| Cell {
+            round: cell.round + before,
+            ..cell
+        }));
+        Ok(())
+    }
+
+    /// Each server under each workload, by one metric.
+    pub fn compare(&self, metric: Metric) -> Comparison {
+        let rows = self.workloads.iter().map(|workload| {
+            let columns: Vec<Column> = (self.servers.iter())
+                .map(|server| self.column(server, &workload.name, metric))
+                .collect();
+            Row {
+                workload: workload.name.clone(),
+                entries: entries(&columns, metric),
+            }
+        });
+        Comparison {
+            metric,
+            servers: self.servers.clone(),
+            rows: rows.collect(),
+        }
+    }
+
+    /// Every server and workload of which a round was not valid or failed.
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for workload in &self.workloads {
+            for server in &self.servers {
+                let cells: Vec<&Cell> = self.cells_of(server, &workload.name).collect();
+                let bad: Vec<_> = cells.iter().filter(|cell| !is_valid(cell)).collect();
+                let Some(first) = bad.first() else {
+                    continue;
+                };
+                faults.push(Fault {
+                    workload: workload.name.clone(),
+                    server: server.clone(),
+                    reason: (first.error.clone())
+                        .or_else(|| first.reasons.clone())
+                        .unwrap_or_default(),
+                    rounds: bad.len(),
+                    rounds_all: cells.len(),
+                    standing: standing(&cells),
+                });
+            }
+        }
+        faults
+    }
+
+    fn cells_of<'a>(
+        &'a self,
+        server: &'a str,
+        workload: &'a str,
+    ) -> impl Iterator<Item = &'a Cell> {
+        self.cells
+            .iter()
+            .filter(move |cell| cell.server == server && cell.workload == workload)
+    }
+
+    fn column(&self, server: &str, workload: &str, metric: Metric) -> Column {
+        let cells: Vec<&Cell> = self.cells_of(server, workload).collect();
+        let standing = standing(&cells);
+        let counts = |cell: &&&Cell| standing != Standing::Ranked || is_valid(cell);
+        let value = |cell: &&Cell| Some((cell.round, metric.of(cell)?));
+        Column {
+            standing,
+            left_out: cells.iter().filter(|cell| !is_valid(cell)).count(),
+            by_round: cells.iter().filter(counts).filter_map(value).collect(),
+        }
+    }
+}
+
+/// Every server under every workload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// By what.
+    pub metric: Metric,
+    /// The columns.
+    pub servers: Vec<String>,
+    /// One a workload.
+    pub rows: Vec<Row>,
+}
+
+/// All servers under one workload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Its name.
+    pub workload: String,
+    /// One a server, in the order of the columns.
+    pub entries: Vec<Entry>,
+}
+
+/// One server under one workload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Whether it is compared.
+    pub standing: Standing,
+    /// Median over the rounds that count; absent when none has a value.
+    pub value: Option<Estimate>,
+    /// Its value divided by that of the best, for entries that are compared.
+    pub ratio: Option<Estimate>,
+    /// No other entry that is compared is better.
+    pub is_best: bool,
+    /// Rounds left out because they were not valid, though most were.
+    pub left_out: usize,
+}
+
+/// Whether an entry is compared with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// More than half of its rounds were valid; those count.
+    Ranked,
+    /// It was measured, and is shown, but half of its rounds or more were not valid.
+    NotValid,
+    /// No round could be measured.
+    Failed,
+    /// Never tried.
+    Missing,
+}
+
+/// A median over rounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// The median.
+    pub value: f64,
+    /// 95% interval; absent with a single round.
+    pub interval: Option<(f64, f64)>,
+}
+
+impl Estimate {
+    /// The farther end of the interval, as a share of the value.
+    pub fn spread(&self) -> Option<f64> {
+        let (low, high) = self.interval?;
+        Some((self.value - low).max(high - self.value) / self.value)
+    }
+}
+
+/// Why rounds of a server under a workload were not valid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fault {
+    /// Under which workload.
+    pub workload: String,
+    /// Whose.
+    pub server: String,
+    /// That of the first such round.
+    pub reason: String,
+    /// How many rounds were not valid or failed.
+    pub rounds: usize,
+    /// Of how many.
+    pub rounds_all: usize,
+    /// What came of it.
+    pub standing: Standing,
+}
+
+/// The rounds of a server under a workload that count.
+struct Column {
+    standing: Standing,
+    left_out: usize,
+    by_round: BTreeMap<u32, f64>,
+}
+
+fn is_valid(cell: &Cell) -> bool {
+    cell.verdict == Some(Status::Valid)
+}
+
+fn standing(cells: &[&Cell]) -> Standing {
+    let valid = cells.iter().filter(|cell| is_valid(cell)).count();
+    let failed = cells.iter().filter(|cell| cell.error.is_some()).count();
+    match cells.len() {
+        0 => Standing::Missing,
+        all if failed == all => Standing::Failed,
+        all if 2 * valid > all => Standing::Ranked,
+        _ => Standing::NotValid,
+    }
+}
+
+fn entries(columns: &[Column], metric: Metric) -> Vec<Entry> {
+    let values: Vec<Option<Estimate>> = columns
+        .iter()
+        .map(|column| estimate(&column.by_round.values().copied().collect::<Vec<_>>()))
+        .collect();
+    let ranked = |index: &usize| columns[*index].standing == Standing::Ranked;
+    let goodness = |index: &usize| {
+        values[*index].map(|estimate| match metric.less_is_better() {
+            true => -estimate.value,
+            false => estimate.value,
+        })
+    };
+    let best = (0..columns.len())
+        .filter(|index| ranked(index) && values[*index].is_some())
+        .max_by(|a, b| {
+            goodness(a)
+                .partial_cmp(&goodness(b))
+                .expect("medians are numbers")
+        });
+    let ratio = |index: usize| {
+        let best = &columns[best?].by_round;
+        let ratio = |(round, value): (&u32, &f64)| Some(value / best.get(round)?);
+        let ratios: Vec<f64> = columns[index].by_round.iter().filter_map(ratio).collect();
+        estimate(&ratios)
+    };
+    let entry = |index: usize| {
+        let column = &columns[index];
+        Entry {
+            standing: column.standing,
+            value: values[index],
+            ratio: if ranked(&index) { ratio(index) } else { None },
+            is_best: best == Some(index),
+            left_out: if ranked(&index) { column.left_out } else { 0 },
+        }
+    };
+    (0..columns.len()).map(entry).collect()
+}
+
+/// Often enough that the ends of an interval do not depend on the seed in the digits that are shown.
+const RESAMPLES: usize = 4_000;
+
+/// The median and its 95% interval by the percentile bootstrap (Efron 1979). The same numbers give the
+/// same interval always.
+fn estimate(values: &[f64]) -> Option<Estimate> {
+    if values.is_empty() {
+        return None;
+    }
+    let mut sample = values.to_vec();
+    let value = median(&mut sample);
+    let interval = (values.len() > 1).then(|| {
+        let mut random = fastrand::Rng::with_seed(1979);
+        let mut medians: Vec<f64> = (0..RESAMPLES)
+            .map(|_| {
+                sample.fill_with(|| values[random.usize(..values.len())]);
+                median(&mut sample)
+            })
+            .collect();
+        medians.sort_by(f64::total_cmp);
+        (
+            medians[RESAMPLES / 40],
+            medians[RESAMPLES - 1 - RESAMPLES / 40],
+        )
+    });
+    Some(Estimate { value, interval })
+}
+
+/// Of at least one value; sorts them.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::report::fixture::{cell, evidence};
+
+    #[test]
+    fn medians() {
+        for (values, expected) in [
+            (vec![3.0], 3.0),
+            (vec![4.0, 1.0], 2.5),
+            (vec![9.0, 1.0, 2.0], 2.0),
+            (vec![4.0, 3.0, 2.0, 1.0], 2.5),
+        ] {
+            assert_eq!(estimate(&values).unwrap().value, expected, "for {values:?}");
+        }
+        assert_eq!(estimate(&[]), None);
+        assert_eq!(estimate(&[3.0]).unwrap().interval, None);
+    }
+
+    proptest! {
+        #[test]
+        fn intervals_hold_the_median(values in prop::collection::vec(0.1..1e6_f64, 2..9)) {
+            let estimate = estimate(&values).unwrap();
+            let (low, high) = estimate.interval.unwrap();
+            let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let max = values.iter().copied().fold(0.0, f64::max);
+            prop_assert!(min <= low && low <= estimate.value);
+            prop_assert!(estimate.value <= high && high <= max);
+        }
+    }
+
+    /// A machine that slows down by half between rounds changes values, not ratios.
+    #[test]
+    fn ratios_are_taken_within_rounds() {
+        let cells = (1..=4).flat_map(|round| {
+            let slow = f64::from(round);
+            [
+                cell("a", "w", round, 10.0 * slow),
+                cell("b", "w", round, 20.0 * slow),
+            ]
+        });
+        let comparison = evidence(&["a", "b"], &["w"], cells.collect()).compare(Metric::Cpu);
+        let [a, b] = &comparison.rows[0].entries[..] else {
+            panic!("{comparison:?}");
+        };
+        assert!(a.is_best && !b.is_best);
+        let ratio = b.ratio.unwrap();
+        assert_eq!((ratio.value, ratio.interval), (2.0, Some((2.0, 2.0))));
+        assert_eq!(a.value.unwrap().value, 25.0);
+        assert!(a.value.unwrap().spread().unwrap() > 0.3);
+    }
+
+    #[test]
+    fn only_valid_cells_compete() {
+        let bad = |mut cell: Cell| {
+            cell.verdict = Some(Status::Invalid);
+            cell.reasons = Some("starved".to_owned());
+            cell
+        };
+        let fail = |mut cell: Cell| {
+            cell.verdict = None;
+            cell.server_cpu_us_per_request = None;
+            cell.error = Some("died".to_owned());
+            cell
+        };
+        let mut cells = Vec::new();
+        for round in 1..=3 {
+            cells.push(cell("sound", "w", round, 10.0));
+            cells.push(bad(cell("starving", "w", round, 1.0)));
+            cells.push(fail(cell("dead", "w", round, 1.0)));
+            // The one bad round is not part of its value.
+            let value = cell("mostly", "w", round, if round == 2 { 1.0 } else { 12.0 });
+            cells.push(if round == 2 { bad(value) } else { value });
+        }
+        let names = ["sound", "starving", "dead", "mostly", "absent"];
+        let evidence = evidence(&names, &["w"], cells);
+        let comparison = evidence.compare(Metric::Cpu);
+        let summary: Vec<_> = comparison.rows[0]
+            .entries
+            .iter()
+            .map(|entry| {
+                let value = entry.value.map(|estimate| estimate.value);
+                let ratio = entry.ratio.map(|estimate| estimate.value);
+                (entry.standing, value, ratio, entry.is_best, entry.left_out)
+            })
+            .collect();
+        assert_eq!(
+            summary,
+            [
+                (Standing::Ranked, Some(10.0), Some(1.0), true, 0),
+                (Standing::NotValid, Some(1.0), None, false, 0),
+                (Standing::Failed, None, None, false, 0),
+                (Standing::Ranked, Some(12.0), Some(1.2), false, 1),
+                (Standing::Missing, None, None, false, 0),
+            ]
+        );
+        let faults: Vec<_> = (evidence.faults().into_iter())
+            .map(|fault| (fault.server, fault.reason, fault.rounds, fault.rounds_all))
+            .collect();
+        let fault =
+            |server: &str, reason: &str, rounds| (server.to_owned(), reason.to_owned(), rounds, 3);
+        assert_eq!(
+            faults,
+            [
+                fault("starving", "starved", 3),
+                fault("dead", "died", 3),
+                fault("mostly", "starved", 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn more_is_better_for_throughput() {
+        let cells = vec![cell("a", "w", 1, 10.0), cell("b", "w", 1, 20.0)];
+        let comparison = evidence(&["a", "b"], &["w"], cells).compare(Metric::Throughput);
+        let best: Vec<_> = comparison.rows[0]
+            .entries
+            .iter()
+            .map(|entry| entry.is_best)
+            .collect();
+        // The fixture's throughput falls as its CPU per request grows.
+        assert_eq!(best, [true, false]);
+        assert_eq!(comparison.rows[0].entries[1].ratio.unwrap().value, 0.5);
+    }
+}

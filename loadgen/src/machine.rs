@@ -1,0 +1,419 @@
+//! Facts about this machine and what was built on it, without which a number says nothing. What cannot
+//! be found out is absent. Nothing here names a host, a user or a path.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::Server;
+use crate::target;
+
+/// CPUs that the calling thread may run on, in order; empty when the system does not tell.
+pub fn own_cpus() -> Vec<usize> {
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
+        return Vec::new();
+    };
+    let is_set = |cpu: &usize| set.is_set(*cpu).unwrap_or(false);
+    (0..CpuSet::count()).filter(is_set).collect()
+}
+
+/// Which CPUs the server and the generator run on; empty for all there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pinning {
+    /// The server's.
+    pub server: Vec<usize>,
+    /// The generator's.
+    pub client: Vec<usize>,
+}
+
+impl Pinning {
+    /// The first half of `cpus` for the server, the second, and larger when they are odd in number, for
+    /// the generator. One CPU cannot be divided: then neither is pinned.
+    pub fn split(cpus: &[usize]) -> Self {
+        match cpus.len() {
+            0 | 1 => Pinning::default(),
+            count => Pinning {
+                server: cpus[..count / 2].to_vec(),
+                client: cpus[count / 2..].to_vec(),
+            },
+        }
+    }
+}
+
+/// `machine.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machine {
+    /// As in `/proc/cpuinfo`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_model: Option<String>,
+    /// CPUs that the generator could use when it started.
+    pub cpus: usize,
+    /// Name, release and architecture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Whose; `unknown` when there is one that does not tell its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hypervisor: Option<String>,
+    /// GiB, rounded to one digit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_gib: Option<f64>,
+    /// Frequency governor of the first CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub governor: Option<String>,
+    /// Soft limit of open files for the generator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_files_max: Option<u64>,
+    /// Time that the hypervisor took from all CPUs during the measurement, percent; the largest when it
+    /// was resumed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steal_percent: Option<f64>,
+    /// Who ran where.
+    pub pinning: Pinning,
+    /// Those that matter, by name.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+const SYSCTLS: [&str; 6] = [
+    "net.core.somaxconn",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_congestion_control",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_tw_reuse",
+    "fs.file-max",
+];
+
+impl Machine {
+    /// This one.
+    pub fn here(cpus: usize, pinning: Pinning) -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let memory_kib = field(&meminfo, "MemTotal").and_then(|text| {
+            let number = text.split_ascii_whitespace().next()?;
+            number.parse::<f64>().ok()
+        });
+        let sysctl = |name: &str| {
+            let value = line_of(&format!("/proc/sys/{}", name.replace('.', "/")))?;
+            let words: Vec<_> = value.split_ascii_whitespace().collect();
+            Some((name.to_owned(), words.join(" ")))
+        };
+        Machine {
+            cpu_model: field(&cpuinfo, "model name"),
+            cpus,
+            kernel: kernel(),
+            hypervisor: hypervisor(&cpuinfo),
+            memory_gib: memory_kib.map(|kib| (kib / 1_048_576.0 * 10.0).round() / 10.0),
+            governor: line_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            open_files_max: getrlimit(Resource::RLIMIT_NOFILE)
+                .ok()
+                .map(|(soft, _)| soft),
+            steal_percent: None,
+            pinning,
+            sysctls: SYSCTLS.into_iter().filter_map(sysctl).collect(),
+        }
+    }
+
+    /// In what `other` is another machine, or one set up in another way; empty when it is the same.
+    pub fn differences(&self, other: &Machine) -> Vec<String> {
+        let mut differences = Differences::default();
+        differences.note("CPU", &self.cpu_model, &other.cpu_model);
+        differences.note("number of CPUs", &self.cpus, &other.cpus);
+        differences.note("kernel", &self.kernel, &other.kernel);
+        differences.note("hypervisor", &self.hypervisor, &other.hypervisor);
+        // The kernel may keep a little more or less for itself.
+        let gib = |machine: &Machine| machine.memory_gib.map(f64::round);
+        differences.note("memory, GiB", &gib(self), &gib(other));
+        differences.note("governor", &self.governor, &other.governor);
+        differences.note("server's CPUs", &self.pinning.server, &other.pinning.server);
+        differences.note(
+            "generator's CPUs",
+            &self.pinning.client,
+            &other.pinning.client,
+        );
+        for name in SYSCTLS {
+            differences.note(name, &self.sysctls.get(name), &other.sysctls.get(name));
+        }
+        differences.0
+    }
+
+    /// In one line: CPU, count, kernel, hypervisor.
+    pub fn summary(&self) -> String {
+        let model = self.cpu_model.as_deref().unwrap_or("unknown CPU");
+        let kernel = self.kernel.as_deref().unwrap_or("unknown kernel");
+        let virtual_machine = match self.hypervisor.as_deref() {
+            Some("unknown") => ", a virtual machine".to_owned(),
+            Some(name) => format!(", a virtual machine ({name})"),
+            None => String::new(),
+        };
+        let plural = if self.cpus == 1 { "" } else { "s" };
+        format!(
+            "{model}, {} CPU{plural}, {kernel}{virtual_machine}",
+            self.cpus
+        )
+    }
+}
+
+/// `build.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// Commit of the repository that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Whether there were changes that are in no commit, `results/` aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dirty: Option<bool>,
+    /// `rustc --version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rustc: Option<String>,
+    /// Version of the generator.
+    pub loadgen: String,
+    /// Profile of the generator: `release` or `debug`.
+    pub profile: String,
+    /// By name.
+    pub servers: BTreeMap<String, ServerBuild>,
+}
+
+/// What is known of a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerBuild {
+    /// What its version command prints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The command that built it, which tells its profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+impl Build {
+    /// Of the repository at `root` and of these servers, once they are built.
+    pub fn here(root: &Path, servers: &[Server]) -> Self {
+        let servers = servers.iter().map(|server| {
+            let build = ServerBuild {
+                version: target::version(server, root),
+                command: server.build.as_ref().map(|command| command.join(" ")),
+            };
+            (server.name.clone(), build)
+        });
+        Build {
+            revision: output(root, "git", &["rev-parse", "HEAD"]),
+            dirty: output(
+                root,
+                "git",
+                &["status", "--porcelain", "--", ".", ":!results"],
+            )
+            .map(|changes| !changes.is_empty()),
+            rustc: output(root, "rustc", &["--version"]),
+            loadgen: env!("CARGO_PKG_VERSION").to_owned(),
+            profile: if cfg!(debug_assertions) {
+                "debug"
+            } else {
+                "release"
+            }
+            .to_owned(),
+            servers: servers.collect(),
+        }
+    }
+
+    /// In what `other` is another build; empty when it is the same. Of servers, those in both count.
+    pub fn differences(&self, other: &Build) -> Vec<String> {
+        let mut differences = Differences::default();
+        differences.note("revision", &self.revision, &other.revision);
+        if self.dirty == Some(true) || other.dirty == Some(true) {
+            let what = "there were changes in no commit, so it may not be the same";
+            differences.0.push(what.to_owned());
+        }
+        differences.note("rustc", &self.rustc, &other.rustc);
+        differences.note("loadgen", &self.loadgen, &other.loadgen);
+        differences.note("profile", &self.profile, &other.profile);
+        for (name, server) in &self.servers {
+            if let Some(theirs) = other.servers.get(name) {
+                differences.note(
+                    &format!("version of {name}"),
+                    &server.version,
+                    &theirs.version,
+                );
+                differences.note(
+                    &format!("build of {name}"),
+                    &server.command,
+                    &theirs.command,
+                );
+            }
+        }
+        differences.0
+    }
+
+    /// The revision, shortened, and whether it is dirty.
+    pub fn summary(&self) -> String {
+        let revision = self.revision.as_deref().unwrap_or("unknown");
+        let revision = revision.get(..12).unwrap_or(revision);
+        match self.dirty {
+            Some(true) => format!("{revision} with changes in no commit"),
+            _ => revision.to_owned(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn note<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, one: &T, other: &T) {
+        if one != other {
+            self.0.push(format!("{what}: {one:?} and {other:?}"));
+        }
+    }
+}
+
+/// Time of all CPUs since the machine started, ticks.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuTime {
+    all: u64,
+    stolen: u64,
+}
+
+impl CpuTime {
+    /// As of now.
+    pub fn now() -> Option<Self> {
+        CpuTime::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        // user nice system idle iowait irq softirq steal; guest times, behind, are within user's.
+        let line = stat.lines().next()?.strip_prefix("cpu ")?;
+        let ticks: Vec<u64> = line
+            .split_ascii_whitespace()
+            .map_while(|t| t.parse().ok())
+            .collect();
+        Some(CpuTime {
+            all: ticks.get(..8)?.iter().sum(),
+            stolen: ticks[7],
+        })
+    }
+
+    /// Share of the time since `earlier` that the hypervisor took, percent with two digits.
+    pub fn steal_percent_since(&self, earlier: &CpuTime) -> Option<f64> {
+        let all = self.all.checked_sub(earlier.all).filter(|&all| all > 0)?;
+        let stolen = self.stolen.saturating_sub(earlier.stolen);
+        Some((stolen as f64 / all as f64 * 10_000.0).round() / 100.0)
+    }
+}
+
+fn kernel() -> Option<String> {
+    let os = line_of("/proc/sys/kernel/ostype")?;
+    let release = line_of("/proc/sys/kernel/osrelease")?;
+    Some(format!("{os} {release} {}", std::env::consts::ARCH))
+}
+
+fn hypervisor(cpuinfo: &str) -> Option<String> {
+    let flags = field(cpuinfo, "flags").unwrap_or_default();
+    let named = || {
+        let lscpu = output(Path::new("/"), "lscpu", &[])?;
+        field(&lscpu, "Hypervisor vendor")
+    };
+    let vendor = || {
+        let vendor = line_of("/sys/class/dmi/id/sys_vendor")?;
+        let product = line_of("/sys/class/dmi/id/product_name").unwrap_or_default();
+        Some(format!("{vendor} {product}").trim().to_owned())
+    };
+    flags
+        .split_ascii_whitespace()
+        .any(|flag| flag == "hypervisor")
+        .then(|| {
+            named()
+                .or_else(vendor)
+                .unwrap_or_else(|| "unknown".to_owned())
+        })
+}
+
+/// The value of the first line `key : value`.
+fn field(text: &str, key: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == key).then(|| value.trim().to_owned())
+    })
+}
+
+/// The first line of a file; none when that is empty.
+fn line_of(path: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().next()?.trim();
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+/// What a program prints, if it succeeds.
+fn output(folder: &Path, program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pinning_splits_in_halves() {
+        let rows: [(&[usize], &[usize], &[usize]); 5] = [
+            (&[], &[], &[]),
+            (&[3], &[], &[]),
+            (&[0, 1], &[0], &[1]),
+            (&[0, 2, 4], &[0], &[2, 4]),
+            (&[0, 1, 2, 3], &[0, 1], &[2, 3]),
+        ];
+        for (cpus, server, client) in rows {
+            let pinning = Pinning::split(cpus);
+            assert_eq!(
+                (&*pinning.server, &*pinning.client),
+                (server, client),
+                "for {cpus:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn steal() {
+        let earlier = CpuTime::parse("cpu  100 0 100 800 0 0 0 0 50 0\ncpu0 1").unwrap();
+        let later = CpuTime::parse("cpu  200 0 200 1590 0 0 0 10 90 0\ncpu0 1").unwrap();
+        assert_eq!(later.steal_percent_since(&earlier), Some(1.0));
+        assert_eq!(later.steal_percent_since(&later), None);
+        assert!(CpuTime::parse("cpu0 1 2").is_none());
+    }
+
+    #[test]
+    fn this_machine_is_the_same_as_itself() {
+        let here = Machine::here(2, Pinning::split(&own_cpus()));
+        assert_eq!(here.differences(&here), [""; 0]);
+        let text = toml::to_string(&here).unwrap();
+        assert_eq!(toml::from_str::<Machine>(&text).unwrap(), here);
+        let other = Machine {
+            cpus: 64,
+            ..here.clone()
+        };
+        assert_eq!(here.differences(&other), ["number of CPUs: 2 and 64"]);
+    }
+
+    #[test]
+    fn a_dirty_build_is_never_the_same() {
+        let clean = Build {
+            revision: Some("abc".to_owned()),
+            dirty: Some(false),
+            ..Build::default()
+        };
+        assert_eq!(clean.differences(&clean), [""; 0]);
+        let dirty = Build {
+            dirty: Some(true),
+            ..clean.clone()
+        };
+        assert_eq!(dirty.differences(&dirty).len(), 1);
+    }
+}

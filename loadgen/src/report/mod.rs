@@ -1,0 +1,84 @@
+//! What is measured, as text for people: tables for a terminal and Markdown for files.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod markdown;
+pub mod run;
+pub mod table;
+
+use crate::compare::{Entry, Fault, Metric, Standing};
+use crate::latency::samples_needed;
+
+/// Those that a set is summed up by, the one to lead with first.
+pub const METRICS: [Metric; 3] = [Metric::Cpu, Metric::Throughput, Metric::P99];
+
+/// Three significant digits, with `k` or `M` for thousands or millions.
+fn figure(value: f64) -> String {
+    let (value, unit) = match value {
+        999_500.0.. => (value / 1e6, "M"),
+        // What would be rounded to 1000 is written as 1.00k.
+        999.5.. => (value / 1e3, "k"),
+        _ => (value, ""),
+    };
+    match value {
+        ..9.995 => format!("{value:.2}{unit}"),
+        ..99.95 => format!("{value:.1}{unit}"),
+        _ => format!("{value:.0}{unit}"),
+    }
+}
+
+/// What stands for a value that is not there.
+fn absent(entry: &Entry, metric: Metric) -> String {
+    match (entry.standing, metric.percentile()) {
+        (Standing::Missing, _) => "-".to_owned(),
+        (Standing::Failed, _) => "failed".to_owned(),
+        (_, Some(p)) => format!("n<{}", samples_needed(p)),
+        (_, None) => "n/a".to_owned(),
+    }
+}
+
+/// `2 of 5 rounds`, `all 5 rounds`, `its only round`.
+fn rounds(fault: &Fault) -> String {
+    match (fault.rounds, fault.rounds_all) {
+        (1, 1) => "its only round".to_owned(),
+        (some, all) if some == all => format!("all {all} rounds"),
+        (some, all) => format!("{some} of {all} rounds"),
+    }
+}
+
+/// Faults that took a server out of the comparison, and those that only cost it some rounds.
+fn by_consequence(faults: &[Fault]) -> (Vec<&Fault>, Vec<&Fault>) {
+    faults
+        .iter()
+        .partition(|fault| fault.standing != Standing::Ranked)
+}
+
+fn plural(count: u32, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_three_digits() {
+        for (value, expected) in [
+            (0.0, "0.00"),
+            (7.814, "7.81"),
+            (9.996, "10.0"),
+            (45.25, "45.2"),
+            (391.4, "391"),
+            (999.6, "1.00k"),
+            (12_345.0, "12.3k"),
+            (142_318.0, "142k"),
+            (999_600.0, "1.00M"),
+            (1_234_567.0, "1.23M"),
+        ] {
+            assert_eq!(figure(value), expected, "for {value}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Tables of a terminal: servers as columns, workloads as rows, no wider than asked for.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+
+use super::{absent, by_consequence, figure, plural, rounds};
+use crate::compare::{Comparison, Entry, Evidence, Fault, Metric, Standing};
+
+/// Widths without the blanks on both sides: with five servers a table has 79 columns.
+const WORKLOAD_WIDTH: usize = 12;
+const SERVER_WIDTH: usize = 11;
+
+/// A table for each metric, then what the marks in them mean. Servers for which `width` leaves no room
+/// stand in a further table below.
+pub fn text(evidence: &Evidence, metrics: &[Metric], width: usize) -> String {
+    let mut out = String::new();
+    for &metric in metrics {
+        let comparison = evidence.compare(metric);
+        let servers_max = (width.saturating_sub(WORKLOAD_WIDTH + 2) / (SERVER_WIDTH + 2)).max(1);
+        let direction = if metric.less_is_better() {
+            "less"
+        } else {
+            "more"
+        };
+        out += &format!("{} ({direction} is better)\n\n", metric.title());
+        for first in (0..comparison.servers.len()).step_by(servers_max) {
+            let last = (first + servers_max).min(comparison.servers.len());
+            out += &table(&comparison, first..last);
+            out.push('\n');
+        }
+    }
+    out += &legend(evidence, width);
+    out
+}
+
+fn table(comparison: &Comparison, columns: std::ops::Range<usize>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let names = &comparison.servers[columns.clone()];
+    let header: Vec<String> = names
+        .iter()
+        .map(|name| at_hyphens(name, SERVER_WIDTH))
+        .collect();
+    let rule = "─".repeat(SERVER_WIDTH);
+    table.add_row([String::new()].into_iter().chain(header));
+    table.add_row(
+        ["─".repeat(WORKLOAD_WIDTH)]
+            .into_iter()
+            .chain(names.iter().map(|_| rule.clone())),
+    );
+    for row in &comparison.rows {
+        let entries = &row.entries[columns.clone()];
+        let entries = entries
+            .iter()
+            .map(|entry| entry_text(entry, comparison.metric));
+        table.add_row(
+            [at_hyphens(&row.workload, WORKLOAD_WIDTH)]
+                .into_iter()
+                .chain(entries),
+        );
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
+    lines.join("\n") + "\n"
+}
+
+/// Two lines: the value, and how it compares.
+fn entry_text(entry: &Entry, metric: Metric) -> String {
+    let with_spread = |text: String, spread: Option<f64>| match spread {
+        Some(spread) => format!("{text} ±{:.0}%", spread * 100.0),
+        None => text,
+    };
+    let value = match &entry.value {
+        Some(value) => with_spread(figure(value.value), value.spread()),
+        None => absent(entry, metric),
+    };
+    let standing = match (entry.standing, &entry.ratio) {
+        (Standing::NotValid, _) => "not valid".to_owned(),
+        _ if entry.is_best => "best".to_owned(),
+        (_, Some(ratio)) => with_spread(format!("{:.2}x", ratio.value), ratio.spread()),
+        (_, None) => String::new(),
+    };
+    let mark = if entry.left_out > 0 { "†" } else { "" };
+    format!("{value}\n{standing}{mark}")
+}
+
+fn legend(evidence: &Evidence, width: usize) -> String {
+    let faults = evidence.faults();
+    let (excluded, left_out) = by_consequence(&faults);
+    let rounds = plural(evidence.rounds, "round");
+    let mut out = wrapped(
+        &format!(
+            "Medians over {rounds}, and below them the ratio to the best by rounds. \
+             ± is the farther end of the 95% interval (bootstrap over rounds)."
+        ),
+        "",
+        width,
+    );
+    if evidence.missing > 0 {
+        let missing = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
+        out += &wrapped(&format!("Incomplete: {missing} not measured."), "", width);
+    }
+    out += &list(
+        "\nNot valid or failed, so not compared:\n",
+        &excluded,
+        width,
+    );
+    out += &list(
+        "\n† Without the rounds that were not valid:\n",
+        &left_out,
+        width,
+    );
+    out
+}
+
+fn list(heading: &str, faults: &[&Fault], width: usize) -> String {
+    if faults.is_empty() {
+        return String::new();
+    }
+    let item = |fault: &&Fault| {
+        let Fault {
+            workload,
+            server,
+            reason,
+            ..
+        } = fault;
+        wrapped(
+            &format!("{workload}, {server}: {reason} ({})", rounds(fault)),
+            "  ",
+            width,
+        )
+    };
+    heading.to_owned() + &faults.iter().map(item).collect::<String>()
+}
+
+/// `text` in lines of at most `width`; the first begins with `indent`, the others with two blanks more
+/// if there is one.
+fn wrapped(text: &str, indent: &str, width: usize) -> String {
+    let mut lines = String::new();
+    let mut line = indent.to_owned();
+    for word in text.split(' ') {
+        let used = line.chars().count();
+        if used > indent.len() && used + 1 + word.chars().count() > width {
+            lines += &(line + "\n");
+            line = indent.repeat(2);
+        } else if !line.trim().is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    lines + &line + "\n"
+}
+
+/// `name` in lines of at most `width`, broken behind hyphens where there are any.
+fn at_hyphens(name: &str, width: usize) -> String {
+    let mut lines = vec![String::new()];
+    for part in name.split_inclusive('-') {
+        let line = lines.last_mut().expect("there is one at least");
+        if line.is_empty() || line.len() + part.len() <= width {
+            line.push_str(part);
+        } else {
+            lines.push(part.to_owned());
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{METRICS, fixture};
+
+    #[test]
+    fn five_servers_fit_80_columns() {
+        let text = text(&fixture::five_servers(), &METRICS, 80);
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn what_does_not_fit_stands_below() {
+        insta::assert_snapshot!(text(&fixture::five_servers(), &[Metric::Cpu], 60));
+    }
+
+    #[test]
+    fn names_break_behind_hyphens() {
+        for (name, expected) in [
+            ("event-loop", "event-loop"),
+            ("thread-per-connection", "thread-per-\nconnection"),
+            ("python-http-server", "python-\nhttp-server"),
+            ("averyveryverylongname", "averyveryverylongname"),
+        ] {
+            assert_eq!(at_hyphens(name, 11), expected);
+        }
+    }
+
+    #[test]
+    fn wrapping() {
+        assert_eq!(
+            wrapped("a bb ccc dddd", "  ", 8),
+            "  a bb\n    ccc\n    dddd\n"
+        );
+        assert_eq!(wrapped("a bb ccc dddd", "", 8), "a bb ccc\ndddd\n");
+    }
+}

@@ -1,0 +1,260 @@
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::json::Fairness;
+use crate::latency::{Latency, percentile};
+use crate::record::Outcome;
+use crate::target::ServerCost;
+use crate::verdict::{Status, Verdict};
+
+/// One server under one workload in one round: a row of `cells.csv`, whose columns are these fields.
+///
+/// Times are in microseconds where the name ends in `us` or has it before the statistic, in seconds
+/// where it ends in `s`. What was not measured, or what the sample is too small to support, is absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Name of the server.
+    pub server: String,
+    /// Name of the workload.
+    pub workload: String,
+    /// From 1.
+    pub round: u32,
+    /// When it began, UTC.
+    pub started: String,
+    /// Why there is no measurement; all that follows is absent then.
+    pub error: Option<String>,
+    /// Whether to believe it.
+    pub verdict: Option<Status>,
+    /// Why not, joined by `; `.
+    pub reasons: Option<String>,
+    /// The time that counts.
+    pub duration_s: Option<f64>,
+    /// Sent.
+    pub requests: Option<u64>,
+    /// Came back whole, of any status.
+    pub responses: Option<u64>,
+    /// Had no fault at all.
+    pub good: Option<u64>,
+    /// Sent and unanswered when the time was up.
+    pub in_flight_at_end: Option<u64>,
+    /// All together.
+    pub errors: Option<u64>,
+    /// How many of each, joined by `; `.
+    pub errors_by_kind: Option<String>,
+    /// Responses per second.
+    pub requests_per_s: Option<f64>,
+    /// Connections established per second.
+    pub connections_per_s: Option<f64>,
+    /// Connections established.
+    pub connections_opened: Option<u64>,
+    /// Most that were open at once.
+    pub connections_open_max: Option<u64>,
+    /// Connections without a single response.
+    pub connections_never_served: Option<u64>,
+    /// Jain's index over responses per connection.
+    pub fairness_jain: Option<f64>,
+    /// Heads and bodies.
+    pub bytes_received: Option<u64>,
+    /// From the intended send, which in closed loop is the send, to the last byte.
+    pub response_us_min: Option<f64>,
+    /// As above.
+    pub response_us_mean: Option<f64>,
+    /// As above.
+    pub response_us_p50: Option<f64>,
+    /// As above.
+    pub response_us_p90: Option<f64>,
+    /// As above.
+    pub response_us_p99: Option<f64>,
+    /// As above.
+    pub response_us_p99_9: Option<f64>,
+    /// As above.
+    pub response_us_p99_99: Option<f64>,
+    /// As above.
+    pub response_us_max: Option<f64>,
+    /// From the send to the first byte.
+    pub first_byte_us_p50: Option<f64>,
+    /// As above.
+    pub first_byte_us_p99: Option<f64>,
+    /// From the start of a connect to the established connection.
+    pub connect_us_p50: Option<f64>,
+    /// As above.
+    pub connect_us_p99: Option<f64>,
+    /// CPU time of the server for each response.
+    pub server_cpu_us_per_request: Option<f64>,
+    /// User CPU time of the server.
+    pub server_cpu_user_s: Option<f64>,
+    /// System CPU time of the server.
+    pub server_cpu_system_s: Option<f64>,
+    /// Of all its threads; absent when threads came or went.
+    pub server_context_switches: Option<u64>,
+    /// Most threads it had at once.
+    pub server_threads_max: Option<u64>,
+    /// Most memory it had resident.
+    pub server_rss_bytes_max: Option<u64>,
+    /// CPU time of the generator for each response.
+    pub client_cpu_us_per_request: Option<f64>,
+    /// Share of its time that the generator's busiest thread was running.
+    pub client_busiest_thread: Option<f64>,
+    /// Of all threads of the generator.
+    pub client_context_switches: Option<u64>,
+}
+
+/// Which cell.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// Name of the server.
+    pub server: String,
+    /// Name of the workload.
+    pub workload: String,
+    /// From 1.
+    pub round: u32,
+}
+
+impl Cell {
+    /// Which one it is.
+    pub fn key(&self) -> Key {
+        Key {
+            server: self.server.clone(),
+            workload: self.workload.clone(),
+            round: self.round,
+        }
+    }
+
+    /// A cell that could not be measured.
+    pub fn failed(key: &Key, started: String, error: &str) -> Self {
+        Cell {
+            error: Some(one_line(error)),
+            ..Cell::empty(key, started)
+        }
+    }
+
+    /// A cell that was measured, whatever its verdict.
+    pub fn measured(
+        key: &Key,
+        started: String,
+        outcome: &Outcome,
+        cost: Option<&ServerCost>,
+        verdict: &Verdict,
+    ) -> Self {
+        let record = &outcome.record;
+        let duration_s = outcome.duration.as_secs_f64();
+        let per_s = |count: u64| (duration_s > 0.0).then(|| digits(count as f64 / duration_s, 1));
+        let us_per_response = |cpu_s: f64| {
+            (record.responses > 0).then(|| digits(cpu_s * 1e6 / record.responses as f64, 3))
+        };
+        let response = Latency::of(&record.response);
+        let fairness = Fairness::of(outcome);
+        let client_cpu_s = outcome.client.cpu_user_s + outcome.client.cpu_system_s;
+        let text = |text: String| (!text.is_empty()).then(|| one_line(&text));
+        Cell {
+            verdict: Some(verdict.status),
+            reasons: text(verdict.reasons.join("; ")),
+            duration_s: Some(digits(duration_s, 6)),
+            requests: Some(record.requests),
+            responses: Some(record.responses),
+            good: Some(record.good),
+            in_flight_at_end: Some(record.in_flight_at_end),
+            errors: Some(record.errors_count()),
+            errors_by_kind: text(errors_by_kind(outcome)),
+            requests_per_s: per_s(record.responses),
+            connections_per_s: per_s(record.connections_opened),
+            connections_opened: Some(record.connections_opened),
+            connections_open_max: Some(record.connections_open_max),
+            connections_never_served: Some(fairness.connections_never_served),
+            fairness_jain: fairness.jain.map(|jain| digits(jain, 4)),
+            bytes_received: Some(record.bytes_received),
+            response_us_min: response.min,
+            response_us_mean: response.mean,
+            response_us_p50: response.p50,
+            response_us_p90: response.p90,
+            response_us_p99: response.p99,
+            response_us_p99_9: response.p99_9,
+            response_us_p99_99: response.p99_99,
+            response_us_max: response.max,
+            first_byte_us_p50: percentile(&record.first_byte, 50.0),
+            first_byte_us_p99: percentile(&record.first_byte, 99.0),
+            connect_us_p50: percentile(&record.connect, 50.0),
+            connect_us_p99: percentile(&record.connect, 99.0),
+            server_cpu_us_per_request: cost.and_then(|cost| us_per_response(cost.cpu_s())),
+            server_cpu_user_s: cost.map(|cost| digits(cost.cpu_user_s, 6)),
+            server_cpu_system_s: cost.map(|cost| digits(cost.cpu_system_s, 6)),
+            server_context_switches: cost.and_then(|cost| cost.context_switches),
+            server_threads_max: cost.map(|cost| cost.threads_max),
+            server_rss_bytes_max: cost.map(|cost| cost.rss_bytes_max),
+            client_cpu_us_per_request: us_per_response(client_cpu_s),
+            client_busiest_thread: Some(digits(outcome.client.busiest_thread, 4)),
+            client_context_switches: Some(outcome.client.context_switches),
+            ..Cell::empty(key, started)
+        }
+    }
+
+    /// A cell of which only the key is known.
+    pub(crate) fn empty(key: &Key, started: String) -> Self {
+        Cell {
+            server: key.server.clone(),
+            workload: key.workload.clone(),
+            round: key.round,
+            started,
+            error: None,
+            verdict: None,
+            reasons: None,
+            duration_s: None,
+            requests: None,
+            responses: None,
+            good: None,
+            in_flight_at_end: None,
+            errors: None,
+            errors_by_kind: None,
+            requests_per_s: None,
+            connections_per_s: None,
+            connections_opened: None,
+            connections_open_max: None,
+            connections_never_served: None,
+            fairness_jain: None,
+            bytes_received: None,
+            response_us_min: None,
+            response_us_mean: None,
+            response_us_p50: None,
+            response_us_p90: None,
+            response_us_p99: None,
+            response_us_p99_9: None,
+            response_us_p99_99: None,
+            response_us_max: None,
+            first_byte_us_p50: None,
+            first_byte_us_p99: None,
+            connect_us_p50: None,
+            connect_us_p99: None,
+            server_cpu_us_per_request: None,
+            server_cpu_user_s: None,
+            server_cpu_system_s: None,
+            server_context_switches: None,
+            server_threads_max: None,
+            server_rss_bytes_max: None,
+            client_cpu_us_per_request: None,
+            client_busiest_thread: None,
+            client_context_switches: None,
+        }
+    }
+}
+
+fn errors_by_kind(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for ((phase, kind), count) in &outcome.record.errors {
+        let separator = if text.is_empty() { "" } else { "; " };
+        write!(text, "{separator}{phase} {kind}: {count}")
+            .expect("writing to a String cannot fail");
+    }
+    text
+}
+
+/// So that a line of the file is a row, and a line that was cut is known by its missing end.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
+/// Rounded to so many digits behind the point: more would only be noise in the file.
+fn digits(value: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (value * scale).round() / scale
+}

@@ -1,0 +1,327 @@
+//! What a server consumes while it is measured, read from its process group.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::{Pid, SysconfVar, sysconf};
+use serde::{Deserialize, Serialize};
+
+/// What a server consumed: the sum over all processes of its group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerCost {
+    /// User CPU time, seconds. The sum of user and system time has nanosecond grain; how it divides
+    /// is known to the kernel's tick only.
+    pub cpu_user_s: f64,
+    /// System CPU time, seconds.
+    pub cpu_system_s: f64,
+    /// Voluntary and involuntary context switches of all threads; absent when threads came or went.
+    /// The kernel counts switches by thread and forgets those of a thread that ended, so a sum over
+    /// the threads that are left would be too low.
+    pub context_switches: Option<u64>,
+    /// Most threads seen at once; sampled every 100 ms.
+    pub threads_max: u64,
+    /// Most memory resident at once since the processes started, bytes. Pages that processes of the
+    /// group share are counted once for each.
+    pub rss_bytes_max: u64,
+}
+
+impl ServerCost {
+    /// User and system CPU time, seconds.
+    pub fn cpu_s(&self) -> f64 {
+        self.cpu_user_s + self.cpu_system_s
+    }
+}
+
+/// Watches the process group of a server from [`start`](Sampler::start) to
+/// [`finish`](Sampler::finish).
+#[derive(Debug)]
+pub struct Sampler {
+    group: i32,
+    begin: Usage,
+    stop: Sender<()>,
+    peaks: JoinHandle<Peaks>,
+}
+
+/// Often enough to see threads that live for a moment, seldom enough to cost nothing.
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+
+impl Sampler {
+    /// Begins to count the cost of the process group that `pid` leads.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such group.
+    pub fn start(pid: u32) -> io::Result<Self> {
+        let group = pid.cast_signed();
+        let (stop, stopped) = mpsc::channel();
+        let begin = Usage::of(group)?;
+        let members = begin.pids.clone();
+        let peaks = thread::spawn(move || {
+            let mut peaks = Peaks::default();
+            loop {
+                peaks.sample(&members);
+                match stopped.recv_timeout(SAMPLE_EVERY) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return peaks,
+                }
+            }
+        });
+        Ok(Sampler {
+            group,
+            begin,
+            stop,
+            peaks,
+        })
+    }
+
+    /// The cost from the start until now.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is left of the group.
+    pub fn finish(self) -> io::Result<ServerCost> {
+        // Read first: what comes after is not to be counted.
+        let end = Usage::of(self.group)?;
+        drop(self.stop);
+        let mut peaks = self.peaks.join().expect("the sampler does not panic");
+        peaks.sample(&end.pids);
+
+        let cpu_s = (end.cpu_s - self.begin.cpu_s).max(0.0);
+        let user = end.ticks.0.saturating_sub(self.begin.ticks.0) as f64;
+        let system = end.ticks.1.saturating_sub(self.begin.ticks.1) as f64;
+        let user_share = if user + system > 0.0 {
+            user / (user + system)
+        } else {
+            0.5
+        };
+        Ok(ServerCost {
+            cpu_user_s: cpu_s * user_share,
+            cpu_system_s: cpu_s * (1.0 - user_share),
+            context_switches: switches_between(&self.begin.switches, &end.switches),
+            threads_max: peaks.threads,
+            rss_bytes_max: peaks.rss_bytes,
+        })
+    }
+}
+
+/// What a group has used since its processes started.
+#[derive(Debug, Default)]
+struct Usage {
+    pids: Vec<i32>,
+    /// CPU time of the living with nanosecond grain and of their reaped children by the tick, seconds.
+    /// A child's time moves to its parent when it is reaped, so that the sum never falls.
+    cpu_s: f64,
+    /// User and system CPU time, ticks.
+    ticks: (u64, u64),
+    switches: Switches,
+}
+
+/// Context switches by thread: its id and start time (an id may be used again).
+type Switches = BTreeMap<(i32, u64), u64>;
+
+impl Usage {
+    fn of(group: i32) -> io::Result<Self> {
+        let ticks_per_s = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100) as f64;
+        let mut usage = Usage {
+            pids: members(group)?,
+            ..Usage::default()
+        };
+        for &pid in &usage.pids {
+            // A process that just ended has no clock and no figures left.
+            let Ok(clock) = clock_getcpuclockid(Pid::from_raw(pid)).and_then(ClockId::now) else {
+                continue;
+            };
+            let Some(stat) = Stat::read(&format!("/proc/{pid}/stat")) else {
+                continue;
+            };
+            usage.cpu_s += Duration::from(clock).as_secs_f64()
+                + (stat.children_user + stat.children_system) as f64 / ticks_per_s;
+            usage.ticks.0 += stat.user + stat.children_user;
+            usage.ticks.1 += stat.system + stat.children_system;
+            usage.switches.extend(switches(pid));
+        }
+        Ok(usage)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Peaks {
+    threads: u64,
+    rss_bytes: u64,
+}
+
+impl Peaks {
+    fn sample(&mut self, pids: &[i32]) {
+        let mut threads = 0;
+        let mut rss_kib = 0;
+        for pid in pids {
+            let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+                continue;
+            };
+            threads += status_number(&status, "Threads:").unwrap_or(0);
+            rss_kib += status_number(&status, "VmHWM:").unwrap_or(0);
+        }
+        self.threads = self.threads.max(threads);
+        self.rss_bytes = self.rss_bytes.max(rss_kib << 10);
+    }
+}
+
+/// The processes of a group.
+fn members(group: i32) -> io::Result<Vec<i32>> {
+    let pids: Vec<i32> = fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            Stat::read(&format!("/proc/{pid}/stat")).is_some_and(|stat| stat.group == group)
+        })
+        .collect();
+    if pids.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("no process is left in group {group}"),
+        ));
+    }
+    Ok(pids)
+}
+
+fn switches(pid: i32) -> Switches {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Switches::new();
+    };
+    let of_task = |task: fs::DirEntry| {
+        let path = task.path();
+        let stat = Stat::read(path.join("stat").to_str()?)?;
+        let status = fs::read_to_string(path.join("status")).ok()?;
+        let count = status_number(&status, "voluntary_ctxt_switches:")?
+            + status_number(&status, "nonvoluntary_ctxt_switches:")?;
+        let id = task.file_name().to_str()?.parse().ok()?;
+        Some(((id, stat.started), count))
+    };
+    tasks.filter_map(|task| of_task(task.ok()?)).collect()
+}
+
+/// The difference, if the same threads lived at both ends.
+fn switches_between(begin: &Switches, end: &Switches) -> Option<u64> {
+    let same = !begin.is_empty() && begin.keys().eq(end.keys());
+    same.then(|| {
+        let (begin, end): (u64, u64) = (begin.values().sum(), end.values().sum());
+        end.saturating_sub(begin)
+    })
+}
+
+/// What is needed of `/proc/PID/stat`, proc_pid_stat(5). Times are in ticks.
+#[derive(Debug, PartialEq)]
+struct Stat {
+    group: i32,
+    user: u64,
+    system: u64,
+    children_user: u64,
+    children_system: u64,
+    started: u64,
+}
+
+impl Stat {
+    fn read(path: &str) -> Option<Self> {
+        Stat::parse(&fs::read_to_string(path).ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        // The name of the program, in parentheses, may hold anything, so fields are counted after it.
+        let (_, after_name) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+        // proc_pid_stat(5) counts from 1 and the state behind the name is field 3.
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        Some(Stat {
+            group: fields.get(5 - 3)?.parse().ok()?,
+            user: field(14)?,
+            system: field(15)?,
+            children_user: field(16)?,
+            children_system: field(17)?,
+            started: field(22)?,
+        })
+    }
+}
+
+/// The number behind `key` in `/proc/PID/status`.
+fn status_number(status: &str, key: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(key))?;
+    value.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn stat_with_a_name_that_misleads() {
+        let text = "17 (a) b (c)) S 1 42 17 0 -1 4194560 9 8 7 6 11 12 13 14 20 0 3 0 999 0 0";
+        let expected = Stat {
+            group: 42,
+            user: 11,
+            system: 12,
+            children_user: 13,
+            children_system: 14,
+            started: 999,
+        };
+        assert_eq!(Stat::parse(text), Some(expected));
+        assert_eq!(Stat::parse("17 (a"), None);
+    }
+
+    #[test]
+    fn switches_need_the_same_threads() {
+        let of = |rows: &[(i32, u64, u64)]| -> Switches {
+            rows.iter()
+                .map(|&(id, started, count)| ((id, started), count))
+                .collect()
+        };
+        let begin = of(&[(1, 5, 10), (2, 6, 20)]);
+        assert_eq!(
+            switches_between(&begin, &of(&[(1, 5, 11), (2, 6, 25)])),
+            Some(6)
+        );
+        assert_eq!(switches_between(&begin, &of(&[(1, 5, 11)])), None);
+        assert_eq!(
+            switches_between(&begin, &of(&[(1, 5, 11), (2, 7, 25)])),
+            None
+        );
+        assert_eq!(switches_between(&of(&[]), &of(&[])), None);
+    }
+
+    /// One that computes, and its child that computes too: both count.
+    #[test]
+    fn a_group_that_is_busy() {
+        use std::os::unix::process::CommandExt as _;
+        let busy = "i=0; while :; do i=$((i+1)); done";
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("({busy}) & {busy}")])
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(50));
+        let sampler = Sampler::start(child.id()).unwrap();
+        thread::sleep(Duration::from_millis(300));
+        let cost = sampler.finish();
+        nix::sys::signal::killpg(
+            Pid::from_raw(child.id().cast_signed()),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .unwrap();
+        child.wait().unwrap();
+        let cost = cost.unwrap();
+        assert!(cost.cpu_s() > 0.02 && cost.cpu_s() < 2.0, "{cost:?}");
+        assert_eq!(cost.threads_max, 2, "{cost:?}");
+        assert!(cost.rss_bytes_max > 100_000, "{cost:?}");
+        assert!(cost.context_switches.is_some(), "{cost:?}");
+    }
+
+    #[test]
+    fn nobody() {
+        assert!(Sampler::start(0x3fff_fff0).is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! What every server must do, over real sockets: one table of [`cases`] and three ways to send each,
+//! then what needs more than bytes, their [`connections`] and [`processes`], and what foreign
+//! [`clients`] make of them.
+//!
+//! The servers are those of `benches/servers.toml`, built as it says and started afresh for each trial
+//! on a free port. A name on the command line selects trials, as with any test:
+//! `cargo test --package conformance -- event-loop`.
+
+mod cases;
+mod client;
+mod clients;
+mod connections;
+mod processes;
+mod rules;
+mod subject;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use libtest_mimic::{Arguments, Completion, Trial};
+use loadgen::catalogue::Catalogue;
+
+use subject::Subject;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::from_args();
+    let catalogue = Catalogue::find(Path::new(env!("CARGO_MANIFEST_DIR")))?;
+    let subjects = || {
+        let ours = catalogue.servers.iter().filter(|server| !server.reference);
+        ours.map(|server| Subject::new(server.clone(), &catalogue.root))
+    };
+    if !arguments.list {
+        for subject in subjects() {
+            eprintln!("building {} ...", subject.name());
+            subject.build().context("building a server to test")?;
+        }
+    }
+    let mut trials = rules::trials(&catalogue);
+    for subject in subjects() {
+        trials.extend(cases::trials(&subject));
+        trials.extend(connections::trials(&subject));
+        trials.extend(processes::trials(&subject));
+        trials.extend(clients::trials(&subject));
+    }
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+/// A trial that passes or fails.
+fn trial<F>(name: String, body: F) -> Trial
+where
+    F: FnOnce() -> anyhow::Result<()> + Send + 'static,
+{
+    Trial::test(name, || body().map_err(|error| format!("{error:#}").into()))
+}
+
+/// A trial that may find that it cannot be held here; it says why, and counts as ignored.
+fn trial_if_possible<F>(name: String, body: F) -> Trial
+where
+    F: FnOnce() -> anyhow::Result<Possible> + Send + 'static,
+{
+    Trial::ignorable_test(name.clone(), move || match body() {
+        Ok(Possible::Held) => Ok(Completion::Completed),
+        Ok(Possible::Not(reason)) => {
+            eprintln!("SKIPPED: {name}: {reason}");
+            Ok(Completion::ignored_with(reason))
+        }
+        Err(error) => Err(format!("{error:#}").into()),
+    })
+}
+
+/// Whether a trial could be held.
+enum Possible {
+    Held,
+    Not(String),
+}

@@ -1,0 +1,273 @@
+//! Whatever is sent, it is answered alike however it is cut into reads and writes (9112 §2.2: a parser
+//! knows no packets), and no peer makes the server keep or say more than its limits allow.
+
+mod peer;
+
+use http1::{Limits, Next};
+use peer::{Peer, statuses};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::FileFailurePersistence;
+
+/// A request with the answer it must get.
+#[derive(Debug, Clone)]
+struct Request {
+    bytes: Vec<u8>,
+    status: u16,
+    head_only: bool,
+    last: bool,
+}
+
+fn valid() -> impl Strategy<Value = Request> {
+    let method = select(vec![
+        ("GET", 200),
+        ("HEAD", 200),
+        ("OPTIONS", 204),
+        ("POST", 405),
+        ("BREW", 501),
+    ]);
+    let connection = select(vec![
+        "",
+        "close",
+        "keep-alive",
+        "te, Close",
+        ",KEEP-alive ,",
+    ]);
+    let framing = prop_oneof![
+        4 => Just(Vec::new()),
+        2 => vec(any::<u8>(), 0..60).prop_map(with_length),
+        2 => chunked(),
+    ];
+    let parts = (
+        (method, any::<bool>(), connection, framing),
+        select(vec!["", "\r\n", "\n", "\r\n\r\n"]),
+        select(vec![
+            "",
+            "Expect: 100-continue\r\n",
+            "eXPECT: 100-Continue\r\n",
+        ]),
+        vec("[A-Za-z-]{1,12}:[ \t]*[ -~]{0,20}\r\n", 0..4),
+        select(vec!["/", "/a/b?c=d", "http://localhost/", "HTTPS://x"]),
+    );
+    parts.prop_map(|(what, before, expect, others, target)| {
+        let ((method, status), one_dot_zero, connection, framing) = what;
+        let chunked = framing.starts_with(b"Transfer-Encoding");
+        let version = u8::from(!one_dot_zero);
+        let known = [
+            "host",
+            "connection",
+            "expect",
+            "content-length",
+            "transfer-encoding",
+        ];
+        let others = others.into_iter().filter(|line| {
+            let name = line.split(':').next().unwrap_or_default();
+            !known.iter().any(|known| name.eq_ignore_ascii_case(known))
+        });
+        let head = format!(
+            "{before}{method} {target} HTTP/1.{version}\r\nHost: localhost\r\n\
+             Connection: {connection}\r\n{expect}{}",
+            others.collect::<String>()
+        );
+        let refused = one_dot_zero && chunked; // 9112 §6.1
+        let options = connection.to_ascii_lowercase();
+        Request {
+            bytes: [
+                head.as_bytes(),
+                &framing,
+                if framing.is_empty() { b"\r\n" } else { b"" },
+            ]
+            .concat(),
+            status: if refused { 400 } else { status },
+            head_only: method == "HEAD" && !refused,
+            last: refused
+                || options.contains("close")
+                || one_dot_zero && !options.contains("keep-alive"),
+        }
+    })
+}
+
+fn with_length(body: Vec<u8>) -> Vec<u8> {
+    let head = format!("Content-Length: {}\r\n\r\n", body.len());
+    [head.into_bytes(), body].concat()
+}
+
+fn chunked() -> impl Strategy<Value = Vec<u8>> {
+    let extension = select(vec!["", ";a", "; a=b", " ;a=\"b;c\""]);
+    let chunk = (vec(any::<u8>(), 1..20), extension, any::<bool>());
+    let trailers = select(vec!["", "A: b\r\n", "A: b\r\nContent-Length: 3\r\n"]);
+    (vec(chunk, 0..4), trailers).prop_map(|(chunks, trailers)| {
+        let mut bytes = b"Transfer-Encoding: chunked\r\n\r\n".to_vec();
+        for (data, extension, upper) in chunks {
+            let size = match upper {
+                true => format!("{:X}{extension}\r\n", data.len()),
+                false => format!("0{:x}{extension}\r\n", data.len()),
+            };
+            bytes.extend([size.as_bytes(), &data, b"\r\n"].concat());
+        }
+        bytes.extend([b"0\r\n", trailers.as_bytes(), b"\r\n"].concat());
+        bytes
+    })
+}
+
+fn invalid() -> impl Strategy<Value = Request> {
+    select(vec![
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\n b: c\r\n\r\n", 400),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        ("GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417),
+        (
+            "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n",
+            413,
+        ),
+        (
+            "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            501,
+        ),
+        (
+            "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc",
+            400,
+        ),
+        ("\u{1}\u{2}\n", 400),
+    ])
+    .prop_map(|(text, status)| Request {
+        bytes: text.as_bytes().to_vec(),
+        status,
+        head_only: false,
+        last: true,
+    })
+}
+
+fn requests() -> impl Strategy<Value = Vec<Request>> {
+    vec(prop_oneof![9 => valid(), 1 => invalid()], 0..8)
+}
+
+/// What follows the last whole request.
+fn tail() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(Vec::new()),
+        (valid(), any::<Index>()).prop_map(|(r, at)| r.bytes[..at.index(r.bytes.len())].to_vec()),
+        (invalid(), any::<Index>()).prop_map(|(r, at)| r.bytes[..at.index(r.bytes.len())].to_vec()),
+        vec(any::<u8>(), 0..80),
+    ]
+}
+
+/// Limits as they are, and so narrow that a few bytes reach them.
+fn limits() -> impl Strategy<Value = Limits> {
+    let narrow = Limits {
+        request_line_bytes_max: 40,
+        head_bytes_max: 160,
+        body_bytes_max: 50,
+        ..Limits::default()
+    };
+    select(vec![Limits::default(), narrow])
+}
+
+/// How a conversation went on: what was answered, whether the server is through with the peer, and
+/// what it does when the peer has shut its side too.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    answers: String,
+    over: bool,
+    requests: u64,
+    end: (String, Next),
+}
+
+fn converse(pieces: &[&[u8]], limits: Limits, write_bytes_max: usize) -> Outcome {
+    let mut peer = Peer::new(limits);
+    peer.write_bytes_max = write_bytes_max;
+    for piece in pieces {
+        peer.send(piece);
+        let room = peer.connection.space().len();
+        assert!(
+            room <= limits.head_bytes_max.max(4096),
+            "{room} bytes are read at once"
+        );
+    }
+    let (answers, over) = (plain(&peer.received), peer.is_over());
+    peer.end();
+    assert!(peer.output_bytes_max <= 64 * 1024 + 512);
+    Outcome {
+        answers,
+        over,
+        requests: peer.connection.requests(),
+        end: (plain(&peer.received), peer.connection.next()),
+    }
+}
+
+/// Answers for comparing: without `100 Continue`, which is left out when the body is there already and
+/// so does depend on how that came (9110 §10.1.1).
+fn plain(answers: &[u8]) -> String {
+    String::from_utf8_lossy(answers).replace("HTTP/1.1 100 Continue\r\n\r\n", "")
+}
+
+fn split<'a>(mut input: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
+    let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
+    at.sort_unstable_by(|a, b| b.cmp(a));
+    let mut pieces = Vec::new();
+    for at in at {
+        let (rest, piece) = input.split_at(at);
+        pieces.push(piece);
+        input = rest;
+    }
+    pieces.push(input);
+    pieces.reverse();
+    pieces
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::with_cases(300)
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn answers_do_not_depend_on_how_requests_arrive(
+        requests in requests(),
+        tail in tail(),
+        limits in limits(),
+        cuts in vec(any::<Index>(), 0..20),
+        write_bytes_max in 1usize..300,
+    ) {
+        let mut input: Vec<u8> = requests.iter().flat_map(|r| r.bytes.clone()).collect();
+        input.extend(tail);
+        let whole = converse(&[&input], limits, usize::MAX);
+        prop_assert_eq!(&converse(&split(&input, &cuts), limits, write_bytes_max), &whole);
+        let bytes: Vec<&[u8]> = input.chunks(1).collect();
+        prop_assert_eq!(&converse(&bytes, limits, usize::MAX), &whole);
+        prop_assert_eq!(whole.end.1, Next::Close);
+    }
+
+    #[test]
+    fn every_request_gets_its_answer_in_order_up_to_the_last(requests in requests()) {
+        let input: Vec<u8> = requests.iter().flat_map(|r| r.bytes.clone()).collect();
+        let last = requests.iter().position(|r| r.last).map_or(requests.len(), |at| at + 1);
+        let answered = &requests[..last];
+        let outcome = converse(&[&input], Limits::default(), usize::MAX);
+        let expected: Vec<u16> = answered.iter().map(|r| r.status).collect();
+        let got = statuses(outcome.answers.as_bytes(), |at| answered.get(at).is_some_and(|r| r.head_only));
+        prop_assert_eq!(got, expected);
+        prop_assert_eq!(outcome.requests, answered.len() as u64);
+        prop_assert_eq!(outcome.over, answered.last().is_some_and(|r| r.last));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic_or_answer_unasked(
+        pieces in vec(vec(prop_oneof![select(b"\r\n :/0G".to_vec()), any::<u8>()], 0..200), 0..20),
+        limits in limits(),
+    ) {
+        let input = pieces.concat();
+        let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+        let outcome = converse(&pieces, limits, 7);
+        prop_assert_eq!(&converse(&[&input], limits, usize::MAX), &outcome);
+        // Even the shortest request takes a line of its own, or a buffer full.
+        let lines = input.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        prop_assert!(outcome.requests <= lines as u64);
+    }
+}
