@@ -32,6 +32,7 @@ pub(super) struct Connection {
     pub(super) connect_ns: Option<u64>,
     /// Failures since the last response.
     failures: u32,
+    cannot_connect: bool,
 }
 
 pub(super) enum State {
@@ -62,6 +63,7 @@ impl Connection {
             answered: 0,
             connect_ns: None,
             failures: 0,
+            cannot_connect: false,
         }
     }
 
@@ -104,8 +106,9 @@ impl Connection {
         self.failures = 0;
     }
 
-    pub(super) fn has_failed(&self) -> bool {
-        self.failures > 0
+    /// Its last attempt to connect has failed.
+    pub(super) fn cannot_connect(&self) -> bool {
+        self.cannot_connect && matches!(self.state, State::Waiting(_))
     }
 
     /// How long to wait before the next attempt after a failure in `phase`: the longer the more have
@@ -114,6 +117,7 @@ impl Connection {
         const SHORTEST: Duration = Duration::from_millis(10);
         const LONGEST: Duration = Duration::from_secs(1);
         self.failures = self.failures.saturating_add(1);
+        self.cannot_connect = phase == Phase::Connect;
         match self.failures {
             1 if phase != Phase::Connect => Duration::ZERO,
             n => LONGEST.min(SHORTEST * (1 << n.min(10))),

@@ -88,13 +88,11 @@ impl<'a> Worker<'a> {
         let mut events = Events::with_capacity(1024);
         let end = self.shared.end.map(|end| self.since_start(end));
         let mut usage_at_begin = None;
-        let mut begun_at = self.begin;
         let mut next_sweep = 0;
         loop {
             let now = self.now();
             if usage_at_begin.is_none() && now >= self.begin {
                 usage_at_begin = Some(getrusage(UsageWho::RUSAGE_THREAD)?);
-                begun_at = now;
             }
             if end.is_some_and(|end| now >= end) || self.shared.is_interrupted() {
                 break;
@@ -132,7 +130,7 @@ impl<'a> Worker<'a> {
             }
         }
         let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
-        Ok(self.finish(&usage, &usage_at_begin.unwrap_or(usage), begun_at))
+        Ok(self.finish(&usage, &usage_at_begin.unwrap_or(usage)))
     }
 
     fn now(&self) -> u64 {
@@ -149,13 +147,15 @@ impl<'a> Worker<'a> {
         if self.shared.failed.load(Relaxed) || all(|c| matches!(c.state, State::Finished)) {
             return true;
         }
-        let nothing_works = all(|c| c.has_failed() && matches!(c.state, State::Waiting(_)));
+        if !all(Connection::cannot_connect) {
+            return false;
+        }
         let within = match (self.shared.reached.load(Relaxed), self.shared.plan.limit) {
             (false, _) => REACH_WITHIN,
             (true, Limit::Requests(_)) => self.shared.plan.timeout,
             (true, Limit::For(_)) => return false,
         };
-        nothing_works && now.saturating_sub(self.progress) > within.as_nanos() as u64
+        now.saturating_sub(self.progress) > within.as_nanos() as u64
     }
 
     /// Opens what waits to be opened and ends what has waited too long.
@@ -471,7 +471,7 @@ impl<'a> Worker<'a> {
         connection.state = State::Finished;
     }
 
-    fn finish(mut self, usage: &Usage, usage_at_begin: &Usage, begun_at: u64) -> Part {
+    fn finish(mut self, usage: &Usage, usage_at_begin: &Usage) -> Part {
         let now = self.now();
         for connection in &self.connections {
             let counted = || (connection.in_flight.iter()).filter(|sent| sent.at >= self.begin);
@@ -486,7 +486,7 @@ impl<'a> Worker<'a> {
                 self.record.status.insert(status, count);
             }
         }
-        let duration = Duration::from_nanos(now.saturating_sub(begun_at));
+        let duration = Duration::from_nanos(now.saturating_sub(self.begin));
         let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
         let switches = |usage: &Usage| {
             (usage.voluntary_context_switches() + usage.involuntary_context_switches()) as u64

@@ -176,30 +176,39 @@ fn exchange(mut socket: &TcpStream, connection: &mut Connection, host: &Host) ->
             connection.drain();
         }
         let outcome = match connection.next() {
+            // A peer that sends a little all the time never makes recv time out.
             Next::Read if connection.deadline() <= at.instant => {
                 Err(io::ErrorKind::WouldBlock.into())
             }
             Next::Read => {
                 patience.expect(connection.deadline() - at.instant)?;
-                socket.read(connection.space())
+                socket.read(connection.space()).map(|n| {
+                    at = now();
+                    connection.received(n, at);
+                })
             }
-            Next::Write => socket.write(connection.output()),
-            Next::ShutdownWrite => socket.shutdown(Shutdown::Write).map(|()| 0),
+            Next::Write => socket.write(connection.output()).map(|n| {
+                at = now();
+                connection.sent(n, at);
+            }),
+            Next::ShutdownWrite => socket.shutdown(Shutdown::Write).map(|()| {
+                at = now();
+                connection.write_is_shut(at);
+            }),
             Next::Close => return Ok(()),
         };
-        at = now();
-        match (outcome, connection.next()) {
-            (Ok(n), Next::Read) => connection.received(n, at),
-            (Ok(n), Next::Write) => connection.sent(n, at),
-            (Ok(_), _) => connection.write_is_shut(at),
-            (Err(error), _) => match error.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock if connection.deadline() <= at.instant => {
-                    host.counters.timed_out(connection.timed_out(at));
+        match outcome.map_err(|error| (error.kind(), error)) {
+            Ok(()) | Err((io::ErrorKind::Interrupted, _)) => {}
+            Err((io::ErrorKind::WouldBlock, _)) => {
+                at = now();
+                match connection.deadline().checked_duration_since(at.instant) {
+                    None | Some(Duration::ZERO) => {
+                        host.counters.timed_out(connection.timed_out(at));
+                    }
+                    Some(left) => patience.set(left)?,
                 }
-                io::ErrorKind::WouldBlock => patience.set(connection.deadline() - at.instant)?,
-                _ => return Err(error),
-            },
+            }
+            Err((_, error)) => return Err(error),
         }
     }
 }

@@ -12,9 +12,8 @@ use std::thread;
 use host::Host;
 use host::blocking::{converse, incoming};
 
-/// What a conversation needs of its thread's stack, well measured; 2 MiB would be the default. It is
-/// address space until it is touched, but so much of it for each of thousands of threads that
-/// creating one may be refused.
+/// A conversation takes some ten kilobytes of stack, the default is 2 MiB. Either is only address space
+/// until it is touched, but so much of it for each of thousands of threads may be refused.
 const STACK_BYTES: usize = 128 * 1024;
 
 /// Serves until the host is stopped and every connection accepted by then is over.
