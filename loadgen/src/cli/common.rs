@@ -1,6 +1,7 @@
 //! What several verbs share.
 
 use std::io;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub(super) fn require_files(connections: usize) -> Result<(), Usage> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cpus(pub(super) Vec<usize>);
 
-impl std::str::FromStr for Cpus {
+impl FromStr for Cpus {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -74,6 +75,11 @@ impl std::str::FromStr for Cpus {
             None => Ok(Cpus(cpus)),
         }
     }
+}
+
+/// A number of 1 or more.
+pub(super) fn count<N: FromStr>(text: &str) -> Result<N, String> {
+    (text.parse()).map_err(|_| "expected a number of 1 or more".to_owned())
 }
 
 /// A duration above zero, such as `10s`, `1m 30s` or `500ms`.

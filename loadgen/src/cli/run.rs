@@ -5,10 +5,10 @@ use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -16,13 +16,14 @@ use http::{HeaderName, HeaderValue, Method, Uri, header};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Usage;
-use super::common::{Cpus, duration, duration_or_zero, interruption, require_files};
+use super::common::{Cpus, count, duration, duration_or_zero, interruption, require_files};
 use crate::catalogue::{Catalogue, Server};
 use crate::drive::{self, Moment};
 use crate::json;
 use crate::plan::{ConnectionLife, Limit, Pace, Plan};
 use crate::record::Outcome;
 use crate::report::run as report;
+use crate::set::hlog;
 use crate::target::{self, Sampler, ServerCost, Target};
 use crate::verdict::{self, Status};
 
@@ -32,22 +33,22 @@ pub(super) struct Arguments {
     /// then built, started and stopped
     target: String,
     /// Connections open at once
-    #[arg(short, long, value_name = "N", default_value = "64")]
+    #[arg(short, long, value_name = "N", default_value = "64", value_parser = count::<NonZeroUsize>)]
     connections: NonZeroUsize,
     /// Threads that share the connections
-    #[arg(short, long, value_name = "N", default_value = "1")]
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
     threads: NonZeroUsize,
     /// How long requests are counted
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     duration: Duration,
     /// Number of requests, instead of a duration
-    #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration")]
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration", value_parser = count::<NonZeroU64>)]
     requests: Option<NonZeroU64>,
     /// Requests on each connection: 1 = a new connection for every request, 0 = keep-alive
     #[arg(short = 'k', long, value_name = "N", default_value = "0")]
     requests_per_connection: u64,
     /// Requests in flight on each connection
-    #[arg(short, long, value_name = "N", default_value = "1")]
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
     pipeline: NonZeroUsize,
     /// Method of the requests
     #[arg(short, long, default_value = "GET")]
@@ -96,6 +97,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         (Place::Server(..), None) => unreachable!("a server of the catalogue was started"),
     };
     let plan = plan(&arguments, &uri, address);
+    let started = SystemTime::now() + plan.warmup;
     let (outcome, cost) = drive(&plan, target.as_ref(), &interrupted)?;
     let server_fault = target.and_then(|target| {
         let died = target.has_ended();
@@ -113,6 +115,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Place::Server(_, server) => Some(server.name.clone()),
         Place::Url(_) => None,
     };
+    if let Some(path) = &arguments.hlog {
+        write_hlog(path, started, &outcome)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
     let text = report::text(
         &uri.to_string(),
         server.as_deref(),
@@ -328,6 +334,20 @@ fn drive(
     });
     progress.clear();
     Ok((outcome.context("running the load")?, cost))
+}
+
+/// One interval, the run, for each kind of latency.
+fn write_hlog(path: &Path, started: SystemTime, outcome: &Outcome) -> io::Result<()> {
+    let mut out = Vec::new();
+    hlog::write_head(&mut out, started)?;
+    for (tag, histogram) in [
+        ("response", &outcome.record.response),
+        ("first_byte", &outcome.record.first_byte),
+        ("connect", &outcome.record.connect),
+    ] {
+        hlog::append(&mut out, Duration::ZERO, outcome.duration, tag, histogram)?;
+    }
+    fs::write(path, out)
 }
 
 /// A bar that fills with time, on a terminal.

@@ -42,7 +42,7 @@ pub fn text(
         rate(record.connections_opened)
     ));
     line(&format!(
-        "requests       {:>12}   responses {}, good {}, in flight at end {}",
+        "requests       {:>12}   responses {}, good {}, in flight {}",
         thousands(record.requests),
         thousands(record.responses),
         thousands(record.good),
@@ -100,7 +100,7 @@ pub fn text(
     let fairness = Fairness::of(outcome);
     if let Some(spread) = &fairness.requests_per_connection {
         line(&format!(
-            "by connection  {:>12}   to {} responses; never served: {}; Jain's index {}",
+            "by connection  {:>12}   to {} responses; {} never served; Jain {}",
             thousands(spread.min),
             thousands(spread.max),
             fairness.connections_never_served,
