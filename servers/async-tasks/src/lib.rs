@@ -109,6 +109,12 @@ async fn converse(
     let mut stop = pin!(stopped.wait_for(|stopped| *stopped));
     let mut draining = false;
     loop {
+        if !draining && host.stopping() {
+            draining = true;
+            connection.drain();
+            // From here on a read returns what has arrived, then 0.
+            host::shut_reading(&stream);
+        }
         tokio::select! {
             biased;
             outcome = step(&mut stream, &mut connection) => match outcome {
@@ -124,12 +130,8 @@ async fn converse(
                 }
                 timer.as_mut().reset(connection.deadline().into());
             }
-            _ = &mut stop, if !draining => {
-                draining = true;
-                connection.drain();
-                // From here on a read returns what has arrived, then 0.
-                host::shut_reading(&stream);
-            }
+            // Only wakes.
+            _ = &mut stop, if !draining => {}
         }
         if connection.deadline() < timer.deadline().into_std() {
             timer.as_mut().reset(connection.deadline().into());

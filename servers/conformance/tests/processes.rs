@@ -271,7 +271,10 @@ fn out_of_files(subject: &Subject) -> Result<()> {
 fn out_of_threads(subject: &Subject) -> Result<Possible> {
     const CLIENTS: usize = 60;
     // The limit is on all tasks of a user, and not heard by root.
-    let limit = format!("--nproc={}", tasks_of_user()? + CLIENTS / 3);
+    let Ok(tasks) = tasks_of_user() else {
+        return Ok(Possible::Not("ps is not installed".to_owned()));
+    };
+    let limit = format!("--nproc={}", tasks + CLIENTS / 3);
     let mut prefix = vec!["prlimit", &limit, "--"];
     if Uid::effective().is_root() {
         prefix.splice(

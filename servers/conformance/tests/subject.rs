@@ -158,11 +158,14 @@ impl Running {
     /// A client that reads no answers, with the server blocked in sending it more.
     pub(crate) fn stall(&self) -> Result<Client> {
         let mut client = Client::connect_narrow(self.address())?;
-        // A blocked send goes on when it is woken and the kernel has found room in the meantime: it
-        // is woken until there is none.
-        while client.send_until_blocked()? > 0 {
+        client.send_until_blocked()?;
+        // A blocked send is not woken for every bit of room that the kernel finds later, but once woken
+        // it takes it: woken a few times, it finds none.
+        for _ in 0..3 {
             self.signal(Signal::SIGSTOP)?;
+            thread::sleep(Duration::from_millis(20));
             self.signal(Signal::SIGCONT)?;
+            client.send_until_blocked()?;
         }
         Ok(client)
     }

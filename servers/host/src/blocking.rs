@@ -205,7 +205,9 @@ fn exchange(mut socket: &TcpStream, connection: &mut Connection, host: &Host) ->
                     None | Some(Duration::ZERO) => {
                         host.counters.timed_out(connection.timed_out(at));
                     }
-                    Some(left) => patience.set(left)?,
+                    Some(left) if connection.next() == Next::Read => patience.set(left)?,
+                    // A send may be given its time once more: twice the idle timeout at the most.
+                    Some(_) => {}
                 }
             }
             Err((_, error)) => return Err(error),
