@@ -119,40 +119,50 @@ impl Drop for Stream<'_> {
 /// are blocked in `recv`.
 #[derive(Debug, Default)]
 pub(crate) struct Open {
-    sockets: Mutex<Slab<Arc<TcpStream>>>,
+    table: Mutex<Table>,
     fewer: Condvar,
 }
 
+#[derive(Debug, Default)]
+struct Table {
+    sockets: Slab<Arc<TcpStream>>,
+    /// Somebody waits for there to be fewer. Waking nobody would be a system call all the same.
+    awaited: bool,
+}
+
 impl Open {
-    fn lock(&self) -> MutexGuard<'_, Slab<Arc<TcpStream>>> {
-        self.sockets.lock().expect("nothing panics under this lock")
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("nothing panics under this lock")
     }
 
     fn wait_below(&self, max: usize) {
-        let sockets = self.lock();
-        drop(
-            self.fewer
-                .wait_while(sockets, |sockets| sockets.len() >= max),
-        );
+        let mut table = self.lock();
+        while table.sockets.len() >= max {
+            table.awaited = true;
+            table = (self.fewer.wait(table)).expect("nothing panics under this lock");
+        }
     }
 
     fn insert(&self, socket: Arc<TcpStream>, host: &Host) -> usize {
-        let mut sockets = self.lock();
+        let mut table = self.lock();
         if host.stopping() {
             shut_reading(&*socket);
         }
-        sockets.insert(socket)
+        table.sockets.insert(socket)
     }
 
     fn remove(&self, key: usize) {
-        self.lock().remove(key);
-        self.fewer.notify_one();
+        let mut table = self.lock();
+        table.sockets.remove(key);
+        if std::mem::take(&mut table.awaited) {
+            self.fewer.notify_all();
+        }
     }
 
     fn shut_reading(&self) {
-        self.lock()
-            .iter()
-            .for_each(|(_, socket)| shut_reading(&**socket));
+        for (_, socket) in &self.lock().sockets {
+            shut_reading(&**socket);
+        }
     }
 }
 
