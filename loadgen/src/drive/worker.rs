@@ -310,10 +310,7 @@ impl<'a> Worker<'a> {
     fn receive(&mut self, slot: usize, ends: bool) {
         // Out of the way, so that what is in it can be handled by methods of this worker.
         let mut buffer = std::mem::take(&mut self.buffer);
-        loop {
-            let State::Open(stream) = &mut self.connections[slot].state else {
-                break;
-            };
+        while let State::Open(stream) = &mut self.connections[slot].state {
             match stream.read(&mut buffer) {
                 Ok(0) => {
                     self.ended(slot);
@@ -474,8 +471,8 @@ impl<'a> Worker<'a> {
     fn finish(mut self, usage: &Usage, usage_at_begin: &Usage) -> Part {
         let now = self.now();
         for connection in &self.connections {
-            let counted = || (connection.in_flight.iter()).filter(|sent| sent.at >= self.begin);
-            self.record.in_flight_at_end += counted().map(|sent| sent.count).sum::<u64>();
+            let counted = (connection.in_flight.iter()).filter(|sent| sent.at >= self.begin);
+            self.record.in_flight_at_end += counted.map(|sent| sent.count).sum::<u64>();
             let age = counted()
                 .next()
                 .map(|sent| Duration::from_nanos(now - sent.at));
