@@ -82,13 +82,13 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
     } else if let Limit::For(_) = plan.limit
         && record.responses > 0
     {
-        // Little's law: requests in flight = throughput x mean time in flight. A run that is short
-        // against one response says nothing about it: its ends weigh too much.
+        // Little's law: requests in flight = throughput x mean time in flight. Those that were in
+        // flight at either end of the run are missing in it, for the longest response at the most.
         let duration_ns = outcome.duration.as_secs_f64() * 1e9;
         let asked = (plan.connections * plan.pipeline) as f64;
         let in_flight = record.busy_ns as f64 / duration_ns;
-        let run_is_long = duration_ns > 100.0 * record.response.mean();
-        if run_is_long && (in_flight / asked - 1.0).abs() > LITTLE_MAX {
+        let at_the_ends = 2.0 * record.response.max() as f64 / duration_ns;
+        if (in_flight / asked - 1.0).abs() > LITTLE_MAX + at_the_ends {
             reasons.push(format!(
                 "Little's law is off: {in_flight:.1} requests were in flight on average, \
                  {asked} should have been"

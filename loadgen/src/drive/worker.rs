@@ -473,9 +473,9 @@ impl<'a> Worker<'a> {
         for connection in &self.connections {
             let counted = (connection.in_flight.iter()).filter(|sent| sent.at >= self.begin);
             self.record.in_flight_at_end += counted.map(|sent| sent.count).sum::<u64>();
-            let age = counted()
-                .next()
-                .map(|sent| Duration::from_nanos(now - sent.at));
+            // Those of the warm-up too: who starves since then starves.
+            let oldest = connection.in_flight.front();
+            let age = oldest.map(|sent| Duration::from_nanos(now - sent.at));
             self.record.oldest_unanswered = self.record.oldest_unanswered.max(age);
         }
         for (status, &count) in (0..).zip(&self.status) {
