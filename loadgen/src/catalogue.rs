@@ -109,12 +109,12 @@ pub enum Error {
         start: PathBuf,
     },
     /// A file that cannot be read.
-    #[error("{file}: {source}")]
+    #[error("{file}: {cause}")]
     Io {
         /// Relative to the root.
         file: &'static str,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file that says something wrong.
     #[error("{file}:{line}:{column}: {message}")]
@@ -171,7 +171,7 @@ impl Catalogue {
     /// When a file cannot be read or says something wrong.
     pub fn read(root: &Path) -> Result<Self, Error> {
         let text =
-            |file| fs::read_to_string(root.join(file)).map_err(|source| Error::Io { file, source });
+            |file| fs::read_to_string(root.join(file)).map_err(|cause| Error::Io { file, cause });
         Ok(Catalogue {
             root: root.to_owned(),
             servers: parse_servers(&text(SERVERS)?)?,

@@ -50,6 +50,17 @@ impl Metric {
         }
     }
 
+    /// Whether a cell with this verdict counts. When the generator is the bottleneck, throughput and
+    /// latency are the generator's; what a request costs the server is still the server's, and
+    /// rather too high than too low: a server that is not busy has less to do at once.
+    fn counts(self, verdict: Option<Status>) -> bool {
+        match verdict {
+            Some(Status::Valid) => true,
+            Some(Status::ClientBound) => self == Metric::Cpu,
+            Some(Status::Invalid) | None => false,
+        }
+    }
+
     fn of(self, cell: &Cell) -> Option<f64> {
         match self {
             Metric::Cpu => cell.server_cpu_us_per_request,
@@ -190,7 +201,8 @@ impl Evidence {
         for workload in &self.workloads {
             for server in &self.servers {
                 let cells: Vec<&Cell> = self.cells_of(server, &workload.name).collect();
-                let bad: Vec<_> = cells.iter().filter(|cell| !is_valid(cell)).collect();
+                let is_bad = |cell: &&&Cell| cell.verdict != Some(Status::Valid);
+                let bad: Vec<_> = cells.iter().copied().filter(|cell| is_bad(&cell)).collect();
                 let Some(first) = bad.first() else {
                     continue;
                 };
@@ -202,7 +214,7 @@ impl Evidence {
                         .unwrap_or_default(),
                     rounds: bad.len(),
                     rounds_all: cells.len(),
-                    standing: standing(&cells),
+                    standing: standing(&cells, Metric::Throughput),
                 });
             }
         }
@@ -221,13 +233,20 @@ impl Evidence {
 
     fn column(&self, server: &str, workload: &str, metric: Metric) -> Column {
         let cells: Vec<&Cell> = self.cells_of(server, workload).collect();
-        let standing = standing(&cells);
-        let counts = |cell: &&&Cell| standing != Standing::Ranked || is_valid(cell);
+        let standing = standing(&cells, metric);
+        let shown = |cell: &&&Cell| match standing {
+            Standing::Ranked => metric.counts(cell.verdict),
+            Standing::ClientBound => cell.verdict != Some(Status::Invalid),
+            Standing::NotValid | Standing::Failed | Standing::Missing => true,
+        };
         let value = |cell: &&Cell| Some((cell.round, metric.of(cell)?));
         Column {
             standing,
-            left_out: cells.iter().filter(|cell| !is_valid(cell)).count(),
-            by_round: cells.iter().filter(counts).filter_map(value).collect(),
+            left_out: cells
+                .iter()
+                .filter(|cell| !metric.counts(cell.verdict))
+                .count(),
+            by_round: cells.iter().filter(shown).filter_map(value).collect(),
         }
     }
 }
@@ -261,18 +280,20 @@ pub struct Entry {
     pub value: Option<Estimate>,
     /// Its value divided by that of the best, for entries that are compared.
     pub ratio: Option<Estimate>,
-    /// No other entry that is compared is better.
+    /// No other entry that is compared is better, nor one whose bottleneck was the generator.
     pub is_best: bool,
-    /// Rounds left out because they were not valid, though most were.
+    /// Rounds that do not count, of an entry that is compared.
     pub left_out: usize,
 }
 
 /// Whether an entry is compared with others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// More than half of its rounds were valid; those count.
+    /// More than half of its rounds count; the others are left out.
     Ranked,
-    /// It was measured, and is shown, but half of its rounds or more were not valid.
+    /// It was measured, and is shown, but the generator was the bottleneck in too many rounds.
+    ClientBound,
+    /// It was measured, and is shown, but too many rounds were not valid.
     NotValid,
     /// No round could be measured.
     Failed,
@@ -310,7 +331,7 @@ pub struct Fault {
     pub rounds: usize,
     /// Of how many.
     pub rounds_all: usize,
-    /// What came of it.
+    /// What came of it, where only valid rounds count.
     pub standing: Standing,
 }
 
@@ -321,17 +342,18 @@ struct Column {
     by_round: BTreeMap<u32, f64>,
 }
 
-fn is_valid(cell: &Cell) -> bool {
-    cell.verdict == Some(Status::Valid)
-}
-
-fn standing(cells: &[&Cell]) -> Standing {
-    let valid = cells.iter().filter(|cell| is_valid(cell)).count();
+fn standing(cells: &[&Cell], metric: Metric) -> Standing {
+    let count = |wanted: &dyn Fn(Option<Status>) -> bool| {
+        cells.iter().filter(|cell| wanted(cell.verdict)).count()
+    };
+    let counting = count(&|verdict| metric.counts(verdict));
+    let usable = count(&|verdict| matches!(verdict, Some(Status::Valid | Status::ClientBound)));
     let failed = cells.iter().filter(|cell| cell.error.is_some()).count();
     match cells.len() {
         0 => Standing::Missing,
         all if failed == all => Standing::Failed,
-        all if 2 * valid > all => Standing::Ranked,
+        all if 2 * counting > all => Standing::Ranked,
+        all if 2 * usable > all => Standing::ClientBound,
         _ => Standing::NotValid,
     }
 }
@@ -355,6 +377,13 @@ fn entries(columns: &[Column], metric: Metric) -> Vec<Entry> {
                 .partial_cmp(&goodness(b))
                 .expect("medians are numbers")
         });
+    // That is a bound: its server can do better still.
+    let is_outrun = |index: usize| {
+        let client_bound = |other: &usize| columns[*other].standing == Standing::ClientBound;
+        (0..columns.len())
+            .filter(client_bound)
+            .any(|other| goodness(&other) > goodness(&index))
+    };
     let ratio = |index: usize| {
         let best = &columns[best?].by_round;
         let ratio = |(round, value): (&u32, &f64)| Some(value / best.get(round)?);
@@ -367,7 +396,7 @@ fn entries(columns: &[Column], metric: Metric) -> Vec<Entry> {
             standing: column.standing,
             value: values[index],
             ratio: if ranked(&index) { ratio(index) } else { None },
-            is_best: best == Some(index),
+            is_best: best == Some(index) && !is_outrun(index),
             left_out: if ranked(&index) { column.left_out } else { 0 },
         }
     };
@@ -521,6 +550,39 @@ mod tests {
                 fault("starving", "starved", 3),
                 fault("dead", "died", 3),
                 fault("mostly", "starved", 1),
+            ]
+        );
+    }
+
+    /// The generator's limit says nothing about throughput, and no server is the best below it.
+    #[test]
+    fn client_bound_cells_compete_for_cpu_only() {
+        let cells = vec![
+            cell("a", "w", 1, 10.0),
+            Cell {
+                verdict: Some(Status::ClientBound),
+                ..cell("b", "w", 1, 5.0)
+            },
+        ];
+        let evidence = evidence(&["a", "b"], &["w"], cells);
+        let summary = |metric| -> Vec<_> {
+            let entries = evidence.compare(metric).rows.remove(0).entries;
+            (entries.into_iter())
+                .map(|entry| (entry.standing, entry.ratio.map(|r| r.value), entry.is_best))
+                .collect()
+        };
+        assert_eq!(
+            summary(Metric::Cpu),
+            [
+                (Standing::Ranked, Some(2.0), false),
+                (Standing::Ranked, Some(1.0), true),
+            ]
+        );
+        assert_eq!(
+            summary(Metric::Throughput),
+            [
+                (Standing::Ranked, Some(1.0), false),
+                (Standing::ClientBound, None, false),
             ]
         );
     }

@@ -2,11 +2,13 @@
 //! be found out is absent. Nothing here names a host, a user or a path.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,24 @@ pub fn own_cpus() -> Vec<usize> {
     };
     let is_set = |cpu: &usize| set.is_set(*cpu).unwrap_or(false);
     (0..CpuSet::count()).filter(is_set).collect()
+}
+
+/// Makes the calling thread, and those it starts from now on, run on these CPUs only.
+///
+/// # Errors
+///
+/// When there is no such CPU, or it may not be used.
+pub fn pin_thread(cpus: &[usize]) -> nix::Result<()> {
+    sched_setaffinity(Pid::from_raw(0), &cpu_set(cpus)?)
+}
+
+/// A set of these CPUs.
+pub(crate) fn cpu_set(cpus: &[usize]) -> nix::Result<CpuSet> {
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu)?;
+    }
+    Ok(set)
 }
 
 /// Which CPUs the server and the generator run on; empty for all there are.
@@ -122,23 +142,23 @@ impl Machine {
     /// In what `other` is another machine, or one set up in another way; empty when it is the same.
     pub fn differences(&self, other: &Machine) -> Vec<String> {
         let mut differences = Differences::default();
-        differences.note("CPU", &self.cpu_model, &other.cpu_model);
-        differences.note("number of CPUs", &self.cpus, &other.cpus);
-        differences.note("kernel", &self.kernel, &other.kernel);
-        differences.note("hypervisor", &self.hypervisor, &other.hypervisor);
+        let mut note = |what: &str, fact: fn(&Machine) -> Option<&String>| {
+            differences.note(what, fact(self), fact(other));
+        };
+        note("CPU", |machine| machine.cpu_model.as_ref());
+        note("kernel", |machine| machine.kernel.as_ref());
+        note("hypervisor", |machine| machine.hypervisor.as_ref());
+        note("governor", |machine| machine.governor.as_ref());
+        for name in SYSCTLS {
+            differences.note(name, self.sysctls.get(name), other.sysctls.get(name));
+        }
+        differences.note("number of CPUs", Some(&self.cpus), Some(&other.cpus));
         // The kernel may keep a little more or less for itself.
         let gib = |machine: &Machine| machine.memory_gib.map(f64::round);
-        differences.note("memory, GiB", &gib(self), &gib(other));
-        differences.note("governor", &self.governor, &other.governor);
-        differences.note("server's CPUs", &self.pinning.server, &other.pinning.server);
-        differences.note(
-            "generator's CPUs",
-            &self.pinning.client,
-            &other.pinning.client,
-        );
-        for name in SYSCTLS {
-            differences.note(name, &self.sysctls.get(name), &other.sysctls.get(name));
-        }
+        differences.note("memory, GiB", gib(self).as_ref(), gib(other).as_ref());
+        let (mine, theirs) = (&self.pinning, &other.pinning);
+        differences.note("server's CPUs", Some(&mine.server), Some(&theirs.server));
+        differences.note("generator's CPUs", Some(&mine.client), Some(&theirs.client));
         differences.0
     }
 
@@ -168,6 +188,9 @@ pub struct Build {
     /// Whether there were changes that are in no commit, `results/` aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dirty: Option<bool>,
+    /// Hash of those changes; absent when there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes: Option<String>,
     /// `rustc --version`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rustc: Option<String>,
@@ -200,14 +223,13 @@ impl Build {
             };
             (server.name.clone(), build)
         });
+        let git = |arguments: &[&str]| output(root, "git", arguments);
+        let dirty = git(&["status", "--porcelain", "--", ".", ":!results"])
+            .map(|changes| !changes.is_empty());
         Build {
-            revision: output(root, "git", &["rev-parse", "HEAD"]),
-            dirty: output(
-                root,
-                "git",
-                &["status", "--porcelain", "--", ".", ":!results"],
-            )
-            .map(|changes| !changes.is_empty()),
+            revision: git(&["rev-parse", "HEAD"]),
+            dirty,
+            changes: dirty.filter(|&dirty| dirty).and_then(|_| changes(root)),
             rustc: output(root, "rustc", &["--version"]),
             loadgen: env!("CARGO_PKG_VERSION").to_owned(),
             profile: if cfg!(debug_assertions) {
@@ -223,26 +245,21 @@ impl Build {
     /// In what `other` is another build; empty when it is the same. Of servers, those in both count.
     pub fn differences(&self, other: &Build) -> Vec<String> {
         let mut differences = Differences::default();
-        differences.note("revision", &self.revision, &other.revision);
-        if self.dirty == Some(true) || other.dirty == Some(true) {
-            let what = "there were changes in no commit, so it may not be the same";
-            differences.0.push(what.to_owned());
-        }
-        differences.note("rustc", &self.rustc, &other.rustc);
-        differences.note("loadgen", &self.loadgen, &other.loadgen);
-        differences.note("profile", &self.profile, &other.profile);
-        for (name, server) in &self.servers {
+        differences.note("revision", self.revision.as_ref(), other.revision.as_ref());
+        differences.note(
+            "changes in no commit",
+            self.changes.as_ref(),
+            other.changes.as_ref(),
+        );
+        differences.note("rustc", self.rustc.as_ref(), other.rustc.as_ref());
+        differences.note("loadgen", Some(&self.loadgen), Some(&other.loadgen));
+        differences.note("profile", Some(&self.profile), Some(&other.profile));
+        for (name, mine) in &self.servers {
             if let Some(theirs) = other.servers.get(name) {
-                differences.note(
-                    &format!("version of {name}"),
-                    &server.version,
-                    &theirs.version,
-                );
-                differences.note(
-                    &format!("build of {name}"),
-                    &server.command,
-                    &theirs.command,
-                );
+                let what = format!("version of {name}");
+                differences.note(&what, mine.version.as_ref(), theirs.version.as_ref());
+                let what = format!("build of {name}");
+                differences.note(&what, mine.command.as_ref(), theirs.command.as_ref());
             }
         }
         differences.0
@@ -259,13 +276,41 @@ impl Build {
     }
 }
 
+/// A hash over what differs from the last commit, files in no commit included.
+fn changes(root: &Path) -> Option<String> {
+    let diff = output(root, "git", &["diff", "HEAD", "--", ".", ":!results"])?;
+    let others = [
+        "ls-files",
+        "--others",
+        "--exclude-standard",
+        "--",
+        ".",
+        ":!results",
+    ];
+    let others = output(root, "git", &others)?;
+    let mut all = diff + "\n" + &others;
+    for file in others.lines() {
+        all += "\n";
+        all += &output(root, "git", &["hash-object", "--", file])?;
+    }
+    let mut file = tempfile::NamedTempFile::new().ok()?;
+    file.write_all(all.as_bytes()).ok()?;
+    output(
+        root,
+        "git",
+        &["hash-object", "--no-filters", "--", file.path().to_str()?],
+    )
+}
+
 #[derive(Default)]
 struct Differences(Vec<String>);
 
 impl Differences {
-    fn note<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, one: &T, other: &T) {
+    fn note<T: PartialEq + Debug>(&mut self, what: &str, one: Option<&T>, other: Option<&T>) {
+        let shown = |fact: Option<&T>| fact.map_or("none".to_owned(), |fact| format!("{fact:?}"));
         if one != other {
-            self.0.push(format!("{what}: {one:?} and {other:?}"));
+            let difference = format!("{what}: {} and {}", shown(one), shown(other));
+            self.0.push(difference);
         }
     }
 }
@@ -403,17 +448,50 @@ mod tests {
     }
 
     #[test]
-    fn a_dirty_build_is_never_the_same() {
+    fn changes_make_another_build() {
         let clean = Build {
             revision: Some("abc".to_owned()),
             dirty: Some(false),
             ..Build::default()
         };
         assert_eq!(clean.differences(&clean), [""; 0]);
-        let dirty = Build {
+        let dirty = |hash: &str| Build {
             dirty: Some(true),
+            changes: Some(hash.to_owned()),
             ..clean.clone()
         };
-        assert_eq!(dirty.differences(&dirty).len(), 1);
+        assert_eq!(dirty("1").differences(&dirty("1")), [""; 0]);
+        assert_eq!(dirty("1").differences(&dirty("2")).len(), 1);
+        assert_eq!(clean.differences(&dirty("2")).len(), 1);
+    }
+
+    /// The hash tells changes apart, also those of a file that git does not know.
+    #[test]
+    fn changes_have_a_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = |arguments: &[&str]| {
+            output(folder.path(), "git", arguments).expect("git works");
+        };
+        git(&["init", "--quiet"]);
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@b"];
+        git(&[
+            &identity[..],
+            &["commit", "--quiet", "--allow-empty", "-m", "a"],
+        ]
+        .concat());
+        assert_eq!(Build::here(folder.path(), &[]).changes, None);
+        let mut hashes = Vec::new();
+        for text in ["1", "2", "1"] {
+            fs::write(folder.path().join("a b"), text).unwrap();
+            let build = Build::here(folder.path(), &[]);
+            assert_eq!(build.dirty, Some(true));
+            hashes.push(build.changes.unwrap());
+        }
+        assert_ne!(hashes[0], hashes[1]);
+        assert_eq!(hashes[0], hashes[2]);
+        fs::create_dir(folder.path().join("results")).unwrap();
+        fs::write(folder.path().join("results/x"), "x").unwrap();
+        fs::remove_file(folder.path().join("a b")).unwrap();
+        assert_eq!(Build::here(folder.path(), &[]).dirty, Some(false));
     }
 }

@@ -106,6 +106,11 @@ pub(crate) fn five_servers() -> Evidence {
                         cell.reasons =
                             Some("the generator's busiest thread was busy 97%".to_owned());
                     }
+                    ("event-loop" | "async-tasks", "new-connection", _) if round > 1 => {
+                        cell.verdict = Some(Status::ClientBound);
+                        cell.reasons =
+                            Some("the generator's busiest thread was busy 98%".to_owned());
+                    }
                     ("thread-per-connection", "pipelined", _) => {
                         let error = "starting thread-per-connection: it exited with status 1";
                         cell = Cell::failed(&cell.key(), cell.started, error);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{METRICS, absent, by_consequence, figure, plural, rounds};
+use super::{CLIENT_BOUND, EXCLUDED, Faults, LEFT_OUT, METRICS, absent, figure, plural, rounds};
 use crate::compare::{Entry, Estimate, Evidence, Fault, Metric, Standing};
 
 /// Where the generated part of a file begins; the line ends with `-->`.
@@ -164,6 +164,7 @@ fn entry_text(entry: &Entry, metric: Metric) -> String {
     let ratio = |value: f64| format!("{value:.2}");
     match (entry.standing, &entry.ratio) {
         (Standing::NotValid, _) => text += "<br>*not valid*",
+        (Standing::ClientBound, _) => text += "<br>*client-bound*",
         _ if entry.is_best => text += "<br>**best**",
         (_, Some(estimate)) => {
             text += "<br>";
@@ -179,7 +180,7 @@ fn entry_text(entry: &Entry, metric: Metric) -> String {
 
 fn legend(evidence: &Evidence) -> String {
     let faults = evidence.faults();
-    let (excluded, left_out) = by_consequence(&faults);
+    let faults = Faults::sorted(&faults);
     let mut out = String::new();
     line(
         &mut out,
@@ -196,31 +197,33 @@ fn legend(evidence: &Evidence) -> String {
             &format!("\n**Incomplete**: {missing} not measured."),
         );
     }
-    out += &list("Not valid or failed, so not compared:", &excluded);
-    out += &list("† Without the rounds that were not valid:", &left_out);
-    out
-}
-
-fn list(heading: &str, faults: &[&Fault]) -> String {
-    if faults.is_empty() {
-        return String::new();
-    }
-    let mut out = format!("\n{heading}\n\n");
-    for fault in faults {
+    let with_reason = |fault: &&Fault| {
         let Fault {
             workload,
             server,
             reason,
             ..
         } = fault;
-        line(
-            &mut out,
-            &format!(
-                "- {workload}, {server}: {} ({})",
-                escaped(reason),
-                rounds(fault)
-            ),
-        );
+        format!(
+            "{workload}, {server}: {} ({})",
+            escaped(reason),
+            rounds(fault)
+        )
+    };
+    for (heading, items) in [
+        (EXCLUDED, faults.excluded.iter().map(with_reason).collect()),
+        (CLIENT_BOUND, faults.client_bound_lines()),
+        (
+            LEFT_OUT,
+            faults.left_out.iter().map(with_reason).collect::<Vec<_>>(),
+        ),
+    ] {
+        if !items.is_empty() {
+            line(&mut out, &format!("\n{heading}\n"));
+            for item in items {
+                line(&mut out, &format!("- {item}"));
+            }
+        }
     }
     out
 }

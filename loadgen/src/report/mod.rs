@@ -46,12 +46,51 @@ fn rounds(fault: &Fault) -> String {
     }
 }
 
-/// Faults that took a server out of the comparison, and those that only cost it some rounds.
-fn by_consequence(faults: &[Fault]) -> (Vec<&Fault>, Vec<&Fault>) {
-    faults
-        .iter()
-        .partition(|fault| fault.standing != Standing::Ranked)
+/// Faults by what came of them.
+#[derive(Default)]
+struct Faults<'a> {
+    /// Not compared by anything.
+    excluded: Vec<&'a Fault>,
+    /// Compared by CPU only.
+    client_bound: Vec<&'a Fault>,
+    /// Compared without some rounds.
+    left_out: Vec<&'a Fault>,
 }
+
+impl<'a> Faults<'a> {
+    fn sorted(faults: &'a [Fault]) -> Self {
+        let mut sorted = Faults::default();
+        for fault in faults {
+            match fault.standing {
+                Standing::Ranked => sorted.left_out.push(fault),
+                Standing::ClientBound => sorted.client_bound.push(fault),
+                _ => sorted.excluded.push(fault),
+            }
+        }
+        sorted
+    }
+
+    /// A line for each workload that has client-bound servers.
+    fn client_bound_lines(&self) -> Vec<String> {
+        let mut lines: Vec<(&str, Vec<String>)> = Vec::new();
+        for fault in &self.client_bound {
+            let server = format!("{} ({})", fault.server, rounds(fault));
+            match lines.last_mut() {
+                Some((workload, servers)) if *workload == fault.workload => servers.push(server),
+                _ => lines.push((&fault.workload, vec![server])),
+            }
+        }
+        let line = |(workload, servers): (&str, Vec<String>)| {
+            format!("{workload}: {}", servers.join(", "))
+        };
+        lines.into_iter().map(line).collect()
+    }
+}
+
+const EXCLUDED: &str = "Not valid or failed, so not compared:";
+const CLIENT_BOUND: &str = "Client-bound: the generator was the bottleneck and the server can do more, so \
+                            that only CPU time is compared:";
+const LEFT_OUT: &str = "† Without the rounds that do not count:";
 
 fn plural(count: u32, noun: &str) -> String {
     match count {

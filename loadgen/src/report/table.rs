@@ -3,12 +3,15 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
-use super::{absent, by_consequence, figure, plural, rounds};
+use super::{CLIENT_BOUND, EXCLUDED, Faults, LEFT_OUT, absent, figure, plural, rounds};
 use crate::compare::{Comparison, Entry, Evidence, Fault, Metric, Standing};
 
-/// Widths without the blanks on both sides: with five servers a table has 79 columns.
+/// Columns of a terminal that nobody has widened.
+pub const WIDTH: usize = 80;
+
+/// Each with a blank before it, and one behind the first: with five servers a table has 79 columns.
 const WORKLOAD_WIDTH: usize = 12;
-const SERVER_WIDTH: usize = 11;
+const SERVER_WIDTH: usize = 12;
 
 /// A table for each metric, then what the marks in them mean. Servers for which `width` leaves no room
 /// stand in a further table below.
@@ -16,7 +19,7 @@ pub fn text(evidence: &Evidence, metrics: &[Metric], width: usize) -> String {
     let mut out = String::new();
     for &metric in metrics {
         let comparison = evidence.compare(metric);
-        let servers_max = (width.saturating_sub(WORKLOAD_WIDTH + 2) / (SERVER_WIDTH + 2)).max(1);
+        let servers_max = (width.saturating_sub(WORKLOAD_WIDTH + 2) / (SERVER_WIDTH + 1)).max(1);
         let direction = if metric.less_is_better() {
             "less"
         } else {
@@ -61,6 +64,7 @@ fn table(comparison: &Comparison, columns: std::ops::Range<usize>) -> String {
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
+        column.set_padding((1, 0));
     }
     let lines: Vec<String> = table
         .lines()
@@ -72,6 +76,7 @@ fn table(comparison: &Comparison, columns: std::ops::Range<usize>) -> String {
 /// Two lines: the value, and how it compares.
 fn entry_text(entry: &Entry, metric: Metric) -> String {
     let with_spread = |text: String, spread: Option<f64>| match spread {
+        Some(spread) if spread >= 9.995 => format!("{text} ±{spread:.0}x"),
         Some(spread) => format!("{text} ±{:.0}%", spread * 100.0),
         None => text,
     };
@@ -81,6 +86,7 @@ fn entry_text(entry: &Entry, metric: Metric) -> String {
     };
     let standing = match (entry.standing, &entry.ratio) {
         (Standing::NotValid, _) => "not valid".to_owned(),
+        (Standing::ClientBound, _) => "client-bound".to_owned(),
         _ if entry.is_best => "best".to_owned(),
         (_, Some(ratio)) => with_spread(format!("{:.2}x", ratio.value), ratio.spread()),
         (_, None) => String::new(),
@@ -91,12 +97,12 @@ fn entry_text(entry: &Entry, metric: Metric) -> String {
 
 fn legend(evidence: &Evidence, width: usize) -> String {
     let faults = evidence.faults();
-    let (excluded, left_out) = by_consequence(&faults);
-    let rounds = plural(evidence.rounds, "round");
+    let faults = Faults::sorted(&faults);
     let mut out = wrapped(
         &format!(
-            "Medians over {rounds}, and below them the ratio to the best by rounds. \
-             ± is the farther end of the 95% interval (bootstrap over rounds)."
+            "Medians over {}, and below them the ratio to the best by rounds. \
+             ± is the farther end of the 95% interval (bootstrap over rounds).",
+            plural(evidence.rounds, "round")
         ),
         "",
         width,
@@ -105,37 +111,30 @@ fn legend(evidence: &Evidence, width: usize) -> String {
         let missing = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
         out += &wrapped(&format!("Incomplete: {missing} not measured."), "", width);
     }
-    out += &list(
-        "\nNot valid or failed, so not compared:\n",
-        &excluded,
-        width,
-    );
-    out += &list(
-        "\n† Without the rounds that were not valid:\n",
-        &left_out,
-        width,
-    );
-    out
-}
-
-fn list(heading: &str, faults: &[&Fault], width: usize) -> String {
-    if faults.is_empty() {
-        return String::new();
-    }
-    let item = |fault: &&Fault| {
+    let with_reason = |fault: &&Fault| {
         let Fault {
             workload,
             server,
             reason,
             ..
         } = fault;
-        wrapped(
-            &format!("{workload}, {server}: {reason} ({})", rounds(fault)),
-            "  ",
-            width,
-        )
+        format!("{workload}, {server}: {reason} ({})", rounds(fault))
     };
-    heading.to_owned() + &faults.iter().map(item).collect::<String>()
+    for (heading, items) in [
+        (EXCLUDED, faults.excluded.iter().map(with_reason).collect()),
+        (CLIENT_BOUND, faults.client_bound_lines()),
+        (
+            LEFT_OUT,
+            faults.left_out.iter().map(with_reason).collect::<Vec<_>>(),
+        ),
+    ] {
+        if !items.is_empty() {
+            out.push('\n');
+            out += &wrapped(heading, "", width);
+            out.extend(items.iter().map(|item| wrapped(item, "  ", width)));
+        }
+    }
+    out
 }
 
 /// `text` in lines of at most `width`; the first begins with `indent`, the others with two blanks more
@@ -177,9 +176,9 @@ mod tests {
 
     #[test]
     fn five_servers_fit_80_columns() {
-        let text = text(&fixture::five_servers(), &METRICS, 80);
+        let text = text(&fixture::five_servers(), &METRICS, WIDTH);
         for line in text.lines() {
-            assert!(line.chars().count() <= 80, "{line}");
+            assert!(line.chars().count() <= WIDTH, "{line}");
         }
         insta::assert_snapshot!(text);
     }
@@ -194,10 +193,10 @@ mod tests {
         for (name, expected) in [
             ("event-loop", "event-loop"),
             ("thread-per-connection", "thread-per-\nconnection"),
-            ("python-http-server", "python-\nhttp-server"),
+            ("python-http-server", "python-http-\nserver"),
             ("averyveryverylongname", "averyveryverylongname"),
         ] {
-            assert_eq!(at_hyphens(name, 11), expected);
+            assert_eq!(at_hyphens(name, 12), expected);
         }
     }
 

@@ -95,7 +95,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             (histogram.len(), histogram.value_at_quantile(0.5)),
-            (1, 5_001)
+            (1, 5_003)
         );
         assert_eq!(entries.len(), 4);
     }

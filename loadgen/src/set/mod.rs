@@ -48,7 +48,7 @@ pub struct Campaign {
     /// When it began, UTC.
     pub started: String,
     /// Of the order of cells.
-    pub seed: u64,
+    pub seed: u32,
     /// How often every cell is measured.
     pub rounds: u32,
     /// Names.
@@ -62,7 +62,7 @@ impl Campaign {
     /// Every cell in the order in which it is measured: by rounds, each in an order of its own that
     /// the seed decides.
     pub fn cells(&self) -> Vec<Key> {
-        let mut random = fastrand::Rng::with_seed(self.seed);
+        let mut random = fastrand::Rng::with_seed(self.seed.into());
         let mut cells = Vec::new();
         for round in 1..=self.rounds {
             let mut keys: Vec<Key> = self
@@ -106,14 +106,14 @@ pub struct Set {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {cause}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A folder that is no set.
     #[error("{} is no set: it has no {missing}", path.display())]
@@ -479,6 +479,12 @@ fn read_cells(path: &Path) -> Result<Vec<Cell>, Error> {
     {
         return Err(damaged(Some(1), format!("unknown column `{unknown}`")));
     }
+    if !header.iter().eq(expected.iter()) {
+        return Err(damaged(
+            Some(1),
+            "its columns are in another order".to_owned(),
+        ));
+    }
     rows.deserialize()
         .map(|row| {
             row.map_err(|error: csv::Error| {
@@ -526,9 +532,9 @@ fn write_toml(path: &Path, value: &impl Serialize) -> Result<(), Error> {
 
 fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
     let path = path.to_owned();
-    move |source| Error::Io {
+    move |cause| Error::Io {
         action,
         path: path.clone(),
-        source,
+        cause,
     }
 }

@@ -16,10 +16,10 @@ pub fn build(server: &Server, root: &Path) -> Result<(), Error> {
     let Some(build) = &server.build else {
         return Ok(());
     };
-    let failed = |source| Error::Io {
+    let failed = |cause| Error::Io {
         server: server.name.clone(),
         action: format!("building it with `{}`", build.join(" ")),
-        source,
+        cause,
     };
     let mut child = command(build, root)
         .env("CARGO_TARGET_DIR", root.join("target"))

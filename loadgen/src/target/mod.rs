@@ -14,6 +14,7 @@
 mod build;
 mod cost;
 mod pipe;
+mod probe;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -24,7 +25,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::sched_setaffinity;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpid, getppid};
@@ -32,8 +33,10 @@ use tempfile::TempDir;
 
 pub use build::{build, version};
 pub use cost::{Sampler, ServerCost};
+pub use probe::{ProbeError, probe};
 
 use crate::catalogue::{Ready, Server};
+use crate::machine::cpu_set;
 use pipe::Tail;
 
 /// How long a server may take until it can accept.
@@ -115,14 +118,14 @@ pub enum Error {
         hint: String,
     },
     /// The operating system refused.
-    #[error("starting {server}: {action}: {source}")]
+    #[error("starting {server}: {action}: {cause}")]
     Io {
         /// Name of the server.
         server: String,
         /// What was tried.
         action: String,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A placeholder that means nothing.
     #[error("starting {server}: {message}")]
@@ -189,10 +192,10 @@ impl Target {
     ///
     /// When it cannot be started, ends, or is not ready in time; it is no longer there then.
     pub fn start(server: &Server, root: &Path, options: &Options) -> Result<Self, Error> {
-        let io_error = |action: &str, source| Error::Io {
+        let io_error = |action: &str, cause| Error::Io {
             server: server.name.clone(),
             action: action.to_owned(),
-            source,
+            cause,
         };
         let asks_for = |placeholder| server.run.iter().any(|arg| arg.contains(placeholder));
         let empty_dir = asks_for("{empty_dir}")
@@ -398,14 +401,6 @@ fn program(name: &str, root: &Path) -> Command {
     };
     command.current_dir(root);
     command
-}
-
-fn cpu_set(cpus: &[usize]) -> io::Result<CpuSet> {
-    let mut set = CpuSet::new();
-    for &cpu in cpus {
-        set.set(cpu)?;
-    }
-    Ok(set)
 }
 
 fn free_port() -> io::Result<u16> {

@@ -1,0 +1,464 @@
+//! `loadgen measure` as its users meet it, in a catalogue of made-up servers.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use loadgen::set::Set;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Set in processes that are to serve: the port, and what to answer.
+const SERVE: &str = "LOADGEN_TEST_SERVE";
+
+/// Not a test of its own: the server that the others measure.
+#[test]
+#[ignore = "run by other tests"]
+fn serve() {
+    let Ok(wanted) = std::env::var(SERVE) else {
+        return;
+    };
+    let (port, body) = wanted.split_once(' ').unwrap();
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for stream in TcpListener::bind(format!("127.0.0.1:{port}"))
+        .unwrap()
+        .incoming()
+    {
+        let (mut stream, answer) = (stream.unwrap(), answer.clone());
+        thread::spawn(move || {
+            let mut seen = Vec::new();
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                seen.extend_from_slice(&buffer[..count]);
+                while let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") {
+                    seen.drain(..end + 4);
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// A repository with these servers and two short workloads.
+struct Repository(TempDir);
+
+impl Repository {
+    /// Of names and shell commands.
+    fn new(servers: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("benches")).unwrap();
+        let entry = |(name, run): &(&str, &str)| {
+            format!(
+                "[[server]]\nname = '{name}'\nabout = ''\nready = 'connect'\n\
+                 run = ['sh', '-c', '''{run}''']\nversion = ['echo', '{name} 1']\n"
+            )
+        };
+        let servers: String = servers.iter().map(entry).collect();
+        fs::write(folder.path().join("benches/servers.toml"), servers).unwrap();
+        fs::write(
+            folder.path().join("benches/workloads.toml"),
+            "[[workload]]\nname = 'stay'\nconnections = 2\nduration = '150ms'\nanalysis = 'Stays.'\n\
+             [[workload]]\nname = 'leave'\nconnections = 2\nrequests_per_connection = 1\n\
+             duration = '100ms'\nwarmup = '20ms'\n",
+        )
+        .unwrap();
+        Repository(folder)
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command
+            .args(arguments)
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn loadgen(&self, arguments: &[&str]) -> Ended {
+        Ended::of(self.command(arguments).output().unwrap())
+    }
+
+    fn only_set(&self, parent: &str) -> PathBuf {
+        let sets: Vec<_> = fs::read_dir(self.path(parent)).unwrap().collect();
+        assert_eq!(sets.len(), 1, "{sets:?}");
+        sets[0].as_ref().unwrap().path()
+    }
+}
+
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    fn of(output: Output) -> Self {
+        Ended {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// A command that runs this test binary as a server with such a body.
+fn serving(body: &str) -> String {
+    let own = std::env::current_exe().unwrap();
+    format!(
+        "{SERVE}=\"{{port}} {body}\" exec \"{}\" --ignored --exact serve --nocapture",
+        own.display()
+    )
+}
+
+fn soon(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not soon: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// One that serves, one that does not start, one that answers something else: all get their rows, and
+/// the measure goes on.
+#[test]
+fn failing_servers_become_rows() {
+    let repository = Repository::new(&[
+        ("good", &serving("hello world")),
+        ("dead", "echo no luck >&2; exit 3"),
+        ("wrong", &serving("goodbye")),
+    ]);
+    let ended = repository.loadgen(&["measure", "--rounds", "2", "--seed", "5"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+
+    let set = Set::open(&repository.only_set("results")).unwrap();
+    assert_eq!(set.cells.len(), 3 * 2 * 2);
+    assert_eq!(set.campaign.command, "loadgen measure --rounds 2 --seed 5");
+    for cell in &set.cells {
+        let error = cell.error.as_deref();
+        match cell.server.as_str() {
+            "good" => {
+                assert_eq!(error, None);
+                assert!(cell.verdict.is_some());
+                assert!(cell.requests_per_s.unwrap() > 100.0, "{cell:?}");
+                assert!(cell.server_cpu_us_per_request.unwrap() > 0.1, "{cell:?}");
+                assert!(cell.server_rss_bytes_max.unwrap() > 100_000, "{cell:?}");
+                assert!(cell.server_threads_max.unwrap() >= 2, "{cell:?}");
+            }
+            "dead" => assert_eq!(
+                error,
+                Some("starting dead: it exited with status 3: no luck before it could accept")
+            ),
+            _ => assert_eq!(
+                error,
+                Some(
+                    "it answers GET / with status 200 and \"goodbye\", not with status 200 and \
+                     \"hello world\""
+                )
+            ),
+        }
+    }
+    assert_eq!(set.build.servers["good"].version.as_deref(), Some("good 1"));
+    assert!(set.machine.steal_percent.is_some());
+
+    for metric in [
+        "CPU microseconds per request",
+        "Requests per second",
+        "99th percentile",
+    ] {
+        assert!(ended.stdout.contains(metric), "{}", ended.stdout);
+    }
+    assert!(ended.stdout.contains("failed"), "{}", ended.stdout);
+    assert!(
+        ended.stderr.contains("[ 12/12] round 2 "),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended
+            .stderr
+            .contains("12 cells (3 servers x 2 workloads x 2 rounds): about ")
+    );
+    assert!(
+        ended
+            .stderr
+            .ends_with(&format!("recorded in {}\n", set.path.display()))
+    );
+    let readme = fs::read_to_string(set.path.join("README.md")).unwrap();
+    assert!(
+        readme.contains("by `loadgen measure --rounds 2 --seed 5`"),
+        "{readme}"
+    );
+    assert!(
+        readme.contains("starting dead: it exited with status 3: no luck"),
+        "{readme}"
+    );
+    assert!(readme.contains("- **stay**: Stays."), "{readme}");
+    let records = [
+        "machine.toml",
+        "build.toml",
+        "plan.toml",
+        "cells.csv",
+        "README.md",
+        "good.hlog",
+    ];
+    for file in records {
+        let text = fs::read_to_string(set.path.join(file)).unwrap();
+        let root = repository.0.path().to_str().unwrap();
+        assert!(!text.contains(root), "{file} names a path");
+    }
+
+    compare_and_report(&repository, &set.path);
+}
+
+fn compare_and_report(repository: &Repository, set: &Path) {
+    let set = set
+        .strip_prefix(repository.0.path())
+        .unwrap_or(set)
+        .to_str()
+        .unwrap();
+    let cmp = repository.loadgen(&["cmp", set, "--metric", "p50"]);
+    assert_eq!(cmp.code, Some(0), "{cmp:?}");
+    assert!(
+        cmp.stdout
+            .starts_with("Response time, median, microseconds"),
+        "{}",
+        cmp.stdout
+    );
+    let markdown = repository.loadgen(&["cmp", set, "--format", "markdown"]);
+    assert!(
+        markdown.stdout.contains("| | good | dead | wrong |"),
+        "{}",
+        markdown.stdout
+    );
+    let twice = repository.loadgen(&["cmp", set, set]);
+    assert_eq!(twice.code, Some(2), "{twice:?}");
+    assert_eq!(twice.stderr, format!("loadgen: {set} is given twice\n"));
+
+    let file = repository.path("PAGE.md");
+    fs::write(
+        &file,
+        "before\n\n<!-- loadgen:begin -->\nold\n<!-- loadgen:end -->\nafter\n",
+    )
+    .unwrap();
+    let splice = ["report", set, "--splice", "PAGE.md"];
+    let ended = repository.loadgen(&splice);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), ""),
+        "{ended:?}"
+    );
+    let page = fs::read_to_string(&file).unwrap();
+    assert!(page.starts_with("before\n\n<!-- loadgen:begin -->\n\nGenerated by `loadgen report "));
+    assert!(
+        page.contains(&format!("`loadgen report {set} --splice PAGE.md`")),
+        "{page}"
+    );
+    assert!(
+        page.ends_with("\n\n<!-- loadgen:end -->\nafter\n"),
+        "{page}"
+    );
+    assert!(!page.contains("old\n"), "{page}");
+    assert_eq!(repository.loadgen(&splice).code, Some(0));
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        page,
+        "a second time changes nothing"
+    );
+
+    fs::write(&file, "no markers").unwrap();
+    let ended = repository.loadgen(&splice);
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(
+        ended.stderr,
+        "loadgen: PAGE.md: no `<!-- loadgen:begin`: put the lines `<!-- loadgen:begin -->` and \
+         `<!-- loadgen:end -->` where the table should stand\n"
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), "no markers");
+}
+
+/// What is wrong is said in one line before anything is built or measured.
+#[test]
+fn wrong_usage() {
+    let repository = Repository::new(&[("event-loop", "exit 1")]);
+    fs::write(repository.path("file"), "").unwrap();
+    let rows: [(&[&str], i32, &str); 8] = [
+        (
+            &["--servers", "evnt-loop"],
+            2,
+            "no server `evnt-loop` in benches/servers.toml, did you mean `event-loop`?; known: event-loop",
+        ),
+        (
+            &["--workloads", "stay,go"],
+            2,
+            "no workload `go` in benches/workloads.toml; known: stay, leave",
+        ),
+        (&["--out", "file"], 1, "cannot write into file: "),
+        (
+            &["--out", "/proc/results"],
+            1,
+            "cannot write into /proc/results: ",
+        ),
+        (
+            &["--resume", "benches"],
+            1,
+            "benches is no set: it has no plan.toml",
+        ),
+        (
+            &["--rounds", "0"],
+            2,
+            "error: invalid value '0' for '--rounds <N>'",
+        ),
+        (
+            &["--pin-server", "9999"],
+            2,
+            "error: invalid value '9999' for '--pin-server <CPUS>'",
+        ),
+        (
+            &["--resume", "x", "--quick"],
+            2,
+            "error: the argument '--resume <SET>' cannot be used with",
+        ),
+    ];
+    for (arguments, code, message) in rows {
+        let ended = repository.loadgen(&[&["measure"], arguments].concat());
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        let stderr = ended
+            .stderr
+            .strip_prefix("loadgen: ")
+            .unwrap_or(&ended.stderr);
+        assert!(stderr.starts_with(message), "{arguments:?}: {stderr}");
+        assert_eq!(ended.stdout, "");
+    }
+
+    let file = repository.path("benches/servers.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("about", "abuot")).unwrap();
+    let ended = repository.loadgen(&["measure"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .starts_with("loadgen: benches/servers.toml:3:1: unknown field `abuot`, ")
+    );
+    assert_eq!(ended.stderr.lines().count(), 1);
+
+    fs::remove_file(file).unwrap();
+    let ended = repository.loadgen(&["measure"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .starts_with("loadgen: no benches/servers.toml in "),
+        "{ended:?}"
+    );
+}
+
+/// Ctrl-C ends it with a set that is whole, and `--resume` completes it.
+#[test]
+fn interrupted_and_resumed() {
+    let repository = Repository::new(&[("good", &serving("hello world"))]);
+    let arguments = [
+        "measure",
+        "--rounds",
+        "20",
+        "--out",
+        "sets",
+        "--workloads",
+        "stay",
+    ];
+    let running: Child = repository.command(&arguments).spawn().unwrap();
+    let cells = || -> usize {
+        let set = fs::read_dir(repository.path("sets"))
+            .ok()
+            .and_then(|mut sets| sets.next());
+        set.and_then(|set| fs::read_to_string(set.unwrap().path().join("cells.csv")).ok())
+            .map_or(0, |text| text.lines().count() - 1)
+    };
+    soon("two cells are measured", || cells() >= 2);
+    kill(Pid::from_raw(running.id().cast_signed()), Signal::SIGINT).unwrap();
+    let ended = Ended::of(running.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let path = repository.only_set("sets");
+    let name = format!("sets/{}", path.file_name().unwrap().to_str().unwrap());
+    let hint = format!("interrupted; to go on: loadgen measure --resume {name}\n");
+    assert!(ended.stderr.ends_with(&hint), "{ended:?}");
+    assert!(ended.stdout.contains("Incomplete: "), "{ended:?}");
+    let before = Set::open(&path).unwrap();
+    assert!(
+        (2..20).contains(&before.cells.len()),
+        "{}",
+        before.cells.len()
+    );
+    let readme = fs::read_to_string(path.join("README.md")).unwrap();
+    assert!(readme.contains("**Incomplete**"), "{readme}");
+
+    // As a kill would have left it.
+    let cells = path.join("cells.csv");
+    let text = fs::read_to_string(&cells).unwrap();
+    fs::write(&cells, &text[..text.len() - 10]).unwrap();
+
+    let ended = repository.loadgen(&["measure", "--resume", &name]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let after = Set::open(&path).unwrap();
+    assert_eq!(after.cells.len(), 20);
+    assert!(after.missing().is_empty());
+    let kept = before.cells.len() - 1;
+    assert_eq!(after.cells[..kept], before.cells[..kept]);
+    assert!(
+        !fs::read_to_string(path.join("README.md"))
+            .unwrap()
+            .contains("**Incomplete**")
+    );
+
+    let ended = repository.loadgen(&["measure", "--resume", &name]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stderr.starts_with(&format!("{name} is complete\n")),
+        "{ended:?}"
+    );
+
+    // On another machine it must not go on.
+    let machine = path.join("machine.toml");
+    let text = fs::read_to_string(&machine).unwrap();
+    fs::write(&machine, text.replace("kernel = \"", "kernel = \"Other ")).unwrap();
+    let text = fs::read_to_string(&cells).unwrap();
+    fs::write(&cells, &text[..text.len() - 10]).unwrap();
+    let ended = repository.loadgen(&["measure", "--resume", &name]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let message = format!("{name} cannot be resumed here, it was measured with another: kernel: ");
+    assert!(ended.stderr.contains(&message), "{ended:?}");
+}
+
+/// A server that stands still under load, or dies of it, is found out.
+#[test]
+fn a_server_that_dies_during_the_run() {
+    let dies = format!("(sleep 0.5; kill -9 $$) & {}", serving("hello world"));
+    let repository = Repository::new(&[("dies", &dies)]);
+    let file = repository.path("benches/workloads.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("150ms", "2s")).unwrap();
+    let ended = repository.loadgen(&["measure", "--rounds", "1", "--workloads", "stay"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let set = Set::open(&repository.only_set("results")).unwrap();
+    assert_eq!(
+        set.cells[0].error.as_deref(),
+        Some("it was ended by SIGKILL during the run")
+    );
+}

@@ -1,0 +1,338 @@
+//! Sets on disk: never overwritten, readable after a kill at any time, and clear when they are damaged.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use loadgen::catalogue::Workload;
+use loadgen::machine::{Build, Machine};
+use loadgen::plan::Pace;
+use loadgen::record::{ClientCost, Outcome, Record, record_ns};
+use loadgen::set::{Campaign, Cell, Key, SCHEMA, Set, Writer, check_parent, write_atomically};
+use loadgen::target::ServerCost;
+use loadgen::verdict::{Status, Verdict};
+
+fn campaign() -> Campaign {
+    let workload = |name: &str| Workload {
+        name: name.to_owned(),
+        connections: 2,
+        requests_per_connection: 0,
+        pipeline: 1,
+        pace: Pace::Closed,
+        duration: Duration::from_millis(1500),
+        warmup: Duration::ZERO,
+        analysis: "a \"quoted\" word,\nand a second line".to_owned(),
+    };
+    Campaign {
+        schema: SCHEMA,
+        command: "loadgen measure --seed 7".to_owned(),
+        started: "2025-01-02T03:04:05.678Z".to_owned(),
+        seed: 7,
+        rounds: 3,
+        servers: ["a", "b"].map(str::to_owned).to_vec(),
+        workloads: vec![workload("x"), workload("y")],
+    }
+}
+
+fn outcome() -> Outcome {
+    let mut record = Record::new(2);
+    (record.requests, record.responses, record.good) = (500, 499, 499);
+    record.in_flight_at_end = 1;
+    record.responses_by_connection = vec![499, 0];
+    for ns in 1..=499 {
+        record_ns(&mut record.response, ns * 1_000);
+    }
+    Outcome {
+        record,
+        duration: Duration::from_millis(1500),
+        interrupted: false,
+        client: ClientCost::default(),
+    }
+}
+
+fn measured(key: &Key) -> Cell {
+    let cost = ServerCost {
+        cpu_user_s: 0.001,
+        cpu_system_s: 0.003,
+        context_switches: None,
+        threads_max: 3,
+        rss_bytes_max: 4096,
+    };
+    let verdict = Verdict {
+        status: Status::Invalid,
+        reasons: vec![
+            "starved: 1 of 2".to_owned(),
+            "said \"no\",\nthen hung up".to_owned(),
+        ],
+    };
+    Cell::measured(
+        key,
+        "2025-01-02T03:04:06Z".to_owned(),
+        &outcome(),
+        Some(&cost),
+        &verdict,
+    )
+}
+
+fn append(writer: &mut Writer, key: &Key) {
+    let outcome = outcome();
+    let histograms = [
+        ("response", &outcome.record.response),
+        ("connect", &outcome.record.connect),
+    ];
+    let begin = SystemTime::now();
+    writer
+        .append(&measured(key), &histograms, begin, outcome.duration)
+        .unwrap();
+}
+
+fn create(parent: &Path) -> Writer {
+    Writer::create(parent, &campaign(), &Machine::default(), &Build::default()).unwrap()
+}
+
+/// A set of which the first `count` cells are measured.
+fn set_of(parent: &Path, count: usize) -> PathBuf {
+    let mut writer = create(parent);
+    for key in &campaign().cells()[..count] {
+        append(&mut writer, key);
+    }
+    writer.path().to_owned()
+}
+
+fn add(path: &Path, text: &str) {
+    OpenOptions::new()
+        .append(true)
+        .open(path)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+}
+
+/// Tags of a histogram log, which must parse as a whole.
+fn tags(path: &Path) -> Vec<String> {
+    let log = fs::read(path).unwrap();
+    let tag = |entry| match entry {
+        LogEntry::Interval(interval) => Some(interval.tag().unwrap().as_str().to_owned()),
+        LogEntry::StartTime(_) | LogEntry::BaseTime(_) => None,
+    };
+    IntervalLogIterator::new(&log)
+        .map(Result::unwrap)
+        .filter_map(tag)
+        .collect()
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut writer = create(&parent.path().join("new/folder"));
+    let keys = campaign().cells();
+    append(&mut writer, &keys[0]);
+    let failed = Cell::failed(
+        &keys[1],
+        "2025-01-02T03:04:07Z".to_owned(),
+        "died,\n\"badly\"",
+    );
+    writer
+        .append(&failed, &[], SystemTime::now(), Duration::ZERO)
+        .unwrap();
+
+    let set = Set::open(writer.path()).unwrap();
+    assert_eq!(set.campaign, campaign());
+    assert_eq!(set.cells, [measured(&keys[0]), failed]);
+    assert_eq!(set.missing(), keys[2..]);
+    let cell = &set.cells[0];
+    assert_eq!(
+        cell.reasons.as_deref(),
+        Some("starved: 1 of 2; said \"no\",; then hung up")
+    );
+    assert_eq!(cell.server_cpu_us_per_request, Some(8.016));
+    assert_eq!(
+        (cell.response_us_p99.is_some(), cell.response_us_p99_9),
+        (true, None)
+    );
+    assert_eq!(
+        (cell.connect_us_p50, cell.connections_never_served),
+        (None, Some(1))
+    );
+    assert_eq!(set.cells[1].error.as_deref(), Some("died,; \"badly\""));
+    // Empty histograms are left out.
+    let log = writer.path().join(format!("{}.hlog", keys[0].server));
+    assert_eq!(tags(&log), [format!("{}:1:response", keys[0].workload)]);
+}
+
+#[test]
+fn the_header_is_stable() {
+    let parent = tempfile::tempdir().unwrap();
+    let cells = fs::read_to_string(create(parent.path()).path().join("cells.csv")).unwrap();
+    insta::assert_snapshot!(cells.trim().replace(',', "\n"));
+}
+
+#[test]
+fn sets_are_numbered_and_never_overwritten() {
+    let parent = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..3)
+        .map(|_| {
+            create(parent.path())
+                .path()
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    let date = names[0].strip_suffix(".1").unwrap();
+    assert_eq!(date.len(), "2025-01-02".len());
+    assert_eq!(names[1..], [format!("{date}.2"), format!("{date}.3")]);
+}
+
+#[test]
+fn rounds_are_whole_and_each_in_an_order_of_its_own() {
+    let cells = campaign().cells();
+    assert_eq!(cells, campaign().cells(), "the seed decides");
+    let mut orders = Vec::new();
+    for (index, round) in cells.chunks(4).enumerate() {
+        assert!(round.iter().all(|key| key.round == index as u32 + 1));
+        let order: Vec<_> = round
+            .iter()
+            .map(|key| (&key.server, &key.workload))
+            .collect();
+        let mut sorted = order.clone();
+        sorted.sort();
+        sorted.dedup();
+        assert_eq!(sorted.len(), 4);
+        orders.push(order);
+    }
+    let mut other = campaign();
+    other.seed += 1;
+    assert_ne!(cells, other.cells());
+    orders.dedup();
+    assert!(orders.len() > 1);
+}
+
+#[test]
+fn a_kill_loses_the_running_cell_only() {
+    let parent = tempfile::tempdir().unwrap();
+    let keys = campaign().cells();
+    // Every length that the third row may have been cut to.
+    let whole = set_of(parent.path(), 3);
+    let text = fs::read(whole.join("cells.csv")).unwrap();
+    let rows: Vec<_> = text.split_inclusive(|&byte| byte == b'\n').collect();
+    let start = text.len() - rows[3].len();
+    for cut in [start, start + 1, start + rows[3].len() / 2, text.len() - 1] {
+        fs::write(whole.join("cells.csv"), &text[..cut]).unwrap();
+        let set = Set::open(&whole).unwrap();
+        assert_eq!(set.cells.len(), 2, "cut at {cut}");
+        assert_eq!(set.missing(), keys[2..]);
+    }
+
+    // The log has histograms of the lost cell, and a line that was cut.
+    let log = whole.join(format!("{}.hlog", keys[2].server));
+    add(&log, "Tag=x:3:resp");
+    let set = Set::open(&whole).unwrap();
+    let mut writer = Writer::resume(&set).unwrap();
+    for key in &set.missing() {
+        append(&mut writer, key);
+    }
+    let set = Set::open(&whole).unwrap();
+    assert_eq!(set.cells.len(), 12);
+    assert!(set.missing().is_empty());
+    for server in ["a", "b"] {
+        let mut tags = tags(&whole.join(format!("{server}.hlog")));
+        tags.sort();
+        let expected: Vec<String> = ["x", "y"]
+            .iter()
+            .flat_map(|workload| (1..=3).map(move |round| format!("{workload}:{round}:response")))
+            .collect();
+        assert_eq!(tags, expected, "each cell once");
+    }
+}
+
+#[test]
+fn what_is_no_set_or_damaged_is_said_in_one_line() {
+    let parent = tempfile::tempdir().unwrap();
+    let error = |path: &Path| {
+        let error = Set::open(path).unwrap_err().to_string();
+        error.replace(&path.display().to_string(), "SET")
+    };
+    assert_eq!(error(parent.path()), "SET is no set: it has no plan.toml");
+    assert_eq!(
+        error(&parent.path().join("none")),
+        "SET is no set: it has no plan.toml"
+    );
+
+    let damaged = |file: &str, change: &dyn Fn(String) -> String| {
+        let path = set_of(parent.path(), 2);
+        let text = fs::read_to_string(path.join(file)).unwrap();
+        fs::write(path.join(file), change(text)).unwrap();
+        error(&path)
+    };
+    let cells = |change: &dyn Fn(String) -> String| damaged("cells.csv", change);
+    assert_eq!(
+        cells(&|text| text.replace("invalid", "doubtful")),
+        "SET/cells.csv:2: unknown variant `doubtful`, expected one of `valid`, \
+         `client-bound`, `invalid`"
+    );
+    assert_eq!(
+        cells(&|text| text.replacen(",499,499,", ",499,x,", 1)),
+        "SET/cells.csv:2: column `good`: invalid digit found in string"
+    );
+    assert_eq!(
+        cells(&|text| text + "a,b\n"),
+        "SET/cells.csv:4: 2 columns instead of 42"
+    );
+    assert_eq!(
+        cells(&|text| text.replacen("verdict", "opinion", 1)),
+        "SET/cells.csv:1: no column `verdict`"
+    );
+    assert_eq!(
+        cells(&|text| text.replacen("server,workload", "workload,server", 1)),
+        "SET/cells.csv:1: its columns are in another order"
+    );
+    assert_eq!(
+        damaged("plan.toml", &|text| text
+            .replace("schema = 1", "schema = 9")),
+        "SET: the set is of schema 9, this program reads 1"
+    );
+    assert_eq!(
+        damaged("plan.toml", &|text| text
+            .replace("rounds = 3", "rounds = \"three\"")),
+        "SET/plan.toml:5: invalid type: string \"three\", expected u32"
+    );
+}
+
+#[test]
+fn a_parent_that_cannot_hold_sets() {
+    let folder = tempfile::tempdir().unwrap();
+    check_parent(&folder.path().join("a/b")).unwrap();
+    assert_eq!(fs::read_dir(folder.path().join("a/b")).unwrap().count(), 0);
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    for path in [&file, Path::new("/proc/results")] {
+        let error = check_parent(path).unwrap_err().to_string();
+        let expected = format!("cannot write into {}: ", path.display());
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn files_are_replaced_as_a_whole() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "old").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o604)).unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("file", &link).unwrap();
+    write_atomically(&link, "new").unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o604);
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "nothing is left behind"
+    );
+}
