@@ -106,8 +106,8 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
         return Verdict {
             status: Status::ClientBound,
             reasons: vec![format!(
-                "the generator's busiest thread was busy {:.0}% of the time: the server can do more \
-                 than this; use more threads or fewer connections",
+                "the generator's busiest thread was busy {:.0}% of the time, so the server can do \
+                 more than this: use more threads, if there are CPUs for them",
                 busy * 100.0
             )],
         };

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::Pid;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -63,10 +61,7 @@ impl FromStr for Cpus {
                 None => cpus.push(number(part)?),
             }
         }
-        let own = sched_getaffinity(Pid::from_raw(0)).map_err(|error| error.to_string())?;
-        let there: Vec<usize> = (0..CpuSet::count())
-            .filter(|&cpu| own.is_set(cpu) == Ok(true))
-            .collect();
+        let there = crate::machine::own_cpus();
         match cpus.iter().find(|cpu| !there.contains(cpu)) {
             Some(cpu) => Err(format!(
                 "there is no CPU {cpu} to run on here, only {there:?}"

@@ -23,7 +23,7 @@ use crate::record::Record;
 use crate::report::{self, markdown, table};
 use crate::set::{self, Campaign, Cell, Key, Set, Writer};
 use crate::target::{self, Sampler, Target};
-use crate::verdict;
+use crate::verdict::{self, Status};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -572,8 +572,10 @@ fn line_of(cell: &Cell) -> String {
         figure(cell.server_cpu_us_per_request, 2),
         figure(cell.requests_per_s, 0)
     );
-    if let (Some(verdict), Some(reasons)) = (cell.verdict, &cell.reasons) {
-        line += &format!(" {}: {reasons}", verdict.as_str());
+    match (cell.verdict, &cell.reasons) {
+        (Some(Status::Invalid), Some(reasons)) => line += &format!(" invalid: {reasons}"),
+        (Some(Status::ClientBound), _) => line += " client-bound",
+        _ => {}
     }
     line
 }

@@ -11,11 +11,10 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
-use nix::unistd::Pid;
 
+use crate::machine::pin_thread;
 use crate::plan::{ConnectionLife, Limit};
 use crate::record::{ClientCost, Kind, Phase, Record, record_ns};
 use crate::response::{Response, Taken};
@@ -61,9 +60,7 @@ impl<'a> Worker<'a> {
     pub(super) fn new(shared: &'a Shared<'a>, share: Share) -> io::Result<Self> {
         let plan = shared.plan;
         if !plan.cpus.is_empty() {
-            let mut set = CpuSet::new();
-            set.set(plan.cpus[share.index % plan.cpus.len()])?;
-            sched_setaffinity(Pid::from_raw(0), &set)?;
+            pin_thread(&[plan.cpus[share.index % plan.cpus.len()]])?;
         }
         Ok(Worker {
             shared,
