@@ -370,20 +370,18 @@ fn entries(columns: &[Column], metric: Metric) -> Vec<Entry> {
             false => estimate.value,
         })
     };
+    // A client-bound value is a bound: its server can do better still. Nobody is the best below it.
+    let outruns = |other: &usize, index: &usize| {
+        columns[*other].standing == Standing::ClientBound && goodness(other) > goodness(index)
+    };
     let best = (0..columns.len())
         .filter(|index| ranked(index) && values[*index].is_some())
         .max_by(|a, b| {
             goodness(a)
                 .partial_cmp(&goodness(b))
                 .expect("medians are numbers")
-        });
-    // That is a bound: its server can do better still.
-    let is_outrun = |index: usize| {
-        let client_bound = |other: &usize| columns[*other].standing == Standing::ClientBound;
-        (0..columns.len())
-            .filter(client_bound)
-            .any(|other| goodness(&other) > goodness(&index))
-    };
+        })
+        .filter(|best| !(0..columns.len()).any(|other| outruns(&other, best)));
     let ratio = |index: usize| {
         let best = &columns[best?].by_round;
         let ratio = |(round, value): (&u32, &f64)| Some(value / best.get(round)?);
@@ -396,7 +394,7 @@ fn entries(columns: &[Column], metric: Metric) -> Vec<Entry> {
             standing: column.standing,
             value: values[index],
             ratio: if ranked(&index) { ratio(index) } else { None },
-            is_best: best == Some(index) && !is_outrun(index),
+            is_best: best == Some(index),
             left_out: if ranked(&index) { column.left_out } else { 0 },
         }
     };
@@ -581,7 +579,7 @@ mod tests {
         assert_eq!(
             summary(Metric::Throughput),
             [
-                (Standing::Ranked, Some(1.0), false),
+                (Standing::Ranked, None, false),
                 (Standing::ClientBound, None, false),
             ]
         );

@@ -27,6 +27,16 @@ pub enum Status {
 }
 
 impl Status {
+    /// What follows from it, for whoever reads the reasons.
+    pub fn advice(self) -> Option<&'static str> {
+        match self {
+            Status::ClientBound => Some(
+                "The server can do more than this: use more threads, if there are CPUs for them.",
+            ),
+            Status::Valid | Status::Invalid => None,
+        }
+    }
+
     /// As in JSON and CSV.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -106,8 +116,7 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
         return Verdict {
             status: Status::ClientBound,
             reasons: vec![format!(
-                "the generator's busiest thread was busy {:.0}% of the time, so the server can do \
-                 more than this: use more threads, if there are CPUs for them",
+                "the generator's busiest thread was busy {:.0}% of the time",
                 busy * 100.0
             )],
         };

@@ -46,7 +46,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     match format {
         Format::Text => print!("{}", table::text(&evidence, &metrics, table::WIDTH)),
-        Format::Markdown => print!("{}", markdown::tables(&evidence, &metrics)),
+        Format::Markdown => print!("{}", markdown::tables_with_legend(&evidence, &metrics)),
     }
     Ok(ExitCode::SUCCESS)
 }

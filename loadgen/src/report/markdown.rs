@@ -10,8 +10,12 @@ pub const BEGIN: &str = "<!-- loadgen:begin";
 /// Where it ends.
 pub const END: &str = "<!-- loadgen:end -->";
 
-/// A table for each metric, servers as columns and workloads as rows.
-pub fn tables(evidence: &Evidence, metrics: &[Metric]) -> String {
+/// A table for each metric, servers as columns and workloads as rows, and what their marks mean.
+pub fn tables_with_legend(evidence: &Evidence, metrics: &[Metric]) -> String {
+    tables(evidence, metrics) + &medians(evidence) + &exclusions(evidence)
+}
+
+fn tables(evidence: &Evidence, metrics: &[Metric]) -> String {
     let mut out = String::new();
     for &metric in metrics {
         let comparison = evidence.compare(metric);
@@ -45,12 +49,12 @@ pub fn tables(evidence: &Evidence, metrics: &[Metric]) -> String {
         }
         out.push('\n');
     }
-    out += &legend(evidence);
     out
 }
 
-/// Tables with all that a number must carry: the commands, the machine, the build, the date; then how
-/// to read each workload. `command` is the one that makes this text.
+/// Tables with all that a number must carry: the commands, the machine, the build, the date. What a
+/// first look does not need is folded away: tables behind the first two, what was not compared and why,
+/// how to read each workload. `command` is the one that makes this text.
 pub fn report(evidence: &Evidence, metrics: &[Metric], command: &str) -> String {
     let sets: Vec<String> = evidence.sets.iter().map(|set| format!("`{set}`")).collect();
     let mut out = String::new();
@@ -65,9 +69,18 @@ pub fn report(evidence: &Evidence, metrics: &[Metric], command: &str) -> String 
     );
     out += &provenance(evidence);
     out.push('\n');
-    out += &tables(evidence, metrics);
+    let (first, further) = metrics.split_at(metrics.len().min(2));
+    out += &tables(evidence, first);
+    out += &medians(evidence);
+    line(
+        &mut out,
+        "\n<details><summary>Marks, further figures, and how to read each workload</summary>\n",
+    );
+    out += &tables(evidence, further);
+    out += exclusions(evidence).trim_start();
     out.push('\n');
     out += &analyses(evidence);
+    line(&mut out, "\n</details>");
     out
 }
 
@@ -81,7 +94,7 @@ pub fn readme(evidence: &Evidence) -> String {
     );
     out += &provenance(evidence);
     out.push('\n');
-    out += &tables(evidence, &METRICS);
+    out += &tables_with_legend(evidence, &METRICS);
     line(&mut out, "\n## How to read it\n");
     out += &analyses(evidence);
     line(&mut out, "\n## Files\n");
@@ -178,9 +191,8 @@ fn entry_text(entry: &Entry, metric: Metric) -> String {
     text
 }
 
-fn legend(evidence: &Evidence) -> String {
-    let faults = evidence.faults();
-    let faults = Faults::sorted(&faults);
+/// What the figures are.
+fn medians(evidence: &Evidence) -> String {
     let mut out = String::new();
     line(
         &mut out,
@@ -197,6 +209,14 @@ fn legend(evidence: &Evidence) -> String {
             &format!("\n**Incomplete**: {missing} not measured."),
         );
     }
+    out
+}
+
+/// What was not compared, and why.
+fn exclusions(evidence: &Evidence) -> String {
+    let faults = evidence.faults();
+    let faults = Faults::sorted(&faults);
+    let mut out = String::new();
     let with_reason = |fault: &&Fault| {
         let Fault {
             workload,

@@ -88,8 +88,8 @@ impl<'a> Faults<'a> {
 }
 
 const EXCLUDED: &str = "Not valid or failed, so not compared:";
-const CLIENT_BOUND: &str = "Client-bound: the generator was the bottleneck and the server can do more, so \
-                            that only CPU time is compared:";
+const CLIENT_BOUND: &str = "Client-bound: the generator was the bottleneck and the server can do more. Only \
+                            CPU time is compared; where such a server leads, no ratio is given:";
 const LEFT_OUT: &str = "† Without the rounds that do not count:";
 
 fn plural(count: u32, noun: &str) -> String {

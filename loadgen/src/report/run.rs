@@ -132,8 +132,9 @@ pub fn text(
     let options = textwrap::Options::new(COLUMNS)
         .initial_indent(indent)
         .subsequent_indent(indent);
-    for reason in &verdict.reasons {
-        line(&textwrap::fill(reason, &options));
+    let reasons = verdict.reasons.iter().map(String::as_str);
+    for text in reasons.chain(verdict.status.advice()) {
+        line(&textwrap::fill(text, &options));
     }
     out
 }
