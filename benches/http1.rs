@@ -3,8 +3,8 @@
 use std::hint::black_box;
 use std::time::{Instant, SystemTime};
 
+use ::http1::{Connection, Limits, Next, Now};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use http1::{Connection, Limits, Next, Now};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -43,7 +43,7 @@ fn exchange(connection: &mut Connection, input: &[u8], piece: usize, now: Now) {
     }
 }
 
-fn benches(criterion: &mut Criterion) {
+fn http1(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("http1");
     for (name, input, requests, piece) in [
         ("one request", GET.to_vec(), 1, usize::MAX),
@@ -71,5 +71,9 @@ fn benches(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(all, benches);
+criterion_group! {
+    name = all;
+    config = benches::criterion();
+    targets = http1
+}
 criterion_main!(all);

@@ -24,7 +24,15 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Connections of the bench with many, and requests in one iteration of it.
 const CONNECTIONS: usize = 64;
-const REQUESTS: u64 = 100 * CONNECTIONS as u64;
+const REQUESTS: u64 = 50 * CONNECTIONS as u64;
+
+/// Criterion with times that let all benches of the workspace run in a few minutes; arguments on the
+/// command line go before.
+pub fn criterion() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3))
+}
 
 /// Benches `serve` under the name `name`: one keep-alive round trip, one new connection with one
 /// request, and 64 connections driven by the load generator. Takes criterion's arguments from the
@@ -51,7 +59,7 @@ where
 }
 
 fn bench(name: &str, address: SocketAddr) {
-    let mut criterion = Criterion::default().configure_from_args();
+    let mut criterion = criterion().configure_from_args();
     let mut group = criterion.benchmark_group(name);
 
     group.bench_function("keep-alive round trip", |bencher| {

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 /// Serves until the host is stopped and every connection accepted by then is over.
 ///
@@ -63,20 +63,28 @@ async fn accept(listener: TcpListener, host: Arc<Host>) -> io::Result<()> {
         };
         match accepted {
             Ok((stream, _)) => spawn(stream, permit),
-            Err(error) => {
-                if accept_error(&error) == AcceptError::OutOfResources {
-                    tokio::time::sleep(ACCEPT_BACKOFF).await;
-                }
+            Err(error) if accept_error(&error) == AcceptError::OutOfResources => {
+                sleep(ACCEPT_BACKOFF).await;
             }
+            Err(_) => {}
         }
     }
 
     // Those in the accept queue are served too. Asked by plain system calls: the runtime's idea of
     // readiness may be older than the queue.
     let queue = listener.into_std()?;
-    while let Ok((stream, _)) = queue.accept() {
-        stream.set_nonblocking(true)?;
-        spawn(TcpStream::from_std(stream)?, permit().await?);
+    loop {
+        match queue.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(true)?;
+                spawn(TcpStream::from_std(stream)?, permit().await?);
+            }
+            Err(error) => match accept_error(&error) {
+                AcceptError::NothingWaits => break,
+                AcceptError::ConnectionGone => {}
+                AcceptError::OutOfResources => sleep(ACCEPT_BACKOFF).await,
+            },
+        }
     }
     drop(queue);
     // All permits are back when all connections are over.
