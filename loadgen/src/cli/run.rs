@@ -62,7 +62,7 @@ pub(super) struct Arguments {
     /// How long a connect or a response may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     timeout: Duration,
-    /// Load before the first request that counts [default: 1s, with --requests 0]
+    /// Load before the first request that counts [default: 1s, or none with --requests]
     #[arg(long, value_name = "TIME", value_parser = duration_or_zero)]
     warmup: Option<Duration>,
     /// Write the outcome as JSON to a file, or to stdout (-) instead of the table

@@ -115,7 +115,7 @@ pub fn text(
     };
     if let Some(cost) = cost {
         line(&format!(
-            "server CPU     {:>12}   per request; {:.1} MiB, {} threads at most",
+            "server CPU     {:>12}   per request; {:.1} MiB; threads at most: {}",
             cpu(cost.cpu_s()),
             cost.rss_bytes_max as f64 / f64::from(1 << 20),
             cost.threads_max
