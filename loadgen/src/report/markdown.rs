@@ -197,8 +197,9 @@ fn medians(evidence: &Evidence) -> String {
     line(
         &mut out,
         &format!(
-            "Medians over {}, below them the ratio to the best by rounds; in parentheses the 95% \
-             intervals (bootstrap over rounds).",
+            "Medians over {}, below them the ratio to the best by rounds; in parentheses \
+             bootstrap intervals over rounds (nominally 95%; few rounds make them the range of what was \
+             seen).",
             plural(evidence.rounds, "round")
         ),
     );

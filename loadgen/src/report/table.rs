@@ -101,7 +101,8 @@ fn legend(evidence: &Evidence, width: usize) -> String {
     let mut out = wrapped(
         &format!(
             "Medians over {}, and below them the ratio to the best by rounds. \
-             ± is the farther end of the 95% interval (bootstrap over rounds).",
+             ± is the farther end of the bootstrap interval over rounds (nominally 95%; few \
+             rounds make it the range of what was seen).",
             plural(evidence.rounds, "round")
         ),
         "",
