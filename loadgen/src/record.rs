@@ -222,6 +222,5 @@ pub struct ClientCost {
     /// Voluntary and involuntary context switches of all its threads.
     pub context_switches: u64,
     /// Share of its time that the busiest thread was running, 0 to 1.
-    #[serde(rename = "busiest_thread")]
     pub busiest_thread: f64,
 }

@@ -64,6 +64,9 @@ pub fn run_observed(
                     .name(format!("load-{index}"))
                     .spawn_scoped(scope, move || {
                         let part = Worker::new(shared, share).and_then(Worker::run);
+                        if part.is_err() {
+                            shared.failed.store(true, Relaxed);
+                        }
                         // The receiver is gone only if the caller panics.
                         done.send(()).unwrap_or_default();
                         part

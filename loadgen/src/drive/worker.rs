@@ -260,7 +260,6 @@ impl<'a> Worker<'a> {
             if connection.in_flight.is_empty() {
                 // The budget is spent; waiting servers get on with other connections.
                 self.close(slot);
-                self.connections[slot].state = State::Finished;
             }
             return;
         }

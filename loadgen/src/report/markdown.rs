@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{CLIENT_BOUND, EXCLUDED, Faults, LEFT_OUT, METRICS, absent, figure, plural, rounds};
-use crate::compare::{Entry, Estimate, Evidence, Fault, Metric, Standing};
+use super::{Faults, METRICS, absent, figure, plural};
+use crate::compare::{Entry, Estimate, Evidence, Metric, Standing};
 
 /// Where the generated part of a file begins; the line ends with `-->`.
 pub const BEGIN: &str = "<!-- loadgen:begin";
@@ -218,32 +218,10 @@ fn exclusions(evidence: &Evidence) -> String {
     let faults = evidence.faults();
     let faults = Faults::sorted(&faults);
     let mut out = String::new();
-    let with_reason = |fault: &&Fault| {
-        let Fault {
-            workload,
-            server,
-            reason,
-            ..
-        } = fault;
-        format!(
-            "{workload}, {server}: {} ({})",
-            escaped(reason),
-            rounds(fault)
-        )
-    };
-    for (heading, items) in [
-        (EXCLUDED, faults.excluded.iter().map(with_reason).collect()),
-        (CLIENT_BOUND, faults.client_bound_lines()),
-        (
-            LEFT_OUT,
-            faults.left_out.iter().map(with_reason).collect::<Vec<_>>(),
-        ),
-    ] {
-        if !items.is_empty() {
-            line(&mut out, &format!("\n{heading}\n"));
-            for item in items {
-                line(&mut out, &format!("- {item}"));
-            }
+    for (heading, items) in faults.paragraphs(escaped) {
+        line(&mut out, &format!("\n{heading}\n"));
+        for item in items {
+            line(&mut out, &format!("- {item}"));
         }
     }
     out

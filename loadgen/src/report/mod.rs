@@ -70,6 +70,26 @@ impl<'a> Faults<'a> {
         sorted
     }
 
+    /// Headings, each with its lines, where there are any. `escape` fits a reason into the format.
+    fn paragraphs(&self, escape: fn(&str) -> String) -> Vec<(&'static str, Vec<String>)> {
+        let with_reason = |fault: &&Fault| {
+            let reason = escape(&fault.reason);
+            format!(
+                "{}, {}: {reason} ({})",
+                fault.workload,
+                fault.server,
+                rounds(fault)
+            )
+        };
+        let mut paragraphs = vec![
+            (EXCLUDED, self.excluded.iter().map(with_reason).collect()),
+            (CLIENT_BOUND, self.client_bound_lines()),
+            (LEFT_OUT, self.left_out.iter().map(with_reason).collect()),
+        ];
+        paragraphs.retain(|(_, lines): &(_, Vec<String>)| !lines.is_empty());
+        paragraphs
+    }
+
     /// A line for each workload that has client-bound servers.
     fn client_bound_lines(&self) -> Vec<String> {
         let mut lines: Vec<(&str, Vec<String>)> = Vec::new();

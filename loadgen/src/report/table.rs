@@ -3,8 +3,8 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
-use super::{CLIENT_BOUND, EXCLUDED, Faults, LEFT_OUT, absent, figure, plural, rounds};
-use crate::compare::{Comparison, Entry, Evidence, Fault, Metric, Standing};
+use super::{Faults, absent, figure, plural};
+use crate::compare::{Comparison, Entry, Evidence, Metric, Standing};
 
 /// Columns of a terminal that nobody has widened.
 pub const WIDTH: usize = 80;
@@ -112,28 +112,10 @@ fn legend(evidence: &Evidence, width: usize) -> String {
         let missing = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
         out += &wrapped(&format!("Incomplete: {missing} not measured."), "", width);
     }
-    let with_reason = |fault: &&Fault| {
-        let Fault {
-            workload,
-            server,
-            reason,
-            ..
-        } = fault;
-        format!("{workload}, {server}: {reason} ({})", rounds(fault))
-    };
-    for (heading, items) in [
-        (EXCLUDED, faults.excluded.iter().map(with_reason).collect()),
-        (CLIENT_BOUND, faults.client_bound_lines()),
-        (
-            LEFT_OUT,
-            faults.left_out.iter().map(with_reason).collect::<Vec<_>>(),
-        ),
-    ] {
-        if !items.is_empty() {
-            out.push('\n');
-            out += &wrapped(heading, "", width);
-            out.extend(items.iter().map(|item| wrapped(item, "  ", width)));
-        }
+    for (heading, items) in faults.paragraphs(str::to_owned) {
+        out.push('\n');
+        out += &wrapped(heading, "", width);
+        out.extend(items.iter().map(|item| wrapped(item, "  ", width)));
     }
     out
 }

@@ -87,7 +87,7 @@ fn wake(listener: SocketAddr, from: &OnceLock<SocketAddr>) {
         if let Some(address) = socket.local_addr()?.as_socket() {
             from.set(address).ok();
         }
-        socket.connect_timeout(&target.into(), Duration::from_secs(1))
+        socket.connect_timeout(&target.into(), Duration::from_millis(100))
     };
     // If even that fails, accept returns when the listener's receive timeout is over.
     connect().unwrap_or_default();

@@ -35,11 +35,6 @@ impl Counters {
         self.requests.fetch_add(connection.requests(), Relaxed);
     }
 
-    /// Connections accepted, requests answered on those that are over.
-    pub fn accepted_and_requests(&self) -> (u64, u64) {
-        (self.accepted.load(Relaxed), self.requests.load(Relaxed))
-    }
-
     /// One line of JSON on stderr.
     pub(crate) fn print(&self) {
         let of = |counter: &AtomicU64| counter.load(Relaxed);

@@ -36,7 +36,7 @@ use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use http1::Now;
 
@@ -127,6 +127,3 @@ where
     host.counters.print();
     Ok(())
 }
-
-/// How long `--grace` leaves for the counters and the exit itself.
-pub(crate) const EXIT_MARGIN: Duration = Duration::from_millis(100);
