@@ -16,7 +16,7 @@ use std::time::Duration;
 use criterion::{Criterion, SamplingMode, Throughput};
 use host::{Host, Settings};
 use loadgen::drive;
-use loadgen::plan::{ConnectionLife, Limit, Pace, Plan};
+use loadgen::plan::{Limit, Plan};
 use loadgen::response::{Reader, Taken};
 use socket2::{Domain, Socket, Type};
 
@@ -113,18 +113,11 @@ fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> 
 /// How long so many requests take over [`CONNECTIONS`] connections.
 fn drive_many(address: SocketAddr, requests: u64) -> Duration {
     let plan = Plan {
-        target: address,
-        request: REQUEST.to_vec(),
-        head_only: false,
         connections: CONNECTIONS,
-        threads: 1,
-        life: ConnectionLife::KeepAlive,
-        pipeline: 1,
-        pace: Pace::Closed,
         limit: Limit::Requests(requests),
         warmup: Duration::ZERO,
         timeout: Duration::from_secs(60),
-        cpus: Vec::new(),
+        ..Plan::new(address, REQUEST.to_vec())
     };
     let outcome = drive::run(&plan, &AtomicBool::new(false)).expect("the load runs");
     assert_eq!(

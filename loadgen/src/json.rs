@@ -154,10 +154,10 @@ impl Run {
                 pace: plan.pace,
                 duration_s: match plan.limit {
                     Limit::For(duration) => Some(duration.as_secs_f64()),
-                    Limit::Requests(_) => None,
+                    Limit::Requests(_) | Limit::Until(_) => None,
                 },
                 requests: match plan.limit {
-                    Limit::For(_) => None,
+                    Limit::For(_) | Limit::Until(_) => None,
                     Limit::Requests(requests) => Some(requests),
                 },
                 warmup_s: plan.warmup.as_secs_f64(),

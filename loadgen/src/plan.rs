@@ -1,37 +1,82 @@
 //! What a run does, decided before it starts.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::response::Expected;
 
 /// One workload against one server.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Where the server listens.
     pub target: SocketAddr,
-    /// The bytes of one request.
-    pub request: Vec<u8>,
-    /// Answers to this request carry no body (HEAD).
+    /// The bytes of the requests, which are sent in rotation; at least one.
+    pub requests: Vec<Vec<u8>>,
+    /// Answers to these requests carry no body (HEAD).
     pub head_only: bool,
-    /// Connections open at once.
+    /// The requests ask the server to close after its answer (`Connection: close`), so that it is waited
+    /// for the server to do so; goes with [`ConnectionLife::Requests`] of 1.
+    pub server_closes: bool,
+    /// What every body must be. Without it, each must be as long as the first answer to its request.
+    pub expect: Option<Arc<Expected>>,
+    /// Connections open at once: in closed loop so many, in open loop as many at the most.
     pub connections: usize,
     /// Threads that share them.
     pub threads: usize,
     /// When a connection ends.
     pub life: ConnectionLife,
+    /// How a connection ends.
+    pub close: Close,
     /// Requests sent on a connection before the first of them is answered.
     pub pipeline: usize,
     /// When a request is sent.
     pub pace: Pace,
+    /// Of the random arrivals.
+    pub seed: u64,
     /// When the run ends.
     pub limit: Limit,
     /// Load before the first request that counts.
     pub warmup: Duration,
+    /// How long, after the end, requests that were due before it are still sent and waited for.
+    pub drain: Duration,
     /// How long a connect or an answer may take.
     pub timeout: Duration,
+    /// Addresses that connections come from in turn; empty for what fits the target, see
+    /// `crate::ports`.
+    pub sources: Vec<IpAddr>,
     /// CPUs that the generator's threads are pinned to, one after another; empty for none.
     pub cpus: Vec<usize>,
+}
+
+impl Plan {
+    /// One request after another over 64 connections that stay open, for 10 s after 1 s of warm-up.
+    pub fn new(target: SocketAddr, request: Vec<u8>) -> Self {
+        Plan {
+            target,
+            requests: vec![request],
+            head_only: false,
+            server_closes: false,
+            expect: None,
+            connections: 64,
+            threads: 1,
+            life: ConnectionLife::KeepAlive,
+            close: Close::Fin,
+            pipeline: 1,
+            pace: Pace::Closed,
+            seed: 0,
+            limit: Limit::For(Duration::from_secs(10)),
+            warmup: Duration::from_secs(1),
+            drain: Duration::from_secs(1),
+            timeout: Duration::from_secs(5),
+            sources: Vec::new(),
+            cpus: Vec::new(),
+        }
+    }
 }
 
 /// When a connection ends.
@@ -61,19 +106,142 @@ impl ConnectionLife {
     }
 }
 
-/// When a request is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// How the generator ends a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+pub enum Close {
+    /// In good order (RFC 9293 §3.6): the port then rests in TIME_WAIT on this side.
+    #[default]
+    Fin,
+    /// By a reset, which leaves no TIME_WAIT and may destroy what the peer has not read.
+    Rst,
+}
+
+/// When a request is sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// When the one before it on its connection is answered.
+    /// Closed loop: when the one before it on its connection is answered.
     Closed,
+    /// Open loop: at equal intervals, whether or not others are answered.
+    Constant(Rate),
+    /// Open loop: at random, as from many independent users (a Poisson process).
+    Poisson(Rate),
+}
+
+impl Pace {
+    /// How often requests are due in open loop.
+    pub fn rate(self) -> Option<Rate> {
+        match self {
+            Pace::Closed => None,
+            Pace::Constant(rate) | Pace::Poisson(rate) => Some(rate),
+        }
+    }
+}
+
+/// As in workloads and JSON: `closed`, `constant:5000/s`, `poisson:5000/s`.
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pace::Closed => f.write_str("closed"),
+            Pace::Constant(rate) => write!(f, "constant:{rate}"),
+            Pace::Poisson(rate) => write!(f, "poisson:{rate}"),
+        }
+    }
+}
+
+impl FromStr for Pace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "closed" => Ok(Pace::Closed),
+            Some(("constant", rate)) => Ok(Pace::Constant(rate.parse()?)),
+            Some(("poisson", rate)) => Ok(Pace::Poisson(rate.parse()?)),
+            _ => Err(format!(
+                "{text:?}: expected closed, constant:RATE or poisson:RATE, such as constant:5000/s"
+            )),
+        }
+    }
+}
+
+impl Serialize for Pace {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// How often something happens, per second: above zero, at most [`Rate::MAX_PER_S`].
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Rate(f64);
+
+impl Rate {
+    /// One each nanosecond.
+    pub const MAX_PER_S: f64 = 1e9;
+    /// One in eleven days.
+    pub const MIN_PER_S: f64 = 1e-6;
+
+    /// A rate of so many per second; `None` outside the bounds.
+    pub fn per_second(rate: f64) -> Option<Self> {
+        (Self::MIN_PER_S..=Self::MAX_PER_S)
+            .contains(&rate)
+            .then_some(Rate(rate))
+    }
+
+    /// So many per second.
+    pub fn per_s(self) -> f64 {
+        self.0
+    }
+}
+
+/// `5000`, `5k`, `5k/s`, `1.5M/s`, `300/m`, `10/h`.
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, seconds) = match text.split_once('/') {
+            None | Some((_, "s")) => (text.trim_end_matches("/s"), 1.0),
+            Some((number, "m" | "min")) => (number, 60.0),
+            Some((number, "h")) => (number, 3600.0),
+            Some(_) => ("", 1.0),
+        };
+        let number = number.trim();
+        let (number, factor) = match number.as_bytes().last() {
+            Some(b'k' | b'K') => (&number[..number.len() - 1], 1e3),
+            Some(b'M') => (&number[..number.len() - 1], 1e6),
+            _ => (number, 1.0),
+        };
+        let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let value = number.parse::<f64>().ok().filter(|_| plain);
+        value
+            .and_then(|value| Rate::per_second(value * factor / seconds))
+            .ok_or_else(|| format!("{text:?}: expected a rate such as 5000/s, 5k/s or 300/m"))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s", self.0)
+    }
 }
 
 /// When a run ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Limit {
     /// After this time.
     For(Duration),
     /// When so many requests were sent and answered.
     Requests(u64),
+    /// When this is known well enough.
+    Until(Precision),
+}
+
+/// A percentile of the response time, and how well it is to be known: `p99±5%`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Precision {
+    /// From 0 to 100, neither included.
+    pub percentile: f64,
+    /// How far the ends of its 95% interval may lie from it, as a share of it: 0.05.
+    pub within: f64,
+    /// When the run ends even so.
+    pub at_most: Duration,
 }

@@ -8,42 +8,195 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// What one run, or one thread of it, saw in the time that counts.
+/// What one run, or one thread of it, saw of the requests that count: those meant to be sent between
+/// the end of the warm-up and the end of the run.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// Requests sent.
     pub requests: u64,
     /// Whole responses, of any status.
     pub responses: u64,
+    /// Of these, the ones whose request was sent before the end of the run, and not only while it
+    /// drained: throughput is this by the duration.
+    pub responses_in_time: u64,
     /// Responses with no fault at all.
     pub good: u64,
-    /// Requests sent and not answered when the time was up.
+    /// Requests sent and not answered when the run was over.
     pub in_flight_at_end: u64,
+    /// Requests due by the schedule of an open loop; 0 in closed loop.
+    pub due: u64,
+    /// Of these, the ones sent before the end of the run.
+    pub sent_in_time: u64,
+    /// Of these, the ones never sent.
+    pub unsent: u64,
+    /// Samples of [`Record::response`] of which only a lower bound is known: requests that timed out, were
+    /// in flight or unsent when the run was over. They stand there with their age.
+    pub lower_bounds: u64,
     /// Requests sent during the warm-up, which count for nothing else.
     pub warmup_requests: u64,
-    /// Connections established.
+    /// Connections established, those of the warm-up included.
     pub connections_opened: u64,
+    /// Of these, the ones established between the end of the warm-up and the end of the run.
+    pub connections_in_time: u64,
     /// Most connections that were open at once, those of the warm-up included.
     pub connections_open_max: u64,
+    /// Connections that the server was asked to close and kept open.
+    pub close_ignored: u64,
     /// Bytes received, heads and bodies.
     pub bytes_received: u64,
-    /// From the send of a request to the last byte of its response, nanoseconds.
+    /// From the intended send of a request to the last byte of its response, nanoseconds.
     pub response: Histogram<u64>,
-    /// From the send of a request to the first byte of its response, nanoseconds.
+    /// From the actual send of a request to the last byte of its response, nanoseconds.
+    pub service: Histogram<u64>,
+    /// From the intended to the actual send, nanoseconds; of open loops alone.
+    pub lag: Histogram<u64>,
+    /// The generator's own part of [`Record::lag`]: without the time in which every connection was busy
+    /// or being opened.
+    pub lag_own: Histogram<u64>,
+    /// From the actual send of a request to the first byte of its response, nanoseconds.
     pub first_byte: Histogram<u64>,
-    /// From the start of a connect to the established connection, nanoseconds.
+    /// From the start of a connect to the established connection, nanoseconds. Where connections stay
+    /// open, those of the warm-up count.
     pub connect: Histogram<u64>,
+    /// Response times in the order in which they came.
+    pub serial: Serial,
+    /// Responses over time.
+    pub series: Series,
     /// How often each kind of error happened in each phase.
     pub errors: BTreeMap<(Phase, Kind), u64>,
     /// Responses by status.
     pub status: BTreeMap<u16, u64>,
-    /// For each connection asked for, the responses it got; one that was opened anew counts on.
+    /// For each connection asked for, the responses it got; one that was opened anew counts on. An open
+    /// loop lists those it needed.
     pub responses_by_connection: Vec<u64>,
     /// Sum over all requests of the time they were in flight, and over all connects of the time in
-    /// which as many requests as a connection holds could not be; nanoseconds.
+    /// which as many requests as a connection holds could not be; nanoseconds. Of closed loops alone.
     pub busy_ns: u64,
     /// Age of the oldest request unanswered at the end.
     pub oldest_unanswered: Option<Duration>,
+}
+
+/// Sums over a series from which the correlation of each sample with the next follows.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Serial {
+    n: f64,
+    sum: f64,
+    squares: f64,
+    /// Of each sample with the one before it.
+    products: f64,
+    pairs: f64,
+    last: Option<f64>,
+}
+
+impl Serial {
+    /// Adds the next sample.
+    #[inline]
+    pub fn push(&mut self, value: f64) {
+        self.n += 1.0;
+        self.sum += value;
+        self.squares += value * value;
+        if let Some(last) = self.last {
+            self.products += last * value;
+            self.pairs += 1.0;
+        }
+        self.last = Some(value);
+    }
+
+    /// Adds another series, whose first sample does not follow the last of this one.
+    pub fn merge(&mut self, other: Serial) {
+        self.n += other.n;
+        self.sum += other.sum;
+        self.squares += other.squares;
+        self.products += other.products;
+        self.pairs += other.pairs;
+    }
+
+    /// Autocorrelation at lag 1, between -1 and 1; `None` when all samples are equal, or there are
+    /// fewer than three.
+    pub fn autocorrelation(&self) -> Option<f64> {
+        let mean = self.sum / self.n;
+        let variance = self.squares / self.n - mean * mean;
+        if self.pairs < 2.0 || variance <= 0.0 {
+            return None;
+        }
+        let covariance = self.products / self.pairs - mean * mean;
+        Some((covariance / variance).clamp(-1.0, 1.0))
+    }
+}
+
+/// Responses over time, in at most [`Series::SLICES_MAX`] slices of equal width; when they are full, each
+/// two become one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Width of a slice, nanoseconds.
+    pub width_ns: u64,
+    /// From the end of the warm-up on.
+    pub slices: Vec<Slice>,
+}
+
+/// What came within one slice of time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// Responses.
+    pub responses: u64,
+    /// Sum of their response times, nanoseconds.
+    pub response_ns: u64,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Series {
+            width_ns: 10_000_000,
+            slices: Vec::new(),
+        }
+    }
+}
+
+impl Series {
+    /// Most slices; so a run of any length takes the same memory.
+    pub const SLICES_MAX: usize = 1024;
+
+    /// Adds a response that came `at` nanoseconds after the end of the warm-up.
+    #[inline]
+    pub fn push(&mut self, at: u64, response_ns: u64) {
+        let mut index = (at / self.width_ns) as usize;
+        while index >= Self::SLICES_MAX {
+            self.widen();
+            index = (at / self.width_ns) as usize;
+        }
+        if index >= self.slices.len() {
+            self.slices.resize(index + 1, Slice::default());
+        }
+        let slice = &mut self.slices[index];
+        slice.responses += 1;
+        slice.response_ns += response_ns;
+    }
+
+    /// Adds what another thread saw at the same time.
+    pub fn merge(&mut self, mut other: Series) {
+        while self.width_ns < other.width_ns {
+            self.widen();
+        }
+        while other.width_ns < self.width_ns {
+            other.widen();
+        }
+        if self.slices.len() < other.slices.len() {
+            self.slices.resize(other.slices.len(), Slice::default());
+        }
+        for (mine, theirs) in self.slices.iter_mut().zip(other.slices) {
+            mine.responses += theirs.responses;
+            mine.response_ns += theirs.response_ns;
+        }
+    }
+
+    fn widen(&mut self) {
+        self.width_ns *= 2;
+        let pairs = self.slices.chunks(2).map(|pair| Slice {
+            responses: pair.iter().map(|slice| slice.responses).sum(),
+            response_ns: pair.iter().map(|slice| slice.response_ns).sum(),
+        });
+        self.slices = pairs.collect();
+    }
 }
 
 /// In which phase of an exchange an error happened.
@@ -72,14 +225,16 @@ pub enum Kind {
     Reset,
     /// Not within the timeout of the plan.
     Timeout,
-    /// The peer closed before a response was whole.
+    /// The peer closed before the head of a response was whole.
     ClosedEarly,
+    /// The peer closed within the body of a response.
+    ShortBody,
     /// Not HTTP/1.1.
     Malformed,
     /// A whole response with a status of 400 or above.
     BadStatus,
-    /// A body whose length is not that of the first one.
-    LengthChanged,
+    /// A body that is not what it should be: as the plan expects, or as long as the first one.
+    WrongBody,
     /// No local port was free (EADDRNOTAVAIL).
     AddressExhausted,
     /// The limit of open files was reached (EMFILE, ENFILE).
@@ -109,9 +264,10 @@ impl fmt::Display for Kind {
             Kind::Reset => "reset",
             Kind::Timeout => "timeout",
             Kind::ClosedEarly => "closed early",
+            Kind::ShortBody => "short body",
             Kind::Malformed => "malformed response",
             Kind::BadStatus => "bad status",
-            Kind::LengthChanged => "length changed",
+            Kind::WrongBody => "wrong body",
             Kind::AddressExhausted => "local addresses exhausted",
             Kind::TooManyFiles => "too many open files",
             Kind::Unreachable => "unreachable",
@@ -140,15 +296,27 @@ impl Record {
         Record {
             requests: 0,
             responses: 0,
+            responses_in_time: 0,
             good: 0,
             in_flight_at_end: 0,
+            due: 0,
+            sent_in_time: 0,
+            unsent: 0,
+            lower_bounds: 0,
             warmup_requests: 0,
             connections_opened: 0,
+            connections_in_time: 0,
             connections_open_max: 0,
+            close_ignored: 0,
             bytes_received: 0,
             response: latency_histogram(),
+            service: latency_histogram(),
+            lag: latency_histogram(),
+            lag_own: latency_histogram(),
             first_byte: latency_histogram(),
             connect: latency_histogram(),
+            serial: Serial::default(),
+            series: Series::default(),
             errors: BTreeMap::new(),
             status: BTreeMap::new(),
             responses_by_connection: vec![0; connections],
@@ -157,9 +325,11 @@ impl Record {
         }
     }
 
-    /// Counts one error.
-    pub fn error(&mut self, phase: Phase, kind: Kind) {
-        *self.errors.entry((phase, kind)).or_default() += 1;
+    /// Counts so many errors of a kind.
+    pub fn errors(&mut self, phase: Phase, kind: Kind, count: u64) {
+        if count > 0 {
+            *self.errors.entry((phase, kind)).or_default() += count;
+        }
     }
 
     /// All errors together.
@@ -167,25 +337,49 @@ impl Record {
         self.errors.values().sum()
     }
 
+    /// The histograms by the names they have in JSON and interval logs.
+    pub fn histograms(&self) -> [(&'static str, &Histogram<u64>); 6] {
+        [
+            ("response", &self.response),
+            ("service", &self.service),
+            ("lag", &self.lag),
+            ("lag_own", &self.lag_own),
+            ("first_byte", &self.first_byte),
+            ("connect", &self.connect),
+        ]
+    }
+
     /// Adds what another thread saw.
     pub fn merge(&mut self, other: Record) {
         self.requests += other.requests;
         self.responses += other.responses;
+        self.responses_in_time += other.responses_in_time;
         self.good += other.good;
         self.in_flight_at_end += other.in_flight_at_end;
+        self.due += other.due;
+        self.sent_in_time += other.sent_in_time;
+        self.unsent += other.unsent;
+        self.lower_bounds += other.lower_bounds;
         self.warmup_requests += other.warmup_requests;
         self.connections_opened += other.connections_opened;
+        self.connections_in_time += other.connections_in_time;
         self.connections_open_max += other.connections_open_max;
+        self.close_ignored += other.close_ignored;
         self.bytes_received += other.bytes_received;
         for (mine, theirs) in [
-            (&mut self.response, other.response),
-            (&mut self.first_byte, other.first_byte),
-            (&mut self.connect, other.connect),
+            (&mut self.response, &other.response),
+            (&mut self.service, &other.service),
+            (&mut self.lag, &other.lag),
+            (&mut self.lag_own, &other.lag_own),
+            (&mut self.first_byte, &other.first_byte),
+            (&mut self.connect, &other.connect),
         ] {
             mine.add(theirs).expect("both have the same bounds");
         }
-        for (key, count) in other.errors {
-            *self.errors.entry(key).or_default() += count;
+        self.serial.merge(other.serial);
+        self.series.merge(other.series);
+        for ((phase, kind), count) in other.errors {
+            self.errors(phase, kind, count);
         }
         for (status, count) in other.status {
             *self.status.entry(status).or_default() += count;
@@ -208,6 +402,9 @@ pub struct Outcome {
     pub interrupted: bool,
     /// The generator's own cost over that time.
     pub client: ClientCost,
+    /// Share of the time of all CPUs, over that time, that the hypervisor gave to others; absent when
+    /// the system does not tell.
+    pub steal: Option<f64>,
 }
 
 /// What the generator itself consumed.
@@ -217,10 +414,14 @@ pub struct ClientCost {
     pub cpu_user_s: f64,
     /// System CPU time of all its threads, seconds.
     pub cpu_system_s: f64,
+    /// Of both, the time it spun, waiting for the next send with nothing else to do; seconds.
+    pub spin_s: f64,
     /// CPUs its threads were pinned to; absent when they were not.
     pub cpus: Option<Vec<usize>>,
     /// Voluntary and involuntary context switches of all its threads.
     pub context_switches: u64,
-    /// Share of its time that the busiest thread was running, 0 to 1.
+    /// Share of its time that the busiest thread was running, 0 to 1, without the time it spun.
     pub busiest_thread: f64,
+    /// The same for each thread.
+    pub busy_by_thread: Vec<f64>,
 }

@@ -1,9 +1,14 @@
 //! The generator's own reading of responses (RFC 9112 §4, §6, §7), shared with no server: a parser that
 //! both sides used would hide its own faults.
 //!
-//! A [`Reader`] takes bytes as they come and tells where each response ends. It keeps no body.
+//! A [`Reader`] takes bytes as they come and tells where each response ends. It keeps no body, but can
+//! hold it against what is [`Expected`].
+
+use std::str::FromStr;
+use std::sync::Arc;
 
 use memchr::memchr;
+use sha2::{Digest as _, Sha256};
 
 /// A whole response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +19,89 @@ pub struct Response {
     pub body_bytes: u64,
     /// The connection may be used again (9112 §9.3).
     pub persists: bool,
+    /// Its content is what was expected, or nothing was.
+    pub as_expected: bool,
+}
+
+/// What the content of a response must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// These bytes.
+    Text(Vec<u8>),
+    /// Bytes with this SHA-256 (FIPS 180-4).
+    Sha256([u8; 32]),
+}
+
+/// `sha256:` and 64 hexadecimal digits, or those digits alone, are a hash; all else is the text itself.
+impl FromStr for Expected {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (digits, marked) = match text.strip_prefix("sha256:") {
+            Some(digits) => (digits, true),
+            None => (text, false),
+        };
+        let pairs = digits.as_bytes().chunks(2);
+        let bytes: Option<Vec<u8>> = pairs
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect();
+        let hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match bytes.map(<[u8; 32]>::try_from) {
+            Some(Ok(hash)) if hex && digits.len() == 64 => Ok(Expected::Sha256(hash)),
+            _ if marked => Err("expected 64 hexadecimal digits after sha256:".to_owned()),
+            _ => Ok(Expected::Text(text.as_bytes().to_vec())),
+        }
+    }
+}
+
+/// Holds content against what is expected, as it comes.
+#[derive(Debug)]
+enum Check {
+    Nothing,
+    /// So many bytes were as expected; `None` when one was not.
+    Text(Arc<Expected>, Option<usize>),
+    Sha256(Arc<Expected>, Box<Sha256>),
+}
+
+impl Check {
+    fn new(expected: &Arc<Expected>) -> Self {
+        match **expected {
+            Expected::Text(_) => Check::Text(Arc::clone(expected), Some(0)),
+            Expected::Sha256(_) => Check::Sha256(Arc::clone(expected), Box::default()),
+        }
+    }
+
+    #[inline]
+    fn update(&mut self, content: &[u8]) {
+        match self {
+            Check::Nothing => {}
+            Check::Text(expected, matched) => {
+                let Expected::Text(text) = &**expected else {
+                    return;
+                };
+                *matched = matched
+                    .filter(|&at| text[at..].starts_with(content))
+                    .map(|at| at + content.len());
+            }
+            Check::Sha256(_, hasher) => hasher.update(content),
+        }
+    }
+
+    /// Whether the content was as expected; ready for the next.
+    #[inline]
+    fn finish(&mut self) -> bool {
+        match self {
+            Check::Nothing => true,
+            Check::Text(expected, matched) => {
+                let matched = matched.replace(0);
+                matches!(&**expected, Expected::Text(text) if matched == Some(text.len()))
+            }
+            Check::Sha256(expected, hasher) => {
+                let hash = hasher.finalize_reset();
+                matches!(&**expected, Expected::Sha256(expected) if hash.as_slice() == expected)
+            }
+        }
+    }
 }
 
 /// What [`Reader::take`] found.
@@ -37,6 +125,7 @@ pub struct Reader {
     partial: Vec<u8>,
     /// Of the response whose body is being read.
     response: Response,
+    check: Check,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +159,7 @@ const NOTHING: Response = Response {
     status: 0,
     body_bytes: 0,
     persists: false,
+    as_expected: true,
 };
 
 impl Reader {
@@ -80,18 +170,31 @@ impl Reader {
             state: State::Head,
             partial: Vec::new(),
             response: NOTHING,
+            check: Check::Nothing,
         }
+    }
+
+    /// The same, holding all content against what is expected.
+    pub fn expecting(self, expected: Option<&Arc<Expected>>) -> Self {
+        let check = expected.map_or(Check::Nothing, Check::new);
+        Reader { check, ..self }
     }
 
     /// Forgets what it has read: the connection is a new one.
     pub fn reset(&mut self) {
         self.state = State::Head;
         self.partial.clear();
+        self.check.finish();
     }
 
-    /// Whether some bytes of the next response have come.
-    pub fn started(&self) -> bool {
-        self.state != State::Head || !self.partial.is_empty()
+    /// Whether the head of a response has come, and its body not wholly.
+    pub fn in_body(&self) -> bool {
+        self.state != State::Head
+    }
+
+    fn complete(&mut self, used: usize) -> Taken {
+        self.response.as_expected = self.check.finish();
+        Taken::Complete(self.response, used)
     }
 
     /// Reads on over `input`, to the end of the next response at most.
@@ -104,7 +207,7 @@ impl Reader {
                     Ok(Some(used)) => {
                         at += used;
                         if self.state == State::Head && self.response.status >= 200 {
-                            return Taken::Complete(self.response, at);
+                            return self.complete(at);
                         }
                     }
                     Ok(None) => return Taken::Incomplete,
@@ -113,19 +216,22 @@ impl Reader {
                 _ if rest.is_empty() => return Taken::Incomplete,
                 State::UntilClose => {
                     self.response.body_bytes += rest.len() as u64;
+                    self.check.update(rest);
                     return Taken::Incomplete;
                 }
                 State::Length(left) => {
                     let n = left.min(rest.len() as u64);
+                    self.check.update(&rest[..n as usize]);
                     at += n as usize;
                     if n == left {
                         self.state = State::Head;
-                        return Taken::Complete(self.response, at);
+                        return self.complete(at);
                     }
                     self.state = State::Length(left - n);
                 }
                 State::Chunked(Chunk::Data(left)) => {
                     let n = left.min(rest.len() as u64);
+                    self.check.update(&rest[..n as usize]);
                     at += n as usize;
                     self.response.body_bytes += n;
                     self.state = State::Chunked(match left - n {
@@ -139,7 +245,7 @@ impl Reader {
                         Ok(Some(next)) => self.state = State::Chunked(next),
                         Ok(None) => {
                             self.state = State::Head;
-                            return Taken::Complete(self.response, at);
+                            return self.complete(at);
                         }
                         Err(NotHttp) => return Taken::Malformed,
                     }
@@ -151,6 +257,7 @@ impl Reader {
     /// The connection has ended. Returns the response that ended with it, if one did.
     pub fn end(&mut self) -> Option<Response> {
         let ended = self.state == State::UntilClose;
+        self.response.as_expected = self.check.finish();
         self.reset();
         ended.then_some(self.response)
     }
@@ -181,8 +288,8 @@ impl Reader {
         self.partial.clear();
         self.response = Response {
             status: head.status,
-            body_bytes: 0,
             persists: head.persists,
+            ..NOTHING
         };
         // 9112 §6.3, in its order.
         self.state = match head {
@@ -581,6 +688,49 @@ mod tests {
         let line = [b"X: ".as_slice(), &[b'x'; 997], b"\r\n"].concat();
         let outcomes: Vec<_> = (0..70).map(|_| reader.take(&line)).collect();
         assert_eq!(outcomes.last(), Some(&Taken::Malformed));
+    }
+
+    #[test]
+    fn content_is_held_against_what_is_expected() {
+        let hello = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9";
+        let marked = format!("sha256:{hello}");
+        assert!("sha256:12".parse::<Expected>().is_err());
+        let answer = |body: &str| {
+            let length = body.len();
+            let chunks: String = body.chars().map(|c| format!("1\r\n{c}\r\n")).collect();
+            [
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"),
+                format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"),
+                format!("HTTP/1.1 200 OK\r\n\r\n{body}"),
+            ]
+        };
+        for expected in ["hello world", hello, &marked] {
+            let expected: Arc<Expected> = Arc::new(expected.parse().unwrap());
+            for (body, matches) in [
+                ("hello world", true),
+                ("hello worlds", false),
+                ("hello worl", false),
+                ("hello_world", false),
+                ("", false),
+            ] {
+                for wire in answer(body) {
+                    for size in [1, 7, wire.len()] {
+                        let mut reader = Reader::new(false).expecting(Some(&expected));
+                        // Twice, as a check must not carry over to the next response.
+                        for _ in 0..2 {
+                            let mut found = None;
+                            for piece in wire.as_bytes().chunks(size) {
+                                if let Taken::Complete(response, _) = reader.take(piece) {
+                                    found = Some(response);
+                                }
+                            }
+                            let found = found.or_else(|| reader.end()).unwrap();
+                            assert_eq!(found.as_expected, matches, "{wire:?} by {size}");
+                        }
+                    }
+                }
+            }
+        }
     }
 
     proptest! {

@@ -12,6 +12,10 @@ pub struct Verdict {
     pub status: Status,
     /// Why not.
     pub reasons: Vec<String>,
+    /// What to try, one for each reason.
+    pub advice: Vec<String>,
+    /// What is worth knowing and no reason for doubt.
+    pub notes: Vec<String>,
 }
 
 /// Whether a run's numbers can be believed.
@@ -109,6 +113,8 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
         return Verdict {
             status: Status::Invalid,
             reasons,
+            advice: Vec::new(),
+            notes: Vec::new(),
         };
     }
     let busy = outcome.client.busiest_thread;
@@ -119,10 +125,14 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
                 "the generator's busiest thread was busy {:.0}% of the time",
                 busy * 100.0
             )],
+            advice: Vec::new(),
+            notes: Vec::new(),
         };
     }
     Verdict {
         status: Status::Valid,
         reasons,
+        advice: Vec::new(),
+        notes: Vec::new(),
     }
 }

@@ -59,6 +59,7 @@ fn set(parent: &Path, campaign: &Campaign, machine: &Machine, build: &Build) -> 
             duration: Duration::from_secs(1),
             interrupted: false,
             client: ClientCost::default(),
+            steal: None,
         };
         let cost = ServerCost {
             cpu_user_s: if key.server == "fast" { 5.0 } else { 10.0 },
@@ -70,6 +71,8 @@ fn set(parent: &Path, campaign: &Campaign, machine: &Machine, build: &Build) -> 
         let verdict = Verdict {
             status: Status::Valid,
             reasons: Vec::new(),
+            advice: Vec::new(),
+            notes: Vec::new(),
         };
         let cell = Cell::measured(&key, String::new(), &outcome, Some(&cost), &verdict);
         writer

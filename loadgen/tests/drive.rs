@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use loadgen::drive;
-use loadgen::plan::{ConnectionLife, Limit, Pace, Plan};
+use loadgen::plan::{ConnectionLife, Limit, Plan};
 use loadgen::record::{Kind, Outcome, Phase};
 use loadgen::verdict::{Status, judge};
 
@@ -65,18 +65,10 @@ fn answers(answer: &'static [u8]) -> (SocketAddr, Arc<Truth>) {
 
 fn plan(target: SocketAddr, requests: u64) -> Plan {
     Plan {
-        target,
-        request: REQUEST.to_vec(),
-        head_only: false,
         connections: 4,
-        threads: 1,
-        life: ConnectionLife::KeepAlive,
-        pipeline: 1,
-        pace: Pace::Closed,
         limit: Limit::Requests(requests),
         warmup: Duration::ZERO,
-        timeout: Duration::from_secs(5),
-        cpus: Vec::new(),
+        ..Plan::new(target, REQUEST.to_vec())
     }
 }
 
@@ -304,7 +296,7 @@ fn what_goes_wrong_is_counted_by_phase_and_kind() {
                 Ok(())
             },
             Phase::Body,
-            Kind::LengthChanged,
+            Kind::WrongBody,
             8,
         ),
         (

@@ -49,6 +49,7 @@ fn outcome() -> Outcome {
         duration: Duration::from_millis(1500),
         interrupted: false,
         client: ClientCost::default(),
+        steal: None,
     }
 }
 
@@ -66,6 +67,8 @@ fn measured(key: &Key) -> Cell {
             "starved: 1 of 2".to_owned(),
             "said \"no\",\nthen hung up".to_owned(),
         ],
+        advice: Vec::new(),
+        notes: Vec::new(),
     };
     Cell::measured(
         key,

@@ -76,6 +76,9 @@ const CELL_OVERHEAD: Duration = Duration::from_millis(50);
 /// never served when the time is up, and not as an error of its own.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long the requests of a cell are waited for after its end. Starved ones would take for ever.
+const DRAIN: Duration = Duration::from_millis(100);
+
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Everything that can be wrong is found before anything is built.
     let here = env::current_dir().context("finding the current folder")?;
@@ -448,6 +451,7 @@ impl Laboratory<'_> {
                 begin = SystemTime::now();
                 sampler = Sampler::start(target.pid()).ok();
             }
+            Moment::Progress(_) => {}
             Moment::End => cost = sampler.take().and_then(|sampler| sampler.finish().ok()),
         });
         let outcome = outcome.context("running the load")?;
@@ -479,10 +483,9 @@ impl Laboratory<'_> {
         } else {
             cpus.len()
         };
+        let address = target.address();
+        let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
         Plan {
-            target: target.address(),
-            request: format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", target.address()).into_bytes(),
-            head_only: false,
             connections: workload.connections,
             threads: cpus_count.clamp(1, workload.connections),
             life: ConnectionLife::from_requests(workload.requests_per_connection),
@@ -490,8 +493,10 @@ impl Laboratory<'_> {
             pace: workload.pace,
             limit: Limit::For(workload.duration),
             warmup: workload.warmup,
+            drain: DRAIN,
             timeout: TIMEOUT,
             cpus,
+            ..Plan::new(address, request.into_bytes())
         }
     }
 }

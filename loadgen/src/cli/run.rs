@@ -212,8 +212,6 @@ fn plan(arguments: &Arguments, uri: &Uri, address: SocketAddr) -> Plan {
     };
     let cpus = arguments.pin_client.clone().map(|Cpus(cpus)| cpus);
     Plan {
-        target: address,
-        request: request(arguments, uri),
         head_only: arguments.method == Method::HEAD,
         connections: arguments.connections.get(),
         threads: arguments.threads.get(),
@@ -222,11 +220,12 @@ fn plan(arguments: &Arguments, uri: &Uri, address: SocketAddr) -> Plan {
         pace: Pace::Closed,
         limit,
         warmup: arguments.warmup.unwrap_or(match limit {
-            Limit::For(_) => Duration::from_secs(1),
+            Limit::For(_) | Limit::Until(_) => Duration::from_secs(1),
             Limit::Requests(_) => Duration::ZERO,
         }),
         timeout: arguments.timeout,
         cpus: cpus.unwrap_or_default(),
+        ..Plan::new(address, request(arguments, uri))
     }
 }
 
@@ -330,6 +329,7 @@ fn drive(
     let outcome = drive::run_observed(plan, interrupted, &mut |moment| match moment {
         // A server that has died has no cost; the verdict says why.
         Moment::Begin => sampler = target.and_then(|target| Sampler::start(target.pid()).ok()),
+        Moment::Progress(_) => {}
         Moment::End => cost = sampler.take().and_then(|sampler| sampler.finish().ok()),
     });
     progress.clear();

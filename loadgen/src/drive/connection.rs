@@ -52,10 +52,10 @@ pub(super) struct Sent {
 }
 
 impl Connection {
-    pub(super) fn new(head_only: bool) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         Connection {
             state: State::Waiting(0),
-            reader: Reader::new(head_only),
+            reader: Reader::new(plan.head_only).expecting(plan.expect.as_ref()),
             in_flight: VecDeque::new(),
             unsent: 0..0,
             first_byte_at: None,

@@ -15,12 +15,33 @@ use crate::record::{ClientCost, Outcome, Record};
 use worker::Worker;
 
 /// Tells an observer where a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+#[derive(Debug, Clone, Copy)]
+pub enum Moment<'a> {
     /// The warm-up is over: from here on requests count.
     Begin,
-    /// The run is over; its connections may still be open.
+    /// Several times a second.
+    Progress(&'a Progress<'a>),
+    /// The run is over; its connections may still be open, and it waits for what is in flight.
     End,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Since the start, warm-up included.
+    pub elapsed: Duration,
+    /// Since the progress told before.
+    pub interval: Duration,
+    /// Responses within that interval, those of the warm-up included.
+    pub interval_responses: u64,
+    /// Requests that count and are answered so far.
+    pub responses: u64,
+    /// Errors so far.
+    pub errors: u64,
+    /// Connections open now.
+    pub connections_open: u64,
+    /// Response times of the requests that count, nanoseconds.
+    pub response: &'a hdrhistogram::Histogram<u64>,
 }
 
 /// Runs `plan`. Ends early when `interrupted` becomes true, with what was seen until then.
@@ -41,7 +62,7 @@ pub fn run(plan: &Plan, interrupted: &AtomicBool) -> io::Result<Outcome> {
 pub fn run_observed(
     plan: &Plan,
     interrupted: &AtomicBool,
-    on: &mut dyn FnMut(Moment),
+    on: &mut dyn FnMut(Moment<'_>),
 ) -> io::Result<Outcome> {
     let shared = Shared::new(plan, interrupted);
     let (done, all_done) = mpsc::channel();
@@ -54,7 +75,7 @@ pub fn run_observed(
                     first_slot,
                     connections: part(plan.connections as u64, plan.threads, index) as usize,
                     requests: match plan.limit {
-                        Limit::For(_) => u64::MAX,
+                        Limit::For(_) | Limit::Until(_) => u64::MAX,
                         Limit::Requests(all) => part(all, plan.threads, index),
                     },
                 };
@@ -135,7 +156,7 @@ impl<'a> Shared<'a> {
             begin,
             end: match plan.limit {
                 Limit::For(duration) => Some(begin + duration),
-                Limit::Requests(_) => None,
+                Limit::Requests(_) | Limit::Until(_) => None,
             },
         }
     }
@@ -188,6 +209,7 @@ fn merge(plan: &Plan, parts: Vec<Part>, interrupted: bool) -> Outcome {
         duration,
         interrupted,
         client,
+        steal: None,
     }
 }
 

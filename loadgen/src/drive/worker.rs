@@ -67,9 +67,9 @@ impl<'a> Worker<'a> {
             share,
             poll: Poll::new()?,
             connections: (0..share.connections)
-                .map(|_| Connection::new(plan.head_only))
+                .map(|_| Connection::new(plan))
                 .collect(),
-            requests: plan.request.repeat(plan.pipeline),
+            requests: plan.requests[0].repeat(plan.pipeline),
             budget: share.requests,
             buffer: vec![0; BUFFER_BYTES],
             record: Record::new(share.connections),
@@ -150,7 +150,7 @@ impl<'a> Worker<'a> {
         let within = match (self.shared.reached.load(Relaxed), self.shared.plan.limit) {
             (false, _) => REACH_WITHIN,
             (true, Limit::Requests(_)) => self.shared.plan.timeout,
-            (true, Limit::For(_)) => return false,
+            (true, Limit::For(_) | Limit::Until(_)) => return false,
         };
         now.saturating_sub(self.progress) > within.as_nanos() as u64
     }
@@ -276,7 +276,7 @@ impl<'a> Worker<'a> {
         } else {
             self.record.warmup_requests += count;
         }
-        connection.unsent = 0..count as usize * plan.request.len();
+        connection.unsent = 0..count as usize * plan.requests[0].len();
         self.flush(slot);
     }
 
@@ -419,9 +419,9 @@ impl<'a> Worker<'a> {
 
     fn judge(&mut self, response: Response) {
         if response.status >= 400 {
-            self.record.error(Phase::Body, Kind::BadStatus);
+            self.record.errors(Phase::Body, Kind::BadStatus, 1);
         } else if *self.body_bytes.get_or_insert(response.body_bytes) != response.body_bytes {
-            self.record.error(Phase::Body, Kind::LengthChanged);
+            self.record.errors(Phase::Body, Kind::WrongBody, 1);
         } else {
             self.record.good += 1;
         }
@@ -434,9 +434,8 @@ impl<'a> Worker<'a> {
         let counted = (connection.in_flight.iter()).filter(|sent| sent.at >= self.begin);
         let lost: u64 = counted.map(|sent| sent.count).sum();
         let costs_no_request = matches!(phase, Phase::Connect | Phase::Close);
-        for _ in 0..lost.max(u64::from(costs_no_request)) {
-            self.record.error(phase, kind);
-        }
+        let count = lost.max(u64::from(costs_no_request));
+        self.record.errors(phase, kind, count);
         self.close(slot);
         let delay = self.connections[slot].back_off(phase);
         match delay {
@@ -496,6 +495,7 @@ impl<'a> Worker<'a> {
                 cpus: None,
                 context_switches: switches(usage) - switches(usage_at_begin),
                 busiest_thread: if busy.is_finite() { busy } else { 0.0 },
+                ..ClientCost::default()
             },
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use loadgen::plan::{ConnectionLife, Limit, Pace, Plan};
+use loadgen::plan::{ConnectionLife, Limit, Plan};
 
 use crate::client::GET;
 use crate::subject::{Subject, output};
@@ -112,18 +112,12 @@ assert ask('GET') is first, 'another connection'
 
 fn plan(connections: usize, life: ConnectionLife, pipeline: usize, limit: Limit) -> Plan {
     Plan {
-        target: ([127, 0, 0, 1], 0).into(),
-        request: GET.to_vec(),
-        head_only: false,
         connections,
-        threads: 1,
         life,
         pipeline,
-        pace: Pace::Closed,
         limit,
         warmup: Duration::ZERO,
-        timeout: Duration::from_secs(5),
-        cpus: Vec::new(),
+        ..Plan::new(([127, 0, 0, 1], 0).into(), GET.to_vec())
     }
 }
 
