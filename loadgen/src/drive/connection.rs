@@ -153,7 +153,7 @@ pub(super) fn connect(plan: &Plan, slot: usize) -> io::Result<(TcpStream, bool)>
 }
 
 /// Loopback addresses that new connections come from in turn.
-const SOURCES: usize = 32;
+pub(crate) const SOURCES: usize = 32;
 
 /// Where connections to loopback come from when each carries few requests: one address has some 28,000
 /// ports, and a closed connection keeps its port in TIME_WAIT.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::plan::{Limit, Plan};
 use crate::record::{ClientCost, Outcome, Record};
 
+pub(crate) use connection::SOURCES;
 use worker::Worker;
 
 /// Tells an observer where a run stands.
