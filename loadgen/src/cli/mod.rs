@@ -2,6 +2,7 @@
 
 mod cmp;
 mod common;
+mod completions;
 mod doctor;
 mod measure;
 mod report;
@@ -31,6 +32,8 @@ enum Verb {
     Report(report::Arguments),
     /// Is this machine fit to measure? What to change
     Doctor(doctor::Arguments),
+    /// A script that completes verbs and options on the command line of a shell
+    Completions(completions::Arguments),
 }
 
 /// Runs the program: exit code 0 when all is fine, 1 when the measurement is not valid or a server
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
         Verb::Cmp(arguments) => cmp::run(arguments),
         Verb::Report(arguments) => report::run(arguments),
         Verb::Doctor(arguments) => doctor::run(arguments),
+        Verb::Completions(arguments) => completions::run(arguments),
     };
     match outcome {
         Ok(code) => code,
