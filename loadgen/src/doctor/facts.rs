@@ -193,7 +193,7 @@ impl Facts {
             congestion_control: tree.value("/proc/sys/net/ipv4/tcp_congestion_control"),
             congestion_controls: tree.words("/proc/sys/net/ipv4/tcp_available_congestion_control"),
             tracked: tracked(&tree),
-            loopback_mtu: tree.value("/sys/class/net/lo/mtu"),
+            loopback_mtu: loopback_mtu(&tree),
             tracefs: tracefs(&tree),
             perf_event_paranoid: tree.value("/proc/sys/kernel/perf_event_paranoid"),
             io_uring_disabled: tree.value("/proc/sys/kernel/io_uring_disabled"),
@@ -345,6 +345,13 @@ fn tracked(tree: &Tree) -> Fact<(u64, u64)> {
     };
     let value = |name: &str| tree.value(&format!("/proc/sys/net/netfilter/nf_conntrack_{name}"));
     Ok((value("count")?, value("max")?))
+}
+
+fn loopback_mtu(tree: &Tree) -> Fact<u64> {
+    // Of the network namespace of this process, where /sys is of the one it was mounted in; but only
+    // where there is IPv6.
+    tree.value("/proc/sys/net/ipv6/conf/lo/mtu")
+        .or_else(|_| tree.value("/sys/class/net/lo/mtu"))
 }
 
 fn tracefs(tree: &Tree) -> Fact<Tracefs> {
@@ -701,6 +708,14 @@ mod tests {
             facts.loopback_mtu.unwrap_err().to_string(),
             "/sys/class/net/lo/mtu: is a directory"
         );
+    }
+
+    #[test]
+    fn the_mtu_is_that_of_this_network_namespace() {
+        let other = ("sys/class/net/lo/mtu", "65536\n");
+        let own = ("proc/sys/net/ipv6/conf/lo/mtu", "1500\n");
+        assert_eq!(gather(&[own, other]).loopback_mtu, Ok(1500));
+        assert_eq!(gather(&[other]).loopback_mtu, Ok(65_536));
     }
 
     /// Root of a user namespace is not root of the machine.
