@@ -10,6 +10,7 @@
 pub mod catalogue;
 pub mod cli;
 pub mod compare;
+pub mod doctor;
 pub mod drive;
 pub mod json;
 pub mod latency;

@@ -1,6 +1,6 @@
 //! What several verbs share.
 
-use std::io;
+use std::io::{self, Write};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::Usage;
+use crate::machine::FILES_RESERVED;
 
 /// A flag that the first SIGINT or SIGTERM sets; a second one ends the process at once.
 pub(super) fn interruption() -> io::Result<Arc<AtomicBool>> {
@@ -21,9 +22,6 @@ pub(super) fn interruption() -> io::Result<Arc<AtomicBool>> {
     }
     Ok(interrupted)
 }
-
-/// Files that the generator needs beside its connections.
-const FILES_RESERVED: u64 = 64;
 
 /// Makes sure, before anything starts, that so many connections may be open at once; raises the soft
 /// limit where the hard one allows it.
@@ -41,6 +39,14 @@ pub(super) fn require_files(connections: usize) -> Result<(), Usage> {
         "{connections} connections need {needed} open files, the limit is {hard} \
          (ulimit -Hn); use fewer connections or raise the limit"
     )))
+}
+
+/// Writes all of it. That the reader stops before the end, as `head` does, is no error.
+pub(super) fn print(mut out: impl Write, text: impl AsRef<[u8]>) -> io::Result<()> {
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// CPUs as on command lines: `0`, `0,2`, `0-3`.

@@ -2,6 +2,8 @@
 
 mod cmp;
 mod common;
+mod completions;
+mod doctor;
 mod measure;
 mod report;
 mod run;
@@ -28,6 +30,10 @@ enum Verb {
     Cmp(cmp::Arguments),
     /// Renew the table of a set in a Markdown file
     Report(report::Arguments),
+    /// Is this machine fit to measure? What to change
+    Doctor(doctor::Arguments),
+    /// A script that completes verbs and options on the command line of a shell
+    Completions(completions::Arguments),
 }
 
 /// Runs the program: exit code 0 when all is fine, 1 when the measurement is not valid or a server
@@ -38,6 +44,8 @@ pub fn main() -> ExitCode {
         Verb::Measure(arguments) => measure::run(arguments),
         Verb::Cmp(arguments) => cmp::run(arguments),
         Verb::Report(arguments) => report::run(arguments),
+        Verb::Doctor(arguments) => doctor::run(arguments),
+        Verb::Completions(arguments) => completions::run(arguments),
     };
     match outcome {
         Ok(code) => code,
