@@ -132,7 +132,7 @@ pub fn run_observed(
         let cpu_at_end = CpuTime::now();
         on(Moment::End);
         watch.drain();
-        let (interrupted, response) = (watch.ended_early(), watch.response);
+        let interrupted = watch.ended_early();
 
         let parts = threads
             .into_iter()
@@ -142,6 +142,10 @@ pub fn run_observed(
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
             .collect::<io::Result<Vec<Part>>>()?;
+        // What threads told since the last tick, and will tell no more.
+        for mailbox in &shared.mailboxes {
+            mailbox.fetch(&mut watch.response, |_| {});
+        }
         let steal = cpu_at_end.zip(cpu_at_begin).and_then(|(end, begin)| {
             end.steal_percent_since(&begin)
                 .map(|percent| percent / 100.0)
@@ -149,7 +153,7 @@ pub fn run_observed(
         Ok(Outcome {
             interrupted,
             steal,
-            ..merge(&shared, parts, &response)
+            ..merge(&shared, parts, &watch.response)
         })
     })
 }
@@ -173,7 +177,7 @@ struct Watch<'a> {
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_millis(100);
 
 /// How often progress is told.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(200);
 
 /// By how much a sample grows before it is looked at again whether it is large enough: the more often one
 /// looks, the more often chance says so.
