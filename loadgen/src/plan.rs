@@ -34,6 +34,27 @@ pub struct Plan {
     pub cpus: Vec<usize>,
 }
 
+impl Plan {
+    /// 64 connections kept alive by one thread, one request in flight on each, in closed loop for ten
+    /// seconds after one second of warm-up; a connect or an answer may take five seconds.
+    pub fn new(target: SocketAddr, request: Vec<u8>) -> Self {
+        Plan {
+            target,
+            request,
+            head_only: false,
+            connections: 64,
+            threads: 1,
+            life: ConnectionLife::KeepAlive,
+            pipeline: 1,
+            pace: Pace::Closed,
+            limit: Limit::For(Duration::from_secs(10)),
+            warmup: Duration::from_secs(1),
+            timeout: Duration::from_secs(5),
+            cpus: Vec::new(),
+        }
+    }
+}
+
 /// When a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionLife {
