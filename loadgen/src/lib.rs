@@ -11,6 +11,7 @@ pub mod catalogue;
 pub mod cli;
 pub mod compare;
 pub mod drive;
+pub mod floor;
 pub mod json;
 pub mod latency;
 pub mod machine;

@@ -2,6 +2,7 @@
 
 mod cmp;
 mod common;
+mod floor;
 mod measure;
 mod report;
 mod run;
@@ -28,6 +29,9 @@ enum Verb {
     Cmp(cmp::Arguments),
     /// Renew the table of a set in a Markdown file
     Report(report::Arguments),
+    /// Answer every request with a constant: the server that calibrate measures against
+    #[command(hide = true)]
+    Floor(floor::Arguments),
 }
 
 /// Runs the program: exit code 0 when all is fine, 1 when the measurement is not valid or a server
@@ -38,6 +42,7 @@ pub fn main() -> ExitCode {
         Verb::Measure(arguments) => measure::run(arguments),
         Verb::Cmp(arguments) => cmp::run(arguments),
         Verb::Report(arguments) => report::run(arguments),
+        Verb::Floor(arguments) => floor::run(&arguments),
     };
     match outcome {
         Ok(code) => code,
