@@ -7,6 +7,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod against;
 pub mod catalogue;
 pub mod cli;
 pub mod compare;
