@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 pub mod against;
+pub mod calibration;
 pub mod catalogue;
 pub mod cli;
 pub mod compare;

@@ -48,7 +48,7 @@ impl Status {
 }
 
 /// Share of a thread's time from which on the generator is the bottleneck.
-const CLIENT_BUSY_MAX: f64 = 0.95;
+pub(crate) const CLIENT_BUSY_MAX: f64 = 0.95;
 /// Share of requests that may fail.
 const ERROR_SHARE_MAX: f64 = 0.001;
 /// By how much Little's law may be off.

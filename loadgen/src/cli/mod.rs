@@ -1,5 +1,6 @@
 //! The command line: one file per verb.
 
+mod calibrate;
 mod cmp;
 mod common;
 mod floor;
@@ -29,6 +30,8 @@ enum Verb {
     Cmp(cmp::Arguments),
     /// Renew the table of a set in a Markdown file
     Report(report::Arguments),
+    /// The generator's own ceilings, costs and shortest response time on this machine
+    Calibrate(calibrate::Arguments),
     /// Answer every request with a constant: the server that calibrate measures against
     #[command(hide = true)]
     Floor(floor::Arguments),
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
         Verb::Measure(arguments) => measure::run(arguments),
         Verb::Cmp(arguments) => cmp::run(arguments),
         Verb::Report(arguments) => report::run(arguments),
+        Verb::Calibrate(arguments) => calibrate::run(arguments),
         Verb::Floor(arguments) => floor::run(&arguments),
     };
     match outcome {
