@@ -7,11 +7,14 @@
 
 #![deny(unsafe_code)]
 
+pub mod against;
+pub mod calibration;
 pub mod catalogue;
 pub mod cli;
 pub mod compare;
 pub mod doctor;
 pub mod drive;
+pub mod floor;
 pub mod json;
 pub mod latency;
 pub mod machine;

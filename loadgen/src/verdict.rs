@@ -67,7 +67,7 @@ impl Verdict {
 }
 
 /// Share of a thread's time from which on the generator is the bottleneck.
-const CLIENT_BUSY_MAX: f64 = 0.95;
+pub(crate) const CLIENT_BUSY_MAX: f64 = 0.95;
 /// Share of the response time's p99 that the generator's own lag may have at its p99...
 const LAG_SHARE_MAX: f64 = 0.1;
 /// ... once it is so long, nanoseconds.

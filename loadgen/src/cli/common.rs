@@ -12,6 +12,7 @@ use signal_hook::flag;
 
 use super::Usage;
 use crate::machine::FILES_RESERVED;
+use crate::machine::Pinning;
 
 /// A flag that the first SIGINT or SIGTERM sets; a second one ends the process at once.
 pub(super) fn interruption() -> io::Result<Arc<AtomicBool>> {
@@ -75,6 +76,31 @@ impl FromStr for Cpus {
             None if cpus.is_empty() => Err("no CPU in an empty range".to_owned()),
             None => Ok(Cpus(cpus)),
         }
+    }
+}
+
+/// Who runs where among `cpus`: as asked for, or else in halves, or on what the other leaves.
+pub(super) fn pinning(server: Option<&Cpus>, client: Option<&Cpus>, cpus: &[usize]) -> Pinning {
+    let others = |taken: &[usize]| -> Vec<usize> {
+        cpus.iter()
+            .copied()
+            .filter(|cpu| !taken.contains(cpu))
+            .collect()
+    };
+    match (server, client) {
+        (None, None) => Pinning::split(cpus),
+        (Some(Cpus(server)), None) => Pinning {
+            server: server.clone(),
+            client: others(server),
+        },
+        (None, Some(Cpus(client))) => Pinning {
+            server: others(client),
+            client: client.clone(),
+        },
+        (Some(Cpus(server)), Some(Cpus(client))) => Pinning {
+            server: server.clone(),
+            client: client.clone(),
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is measured, as text for people: tables for a terminal and Markdown for files.
 
+pub mod calibration;
 pub mod doctor;
 #[cfg(test)]
 pub(crate) mod fixture;
