@@ -444,8 +444,9 @@ mod tests {
     #[test]
     fn faults_are_told_with_what_to_try() {
         use Status::{ClientBound, Invalid, Valid};
+        type Run = fn() -> (Plan, Outcome);
         type Change = fn(&mut Plan, &mut Outcome);
-        let cases: &[(fn() -> (Plan, Outcome), Change, Status, &str)] = &[
+        let cases: &[(Run, Change, Status, &str)] = &[
             (
                 closed,
                 |_, o| o.record = Record::new(10),
