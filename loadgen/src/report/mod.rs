@@ -6,6 +6,7 @@ pub mod doctor;
 pub(crate) mod fixture;
 pub mod markdown;
 pub mod run;
+pub mod slo;
 pub mod table;
 
 use crate::compare::{Entry, Fault, Metric, Standing};
