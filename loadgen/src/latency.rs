@@ -83,7 +83,7 @@ pub fn precise_enough(_: &Histogram<u64>, _: f64, _: &crate::plan::Precision) ->
 }
 
 /// Nanoseconds as microseconds, to the nanosecond.
-fn us(ns: f64) -> f64 {
+pub(crate) fn us(ns: f64) -> f64 {
     ns.round() / 1000.0
 }
 

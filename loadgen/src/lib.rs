@@ -24,6 +24,7 @@ pub mod record;
 pub mod report;
 pub mod response;
 pub mod set;
+pub mod stats;
 pub mod steady;
 pub mod target;
 pub mod verdict;
