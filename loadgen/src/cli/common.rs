@@ -122,8 +122,10 @@ pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; expected a time such as 10s or 500ms"))
+    humantime::parse_duration(text).map_err(|error| match text.parse::<u64>() {
+        Ok(number) => format!("a time needs its unit: did you mean {number}s?"),
+        Err(_) => format!("{error}; expected a time such as 10s or 500ms"),
+    })
 }
 
 #[cfg(test)]

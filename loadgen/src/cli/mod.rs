@@ -7,8 +7,14 @@ mod completions;
 mod doctor;
 mod floor;
 mod measure;
+mod outputs;
+mod place;
+mod progress;
 mod report;
+mod request;
 mod run;
+mod sources;
+mod until;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,182 @@
+//! Where the outcome of a run goes, and in which form.
+
+use std::env;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use super::Usage;
+use crate::json;
+use crate::report::{hgrm, run as report, tracking};
+use crate::run::Run;
+use crate::set::hlog;
+
+#[derive(Debug, Args)]
+pub(super) struct Outputs {
+    /// What is printed; the two of github are for its action customSmallerIsBetter and ...BiggerIsBetter
+    #[arg(
+        long,
+        value_name = "FORM",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    format: Format,
+    /// All of it as JSON to a file, or (-) printed
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+    /// Histograms as an HdrHistogram V2 interval log, in nanoseconds
+    #[arg(long, value_name = "FILE")]
+    hlog: Option<PathBuf>,
+    /// Response times as HdrHistogram's percentile text, as wrk2 prints it, in milliseconds
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Github,
+    GithubBigger,
+    Bencher,
+}
+
+impl Outputs {
+    /// What can be known to fail before anything is started.
+    pub(super) fn check(&self) -> Result<(), Usage> {
+        if self.json_is_printed() && self.format != Format::Text {
+            let message = "--json - and --format both print: give one of them a file";
+            return Err(Usage(message.to_owned()));
+        }
+        for path in [&self.json, &self.hlog, &self.hgrm].into_iter().flatten() {
+            let folder = match path.parent() {
+                Some(folder) if folder != Path::new("") => folder,
+                _ => Path::new("."),
+            };
+            if path.is_dir() {
+                let message = format!("{} is a folder, not a file", path.display());
+                return Err(Usage(message));
+            }
+            if !folder.is_dir() {
+                let message = format!(
+                    "{}: there is no folder {}",
+                    path.display(),
+                    folder.display()
+                );
+                return Err(Usage(message));
+            }
+        }
+        Ok(())
+    }
+
+    fn json_is_printed(&self) -> bool {
+        self.json.as_deref() == Some(Path::new("-"))
+    }
+
+    /// Prints and writes. `started` is when the first request that counts was due.
+    pub(super) fn write(&self, run: &Run<'_>, started: SystemTime) -> anyhow::Result<()> {
+        // What is printed comes first: it is there when a file cannot be written.
+        let printed = match self.json_is_printed() {
+            true => json_text(run)?,
+            false => self.text(run)?,
+        };
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(printed.as_bytes())
+            .and_then(|()| stdout.flush())
+            .context("printing the outcome")?;
+        if let Some(path) = self.json.as_deref().filter(|_| !self.json_is_printed()) {
+            write(path, json_text(run)?.as_bytes())?;
+        }
+        if let Some(path) = &self.hlog {
+            write(path, &interval_log(run, started)?)?;
+        }
+        if let Some(path) = &self.hgrm {
+            let mut text = Vec::new();
+            hgrm::write(&mut text, &run.outcome.record.response)?;
+            write(path, &text)?;
+        }
+        Ok(())
+    }
+
+    fn text(&self, run: &Run<'_>) -> anyhow::Result<String> {
+        let json = match self.format {
+            Format::Text => {
+                let text = report::text(run);
+                return Ok(match speaks_utf8(|name| env::var(name).ok()) {
+                    true => text,
+                    false => report::ascii(&text),
+                });
+            }
+            Format::Github => {
+                serde_json::to_string_pretty(&tracking::github_smaller_is_better(run))
+            }
+            Format::GithubBigger => {
+                serde_json::to_string_pretty(&tracking::github_bigger_is_better(run))
+            }
+            Format::Bencher => serde_json::to_string_pretty(&tracking::bencher(run)),
+        };
+        Ok(json? + "\n")
+    }
+}
+
+fn json_text(run: &Run<'_>) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(&json::Run::of(run))? + "\n")
+}
+
+/// One interval, the run, for each kind of latency.
+fn interval_log(run: &Run<'_>, started: SystemTime) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    hlog::write_head(&mut out, started)?;
+    for (tag, histogram) in run.histograms() {
+        let length = run.outcome.duration;
+        hlog::append(&mut out, Duration::ZERO, length, tag, histogram)?;
+    }
+    Ok(out)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Whether the locale (POSIX, "Internationalization Variables") has more than ASCII. Where none is set, as
+/// in containers, the terminal does in all likelihood.
+fn speaks_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let mut variables = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .filter_map(variable);
+    match variables.find(|value| !value.is_empty()) {
+        Some(locale) => {
+            let locale = locale.to_ascii_lowercase();
+            locale.contains("utf-8") || locale.contains("utf8")
+        }
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locales() {
+        for (variables, expected) in [
+            (&[][..], true),
+            (&[("LANG", "C.UTF-8")], true),
+            (&[("LANG", "en_US.utf8")], true),
+            (&[("LANG", "C")], false),
+            (&[("LANG", "en_US.UTF-8"), ("LC_ALL", "POSIX")], false),
+            (&[("LANG", "en_US.UTF-8"), ("LC_ALL", "")], true),
+            (&[("LANG", "C"), ("LC_CTYPE", "de_DE.UTF-8")], true),
+        ] {
+            let variable = |name: &str| {
+                let mut found = variables.iter().filter(|(key, _)| *key == name);
+                found.next().map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(speaks_utf8(variable), expected, "{variables:?}");
+        }
+    }
+}
