@@ -25,7 +25,6 @@ pub mod report;
 pub mod response;
 pub mod run;
 pub mod set;
-pub mod stats;
 pub mod steady;
 pub mod target;
 pub mod verdict;

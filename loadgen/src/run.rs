@@ -3,10 +3,9 @@
 use hdrhistogram::Histogram;
 use serde_json::Value;
 
-use crate::latency::Latency;
+use crate::latency::{self, Latency};
 use crate::plan::{Pace, Plan};
 use crate::record::Outcome;
-use crate::stats;
 use crate::target::ServerCost;
 use crate::verdict::Verdict;
 
@@ -65,14 +64,15 @@ impl<'a> Run<'a> {
     }
 
     fn series(&self, histogram: &Histogram<u64>) -> Option<Latency> {
-        let autocorrelation = self.outcome.record.serial.autocorrelation();
-        (!histogram.is_empty()).then(|| Latency::of_series(histogram, autocorrelation))
+        let serial = &self.outcome.record.serial;
+        let n_effective = latency::effective_size(histogram.len(), serial);
+        (!histogram.is_empty()).then(|| Latency::with_intervals(histogram, n_effective))
     }
 
     /// Independent response times that would say as much as those of the run.
     pub fn n_effective(&self) -> f64 {
         let record = &self.outcome.record;
-        stats::effective_size(record.response.len(), record.serial.autocorrelation())
+        latency::effective_size(record.response.len(), &record.serial)
     }
 
     /// The histograms that say something, by their names in interval logs: in closed loop there is no lag,

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::Usage;
+use super::common::print;
 use crate::json;
 use crate::report::{hgrm, run as report, tracking};
 use crate::run::Run;
@@ -83,11 +84,7 @@ impl Outputs {
             true => json_text(run)?,
             false => self.text(run)?,
         };
-        let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(printed.as_bytes())
-            .and_then(|()| stdout.flush())
-            .context("printing the outcome")?;
+        print(anstream::stdout(), &printed).context("printing the outcome")?;
         if let Some(path) = self.json.as_deref().filter(|_| !self.json_is_printed()) {
             write(path, json_text(run)?.as_bytes())?;
         }

@@ -21,6 +21,7 @@ use super::until::Until;
 use crate::catalogue::{Catalogue, Server};
 use crate::drive::{self, Moment};
 use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan, Precision, Rate};
+use crate::ports::{self, Budget};
 use crate::record::Outcome;
 use crate::run::Run;
 use crate::target::{self, Sampler, ServerCost, Target};
@@ -173,6 +174,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         sources: sources.0,
         ..plan(&arguments, Plan::new(address, Vec::new()))
     };
+    if let Some(warning) = ports::forecast(&plan, Budget::here()) {
+        eprintln!("{}", textwrap::fill(&format!("warning: {warning}"), 80));
+    }
     let started = SystemTime::now() + plan.warmup;
     let (outcome, cost) = drive(&plan, target.as_ref(), &interrupted)?;
     let server_fault = target.and_then(|target| {
@@ -183,10 +187,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
     let mut verdict = verdict::judge(&plan, &outcome);
     if let Some(fault) = server_fault {
-        verdict.status = Status::Invalid;
-        verdict.reasons.push(fault);
-        let advice = "look at what it printed, and start it by hand";
-        verdict.advice.push(advice.to_owned());
+        let advice = "Start it by hand, and see what it prints.";
+        verdict.object(Status::Invalid, fault, advice);
     }
     let urls: Vec<String> = uris.iter().map(ToString::to_string).collect();
     let run = Run {

@@ -2,14 +2,16 @@
 
 use std::fmt::Write as _;
 
+use anstyle::AnsiColor;
+
 use super::spectrum;
 use crate::json::Fairness;
-use crate::latency::{Latency, percentile, samples_needed};
+use crate::latency::{Latency, half_width, interval, percentile, samples_needed};
 use crate::plan::{Close, Limit, Pace};
 use crate::run::Run;
-use crate::stats;
+use crate::verdict::Status;
 
-/// The outcome of a run.
+/// The outcome of a run. It has colours, for whoever prints it to take out where they are not wanted.
 pub fn text(run: &Run<'_>) -> String {
     let mut page = Page::default();
     asked(&mut page, run);
@@ -220,7 +222,7 @@ fn latency(page: &mut Page, run: &Run<'_>) {
     page.note("95% intervals", &intervals(run));
     if let Limit::Until(precision) = run.plan.limit {
         let p = precision.percentile;
-        let half = stats::half_width(&record.response, run.n_effective(), p);
+        let half = half_width(&record.response, run.n_effective(), p);
         let known = match half {
             Some(half) => format!("p{p} is known to ±{}", percent(half)),
             None => format!("p{p} has no upper bound yet"),
@@ -255,7 +257,7 @@ fn intervals(run: &Run<'_>) -> String {
         if percentile(response, p).is_none() {
             continue;
         }
-        let (low, high) = stats::interval(response, n_effective, p);
+        let (low, high) = interval(response, n_effective, p);
         parts.push(match high.map(|high| (time(low), time(high))) {
             None => format!("p{p} {} or more", time(low)),
             Some((low, high)) => match (low.split_once(' '), high.split_once(' ')) {
@@ -351,7 +353,13 @@ fn costs(page: &mut Page, run: &Run<'_>) {
 
 fn verdict(page: &mut Page, run: &Run<'_>) {
     let verdict = run.verdict;
-    page.note("verdict", verdict.status.as_str());
+    let style = match verdict.status {
+        Status::Valid => AnsiColor::Green.on_default(),
+        Status::ClientBound => AnsiColor::Yellow.on_default().bold(),
+        Status::Invalid => AnsiColor::Red.on_default().bold(),
+    };
+    let status = verdict.status.as_str();
+    page.line(&format!("{:<NAMES$}{style}{status}{style:#}", "verdict"));
     let bullet = |mark: &str| format!("{:NAMES$}{mark}", "");
     for (index, reason) in verdict.reasons.iter().enumerate() {
         page.wrapped(&bullet("- "), &bullet("  "), reason);
@@ -446,13 +454,15 @@ pub(super) fn bytes(n: u64) -> String {
 mod tests {
     use std::time::Duration;
 
+    use anstream::adapter::strip_str;
+
     use super::*;
     use crate::plan::{ConnectionLife, Precision};
     use crate::report::fixture::Example;
 
     /// The text of a run, which must fit a screen.
     fn screen(example: &Example) -> String {
-        let text = text(&example.run());
+        let text = strip_str(&text(&example.run())).to_string();
         for line in text.lines() {
             assert!(line.chars().count() <= COLUMNS, "{line}");
             assert_eq!(line, line.trim_end(), "{line:?}");
@@ -481,6 +491,12 @@ mod tests {
     #[test]
     fn nothing_answered() {
         insta::assert_snapshot!(screen(&Example::unanswered()));
+    }
+
+    #[test]
+    fn the_verdict_stands_out() {
+        let text = text(&Example::unanswered().run());
+        assert!(text.contains("\u{1b}[31minvalid\u{1b}[0m\n"), "{text:?}");
     }
 
     #[test]

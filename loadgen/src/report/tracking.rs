@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::run::{bytes, percent, thousands, workload};
-use crate::latency::percentile;
+use crate::latency::{interval, percentile};
 use crate::plan::{Close, Pace};
 use crate::run::Run;
-use crate::stats;
 
 /// A figure of github-action-benchmark's `customSmallerIsBetter` and `customBiggerIsBetter`.
 ///
@@ -57,7 +56,7 @@ pub fn github_smaller_is_better(run: &Run<'_>) -> Vec<Entry> {
         let Some(value) = percentile(response, p) else {
             continue;
         };
-        let (low, high) = stats::interval(response, run.n_effective(), p);
+        let (low, high) = interval(response, run.n_effective(), p);
         let range = match high {
             Some(high) => format!("{low} to {high}"),
             None => format!("{low} or more"),
@@ -98,7 +97,7 @@ pub fn bencher(run: &Run<'_>) -> Bencher {
     let mut measures = BTreeMap::new();
     for (p, _, measure) in PERCENTILES {
         if let Some(value) = percentile(response, p) {
-            let (low, high) = stats::interval(response, run.n_effective(), p);
+            let (low, high) = interval(response, run.n_effective(), p);
             let metric = Metric {
                 value: ns(value),
                 lower_value: Some(ns(low)),

@@ -11,15 +11,21 @@
 
 use hdrhistogram::Histogram;
 
-use crate::latency::{samples_needed, us};
+use super::{samples_needed, us};
 use crate::plan::Precision;
+use crate::record::Serial;
 
 /// Of the standard normal distribution: 95% lie within so many deviations.
 const Z_95: f64 = 1.96;
 
-/// How many independent samples say as much as `n` of which each is so correlated with the next:
-/// `n(1-rho)/(1+rho)`, as for a first-order autoregressive series. A negative correlation counts as none.
-pub fn effective_size(n: u64, autocorrelation: Option<f64>) -> f64 {
+/// How many independent samples say as much as `n` of a series: `n(1-rho)/(1+rho)`, as for a first-order
+/// autoregressive one, where rho is the correlation of each sample with the next. A negative one counts as
+/// none.
+pub fn effective_size(n: u64, serial: &Serial) -> f64 {
+    worth(n, serial.autocorrelation())
+}
+
+fn worth(n: u64, autocorrelation: Option<f64>) -> f64 {
     let rho = autocorrelation.unwrap_or(0.0).clamp(0.0, 1.0);
     let n = n as f64;
     (n * (1.0 - rho) / (1.0 + rho)).clamp(n.min(1.0), n)
@@ -65,7 +71,7 @@ mod tests {
     use rand_distr::{Distribution as _, Exp1, StandardNormal};
 
     use super::*;
-    use crate::record::{Serial, latency_histogram, record_ns};
+    use crate::record::{latency_histogram, record_ns};
 
     #[test]
     fn bounds_are_order_statistics() {
@@ -99,7 +105,7 @@ mod tests {
             assert_eq!(whole, (1.0, Some(1.0)), "p{percentile}");
             assert_eq!(half_width(&histogram, enough, percentile), Some(0.0));
             // As many, but each tells what the one before has told.
-            let same = effective_size(needed, Some(0.5));
+            let same = worth(needed, Some(0.5));
             assert_eq!(interval(&histogram, same, percentile).1, None);
         }
     }
@@ -114,7 +120,7 @@ mod tests {
             (1000, Some(1.0), 1.0),
             (0, Some(0.5), 0.0),
         ] {
-            assert_eq!(effective_size(n, rho), expected, "{n} {rho:?}");
+            assert_eq!(worth(n, rho), expected, "{n} {rho:?}");
         }
     }
 
@@ -191,7 +197,7 @@ mod tests {
             let n = 20_000;
             let mut serial = Serial::default();
             correlated(&mut random, phi, n, |x| serial.push(x));
-            let size = effective_size(n.into(), serial.autocorrelation());
+            let size = effective_size(n.into(), &serial);
             let expected = f64::from(n) * (1.0 - phi) / (1.0 + phi);
             assert!(
                 (0.85..1.15).contains(&(size / expected)),
@@ -214,7 +220,7 @@ mod tests {
                     record_ns(histogram, ns as u64);
                 });
                 let rho = serial.autocorrelation().filter(|_| heed_correlation);
-                effective_size(n.into(), rho)
+                worth(n.into(), rho)
             })
         };
         let (heeding, ignoring) = (share(true), share(false));

@@ -1,13 +1,15 @@
 //! A histogram of nanoseconds as figures for people and programs: microseconds, and only those
 //! percentiles that the sample supports.
 
+mod interval;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 use serde::Serialize;
 
-use crate::stats;
+pub use interval::{effective_size, half_width, interval, precise_enough};
 
 /// Summary of a histogram; times in microseconds. A figure that the sample is too small to support is
 /// absent.
@@ -33,7 +35,7 @@ pub struct Latency {
     pub p99_99: Option<f64>,
     /// Largest sample.
     pub max: Option<f64>,
-    /// Independent samples that would say as much, see [`crate::stats::effective_size`]; where it is known.
+    /// Independent samples that would say as much, see [`effective_size`]; where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_effective: Option<f64>,
     /// How well the percentiles are known; goes with the effective size.
@@ -84,20 +86,18 @@ impl Latency {
         }
     }
 
-    /// The same, and how well it is known, for the histogram of a series whose samples are so correlated
-    /// with the next.
-    pub fn of_series(histogram: &Histogram<u64>, autocorrelation: Option<f64>) -> Self {
-        let n_effective = stats::effective_size(histogram.len(), autocorrelation);
-        let interval =
-            |p: f64| percentile(histogram, p).map(|_| stats::interval(histogram, n_effective, p));
+    /// The same, and how well it is known when the samples say as much as so many independent ones.
+    pub fn with_intervals(histogram: &Histogram<u64>, n_effective: f64) -> Self {
+        let interval_of =
+            |p: f64| percentile(histogram, p).map(|_| interval(histogram, n_effective, p));
         Latency {
             n_effective: Some((n_effective * 10.0).round() / 10.0),
             intervals: Some(Intervals {
-                p50: interval(50.0),
-                p90: interval(90.0),
-                p99: interval(99.0),
-                p99_9: interval(99.9),
-                p99_99: interval(99.99),
+                p50: interval_of(50.0),
+                p90: interval_of(90.0),
+                p99: interval_of(99.0),
+                p99_9: interval_of(99.9),
+                p99_99: interval_of(99.99),
             }),
             ..Latency::of(histogram)
         }
@@ -119,19 +119,8 @@ pub fn samples_needed(p: f64) -> u64 {
     (1.96_f64.powi(2) * p / (100.0 - p)).ceil() as u64
 }
 
-/// How many independent samples are worth as much as `n` that depend on each other.
-pub fn effective_size(n: u64, serial: &crate::record::Serial) -> f64 {
-    let rho = serial.autocorrelation().unwrap_or(0.0).max(0.0);
-    n as f64 * (1.0 - rho) / (1.0 + rho)
-}
-
-/// Placeholder until statistics land.
-pub fn precise_enough(_: &Histogram<u64>, _: f64, _: &crate::plan::Precision) -> bool {
-    false
-}
-
 /// Nanoseconds as microseconds, to the nanosecond.
-pub(crate) fn us(ns: f64) -> f64 {
+fn us(ns: f64) -> f64 {
     ns.round() / 1000.0
 }
 
@@ -201,8 +190,8 @@ mod tests {
         for ns in 1..=400_u64 {
             record_ns(&mut histogram, ns * 1_000);
         }
-        let json = |autocorrelation| {
-            let json = serde_json::to_value(Latency::of_series(&histogram, autocorrelation));
+        let json = |n_effective| {
+            let json = serde_json::to_value(Latency::with_intervals(&histogram, n_effective));
             let json = json.unwrap();
             (
                 json["n_effective"].to_string(),
@@ -210,10 +199,13 @@ mod tests {
             )
         };
         let intervals = r#"{"p50":[180.992,220.031],"p90":[348.928,372.223],"p99":[392.96,400.127],"p99_9":null,"p99_99":null}"#;
-        assert_eq!(json(None), ("400.0".to_owned(), intervals.to_owned()));
+        assert_eq!(json(400.0), ("400.0".to_owned(), intervals.to_owned()));
         // A third of the samples: wider, and p99 has no upper end.
         let intervals = r#"{"p50":[166.912,234.111],"p90":[339.968,381.183],"p99":[389.888,null],"p99_9":null,"p99_99":null}"#;
-        assert_eq!(json(Some(0.5)), ("133.3".to_owned(), intervals.to_owned()));
+        assert_eq!(
+            json(400.0 / 3.0),
+            ("133.3".to_owned(), intervals.to_owned())
+        );
     }
 
     #[test]
