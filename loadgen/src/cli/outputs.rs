@@ -1,6 +1,5 @@
 //! Where the outcome of a run goes, and in which form.
 
-use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::Usage;
-use super::common::print;
+use super::common::{print, speaks_utf8};
 use crate::json;
 use crate::report::{hgrm, run as report, tracking};
 use crate::run::Run;
@@ -18,7 +17,7 @@ use crate::set::hlog;
 
 #[derive(Debug, Args)]
 pub(super) struct Outputs {
-    /// What is printed; the two of github are for its action customSmallerIsBetter and ...BiggerIsBetter
+    /// text, bencher, or for github-action-benchmark github (custom smaller is better) or github-bigger
     #[arg(
         long,
         value_name = "FORM",
@@ -26,13 +25,13 @@ pub(super) struct Outputs {
         hide_possible_values = true
     )]
     format: Format,
-    /// All of it as JSON to a file, or (-) printed
+    /// Everything as JSON, to a file or printed (-)
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
-    /// Histograms as an HdrHistogram V2 interval log, in nanoseconds
+    /// Histograms as a log of HdrHistogram V2, in nanoseconds
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
-    /// Response times as HdrHistogram's percentile text, as wrk2 prints it, in milliseconds
+    /// Response times as HdrHistogram's percentiles, in ms
     #[arg(long, value_name = "FILE")]
     hgrm: Option<PathBuf>,
 }
@@ -103,7 +102,7 @@ impl Outputs {
         let json = match self.format {
             Format::Text => {
                 let text = report::text(run);
-                return Ok(match speaks_utf8(|name| env::var(name).ok()) {
+                return Ok(match speaks_utf8() {
                     true => text,
                     false => report::ascii(&text),
                 });
@@ -137,43 +136,4 @@ fn interval_log(run: &Run<'_>, started: SystemTime) -> io::Result<Vec<u8>> {
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
-}
-
-/// Whether the locale (POSIX, "Internationalization Variables") has more than ASCII. Where none is set, as
-/// in containers, the terminal does in all likelihood.
-fn speaks_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let mut variables = ["LC_ALL", "LC_CTYPE", "LANG"]
-        .into_iter()
-        .filter_map(variable);
-    match variables.find(|value| !value.is_empty()) {
-        Some(locale) => {
-            let locale = locale.to_ascii_lowercase();
-            locale.contains("utf-8") || locale.contains("utf8")
-        }
-        None => true,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn locales() {
-        for (variables, expected) in [
-            (&[][..], true),
-            (&[("LANG", "C.UTF-8")], true),
-            (&[("LANG", "en_US.utf8")], true),
-            (&[("LANG", "C")], false),
-            (&[("LANG", "en_US.UTF-8"), ("LC_ALL", "POSIX")], false),
-            (&[("LANG", "en_US.UTF-8"), ("LC_ALL", "")], true),
-            (&[("LANG", "C"), ("LC_CTYPE", "de_DE.UTF-8")], true),
-        ] {
-            let variable = |name: &str| {
-                let mut found = variables.iter().filter(|(key, _)| *key == name);
-                found.next().map(|(_, value)| (*value).to_owned())
-            };
-            assert_eq!(speaks_utf8(variable), expected, "{variables:?}");
-        }
-    }
 }

@@ -1,16 +1,20 @@
 //! A run while it lasts: two lines on a terminal, drawn anew several times a second.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::common::speaks_utf8;
 use crate::drive::{self, Moment};
 use crate::plan::{Limit, Plan};
-use crate::report::run::{per_s, thousands, time};
+use crate::report::run::{ascii, per_s, thousands, time};
 
 /// Draws to stderr; nothing where that is no terminal.
 pub(super) struct Progress<'a> {
     plan: &'a Plan,
+    interrupted: &'a AtomicBool,
     bar: Option<ProgressBar>,
 }
 
@@ -18,29 +22,41 @@ pub(super) struct Progress<'a> {
 const STEPS: u64 = 10_000;
 
 impl<'a> Progress<'a> {
-    pub(super) fn start(plan: &'a Plan) -> Self {
+    pub(super) fn start(plan: &'a Plan, interrupted: &'a AtomicBool) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(STEPS);
-            let style = ProgressStyle::with_template("{wide_bar} {prefix}\n{wide_msg}");
-            bar.set_style(style.expect("a valid template"));
+            let style = ProgressStyle::with_template("{wide_bar} {prefix}\n{msg}");
+            let style = style.expect("a valid template");
+            bar.set_style(match speaks_utf8() {
+                true => style,
+                false => style.progress_chars("##-"),
+            });
             bar.set_prefix("starting");
             bar.tick();
             bar
         });
-        Progress { plan, bar }
+        Progress {
+            plan,
+            interrupted,
+            bar,
+        }
     }
 
     /// Shows where the run stands.
     pub(super) fn on(&self, moment: Moment<'_>) {
-        let Some(bar) = &self.bar else {
+        let Some(bar) = self.bar.as_ref().filter(|_| !self.is_interrupted()) else {
             return;
         };
         match moment {
             Moment::Begin => {}
             Moment::Progress(progress) => {
                 let (share, left) = stand(self.plan, progress);
-                bar.set_message(figures(progress));
-                bar.set_prefix(left);
+                let shown = |text: String| match speaks_utf8() {
+                    true => text,
+                    false => ascii(&text),
+                };
+                bar.set_message(shown(figures(progress)));
+                bar.set_prefix(shown(left));
                 bar.set_position((share.clamp(0.0, 1.0) * STEPS as f64) as u64);
             }
             Moment::End => {
@@ -50,11 +66,21 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Leaves nothing behind.
+    /// Leaves nothing behind; but when it was interrupted, the terminal has most likely written `^C` where
+    /// the cursor stood, and what to clear is not known any more.
     pub(super) fn clear(self) {
-        if let Some(bar) = self.bar {
-            bar.finish_and_clear();
+        match &self.bar {
+            Some(bar) if self.is_interrupted() => {
+                bar.set_draw_target(ProgressDrawTarget::hidden());
+                eprintln!();
+            }
+            Some(bar) => bar.finish_and_clear(),
+            None => {}
         }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Relaxed)
     }
 }
 
@@ -62,7 +88,7 @@ impl<'a> Progress<'a> {
 fn stand(plan: &Plan, progress: &drive::Progress<'_>) -> (f64, String) {
     let counted = progress.elapsed.saturating_sub(plan.warmup);
     let elapsed = progress.elapsed.as_secs_f64();
-    let of_time = |limit: std::time::Duration| {
+    let of_time = |limit: Duration| {
         let whole = (plan.warmup + limit).as_secs_f64();
         (elapsed / whole, (whole - elapsed).max(0.0).ceil())
     };
@@ -113,8 +139,6 @@ fn figures(progress: &drive::Progress<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::plan::Precision;
     use crate::record::{latency_histogram, record_ns};

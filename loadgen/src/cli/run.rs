@@ -30,8 +30,8 @@ use crate::verdict::{self, Status};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// URL of a server, or several of the same one that are requested in turn; or the name of a server in
-    /// benches/servers.toml, which is then built, started and stopped
+    /// URL of a server, or several of one server, requested in turn; or a name from benches/servers.toml: that
+    /// one is built, started and stopped
     #[arg(value_name = "TARGET", required = true)]
     targets: Vec<String>,
     #[command(flatten, next_help_heading = "Load")]
@@ -48,22 +48,23 @@ pub(super) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  loadgen run http://localhost:8000/ -c 64 -d 30s         all it can do: closed loop
-  loadgen run http://localhost:8000/ -r 5k --arrivals poisson
-                                                  latency at 5,000/s: open loop
-  loadgen run http://localhost:8000/ -r 5k --until 'p99±5%'   as long as it takes
-  loadgen run http://localhost:8000/ -k 1 -n 100000       each on a new connection
-  loadgen run event-loop --json run.json --hgrm run.hgrm  a server of this repository
+  loadgen run http://localhost:8000/ -d 30s        closed loop: what it can do
+  loadgen run http://localhost:8000/ -r 5k         open loop: latency at 5,000/s
+  loadgen run http://localhost:8000/ -r 5k --until 'p99±5%'
+  loadgen run http://localhost:8000/ -k 1 -n 100000   a new connection for each
+  loadgen run event-loop --json run.json           a server of this repository
 
-In closed loop the next request waits for the answer before it, so a slow server is
-asked less often. For latency as users see it, give a rate.";
+In closed loop the next request waits for the answer before it: a slow server is
+asked less often, and its queue not seen. For latency as users see it, give -r.
+
+Exit code 0, or 1 when the numbers cannot be believed; 2 for a wrong command.";
 
 #[derive(Debug, Args)]
 struct Load {
-    /// Requests per second, such as 5000, 5k/s or 300/m, whether or not others are answered (open loop)
+    /// Requests per second, such as 5000, 5k/s or 300/m: open loop
     #[arg(short, long, value_name = "RATE")]
     rate: Option<Rate>,
-    /// When they are due: constant, at equal intervals, or poisson, as from many users [default: constant]
+    /// constant, at equal intervals, or poisson, at random, as many users do [default: constant]
     #[arg(
         long,
         requires = "rate",
@@ -71,7 +72,7 @@ struct Load {
         hide_possible_values = true
     )]
     arrivals: Option<Arrivals>,
-    /// Of the random arrivals, to repeat them [default: another one each time]
+    /// Repeats random arrivals [default: new ones]
     #[arg(long, value_name = "N", requires = "rate")]
     seed: Option<u64>,
     /// How long requests are counted
@@ -80,16 +81,16 @@ struct Load {
     /// Number of requests, instead of a duration
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration", value_parser = count::<NonZeroU64>)]
     requests: Option<NonZeroU64>,
-    /// How well a percentile is to be known, such as 'p99±5%' (or p99+-5%), instead of a duration
+    /// Until a percentile is known so well: 'p99±5%', or p99+-5%
     #[arg(long, value_name = "PRECISION", conflicts_with_all = ["duration", "requests"])]
     until: Option<Until>,
     /// How long --until may take [default: 60s]
     #[arg(long, value_name = "TIME", requires = "until", value_parser = duration)]
     max_duration: Option<Duration>,
-    /// Load before the first request that counts [default: 1s, with --requests 0s]
+    /// Load before any request counts [default: 1s, with -n 0s]
     #[arg(long, value_name = "TIME", value_parser = duration_or_zero)]
     warmup: Option<Duration>,
-    /// How long requests that were due are still waited for after the end
+    /// How long requests due are waited for after the end
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration_or_zero)]
     drain: Duration,
 }
@@ -105,13 +106,13 @@ struct Connections {
     /// Connections open at once; with --rate, at the most
     #[arg(short, long, value_name = "N", default_value = "64", value_parser = count::<NonZeroUsize>)]
     connections: NonZeroUsize,
-    /// Requests on each: 1 = a new connection for every request, 0 = keep-alive
+    /// Requests on each: 1 = a new one every time, 0 = keep-alive
     #[arg(short = 'k', long, value_name = "N", default_value = "0")]
     requests_per_connection: u64,
     /// Requests in flight on each
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
     pipeline: NonZeroUsize,
-    /// How they are closed: fin, in good order, or rst, which leaves no TIME_WAIT and may lose data
+    /// fin, in good order, or rst: no TIME_WAIT, and what is unread is lost
     #[arg(
         long,
         value_name = "HOW",
@@ -120,7 +121,7 @@ struct Connections {
         value_parser = PossibleValuesParser::new(["fin", "rst"]).map(|how| close(&how))
     )]
     close: Close,
-    /// Addresses they come from in turn, such as 127.0.0.1,127.0.0.2 or 127.0.0.0/28
+    /// Where they come from in turn: 127.0.0.1,127.0.0.2 or 127.0.0.0/28
     #[arg(long, value_name = "ADDR,...")]
     source: Option<Sources>,
 }
@@ -248,6 +249,9 @@ fn check(arguments: &Arguments, place: &Place) -> Result<(), Usage> {
     arguments.outputs.check()?;
     if let Some(sources) = &arguments.connections.source {
         sources.check()?;
+        if let Place::Server(_, server) = place {
+            sources.check_server(&server.name)?;
+        }
     }
     require_files(connections)
 }
@@ -319,7 +323,7 @@ fn drive(
     target: Option<&Target>,
     interrupted: &AtomicBool,
 ) -> anyhow::Result<(Outcome, Option<ServerCost>)> {
-    let progress = Progress::start(plan);
+    let progress = Progress::start(plan, interrupted);
     let mut sampler = None;
     let mut cost = None;
     let outcome = drive::run_observed(plan, interrupted, &mut |moment| {
@@ -515,7 +519,8 @@ mod tests {
     fn the_help_fits_80_columns() {
         use clap::CommandFactory as _;
         let help = Line::command().term_width(80).render_help().to_string();
-        for line in help.lines() {
+        // An example that is broken cannot be copied.
+        for line in help.lines().chain(EXAMPLES.lines()) {
             assert!(line.chars().count() <= 80, "{line}");
         }
         for heading in [

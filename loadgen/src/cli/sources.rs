@@ -81,6 +81,16 @@ impl Sources {
         Ok(())
     }
 
+    /// Makes sure that there may be a way from them to a server of the catalogue, which is not yet started.
+    pub(super) fn check_server(&self, name: &str) -> Result<(), Usage> {
+        match self.0.first() {
+            Some(source) if source.is_ipv6() => Err(Usage(format!(
+                "--source: {name} listens on IPv4, to which there is no way from {source}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes sure that there may be a way from them to `target`.
     pub(super) fn check_target(&self, target: SocketAddr) -> Result<(), Usage> {
         match self.0.first() {

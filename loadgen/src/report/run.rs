@@ -296,7 +296,9 @@ fn faults(page: &mut Page, run: &Run<'_>) {
         page.note("status", &statuses.join("; "));
     }
     let fairness = Fairness::of(run.outcome);
-    if let Some(spread) = &fairness.requests_per_connection {
+    if let Some(spread) = &fairness.requests_per_connection
+        && record.responses > 0
+    {
         let range = match spread.min == spread.max {
             true => "responses each".to_owned(),
             false => format!("to {} responses", thousands(spread.max)),
@@ -335,7 +337,7 @@ fn costs(page: &mut Page, run: &Run<'_>) {
     let client = &outcome.client;
     let spun = match client.spin_s {
         ..0.005 => String::new(),
-        seconds => format!(", and spun {seconds:.2} s between sends"),
+        seconds => format!("; spun {seconds:.2} s"),
     };
     page.fact(
         "client CPU",
