@@ -37,14 +37,21 @@ pub(super) struct OpenLoop {
     /// Sockets being opened, each for a request that is due.
     connecting: u64,
     timer: Timer,
+    /// How much earlier than a request is due to be woken.
+    early: u64,
     /// When the processor was last wanted by somebody else while this thread spun.
     preempted_at: Option<u64>,
     spun_ns: u64,
 }
 
-/// The kernel wakes a thread some tens of microseconds late; so long before a request is due it is not
-/// asked to, but the thread looks at the clock until it is time.
-const SPIN_NS: u64 = 60_000;
+/// A thread that sleeps is woken late, by some microseconds on a quiet machine and by a millisecond on
+/// a busy one. So it asks to be woken early, by as much as it has been late before, and looks at the clock
+/// from then on until it is time. Within these bounds, nanoseconds.
+const EARLY_MIN: u64 = 60_000;
+const EARLY_MAX: u64 = 1_000_000;
+
+/// What is forgotten of it each time: the worst of a hundred times is remembered.
+const FORGETTING: u64 = 1024;
 
 /// A longer gap between two looks at the clock means that somebody else ran in between. Then it is not
 /// spun for a while.
@@ -70,6 +77,7 @@ impl OpenLoop {
             empty: (0..share.connections).collect(),
             connecting: 0,
             timer: Timer::new(registry, Token(share.connections))?,
+            early: EARLY_MIN,
             preempted_at: None,
             spun_ns: 0,
         }))
@@ -95,12 +103,25 @@ impl OpenLoop {
             self.timer.set(now, due)?;
             return Ok(Some(until));
         }
-        if due > now + SPIN_NS {
-            self.timer.set(now, due - SPIN_NS)?;
+        if due > now + self.early {
+            self.timer.set(now, due - self.early)?;
             return Ok(Some(until));
         }
         self.spin(shared, poll, events, due)?;
+        self.forget();
         Ok(None)
+    }
+
+    /// The thread has slept, until an event or its timer woke it.
+    pub(super) fn woken(&mut self, now: u64) {
+        if let Some(late) = self.timer.late(now) {
+            self.forget();
+            self.early = self.early.max((late + late / 4).min(EARLY_MAX));
+        }
+    }
+
+    fn forget(&mut self) {
+        self.early = EARLY_MIN.max(self.early - self.early / FORGETTING);
     }
 
     /// Waits for events until `due` without sleeping.

@@ -38,4 +38,11 @@ impl Timer {
         self.armed = Some(at);
         Ok(())
     }
+
+    /// If it has gone off since this was last asked: how long ago, nanoseconds.
+    pub(super) fn late(&mut self, now: u64) -> Option<u64> {
+        let at = self.armed.filter(|&at| at <= now)?;
+        self.armed = None;
+        Some(now - at)
+    }
 }

@@ -167,12 +167,13 @@ impl<'a> Worker<'a> {
         };
         let wait = Duration::from_nanos(until.saturating_sub(self.now()));
         match self.poll.poll(events, Some(wait)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                events.clear();
-                Ok(())
-            }
-            outcome => outcome,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            outcome => outcome?,
         }
+        if let Some(open_loop) = &mut self.open_loop {
+            open_loop.woken(self.shared.now());
+        }
+        Ok(())
     }
 
     pub(super) fn now(&self) -> u64 {
