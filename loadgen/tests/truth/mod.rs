@@ -7,6 +7,7 @@
 // Each test binary, and the example, uses its own part of this.
 #![allow(dead_code)]
 
+pub(crate) mod against;
 pub(crate) mod answer;
 pub(crate) mod delay;
 mod serve;

@@ -1,0 +1,277 @@
+//! Times and rates against servers whose truth is known. One test after another, each up to three times:
+//! on a machine whose CPUs are all busy with something else, no time is what it should be.
+
+mod truth;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::ensure;
+use hdrhistogram::Histogram;
+use loadgen::plan::{ConnectionLife, Limit, Pace, Plan};
+use loadgen::record::Outcome;
+use loadgen::verdict::{Status, judge};
+
+use truth::against::{
+    attempts, books_balance, close, connections_agree, constant, lasting, poisson, run,
+};
+use truth::delay::{Delay, Stall};
+use truth::statistics::{ANDERSON_DARLING_1_PERCENT, anderson_darling_exponential, quantile};
+use truth::{Options, Truth};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Only one of these tests runs at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs, and what must hold however busy the machine is.
+fn sound_run(options: Options, plan: impl FnOnce(Plan) -> Plan) -> (Plan, Outcome, Truth) {
+    let (plan, outcome, truth) = run(options, plan);
+    books_balance(&plan, &outcome, &truth, 0);
+    connections_agree(&outcome, &truth);
+    assert_eq!(
+        outcome.record.errors_count(),
+        0,
+        "{:?}",
+        outcome.record.errors
+    );
+    (plan, outcome, truth)
+}
+
+fn delays() -> [Delay; 4] {
+    [
+        Delay::Fixed(5 * MS),
+        Delay::Uniform(MS, 9 * MS),
+        Delay::Bimodal(MS, 20 * MS, 0.05),
+        Delay::Exponential(5 * MS),
+    ]
+}
+
+/// The quantiles in `histogram` are those of the times for which the server held the requests: the delays
+/// that it drew, and what it was late.
+fn held_so_long(name: &str, histogram: &Histogram<u64>, truth: &Truth) -> anyhow::Result<()> {
+    let held = truth.held_ns();
+    for p in [0.5, 0.9, 0.99] {
+        let name = format!("p{} of {name}", 100.0 * p);
+        close(&name, histogram.value_at_quantile(p), quantile(&held, p))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn closed_loop_sees_the_delays() {
+    let _alone = alone();
+    for delay in delays() {
+        attempts(&format!("{delay:?} in closed loop"), || {
+            let options = Options {
+                delay,
+                ..Options::default()
+            };
+            let (_, outcome, truth) = sound_run(options, |plan| Plan {
+                connections: 16,
+                limit: lasting(1_000),
+                ..plan
+            });
+            held_so_long("response", &outcome.record.response, &truth)?;
+            held_so_long("service", &outcome.record.service, &truth)
+        });
+    }
+}
+
+#[test]
+fn open_loop_sees_the_delays() {
+    let _alone = alone();
+    for (delay, pace) in delays().into_iter().zip([
+        constant(1_000.0),
+        poisson(1_000.0),
+        constant(1_000.0),
+        poisson(1_000.0),
+    ]) {
+        attempts(&format!("{delay:?} at {pace}"), || {
+            let options = Options {
+                delay,
+                ..Options::default()
+            };
+            let (_, outcome, truth) = sound_run(options, |plan| Plan {
+                connections: 128,
+                pace,
+                limit: lasting(1_000),
+                ..plan
+            });
+            held_so_long("response", &outcome.record.response, &truth)?;
+            held_so_long("service", &outcome.record.service, &truth)
+        });
+    }
+}
+
+fn stalls() -> Options {
+    Options {
+        stall: Some(Stall {
+            every: 1_000 * MS,
+            lasts: 200 * MS,
+        }),
+        ..Options::default()
+    }
+}
+
+/// A server answers at once, but for the last S = 0.2 s of each T = 1 s, in which it answers nothing; what
+/// came in them it answers at their end. Requests are meant to be sent at a constant rate over a whole
+/// number of periods, so their phase x is uniform in [0, T). A request of phase x takes
+///
+/// - no time at all, R = 0, when x < T - S;
+/// - R = T - x otherwise, which is uniform in (0, S].
+///
+/// So P(R <= r) = (T - S)/T + r/T for 0 <= r <= S, and the quantile is
+/// `R(p) = max(0, pT - (T - S)) = max(0, p - 0.8) s`: p50 is 0, p90 is 100 ms, p99 is 190 ms and p99.9 is
+/// 199 ms. It does not matter whether the requests wait in the server or, for want of a connection, in the
+/// generator: it counts from when they were meant to be sent.
+fn stalled_quantile(p: f64) -> u64 {
+    ((p - 0.8).max(0.0) * 1e9).round() as u64
+}
+
+#[test]
+fn constant_rate_sees_a_stall_in_full() {
+    let _alone = alone();
+    for connections in [256, 8] {
+        attempts(&format!("a stall over {connections} connections"), || {
+            let (_, outcome, _) = sound_run(stalls(), |plan| Plan {
+                connections,
+                pace: constant(1_000.0),
+                warmup: 200 * MS,
+                limit: lasting(4_000),
+                ..plan
+            });
+            let record = &outcome.record;
+            ensure!(record.due == 4_000, "{} were due", record.due);
+            for p in [0.5, 0.9, 0.99, 0.999] {
+                let got = record.response.value_at_quantile(p);
+                close(&format!("p{}", 100.0 * p), got, stalled_quantile(p))?;
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn closed_loop_omits_most_of_a_stall() {
+    let _alone = alone();
+    let (_, closed, _) = sound_run(stalls(), |plan| Plan {
+        connections: 8,
+        limit: lasting(2_000),
+        ..plan
+    });
+    let (_, open, _) = sound_run(stalls(), |plan| Plan {
+        connections: 8,
+        pace: constant(1_000.0),
+        limit: lasting(2_000),
+        ..plan
+    });
+    // All that the closed loop sees of a stall is one request on each connection.
+    assert!(closed.record.response.value_at_quantile(0.99) < 100_000_000);
+    assert!(closed.record.response.max() >= 150_000_000);
+    assert!(open.record.response.value_at_quantile(0.99) >= 150_000_000);
+    for p in [0.1, 0.5, 0.9, 0.99, 0.999, 1.0] {
+        let [service, response] = [&open.record.service, &open.record.response]
+            .map(|histogram| histogram.value_at_quantile(p));
+        assert!(service <= response, "p{}", 100.0 * p);
+    }
+}
+
+#[test]
+fn rates_are_kept() {
+    let _alone = alone();
+    for (pace, connections, threads, life) in [
+        (constant(5_000.0), 64, 1, 0),
+        (constant(20_000.0), 64, 1, 0),
+        (constant(5_000.0), 64, 2, 0),
+        (constant(500.0), 64, 1, 1),
+    ] {
+        attempts(&format!("{pace}, {threads} threads"), || {
+            let (plan, outcome, truth) = sound_run(Options::default(), |plan| Plan {
+                connections,
+                threads,
+                life: ConnectionLife::from_requests(life),
+                pace,
+                warmup: 200 * MS,
+                limit: lasting(2_000),
+                ..plan
+            });
+            let record = &outcome.record;
+            let rate = pace.rate().map_or(0.0, |rate| rate.per_s());
+            assert_eq!(record.due, (2.0 * rate) as u64, "at {pace}");
+            assert_eq!(record.unsent, 0);
+            assert_eq!(outcome.duration, 2_000 * MS);
+            if life == 1 {
+                assert_eq!(truth.connections, truth.requests);
+            }
+            let mut counts = vec![record.sent_in_time, record.responses_in_time];
+            if life == 1 {
+                counts.push(record.connections_in_time);
+            }
+            for count in counts {
+                let achieved = count as f64 / outcome.duration.as_secs_f64();
+                ensure!(
+                    (achieved / rate - 1.0).abs() <= 0.005,
+                    "achieved {achieved}/s"
+                );
+            }
+            let verdict = judge(&plan, &outcome);
+            ensure!(verdict.status == Status::Valid, "{verdict:?}");
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn poisson_arrivals_are_exponential_on_the_wire() {
+    let _alone = alone();
+    attempts("Poisson arrivals", || {
+        let (_, outcome, truth) = sound_run(Options::default(), |plan| Plan {
+            connections: 64,
+            pace: poisson(500.0),
+            seed: 1,
+            limit: Limit::Requests(4_000),
+            ..plan
+        });
+        assert_eq!(outcome.record.due, 4_000);
+        let gaps: Vec<f64> = (truth.arrivals_ns.windows(2))
+            .map(|pair| (pair[1] - pair[0]) as f64)
+            .collect();
+        let statistic = anderson_darling_exponential(&gaps);
+        ensure!(
+            statistic < ANDERSON_DARLING_1_PERCENT,
+            "the statistic of Anderson and Darling is {statistic}"
+        );
+        let per_s = gaps.len() as f64 / (gaps.iter().sum::<f64>() / 1e9);
+        // One standard deviation of the mean of 4,000 gaps is 1.6% of it.
+        ensure!((per_s / 500.0 - 1.0).abs() < 0.05, "{per_s}/s");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_wait_for_a_connection_is_no_lag_of_the_generator() {
+    let _alone = alone();
+    attempts("lag", || {
+        let options = Options {
+            delay: Delay::Fixed(20 * MS),
+            ..Options::default()
+        };
+        let (_, outcome, _) = sound_run(options, |plan| Plan {
+            connections: 2,
+            pace: constant(90.0),
+            limit: lasting(1_000),
+            ..plan
+        });
+        // Two requests each 20 ms can be had, and come each 11 ms: no queue but by chance.
+        let record = &outcome.record;
+        let own = record.lag_own.value_at_quantile(0.9);
+        ensure!(own < 1_000_000, "its own lag is {own} ns at p90");
+        let lag = record.lag.value_at_quantile(0.5);
+        ensure!(lag < 1_000_000, "the lag is {lag} ns at p50");
+        Ok(())
+    });
+}
