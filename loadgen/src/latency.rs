@@ -71,6 +71,17 @@ pub fn samples_needed(p: f64) -> u64 {
     (1.96_f64.powi(2) * p / (100.0 - p)).ceil() as u64
 }
 
+/// How many independent samples are worth as much as `n` that depend on each other.
+pub fn effective_size(n: u64, serial: &crate::record::Serial) -> f64 {
+    let rho = serial.autocorrelation().unwrap_or(0.0).max(0.0);
+    n as f64 * (1.0 - rho) / (1.0 + rho)
+}
+
+/// Placeholder until statistics land.
+pub fn precise_enough(_: &Histogram<u64>, _: f64, _: &crate::plan::Precision) -> bool {
+    false
+}
+
 /// Nanoseconds as microseconds, to the nanosecond.
 fn us(ns: f64) -> f64 {
     ns.round() / 1000.0

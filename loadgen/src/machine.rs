@@ -10,7 +10,7 @@ use std::process::Command;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Server;
@@ -23,6 +23,12 @@ pub fn own_cpus() -> Vec<usize> {
     };
     let is_set = |cpu: &usize| set.is_set(*cpu).unwrap_or(false);
     (0..CpuSet::count()).filter(is_set).collect()
+}
+
+/// CPUs that the system has switched on; `None` when it does not tell.
+pub(crate) fn online_cpus() -> Option<usize> {
+    let count = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok()??;
+    usize::try_from(count).ok()
 }
 
 /// Makes the calling thread, and those it starts from now on, run on these CPUs only.

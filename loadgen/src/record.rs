@@ -332,6 +332,16 @@ impl Record {
         }
     }
 
+    /// Counts requests that are unanswered since so long after their intended and their actual send, and
+    /// would have taken longer still. An unsent one has no service time.
+    pub fn lower_bound(&mut self, response_ns: u64, service_ns: Option<u64>, count: u64) {
+        self.lower_bounds += count;
+        self.response.saturating_record_n(response_ns.max(1), count);
+        if let Some(service_ns) = service_ns {
+            self.service.saturating_record_n(service_ns.max(1), count);
+        }
+    }
+
     /// All errors together.
     pub fn errors_count(&self) -> u64 {
         self.errors.values().sum()

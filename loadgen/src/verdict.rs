@@ -1,9 +1,15 @@
-//! Whether a run's numbers can be believed.
+//! Whether a run's numbers can be believed, and what to try when not.
+
+use std::cmp::Reverse;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Limit, Plan};
+use crate::latency::samples_needed;
+use crate::plan::{Close, Limit, Pace, Plan};
 use crate::record::{Kind, Outcome, Phase};
+use crate::report::run::{thousands, time};
+use crate::steady::{self, Change, What};
 
 /// A status, and the reasons for anything but `valid`, in plain words.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,7 +25,7 @@ pub struct Verdict {
 }
 
 /// Whether a run's numbers can be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// They say something about the server.
@@ -31,16 +37,6 @@ pub enum Status {
 }
 
 impl Status {
-    /// What follows from it, for whoever reads the reasons.
-    pub fn advice(self) -> Option<&'static str> {
-        match self {
-            Status::ClientBound => Some(
-                "The server can do more than this: use more threads, if there are CPUs for them.",
-            ),
-            Status::Valid | Status::Invalid => None,
-        }
-    }
-
     /// As in JSON and CSV.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,88 +47,331 @@ impl Status {
     }
 }
 
+impl Verdict {
+    /// Nothing to object to.
+    pub fn valid() -> Self {
+        Verdict {
+            status: Status::Valid,
+            reasons: Vec::new(),
+            advice: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Adds a reason why the run is no better than `status`, and what to try.
+    pub fn object(&mut self, status: Status, reason: String, advice: impl Into<String>) {
+        self.status = self.status.max(status);
+        self.reasons.push(reason);
+        self.advice.push(advice.into());
+    }
+}
+
 /// Share of a thread's time from which on the generator is the bottleneck.
 const CLIENT_BUSY_MAX: f64 = 0.95;
+/// Share of the response time's p99 that the generator's own lag may have at its p99...
+const LAG_SHARE_MAX: f64 = 0.1;
+/// ... once it is so long, nanoseconds.
+const LAG_NS_MAX: u64 = 100_000;
+/// Share of the requests that are due that may not be sent in time.
+const MISSED_SHARE_MAX: f64 = 0.01;
 /// Share of requests that may fail.
 const ERROR_SHARE_MAX: f64 = 0.001;
 /// By how much Little's law may be off.
 const LITTLE_MAX: f64 = 0.05;
+/// Share of the time that the hypervisor may take.
+const STEAL_MAX: f64 = 0.05;
 
 /// Judges the outcome of `plan`.
 pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
+    let mut verdict = Verdict::valid();
+    let answered = outcome.record.responses > 0;
+    if !answered {
+        silence(plan, outcome, &mut verdict);
+    }
+    errors(outcome, &mut verdict);
+    if answered {
+        match plan.pace {
+            Pace::Closed => closed_loop(plan, outcome, &mut verdict),
+            Pace::Constant(_) | Pace::Poisson(_) => open_loop(plan, outcome, &mut verdict),
+        }
+        sample(outcome, &mut verdict);
+        steadiness(plan, outcome, &mut verdict);
+    }
+    generator(outcome, &mut verdict);
+    notes(plan, outcome, &mut verdict);
+    verdict
+}
+
+/// There was no response.
+fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
-    let mut reasons = Vec::new();
+    let refused = record.errors.get(&(Phase::Connect, Kind::Refused));
+    let (reason, advice) = match (record.connections_open_max, refused) {
+        (0, Some(times)) => (
+            format!(
+                "nobody listens at {}: connection refused {times} times",
+                plan.target
+            ),
+            "Start the server, or look at the port.",
+        ),
+        _ => (
+            "no response at all".to_owned(),
+            "Ask it once by hand: curl -v, with the same URL.",
+        ),
+    };
+    verdict.object(Status::Invalid, reason, advice);
+}
+
+fn errors(outcome: &Outcome, verdict: &mut Verdict) {
+    let record = &outcome.record;
+    let errors = record.errors_count();
+    let attempts = record.requests.max(errors);
+    let worst = record
+        .errors
+        .iter()
+        .max_by_key(|&(key, count)| (count, Reverse(key)));
+    let Some(((phase, kind), count)) = worst else {
+        return;
+    };
+    if record.responses == 0 || errors as f64 <= ERROR_SHARE_MAX * attempts as f64 {
+        return;
+    }
+    let advice = match (phase, kind) {
+        (_, Kind::AddressExhausted) => {
+            "Spread the connections over more addresses: --source, or fewer of them per second."
+        }
+        (_, Kind::TooManyFiles) => {
+            "Raise the limit of open files (ulimit -n), or use fewer connections."
+        }
+        (Phase::Connect, Kind::Refused) => "See whether the server is still there.",
+        (Phase::Connect, Kind::Timeout) => {
+            "The server does not accept: see its backlog (net.core.somaxconn), or use fewer \
+             connections (-c)."
+        }
+        (_, Kind::Timeout) => "Allow more time (--timeout), or ask for less (-c, --rate).",
+        (_, Kind::BadStatus) => {
+            "See whether URL, method and header fields are what the server wants."
+        }
+        (_, Kind::WrongBody) => {
+            "If its answers may differ in length, say what they must be: --expect-body."
+        }
+        _ => "See the server's log for why.",
+    };
+    let reason = format!(
+        "{errors} errors for {} requests, {count} of them {phase}: {kind}",
+        record.requests
+    );
+    verdict.object(Status::Invalid, reason, advice);
+}
+
+fn closed_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
+    let record = &outcome.record;
+    let asked = plan.connections as u64;
+    let in_flight_max = asked * plan.pipeline as u64;
+    // A run of few requests leaves some connections without one by its own plan.
+    let enough = match plan.limit {
+        Limit::Requests(requests) => requests >= in_flight_max,
+        Limit::For(_) | Limit::Until(_) => record.requests >= asked,
+    };
+    if record.connections_open_max < asked && enough {
+        verdict.object(
+            Status::Invalid,
+            format!(
+                "only {} of {asked} connections were established",
+                record.connections_open_max
+            ),
+            "Use fewer connections, or look at the server's backlog and limit of open files.",
+        );
+        return;
+    }
+    let by_connection = &record.responses_by_connection;
+    let unserved = by_connection.iter().filter(|&&count| count == 0).count();
+    if unserved > 0 && enough {
+        let reason = format!(
+            "starved: {unserved} of {} connections were never served",
+            by_connection.len()
+        );
+        let advice = "Throughput and latency are those of the few who were served. Use no more \
+                      connections than the server serves at once, or close them now and then (-k 10).";
+        verdict.object(Status::Invalid, reason, advice);
+        return;
+    }
+    if let Limit::Requests(_) = plan.limit {
+        return;
+    }
+    // Little's law: requests in flight = throughput x mean time in flight. Requests that were in flight
+    // when the time began are missing in it, those in flight at the end are in it with all of their
+    // time. Both balance but for chance, which is of the order of what is left of one of them.
+    let duration_ns = outcome.duration.as_secs_f64() * 1e9;
+    let in_flight = record.busy_ns as f64 / duration_ns;
+    let (mean, deviation) = (record.response.mean(), record.response.stdev());
+    let left_ns = (mean * mean + deviation * deviation) / mean;
+    let off = (in_flight / in_flight_max as f64 - 1.0).abs();
+    if off > LITTLE_MAX + left_ns / duration_ns {
+        let reason = format!(
+            "Little's law is off: {in_flight:.1} requests were in flight on average, \
+             {in_flight_max} should have been"
+        );
+        let advice = "Connections were lost or stood idle; see the errors, and run for longer.";
+        verdict.object(Status::Invalid, reason, advice);
+    }
+}
+
+fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
+    let record = &outcome.record;
+    let lag_own = record.lag_own.value_at_quantile(0.99);
+    let response = record.response.value_at_quantile(0.99);
+    let late = lag_own > LAG_NS_MAX && lag_own as f64 > LAG_SHARE_MAX * response as f64;
+    if late {
+        verdict.object(
+            Status::ClientBound,
+            format!(
+                "the generator was late: at p99 {} of a response time of {} is its own lag",
+                time(lag_own as f64 / 1e3),
+                time(response as f64 / 1e3)
+            ),
+            "Give it a CPU of its own (--pin-client), more threads, or a lower rate.",
+        );
+    }
+    let missed = (record.due - record.sent_in_time) as f64 / record.due as f64;
+    // A stall at the very end delays some too. In a run that cannot keep up, half of all requests wait
+    // for half as long as the last of them do.
+    let behind_ns = missed * outcome.duration.as_secs_f64() * 1e9;
+    let falls_behind = record.lag.value_at_quantile(0.5) as f64 > behind_ns / 4.0;
+    if missed > MISSED_SHARE_MAX && falls_behind {
+        let sent = record.sent_in_time as f64 / outcome.duration.as_secs_f64();
+        let rate = plan.pace.rate().map_or(0.0, crate::plan::Rate::per_s);
+        let reason = format!(
+            "the rate was missed: {} of {} requests per second were sent",
+            thousands(sent.round() as u64),
+            thousands(rate.round() as u64)
+        );
+        let generator = late || outcome.client.busiest_thread > CLIENT_BUSY_MAX;
+        match generator {
+            true => verdict.object(
+                Status::ClientBound,
+                reason,
+                "The generator could not: more threads (-t), if there are CPUs for them.",
+            ),
+            false => verdict.object(
+                Status::Invalid,
+                reason,
+                format!(
+                    "All {} connections were busy: the server cannot take this rate, or needs more \
+                     of them (-c).",
+                    plan.connections
+                ),
+            ),
+        }
+    }
+}
+
+fn sample(outcome: &Outcome, verdict: &mut Verdict) {
+    let needed = samples_needed(99.0);
+    let responses = outcome.record.responses;
+    if responses < needed {
+        verdict.object(
+            Status::Invalid,
+            format!(
+                "the sample is too small: {responses} responses, {needed} are needed for a p99"
+            ),
+            "Run for longer (-d), or send more requests (-n).",
+        );
+    }
+}
+
+fn steadiness(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
+    let what = match plan.pace {
+        Pace::Closed => What::Throughput,
+        Pace::Constant(_) | Pace::Poisson(_) => What::Response,
+    };
+    let series = &outcome.record.series;
+    let figures = |change: Change| match what {
+        What::Throughput => format!(
+            "{} requests per second, then {}",
+            thousands(change.before.round() as u64),
+            thousands(change.after.round() as u64)
+        ),
+        What::Response => format!(
+            "a mean response time of {}, then of {}",
+            time(change.before / 1e3),
+            time(change.after / 1e3)
+        ),
+    };
+    if let Some(change) = steady::drift(series, outcome.duration, what) {
+        verdict.object(
+            Status::Invalid,
+            format!("not steady: the halves of the run differ, {}", figures(change)),
+            "Run for longer, with a longer warm-up; if it goes on, the server or the machine changes.",
+        );
+    } else if let Some(change) = steady::warming(series, outcome.duration, what) {
+        verdict.notes.push(format!(
+            "The beginning of the run differs from the rest ({}): try a longer --warmup.",
+            figures(change)
+        ));
+    }
+}
+
+fn generator(outcome: &Outcome, verdict: &mut Verdict) {
+    let busy = outcome.client.busiest_thread;
+    if busy > CLIENT_BUSY_MAX {
+        verdict.object(
+            Status::ClientBound,
+            format!(
+                "the generator's busiest thread was busy {:.0}% of the time",
+                busy * 100.0
+            ),
+            "The server can do more than this: use more threads (-t), if there are CPUs for them.",
+        );
+    }
+    if let Some(steal) = outcome.steal.filter(|&steal| steal > STEAL_MAX) {
+        verdict.object(
+            Status::Invalid,
+            format!(
+                "the hypervisor took {:.0}% of the CPUs' time",
+                steal * 100.0
+            ),
+            "Measure when the host is quieter, or elsewhere.",
+        );
+    }
+}
+
+fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
+    let record = &outcome.record;
+    let mut note = |text: String| verdict.notes.push(text);
     if outcome.interrupted {
-        reasons.push(format!(
-            "interrupted after {:.1} s",
+        note(format!(
+            "Ended early by the user, after {:.1} s.",
             outcome.duration.as_secs_f64()
         ));
     }
-    let refused = record.errors.get(&(Phase::Connect, Kind::Refused));
-    match (record.connections_open_max, refused) {
-        (0, Some(times)) => reasons.push(format!(
-            "nobody listens at {}: connection refused {times} times",
-            plan.target
-        )),
-        _ if record.responses == 0 => reasons.push("no response at all".to_owned()),
-        _ => {}
+    if plan.close == Close::Rst {
+        note(
+            "Connections were reset, not closed: no TIME_WAIT, and less work for the kernel."
+                .to_owned(),
+        );
     }
-    let errors = record.errors_count();
-    let attempts = record.requests.max(errors);
-    if record.responses > 0 && errors as f64 > ERROR_SHARE_MAX * attempts as f64 {
-        reasons.push(format!("{errors} errors for {} requests", record.requests));
-    }
-    let by_connection = &record.responses_by_connection;
-    let unserved = by_connection
-        .iter()
-        .filter(|&&responses| responses == 0)
-        .count();
-    // A run of fewer requests than connections leaves some without one by its own plan.
-    if unserved > 0 && record.responses > 0 && record.requests >= by_connection.len() as u64 {
-        reasons.push(format!(
-            "starved: {unserved} of {} connections were never served",
-            by_connection.len()
+    if record.close_ignored > 0 {
+        note(format!(
+            "The server ignores `Connection: close`: {} connections were still open {} ms after \
+             their answer.",
+            record.close_ignored,
+            crate::drive::CLOSE_WITHIN.as_millis()
         ));
-    } else if let Limit::For(_) = plan.limit
-        && record.responses > 0
-    {
-        // Little's law: requests in flight = throughput x mean time in flight. Those that were in
-        // flight at either end of the run are missing in it, for the longest response at the most.
-        let duration_ns = outcome.duration.as_secs_f64() * 1e9;
-        let asked = (plan.connections * plan.pipeline) as f64;
-        let in_flight = record.busy_ns as f64 / duration_ns;
-        let at_the_ends = 2.0 * record.response.max() as f64 / duration_ns;
-        if (in_flight / asked - 1.0).abs() > LITTLE_MAX + at_the_ends {
-            reasons.push(format!(
-                "Little's law is off: {in_flight:.1} requests were in flight on average, \
-                 {asked} should have been"
-            ));
-        }
     }
-    if !reasons.is_empty() {
-        return Verdict {
-            status: Status::Invalid,
-            reasons,
-            advice: Vec::new(),
-            notes: Vec::new(),
-        };
+    if record.lower_bounds > 0 && record.responses > 0 {
+        note(format!(
+            "{} of the response times are lower bounds: those requests were not answered.",
+            thousands(record.lower_bounds)
+        ));
     }
-    let busy = outcome.client.busiest_thread;
-    if busy > CLIENT_BUSY_MAX {
-        return Verdict {
-            status: Status::ClientBound,
-            reasons: vec![format!(
-                "the generator's busiest thread was busy {:.0}% of the time",
-                busy * 100.0
-            )],
-            advice: Vec::new(),
-            notes: Vec::new(),
-        };
-    }
-    Verdict {
-        status: Status::Valid,
-        reasons,
-        advice: Vec::new(),
-        notes: Vec::new(),
+    let oldest = record
+        .oldest_unanswered
+        .filter(|&age| age > Duration::from_secs(1));
+    if let (Some(age), true) = (oldest, record.responses > 0) {
+        note(format!(
+            "The oldest unanswered request has waited for {:.1} s.",
+            age.as_secs_f64()
+        ));
     }
 }

@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::plan::{ConnectionLife, Plan};
+use crate::plan::{Close, ConnectionLife, Plan};
 use crate::record::{Kind, Phase};
 use crate::response::Reader;
 
@@ -28,40 +28,61 @@ pub(super) struct Connection {
     /// Requests sent and answered on the present socket.
     pub(super) sent: u64,
     pub(super) answered: u64,
-    /// How long the present socket took to connect, until that was recorded.
-    pub(super) connect_ns: Option<u64>,
+    /// Since when the server, asked to close, has been waited for.
+    pub(super) closing_since: Option<u64>,
+    /// Since when it could take a request: it was established, answered the one before, or its place
+    /// became free.
+    pub(super) free_since: u64,
+    /// How late the generator was to open the present socket, until its first request is sent.
+    pub(super) opened_late: u64,
+    /// In open loop: it stands in the queue of those that are free.
+    pub(super) idle: bool,
+    /// It has held a socket.
+    pub(super) used: bool,
     /// Failures since the last response.
     failures: u32,
     cannot_connect: bool,
 }
 
 pub(super) enum State {
+    /// Since this time.
     Connecting(TcpStream, u64),
     Open(TcpStream),
     /// Opened anew at this time.
     Waiting(u64),
-    /// No more requests to send.
-    Finished,
+    /// In closed loop: no more requests to send. In open loop: not needed now.
+    Empty,
 }
 
 /// Requests sent in one go.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
+    /// When they were meant to be sent.
+    pub(super) intended: u64,
+    /// When they were.
     pub(super) at: u64,
     pub(super) count: u64,
+    /// Number of the first in the rotation.
+    pub(super) number: usize,
+    /// Whether they count: meant to be sent between warm-up and end.
+    pub(super) counts: bool,
 }
 
 impl Connection {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan, state: State) -> Self {
         Connection {
-            state: State::Waiting(0),
+            state,
             reader: Reader::new(plan.head_only).expecting(plan.expect.as_ref()),
             in_flight: VecDeque::new(),
             unsent: 0..0,
             first_byte_at: None,
             sent: 0,
             answered: 0,
-            connect_ns: None,
+            closing_since: None,
+            free_since: 0,
+            opened_late: 0,
+            idle: false,
+            used: false,
             failures: 0,
             cannot_connect: false,
         }
@@ -75,7 +96,8 @@ impl Connection {
         self.first_byte_at = None;
         self.sent = 0;
         self.answered = 0;
-        self.connect_ns = None;
+        self.closing_since = None;
+        self.idle = false;
     }
 
     /// The phase of the exchange that is going on.
@@ -125,9 +147,9 @@ impl Connection {
     }
 }
 
-/// Starts to connect the connection that has number `slot` in the plan. Says whether it is established
-/// already.
-pub(super) fn connect(plan: &Plan, slot: usize) -> io::Result<(TcpStream, bool)> {
+/// Starts to connect, from `source` or from where the kernel chooses. Says whether the connection is
+/// established already.
+pub(super) fn connect(plan: &Plan, source: Option<IpAddr>) -> io::Result<(TcpStream, bool)> {
     let target = plan.target;
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
@@ -135,10 +157,10 @@ pub(super) fn connect(plan: &Plan, slot: usize) -> io::Result<(TcpStream, bool)>
         // Where a request may follow another, Nagle's algorithm could hold it back.
         socket.set_tcp_nodelay(true)?;
     }
-    if let Some(source) = source(plan, slot) {
+    if let Some(source) = source {
         // The port is chosen with the whole connection in view, not now for the address alone.
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
-        socket.bind(&source.into())?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     let connected = match socket.connect(&target.into()) {
         Ok(()) => true,
@@ -152,18 +174,13 @@ pub(super) fn connect(plan: &Plan, slot: usize) -> io::Result<(TcpStream, bool)>
     Ok((TcpStream::from_std(socket.into()), connected))
 }
 
-/// Loopback addresses that new connections come from in turn.
-const SOURCES: usize = 32;
-
-/// Where connections to loopback come from when each carries few requests: one address has some 28,000
-/// ports, and a closed connection keeps its port in TIME_WAIT.
-fn source(plan: &Plan, slot: usize) -> Option<SocketAddr> {
-    match (plan.target, plan.life) {
-        (SocketAddr::V4(target), ConnectionLife::Requests(_)) if target.ip().is_loopback() => {
-            let last = 1 + (slot % SOURCES) as u8;
-            Some(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 0).into())
-        }
-        _ => None,
+/// Ends a connection. By default that sends a FIN, and the generator keeps TIME_WAIT.
+pub(super) fn close(stream: TcpStream, close: Close) {
+    if close == Close::Rst {
+        // On failure the connection ends in good order, which is no worse.
+        SockRef::from(&stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap_or_default();
     }
 }
 

@@ -1,17 +1,34 @@
 //! The send/receive loop: threads, each with its own share of the connections.
+//!
+//! A run has three parts: the warm-up, the time that counts, and the drain, in which requests that were
+//! due before the end are still sent and waited for, so that the slowest are not cut off.
 
 mod connection;
+mod live;
+mod open_loop;
+mod requests;
+mod schedule;
+mod timer;
 mod worker;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc;
+use std::net::IpAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::plan::{Limit, Plan};
-use crate::record::{ClientCost, Outcome, Record};
+use hdrhistogram::Histogram;
 
+use crate::latency;
+use crate::machine::{self, CpuTime};
+use crate::plan::{Limit, Pace, Plan};
+use crate::ports;
+use crate::record::{ClientCost, Outcome, Record, Serial, latency_histogram};
+use crate::response::Response;
+
+use live::Mailbox;
 use worker::Worker;
 
 /// Tells an observer where a run stands.
@@ -64,9 +81,9 @@ pub fn run_observed(
     interrupted: &AtomicBool,
     on: &mut dyn FnMut(Moment<'_>),
 ) -> io::Result<Outcome> {
-    let shared = Shared::new(plan, interrupted);
+    let shared = Shared::new(plan);
     let (done, all_done) = mpsc::channel();
-    let parts = thread::scope(|scope| {
+    thread::scope(|scope| {
         let mut first_slot = 0;
         let threads: Vec<_> = (0..plan.threads)
             .map(|index| {
@@ -74,9 +91,10 @@ pub fn run_observed(
                     index,
                     first_slot,
                     connections: part(plan.connections as u64, plan.threads, index) as usize,
-                    requests: match plan.limit {
-                        Limit::For(_) | Limit::Until(_) => u64::MAX,
-                        Limit::Requests(all) => part(all, plan.threads, index),
+                    requests: match (plan.pace, plan.limit) {
+                        (Pace::Closed, Limit::Requests(all)) => part(all, plan.threads, index),
+                        // The end of the run is what limits it.
+                        _ => u64::MAX,
                     },
                 };
                 first_slot += share.connections;
@@ -98,71 +116,235 @@ pub fn run_observed(
             .inspect_err(|_| shared.failed.store(true, Relaxed))?;
         drop(done);
 
-        let mut running = threads.len();
-        let mut wait_until = |time: Option<Instant>| {
-            while running > 0 {
-                let wait = time.map(|time| time.saturating_duration_since(Instant::now()));
-                let event = match wait {
-                    Some(wait) => all_done.recv_timeout(wait).is_ok(),
-                    None => all_done.recv().is_ok(),
-                };
-                match event {
-                    true => running -= 1,
-                    false => return,
-                }
-            }
+        let mut watch = Watch {
+            shared: &shared,
+            interrupted,
+            all_done,
+            running: threads.len(),
+            response: latency_histogram(),
+            checked_at: 0,
+            last: (0, 0),
         };
-        wait_until(Some(shared.begin));
+        watch.until(&|shared| shared.begin, on);
+        let cpu_at_begin = CpuTime::now();
         on(Moment::Begin);
-        wait_until(shared.end);
+        watch.until(&|shared| shared.end(), on);
+        let cpu_at_end = CpuTime::now();
         on(Moment::End);
-        threads
+        watch.drain();
+        let (interrupted, response) = (watch.ended_early(), watch.response);
+
+        let parts = threads
             .into_iter()
             .map(|thread| {
                 thread
                     .join()
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
-            .collect::<io::Result<Vec<Part>>>()
-    })?;
-    Ok(merge(plan, parts, shared.is_interrupted()))
+            .collect::<io::Result<Vec<Part>>>()?;
+        let steal = cpu_at_end.zip(cpu_at_begin).and_then(|(end, begin)| {
+            end.steal_percent_since(&begin)
+                .map(|percent| percent / 100.0)
+        });
+        Ok(Outcome {
+            interrupted,
+            steal,
+            ..merge(&shared, parts, &response)
+        })
+    })
 }
 
-/// What all threads know.
+/// The calling thread while the others work.
+struct Watch<'a> {
+    shared: &'a Shared<'a>,
+    interrupted: &'a AtomicBool,
+    all_done: mpsc::Receiver<()>,
+    /// Threads that are not done.
+    running: usize,
+    /// Of the requests that count, as far as threads have told.
+    response: Histogram<u64>,
+    /// How many samples there were when the precision was last looked at.
+    checked_at: u64,
+    /// When progress was last told, and the responses by then.
+    last: (u64, u64),
+}
+
+/// How long a server that was asked to close is waited for.
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_millis(100);
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(100);
+
+/// By how much a sample grows before it is looked at again whether it is large enough: the more often one
+/// looks, the more often chance says so.
+const GROWTH: f64 = 1.25;
+
+impl Watch<'_> {
+    /// Watches until a time that may move, or until all threads are done.
+    fn until(&mut self, time: &dyn Fn(&Shared<'_>) -> u64, on: &mut dyn FnMut(Moment<'_>)) {
+        while self.running > 0 {
+            let now = self.shared.now();
+            let left = time(self.shared).saturating_sub(now);
+            if left == 0 {
+                return;
+            }
+            self.wait(TICK.min(Duration::from_nanos(left)));
+            if self.interrupted.load(Relaxed) {
+                self.shared.end_by(self.shared.now());
+            }
+            self.tick(on);
+        }
+    }
+
+    /// Waits for the requests in flight; an interruption ends that too.
+    fn drain(&mut self) {
+        while self.running > 0 {
+            self.wait(TICK);
+            if self.interrupted.load(Relaxed) && !self.ended_early() {
+                self.shared.enough.store(true, Relaxed);
+            }
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        match self.all_done.recv_timeout(time) {
+            Ok(()) => self.running -= 1,
+            Err(RecvTimeoutError::Timeout) => {}
+            // Those that are left have panicked, which joining them will tell.
+            Err(RecvTimeoutError::Disconnected) => self.running = 0,
+        }
+    }
+
+    fn ended_early(&self) -> bool {
+        self.interrupted.load(Relaxed) && self.shared.end() < self.shared.planned_end
+    }
+
+    fn tick(&mut self, on: &mut dyn FnMut(Moment<'_>)) {
+        let (mut responses, mut errors, mut connections_open) = (0, 0, 0);
+        let mut serial = Serial::default();
+        for mailbox in &self.shared.mailboxes {
+            mailbox.fetch(&mut self.response, |tally| {
+                responses += tally.responses;
+                errors += tally.errors;
+                connections_open += tally.connections_open;
+                serial.merge(tally.serial);
+            });
+        }
+        let now = self.shared.now();
+        let (last, last_responses) = std::mem::replace(&mut self.last, (now, responses));
+        on(Moment::Progress(&Progress {
+            elapsed: Duration::from_nanos(now),
+            interval: Duration::from_nanos(now - last),
+            interval_responses: responses - last_responses,
+            responses: self.response.len(),
+            errors,
+            connections_open,
+            response: &self.response,
+        }));
+        if let Limit::Until(precision) = self.shared.plan.limit
+            && self.response.len() as f64 >= GROWTH * self.checked_at as f64
+            && !self.response.is_empty()
+        {
+            self.checked_at = self.response.len();
+            let n_effective = latency::effective_size(self.response.len(), &serial);
+            if latency::precise_enough(&self.response, n_effective, &precision) {
+                self.shared.end_by(now);
+            }
+        }
+    }
+}
+
+/// What all threads know. Times are nanoseconds since the start.
 struct Shared<'a> {
     plan: &'a Plan,
-    interrupted: &'a AtomicBool,
+    start: Instant,
+    /// From when on requests count.
+    begin: u64,
+    /// From when on they do not; `u64::MAX` when the run ends with its last request.
+    end: AtomicU64,
+    planned_end: u64,
+    /// How long after the end it is still waited for answers.
+    drain: u64,
+    /// Not even that.
+    enough: AtomicBool,
     /// A thread could not start or run; the others end.
     failed: AtomicBool,
     /// A connection was established by some thread.
     reached: AtomicBool,
-    start: Instant,
-    /// From when on requests count.
-    begin: Instant,
-    /// `None` when the run ends with its last request.
-    end: Option<Instant>,
+    /// Where connections come from in turn; empty when the kernel chooses.
+    sources: Vec<IpAddr>,
+    /// For each request in the rotation, the length of the first body.
+    lengths: Vec<OnceLock<u64>>,
+    /// One for each thread.
+    mailboxes: Vec<Mailbox>,
+    /// Each thread has a CPU of its own to spin on.
+    spin: bool,
 }
 
 impl<'a> Shared<'a> {
-    fn new(plan: &'a Plan, interrupted: &'a AtomicBool) -> Self {
-        let start = Instant::now();
-        let begin = start + plan.warmup;
+    fn new(plan: &'a Plan) -> Self {
+        let begin = nanoseconds(plan.warmup);
+        let planned_end = match plan.limit {
+            Limit::For(duration) => begin.saturating_add(nanoseconds(duration)),
+            Limit::Until(precision) => begin.saturating_add(nanoseconds(precision.at_most)),
+            Limit::Requests(requests) => {
+                schedule::end_after(plan.pace, plan.seed, begin, requests).unwrap_or(u64::MAX)
+            }
+        };
         Shared {
             plan,
-            interrupted,
+            begin,
+            end: AtomicU64::new(planned_end),
+            planned_end,
+            drain: nanoseconds(plan.drain),
+            enough: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             reached: AtomicBool::new(false),
-            start,
-            begin,
-            end: match plan.limit {
-                Limit::For(duration) => Some(begin + duration),
-                Limit::Requests(_) | Limit::Until(_) => None,
-            },
+            sources: ports::sources(plan),
+            lengths: plan.requests.iter().map(|_| OnceLock::new()).collect(),
+            mailboxes: (0..plan.threads).map(|_| Mailbox::new()).collect(),
+            spin: has_own_cpus(plan),
+            start: Instant::now(),
         }
     }
 
-    fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Relaxed)
+    #[inline]
+    fn now(&self) -> u64 {
+        nanoseconds(self.start.elapsed())
+    }
+
+    #[inline]
+    fn end(&self) -> u64 {
+        self.end.load(Relaxed)
+    }
+
+    /// Ends the run at `time`, unless it ends before.
+    fn end_by(&self, time: u64) {
+        self.end.fetch_min(time, Relaxed);
+    }
+
+    /// Whether a body is as long as the first answer to the same request; without a meaning where
+    /// something else is expected.
+    fn has_usual_length(&self, request: usize, response: Response) -> bool {
+        self.plan.expect.is_some()
+            || *self.lengths[request].get_or_init(|| response.body_bytes) == response.body_bytes
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Whether each thread can have a CPU that nobody else is likely to need: they are pinned, by us or by
+/// whoever started us, to enough of them, or there is one more than threads.
+fn has_own_cpus(plan: &Plan) -> bool {
+    let allowed = machine::own_cpus().len();
+    let online = thread::available_parallelism().map_or(1, usize::from);
+    let online = machine::online_cpus().unwrap_or(online);
+    match plan.cpus.len() {
+        0 if allowed < online => allowed >= plan.threads,
+        0 => allowed > plan.threads,
+        cpus => cpus >= plan.threads && online > cpus,
     }
 }
 
@@ -179,7 +361,8 @@ struct Share {
 /// What one thread comes back with.
 struct Part {
     record: Record,
-    duration: Duration,
+    /// When it was done, nanoseconds since the start.
+    finished: u64,
     cost: ClientCost,
 }
 
@@ -189,25 +372,45 @@ fn part(all: u64, threads: usize, index: usize) -> u64 {
     all / threads + u64::from(index < all % threads)
 }
 
-fn merge(plan: &Plan, parts: Vec<Part>, interrupted: bool) -> Outcome {
+/// `response`: the response times that threads have told of before.
+fn merge(shared: &Shared<'_>, parts: Vec<Part>, response: &Histogram<u64>) -> Outcome {
+    let finished = parts.iter().map(|part| part.finished).max().unwrap_or(0);
+    let end = shared.end().min(finished);
+    let duration = Duration::from_nanos(end.saturating_sub(shared.begin));
+    let cpus = &shared.plan.cpus;
     let mut record = Record::new(0);
-    let mut duration = Duration::ZERO;
     let mut client = ClientCost {
-        cpus: (!plan.cpus.is_empty()).then(|| plan.cpus.clone()),
+        cpus: (!cpus.is_empty()).then(|| cpus.clone()),
         ..ClientCost::default()
     };
-    for part in parts {
-        record.merge(part.record);
-        duration = duration.max(part.duration);
-        client.cpu_user_s += part.cost.cpu_user_s;
-        client.cpu_system_s += part.cost.cpu_system_s;
-        client.context_switches += part.cost.context_switches;
-        client.busiest_thread = client.busiest_thread.max(part.cost.busiest_thread);
+    for Part {
+        record: part, cost, ..
+    } in parts
+    {
+        record.merge(part);
+        client.cpu_user_s += cost.cpu_user_s;
+        client.cpu_system_s += cost.cpu_system_s;
+        client.spin_s += cost.spin_s;
+        client.context_switches += cost.context_switches;
+        let worked_s = cost.cpu_user_s + cost.cpu_system_s - cost.spin_s;
+        let busy = (worked_s / duration.as_secs_f64()).max(0.0);
+        client
+            .busy_by_thread
+            .push(if busy.is_finite() { busy } else { 0.0 });
+    }
+    client.busiest_thread = client.busy_by_thread.iter().copied().fold(0.0, f64::max);
+    record
+        .response
+        .add(response)
+        .expect("both have the same bounds");
+    if shared.plan.pace == Pace::Closed {
+        // A request is meant to be sent when it is sent.
+        record.service = record.response.clone();
     }
     Outcome {
         record,
         duration,
-        interrupted,
+        interrupted: false,
         client,
         steal: None,
     }

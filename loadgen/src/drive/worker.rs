@@ -2,7 +2,8 @@
 //!
 //! A request is written at once and only its response is waited for: two system calls a request, and
 //! its share of a wait that many connections have in common. Readiness for writing is watched only
-//! after a socket has taken no more.
+//! after a socket has taken no more. When a request is sent is decided in two places: here, as soon as
+//! the one before it is answered (closed loop), and in `open_loop`, by a schedule.
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,45 +16,65 @@ use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use crate::machine::pin_thread;
-use crate::plan::{ConnectionLife, Limit};
+use crate::plan::ConnectionLife;
 use crate::record::{ClientCost, Kind, Phase, Record, record_ns};
 use crate::response::{Response, Taken};
 
-use super::connection::{Connection, Sent, State, connect, kind_of};
-use super::{Part, Share, Shared};
+use super::connection::{self, Connection, Sent, State, connect, kind_of};
+use super::live::Tally;
+use super::open_loop::OpenLoop;
+use super::requests::Rotation;
+use super::{CLOSE_WITHIN, Part, Share, Shared};
 
 pub(super) struct Worker<'a> {
-    shared: &'a Shared<'a>,
-    share: Share,
-    poll: Poll,
-    connections: Vec<Connection>,
-    /// As many requests as may be in flight on one connection, one after another.
-    requests: Vec<u8>,
-    /// Requests that may still be sent.
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) share: Share,
+    pub(super) poll: Poll,
+    pub(super) connections: Vec<Connection>,
+    requests: Rotation,
+    /// In closed loop: requests that may still be sent.
     budget: u64,
+    /// In open loop: when they are due, and who is free for them.
+    pub(super) open_loop: Option<OpenLoop>,
     /// What one read takes at the most. A read that takes less has emptied the socket.
     buffer: Vec<u8>,
-    record: Record,
+    pub(super) record: Record,
     /// Whole responses by status; the map of the record is too slow to be kept up here.
     status: Vec<u64>,
-    /// Length of the first body, which all others are held against.
-    body_bytes: Option<u64>,
+    /// Requests in flight that count.
+    pub(super) in_flight: u64,
     open: u64,
+    /// Sockets opened so far, which take turns in their source addresses.
+    sockets: usize,
+    /// The server has closed when it was asked to.
+    close_honoured: bool,
+    /// All responses, those of the warm-up included.
+    responses: u64,
     /// From when on requests count, nanoseconds since the start.
-    begin: u64,
+    pub(super) begin: u64,
     /// When a response last came.
     progress: u64,
+    usage_at_begin: Option<Usage>,
+    usage_at_end: Option<Usage>,
 }
 
 const BUFFER_BYTES: usize = 64 * 1024;
+const EVENTS: usize = 1024;
 const STATUSES: usize = 1000;
 
 /// How often connections are looked through for timeouts, and for those that wait to be opened.
 const SWEEP: Duration = Duration::from_millis(100);
 const SWEEP_WHILE_WAITING: Duration = Duration::from_millis(5);
 
+/// Connections opened between two looks at what else is to do: a burst of thousands would overflow the
+/// server's accept queue, and keep those waiting that are open.
+const OPENED_AT_ONCE: usize = 128;
+
 /// With no connection established by then, nobody is there.
 const REACH_WITHIN: Duration = Duration::from_millis(500);
+
+/// So often it is waited for one that never does.
+const CLOSES_AWAITED: u64 = 16;
 
 impl<'a> Worker<'a> {
     /// To be called on the thread that runs it, which it pins.
@@ -62,136 +83,202 @@ impl<'a> Worker<'a> {
         if !plan.cpus.is_empty() {
             pin_thread(&[plan.cpus[share.index % plan.cpus.len()]])?;
         }
+        let poll = Poll::new()?;
+        let open_loop = OpenLoop::new(shared, share, poll.registry())?;
+        let connection = || match open_loop {
+            None => Connection::new(plan, State::Waiting(0)),
+            Some(_) => Connection::new(plan, State::Empty),
+        };
         Ok(Worker {
             shared,
             share,
-            poll: Poll::new()?,
-            connections: (0..share.connections)
-                .map(|_| Connection::new(plan))
-                .collect(),
-            requests: plan.requests[0].repeat(plan.pipeline),
+            connections: (0..share.connections).map(|_| connection()).collect(),
+            poll,
+            requests: Rotation::new(&plan.requests, plan.pipeline, share.index),
             budget: share.requests,
+            open_loop,
             buffer: vec![0; BUFFER_BYTES],
             record: Record::new(share.connections),
             status: vec![0; STATUSES],
-            body_bytes: None,
+            in_flight: 0,
             open: 0,
-            begin: (shared.begin - shared.start).as_nanos() as u64,
+            sockets: share.first_slot,
+            close_honoured: false,
+            responses: 0,
+            begin: shared.begin,
             progress: 0,
+            usage_at_begin: None,
+            usage_at_end: None,
         })
     }
 
     pub(super) fn run(mut self) -> io::Result<Part> {
-        let mut events = Events::with_capacity(1024);
-        let end = self.shared.end.map(|end| self.since_start(end));
-        let mut usage_at_begin = None;
+        let mut events = Events::with_capacity(EVENTS);
         let mut next_sweep = 0;
         loop {
             let now = self.now();
-            if usage_at_begin.is_none() && now >= self.begin {
-                usage_at_begin = Some(getrusage(UsageWho::RUSAGE_THREAD)?);
+            if self.usage_at_begin.is_none() && now >= self.begin {
+                self.usage_at_begin = Some(getrusage(UsageWho::RUSAGE_THREAD)?);
             }
-            if end.is_some_and(|end| now >= end) || self.shared.is_interrupted() {
+            if self.usage_at_end.is_none() && now >= self.end() {
+                self.usage_at_end = Some(getrusage(UsageWho::RUSAGE_THREAD)?);
+            }
+            if self.is_done(now) {
                 break;
             }
             if now >= next_sweep {
-                self.sweep(now);
-                if self.is_over(now) {
+                next_sweep = now + self.sweep(now).as_nanos() as u64;
+                if self.is_hopeless(now) {
                     break;
                 }
-                let waiting = |c: &Connection| matches!(c.state, State::Waiting(_));
-                let pause = match self.connections.iter().any(waiting) {
-                    true => SWEEP_WHILE_WAITING,
-                    false => SWEEP.min(self.shared.plan.timeout / 4),
-                };
-                next_sweep = now + pause.as_nanos() as u64;
+                self.tell();
             }
-            let until = [
-                Some(next_sweep),
-                end,
-                usage_at_begin.is_none().then_some(self.begin),
-            ];
-            let until = until.into_iter().flatten().min().unwrap_or(next_sweep);
-            match self.poll.poll(
-                &mut events,
-                Some(Duration::from_nanos(until.saturating_sub(now))),
-            ) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => outcome?,
-            }
+            self.send_due();
+            self.wait(&mut events, next_sweep)?;
             for event in &events {
-                self.ready(event.token().0, event);
-            }
-            if self.budget == 0 && self.is_over(now) {
-                break;
+                // The timer of an open loop has a token behind those of all connections.
+                if event.token().0 < self.connections.len() {
+                    self.ready(event.token().0, event);
+                    self.send_due();
+                }
             }
         }
-        let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
-        Ok(self.finish(&usage, &usage_at_begin.unwrap_or(usage)))
+        self.finish()
     }
 
-    fn now(&self) -> u64 {
-        self.shared.start.elapsed().as_nanos() as u64
+    /// Waits for events, or until there is something to do without.
+    fn wait(&mut self, events: &mut Events, next_sweep: u64) -> io::Result<()> {
+        let now = self.now();
+        let end = self.end();
+        let until = [
+            next_sweep,
+            self.begin,
+            end,
+            end.saturating_add(self.shared.drain),
+        ];
+        let until = until.into_iter().filter(|&time| time > now).min();
+        let until = until.unwrap_or(now).min(next_sweep);
+        let until = match &mut self.open_loop {
+            Some(open_loop) => open_loop.wait(self.shared, &mut self.poll, events, until)?,
+            None => Some(until),
+        };
+        let Some(until) = until else {
+            return Ok(());
+        };
+        let wait = Duration::from_nanos(until.saturating_sub(self.now()));
+        match self.poll.poll(events, Some(wait)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
-    fn since_start(&self, time: std::time::Instant) -> u64 {
-        (time - self.shared.start).as_nanos() as u64
+    pub(super) fn now(&self) -> u64 {
+        self.shared.now()
     }
 
-    /// Whether nothing more can come of going on.
-    fn is_over(&self, now: u64) -> bool {
-        let all = |test: fn(&Connection) -> bool| self.connections.iter().all(test);
-        if self.shared.failed.load(Relaxed) || all(|c| matches!(c.state, State::Finished)) {
+    /// From when on requests count no more.
+    #[inline]
+    pub(super) fn end(&self) -> u64 {
+        self.shared.end()
+    }
+
+    fn is_done(&self, now: u64) -> bool {
+        if self.shared.failed.load(Relaxed) || self.shared.enough.load(Relaxed) {
             return true;
         }
-        if !all(Connection::cannot_connect) {
+        let (end, queued) = (self.end(), self.queued());
+        if now < end {
+            return self.budget == 0 && self.in_flight == 0;
+        }
+        (self.in_flight == 0 && queued == 0) || now >= end.saturating_add(self.shared.drain)
+    }
+
+    /// Whether nobody is there, or not any more.
+    fn is_hopeless(&self, now: u64) -> bool {
+        let mut connections = self.connections.iter();
+        let empty = |c: &Connection| matches!(c.state, State::Empty);
+        if !connections.clone().any(Connection::cannot_connect)
+            || !connections.all(|c| c.cannot_connect() || empty(c))
+        {
             return false;
         }
-        let within = match (self.shared.reached.load(Relaxed), self.shared.plan.limit) {
+        let within = match (self.shared.reached.load(Relaxed), self.end()) {
             (false, _) => REACH_WITHIN,
-            (true, Limit::Requests(_)) => self.shared.plan.timeout,
-            (true, Limit::For(_) | Limit::Until(_)) => return false,
+            // So many requests will never be answered.
+            (true, u64::MAX) => self.shared.plan.timeout,
+            (true, _) => return false,
         };
         now.saturating_sub(self.progress) > within.as_nanos() as u64
     }
 
-    /// Opens what waits to be opened and ends what has waited too long.
-    fn sweep(&mut self, now: u64) {
+    /// Opens what waits to be opened and ends what has waited too long. Returns when to look again.
+    fn sweep(&mut self, now: u64) -> Duration {
         let timeout = self.shared.plan.timeout.as_nanos() as u64;
+        let mut opened = 0;
+        let mut waiting = false;
         for slot in 0..self.connections.len() {
             let connection = &self.connections[slot];
             match connection.state {
-                State::Waiting(until) if until <= now => self.open(slot),
+                State::Waiting(until) if until <= now && opened < OPENED_AT_ONCE => {
+                    opened += 1;
+                    self.open(slot);
+                }
+                State::Waiting(_) => waiting = true,
                 _ => {
                     let since = connection.waits_since();
                     if since.is_some_and(|since| now.saturating_sub(since) > timeout) {
                         self.fail(slot, connection.phase(), Kind::Timeout);
+                    } else if let Some(since) = connection.closing_since
+                        && now.saturating_sub(since) > CLOSE_WITHIN.as_nanos() as u64
+                    {
+                        self.record.close_ignored += 1;
+                        self.reopen(slot);
                     }
                 }
             }
         }
+        match (opened == OPENED_AT_ONCE, waiting) {
+            (true, true) => Duration::ZERO,
+            (false, true) => SWEEP_WHILE_WAITING,
+            _ => SWEEP.min(self.shared.plan.timeout / 4),
+        }
+    }
+
+    /// Leaves what was seen for the observer.
+    fn tell(&mut self) {
+        let tally = Tally {
+            responses: self.responses,
+            errors: self.record.errors_count(),
+            connections_open: self.open,
+            serial: self.record.serial,
+        };
+        self.shared.mailboxes[self.share.index].leave(tally, &mut self.record.response);
     }
 
     /// Gives a connection a new socket, and the socket its first requests.
-    fn open(&mut self, slot: usize) {
+    pub(super) fn open(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         connection.reset();
-        if self.budget == 0 {
-            connection.state = State::Finished;
+        let start = self.shared.now();
+        if self.budget == 0 || (self.open_loop.is_none() && start >= self.end()) {
+            self.connections[slot].state = State::Empty;
             return;
         }
-        let start = self.now();
-        let outcome = connect(self.shared.plan, self.share.first_slot + slot).and_then(
-            |(mut stream, connected)| {
-                let interest = match connected {
-                    true => Interest::READABLE,
-                    false => Interest::READABLE | Interest::WRITABLE,
-                };
-                let registry = self.poll.registry();
-                registry.register(&mut stream, Token(slot), interest)?;
-                Ok((stream, connected))
-            },
-        );
+        let sources = &self.shared.sources;
+        let source = (!sources.is_empty()).then(|| sources[self.sockets % sources.len()]);
+        self.sockets += 1;
+        let outcome = connect(self.shared.plan, source).and_then(|(mut stream, connected)| {
+            let interest = match connected {
+                true => Interest::READABLE,
+                false => Interest::READABLE | Interest::WRITABLE,
+            };
+            let registry = self.poll.registry();
+            registry.register(&mut stream, Token(slot), interest)?;
+            Ok((stream, connected))
+        });
         match outcome {
             Ok((stream, true)) => self.established(slot, stream, start),
             Ok((stream, false)) => {
@@ -202,14 +289,29 @@ impl<'a> Worker<'a> {
     }
 
     fn established(&mut self, slot: usize, stream: TcpStream, since: u64) {
-        let connect_ns = self.now() - since;
+        let now = self.now();
+        let plan = self.shared.plan;
         self.shared.reached.store(true, Relaxed);
         self.open += 1;
+        self.record.connections_opened += 1;
         self.record.connections_open_max = self.record.connections_open_max.max(self.open);
+        let in_time = now >= self.begin && now < self.end();
+        if in_time {
+            self.record.connections_in_time += 1;
+            self.record.busy_ns += (now - since) * plan.pipeline as u64;
+        }
+        if in_time || plan.life == ConnectionLife::KeepAlive {
+            record_ns(&mut self.record.connect, now - since);
+        }
         let connection = &mut self.connections[slot];
         connection.state = State::Open(stream);
-        connection.connect_ns = Some(connect_ns);
-        self.send(slot);
+        connection.used = true;
+        connection.free_since = now;
+        if self.open_loop.is_some() {
+            self.connected(slot);
+        } else {
+            self.send(slot);
+        }
     }
 
     fn ready(&mut self, slot: usize, event: &Event) {
@@ -229,7 +331,7 @@ impl<'a> Worker<'a> {
     /// the socket is not writable, and an error comes with its own bit.
     fn connecting(&mut self, slot: usize, event: &Event) {
         let connection = &mut self.connections[slot];
-        match std::mem::replace(&mut connection.state, State::Finished) {
+        match std::mem::replace(&mut connection.state, State::Empty) {
             State::Connecting(stream, _) if event.is_error() => {
                 let error = stream.take_error().unwrap_or_else(Some);
                 let kind = error.map_or(Kind::Other, |error| kind_of(&error));
@@ -242,12 +344,12 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Sends as many requests as may be in flight on this connection.
+    /// In closed loop: sends as many requests as may be in flight on this connection.
     fn send(&mut self, slot: usize) {
         let plan = self.shared.plan;
-        let now = self.now();
+        let (now, end) = (self.now(), self.end());
         let connection = &mut self.connections[slot];
-        if !connection.unsent.is_empty() {
+        if !connection.unsent.is_empty() || connection.closing_since.is_some() {
             return;
         }
         let room = plan.pipeline as u64 - connection.in_flight_count();
@@ -255,28 +357,43 @@ impl<'a> Worker<'a> {
             ConnectionLife::KeepAlive => u64::MAX,
             ConnectionLife::Requests(all) => all - connection.sent,
         };
-        let count = room.min(life).min(self.budget);
+        let count = match now < end {
+            true => room.min(life).min(self.budget),
+            false => 0,
+        };
         if count == 0 {
             if connection.in_flight.is_empty() {
-                // The budget is spent; waiting servers get on with other connections.
+                // There is nothing more to send; waiting servers get on with other connections.
                 self.close(slot);
             }
             return;
         }
-        connection.sent += count;
-        connection.in_flight.push_back(Sent { at: now, count });
-        if now >= self.begin {
+        let counts = now >= self.begin;
+        if counts {
             self.budget -= count;
+        }
+        self.write(slot, count, now, now, counts);
+    }
+
+    /// Writes the next `count` requests, meant to be sent at `intended`.
+    pub(super) fn write(&mut self, slot: usize, count: u64, intended: u64, now: u64, counts: bool) {
+        let (unsent, number) = self.requests.take(count as usize);
+        let connection = &mut self.connections[slot];
+        connection.sent += count;
+        connection.unsent = unsent;
+        connection.in_flight.push_back(Sent {
+            intended,
+            at: now,
+            count,
+            number,
+            counts,
+        });
+        if counts {
             self.record.requests += count;
-            if let Some(connect_ns) = connection.connect_ns.take() {
-                self.record.connections_opened += 1;
-                record_ns(&mut self.record.connect, connect_ns);
-                self.record.busy_ns += connect_ns * plan.pipeline as u64;
-            }
+            self.in_flight += count;
         } else {
             self.record.warmup_requests += count;
         }
-        connection.unsent = 0..count as usize * plan.requests[0].len();
         self.flush(slot);
     }
 
@@ -286,7 +403,7 @@ impl<'a> Worker<'a> {
             return;
         };
         while !connection.unsent.is_empty() {
-            match stream.write(&self.requests[connection.unsent.clone()]) {
+            match stream.write(self.requests.bytes(connection.unsent.clone())) {
                 Ok(n) => connection.unsent.start += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -349,6 +466,9 @@ impl<'a> Worker<'a> {
                 Taken::Complete(response, used) => {
                     input = &input[used..];
                     if !self.response_complete(slot, response, now) {
+                        if !input.is_empty() {
+                            self.record.errors(Phase::Close, Kind::Malformed, 1);
+                        }
                         return false;
                     }
                 }
@@ -359,20 +479,31 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        self.send(slot);
+        match self.open_loop {
+            Some(_) => self.answered(slot, now),
+            None => self.send(slot),
+        }
         true
     }
 
     /// The peer has shut its side.
     fn ended(&mut self, slot: usize) {
+        let now = self.now();
         let connection = &mut self.connections[slot];
+        let in_body = connection.reader.in_body();
         match connection.reader.end() {
             Some(response) => {
-                let now = self.now();
                 self.response_complete(slot, response, now);
             }
             // Between two requests a server may close as it likes.
-            None if connection.in_flight.is_empty() => self.reopen(slot),
+            None if connection.in_flight.is_empty() => {
+                if let Some(since) = connection.closing_since {
+                    self.close_honoured = true;
+                    self.record.busy_ns += now - since;
+                }
+                self.reopen(slot);
+            }
+            None if in_body => self.fail(slot, Phase::Body, Kind::ShortBody),
             None => {
                 let phase = connection.phase();
                 self.fail(slot, phase, Kind::ClosedEarly);
@@ -382,61 +513,98 @@ impl<'a> Worker<'a> {
 
     /// Counts a response. Says whether its connection goes on; if not, it has been replaced.
     fn response_complete(&mut self, slot: usize, response: Response, now: u64) -> bool {
+        self.responses += 1;
         let connection = &mut self.connections[slot];
         connection.succeeded();
         connection.answered += 1;
         let first_byte_at = connection.first_byte_at.take().unwrap_or(now);
-        let Some(sent) = connection.in_flight.front_mut() else {
+        let Some(front) = connection.in_flight.front_mut() else {
             return true;
         };
-        let sent_at = sent.at;
-        sent.count -= 1;
-        if sent.count == 0 {
+        let sent = *front;
+        front.count -= 1;
+        front.number = self.requests.after(sent.number);
+        if front.count == 0 {
             connection.in_flight.pop_front();
         }
         let answered = connection.answered;
-        if sent_at >= self.begin {
-            self.record.responses += 1;
-            self.record.responses_by_connection[slot] += 1;
-            self.record.busy_ns += now - sent_at;
-            record_ns(&mut self.record.response, now - sent_at);
-            record_ns(&mut self.record.first_byte, first_byte_at - sent_at);
-            self.status[usize::from(response.status)] += 1;
-            self.judge(response);
+        if sent.counts {
+            self.in_flight -= 1;
+            self.count(slot, sent, response, first_byte_at, now);
         }
-        let life_is_over = self.shared.plan.life == ConnectionLife::Requests(answered);
-        if !response.persists || life_is_over {
+        let plan = self.shared.plan;
+        let life_is_over = plan.life == ConnectionLife::Requests(answered);
+        if response.persists && !life_is_over {
+            return true;
+        }
+        let connection = &mut self.connections[slot];
+        if !connection.in_flight.is_empty() {
             // Requests pipelined behind an answer that ends its connection are lost.
-            if self.connections[slot].in_flight.is_empty() {
-                self.reopen(slot);
-            } else {
-                self.fail(slot, Phase::FirstByte, Kind::ClosedEarly);
-            }
-            return false;
+            self.fail(slot, Phase::FirstByte, Kind::ClosedEarly);
+        } else if plan.server_closes
+            && matches!(connection.state, State::Open(_))
+            && (self.close_honoured || self.record.close_ignored < CLOSES_AWAITED)
+        {
+            connection.closing_since = Some(now);
+            return true;
+        } else {
+            self.reopen(slot);
         }
-        true
+        false
     }
 
-    fn judge(&mut self, response: Response) {
+    /// A response to a request that counts.
+    #[inline]
+    fn count(&mut self, slot: usize, sent: Sent, response: Response, first_byte_at: u64, now: u64) {
+        let record = &mut self.record;
+        let response_ns = now - sent.intended;
+        record.responses += 1;
+        record_ns(&mut record.response, response_ns);
+        record_ns(&mut record.first_byte, first_byte_at - sent.at);
+        record.serial.push(response_ns as f64);
+        record.series.push(now - self.begin, response_ns);
+        record.busy_ns += now - sent.at;
+        if self.open_loop.is_some() {
+            record_ns(&mut record.service, now - sent.at);
+        }
+        let end = self.shared.end();
+        record.responses_in_time += u64::from(sent.at < end);
+        // Who is served only when all others have gone has starved.
+        record.responses_by_connection[slot] += u64::from(now < end);
+        self.status[usize::from(response.status)] += 1;
         if response.status >= 400 {
-            self.record.errors(Phase::Body, Kind::BadStatus, 1);
-        } else if *self.body_bytes.get_or_insert(response.body_bytes) != response.body_bytes {
-            self.record.errors(Phase::Body, Kind::WrongBody, 1);
+            record.errors(Phase::Body, Kind::BadStatus, 1);
+        } else if !response.as_expected || !self.shared.has_usual_length(sent.number, response) {
+            record.errors(Phase::Body, Kind::WrongBody, 1);
         } else {
-            self.record.good += 1;
+            record.good += 1;
         }
     }
 
     /// Counts a failure, once for each request that it cost, and gives the connection a new socket in
     /// good time.
-    fn fail(&mut self, slot: usize, phase: Phase, kind: Kind) {
+    pub(super) fn fail(&mut self, slot: usize, phase: Phase, kind: Kind) {
+        let now = self.now();
         let connection = &self.connections[slot];
-        let counted = (connection.in_flight.iter()).filter(|sent| sent.at >= self.begin);
-        let lost: u64 = counted.map(|sent| sent.count).sum();
+        let mut lost = 0;
+        for sent in connection.in_flight.iter().filter(|sent| sent.counts) {
+            lost += sent.count;
+            self.record.busy_ns += sent.count * (now - sent.at);
+            if kind == Kind::Timeout {
+                // It would have taken longer still: left out, the slowest would look the best.
+                let service_ns = Some(now - sent.at);
+                self.record
+                    .lower_bound(now - sent.intended, service_ns, sent.count);
+            }
+        }
+        self.in_flight -= lost;
         let costs_no_request = matches!(phase, Phase::Connect | Phase::Close);
-        let count = lost.max(u64::from(costs_no_request));
-        self.record.errors(phase, kind, count);
+        self.record
+            .errors(phase, kind, lost.max(u64::from(costs_no_request)));
         self.close(slot);
+        if self.open_loop.is_some() && phase != Phase::Connect {
+            return self.vacated(slot);
+        }
         let delay = self.connections[slot].back_off(phase);
         match delay {
             Duration::ZERO => self.open(slot),
@@ -447,56 +615,70 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Ends a connection in good order and gives it a new socket.
+    /// Ends a connection in good order and gives it a new socket, if one is needed.
     fn reopen(&mut self, slot: usize) {
         self.close(slot);
-        self.open(slot);
+        match self.open_loop {
+            Some(_) => self.vacated(slot),
+            None => self.open(slot),
+        }
     }
 
-    /// Closes the socket, which sends a FIN: the generator is the one to keep TIME_WAIT.
+    /// Closes the socket, and leaves its place empty.
     fn close(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
-        if let State::Open(_) = connection.state {
-            self.open -= 1;
-        }
         connection.reset();
-        connection.state = State::Finished;
+        if let State::Open(stream) = std::mem::replace(&mut connection.state, State::Empty) {
+            self.open -= 1;
+            connection::close(stream, self.shared.plan.close);
+        }
     }
 
-    fn finish(mut self, usage: &Usage, usage_at_begin: &Usage) -> Part {
+    fn finish(mut self) -> io::Result<Part> {
         let now = self.now();
+        let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
+        let usage_at_end = self.usage_at_end.unwrap_or(usage);
+        let usage_at_begin = self.usage_at_begin.unwrap_or(usage_at_end);
+        let end = self.end().min(now);
         for connection in &self.connections {
-            let counted = (connection.in_flight.iter()).filter(|sent| sent.at >= self.begin);
-            self.record.in_flight_at_end += counted.map(|sent| sent.count).sum::<u64>();
+            for sent in connection.in_flight.iter().filter(|sent| sent.counts) {
+                self.record.in_flight_at_end += sent.count;
+                self.record.busy_ns += sent.count * end.saturating_sub(sent.at);
+                let service_ns = Some(now - sent.at);
+                self.record
+                    .lower_bound(now - sent.intended, service_ns, sent.count);
+            }
             // Those of the warm-up too: who starves since then starves.
             let oldest = connection.in_flight.front();
             let age = oldest.map(|sent| Duration::from_nanos(now - sent.at));
             self.record.oldest_unanswered = self.record.oldest_unanswered.max(age);
+            // The server may have accepted what was not told here any more.
+            if let State::Connecting(stream, _) = &connection.state
+                && stream.peer_addr().is_ok()
+            {
+                self.record.connections_opened += 1;
+            }
         }
+        let spin_s = self.finish_open_loop(end, now);
         for (status, &count) in (0..).zip(&self.status) {
             if count > 0 {
                 self.record.status.insert(status, count);
             }
         }
-        let duration = Duration::from_nanos(now.saturating_sub(self.begin));
         let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
         let switches = |usage: &Usage| {
             (usage.voluntary_context_switches() + usage.involuntary_context_switches()) as u64
         };
-        let cpu_user_s = seconds(usage.user_time() - usage_at_begin.user_time());
-        let cpu_system_s = seconds(usage.system_time() - usage_at_begin.system_time());
-        let busy = (cpu_user_s + cpu_system_s) / duration.as_secs_f64();
-        Part {
+        Ok(Part {
             record: self.record,
-            duration,
+            finished: now,
             cost: ClientCost {
-                cpu_user_s,
-                cpu_system_s,
-                cpus: None,
-                context_switches: switches(usage) - switches(usage_at_begin),
-                busiest_thread: if busy.is_finite() { busy } else { 0.0 },
+                cpu_user_s: seconds(usage_at_end.user_time() - usage_at_begin.user_time()),
+                cpu_system_s: seconds(usage_at_end.system_time() - usage_at_begin.system_time()),
+                spin_s,
+                context_switches: switches(&usage_at_end) - switches(&usage_at_begin),
                 ..ClientCost::default()
             },
-        }
+        })
     }
 }

@@ -133,7 +133,7 @@ pub fn text(
         .initial_indent(indent)
         .subsequent_indent(indent);
     let reasons = verdict.reasons.iter().map(String::as_str);
-    for text in reasons.chain(verdict.status.advice()) {
+    for text in reasons.chain(verdict.advice.iter().map(String::as_str)) {
         line(&textwrap::fill(text, &options));
     }
     out

@@ -1,0 +1,41 @@
+//! Waiting to the microsecond. The timeout of `epoll_wait` counts whole milliseconds, and the kernel
+//! adds 50 us of slack; a timerfd has neither.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+/// A timer that wakes a poll.
+pub(super) struct Timer {
+    timer: TimerFd,
+    /// When it will go off, nanoseconds since the start of the run.
+    armed: Option<u64>,
+}
+
+impl Timer {
+    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        let fd = timer.as_fd().as_raw_fd();
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+        Ok(Timer { timer, armed: None })
+    }
+
+    /// Makes it go off at `at`; `now` and `at` are nanoseconds since the start of the run. Nobody needs to
+    /// read it: readiness is told by edges, and each new setting makes one.
+    pub(super) fn set(&mut self, now: u64, at: u64) -> io::Result<()> {
+        if self.armed == Some(at) && at > now {
+            return Ok(());
+        }
+        let wait = Duration::from_nanos(at.saturating_sub(now).max(1));
+        let expiration = Expiration::OneShot(TimeSpec::from_duration(wait));
+        self.timer.set(expiration, TimerSetTimeFlags::empty())?;
+        self.armed = Some(at);
+        Ok(())
+    }
+}
