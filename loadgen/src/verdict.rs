@@ -81,6 +81,9 @@ const LITTLE_MAX: f64 = 0.05;
 /// Share of the time that the hypervisor may take.
 const STEAL_MAX: f64 = 0.05;
 
+/// Shorter runs are not looked at for steadiness: whatever the machine does in a moment would be one.
+const STEADY_FROM: Duration = Duration::from_secs(1);
+
 /// Judges the outcome of `plan`.
 pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
     let mut verdict = Verdict::valid();
@@ -281,6 +284,9 @@ fn sample(outcome: &Outcome, verdict: &mut Verdict) {
 }
 
 fn steadiness(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
+    if outcome.duration < STEADY_FROM {
+        return;
+    }
     let what = match plan.pace {
         Pace::Closed => What::Throughput,
         Pace::Constant(_) | Pace::Poisson(_) => What::Response,

@@ -400,7 +400,8 @@ fn starved_connections_are_noticed() {
         verdict.reasons,
         ["starved: 3 of 4 connections were never served"]
     );
-    assert_eq!(outcome.record.in_flight_at_end, 4);
+    // The one who is served may have its last answer, or not.
+    assert!((3..=4).contains(&outcome.record.in_flight_at_end));
     // With a number of requests instead of a time, everybody's turn comes.
     let outcome = run(&self::plan(address, 100));
     assert_eq!(outcome.record.good, 100);

@@ -2,7 +2,7 @@
 //! from which the observer takes them: a histogram changes hands, nothing is copied or waited for on the
 //! thread that sends.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
@@ -54,7 +54,7 @@ impl Mailbox {
     pub(super) fn fetch(&self, all: &mut Histogram<u64>, see: impl FnOnce(&Tally)) {
         let full = {
             // A thread that panicked while it held the lock ends the run; until then its tally will do.
-            let mut content = self.0.lock().unwrap_or_else(|poison| poison.into_inner());
+            let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             see(&content.tally);
             content.full.take()
         };
@@ -63,7 +63,7 @@ impl Mailbox {
         };
         all.add(&full).expect("both have the same bounds");
         full.reset();
-        let mut content = self.0.lock().unwrap_or_else(|poison| poison.into_inner());
+        let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         content.spare = Some(full);
     }
 }
