@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use hdrhistogram::Histogram;
-use loadgen::plan::{ConnectionLife, Limit, Pace, Plan};
+use loadgen::plan::{ConnectionLife, Limit, Plan};
 use loadgen::record::Outcome;
 use loadgen::verdict::{Status, judge};
 
@@ -43,10 +43,10 @@ fn sound_run(options: Options, plan: impl FnOnce(Plan) -> Plan) -> (Plan, Outcom
 
 fn delays() -> [Delay; 4] {
     [
-        Delay::Fixed(5 * MS),
-        Delay::Uniform(MS, 9 * MS),
-        Delay::Bimodal(MS, 20 * MS, 0.05),
-        Delay::Exponential(5 * MS),
+        Delay::Fixed(50 * MS),
+        Delay::Uniform(20 * MS, 80 * MS),
+        Delay::Bimodal(30 * MS, 150 * MS, 0.05),
+        Delay::Exponential(40 * MS),
     ]
 }
 
@@ -56,7 +56,10 @@ fn held_so_long(name: &str, histogram: &Histogram<u64>, truth: &Truth) -> anyhow
     let held = truth.held_ns();
     for p in [0.5, 0.9, 0.99] {
         let name = format!("p{} of {name}", 100.0 * p);
-        close(&name, histogram.value_at_quantile(p), quantile(&held, p))?;
+        let (got, held) = (histogram.value_at_quantile(p), quantile(&held, p));
+        // However busy the machine: nobody has an answer before it is sent.
+        assert!(got >= held, "{name} is {got} ns, the server took {held} ns");
+        close(&name, got, held)?;
     }
     Ok(())
 }
@@ -65,14 +68,14 @@ fn held_so_long(name: &str, histogram: &Histogram<u64>, truth: &Truth) -> anyhow
 fn closed_loop_sees_the_delays() {
     let _alone = alone();
     for delay in delays() {
-        attempts(&format!("{delay:?} in closed loop"), || {
+        attempts(&format!("{delay:?} in closed loop"), |_| {
             let options = Options {
                 delay,
                 ..Options::default()
             };
             let (_, outcome, truth) = sound_run(options, |plan| Plan {
                 connections: 16,
-                limit: lasting(1_000),
+                limit: lasting(1_500),
                 ..plan
             });
             held_so_long("response", &outcome.record.response, &truth)?;
@@ -85,12 +88,12 @@ fn closed_loop_sees_the_delays() {
 fn open_loop_sees_the_delays() {
     let _alone = alone();
     for (delay, pace) in delays().into_iter().zip([
-        constant(1_000.0),
-        poisson(1_000.0),
-        constant(1_000.0),
-        poisson(1_000.0),
+        constant(500.0),
+        poisson(500.0),
+        constant(500.0),
+        poisson(500.0),
     ]) {
-        attempts(&format!("{delay:?} at {pace}"), || {
+        attempts(&format!("{delay:?} at {pace}"), |_| {
             let options = Options {
                 delay,
                 ..Options::default()
@@ -136,7 +139,7 @@ fn stalled_quantile(p: f64) -> u64 {
 fn constant_rate_sees_a_stall_in_full() {
     let _alone = alone();
     for connections in [256, 8] {
-        attempts(&format!("a stall over {connections} connections"), || {
+        attempts(&format!("a stall over {connections} connections"), |_| {
             let (_, outcome, _) = sound_run(stalls(), |plan| Plan {
                 connections,
                 pace: constant(1_000.0),
@@ -189,7 +192,7 @@ fn rates_are_kept() {
         (constant(5_000.0), 64, 2, 0),
         (constant(500.0), 64, 1, 1),
     ] {
-        attempts(&format!("{pace}, {threads} threads"), || {
+        attempts(&format!("{pace}, {threads} threads"), |_| {
             let (plan, outcome, truth) = sound_run(Options::default(), |plan| Plan {
                 connections,
                 threads,
@@ -211,15 +214,20 @@ fn rates_are_kept() {
             if life == 1 {
                 counts.push(record.connections_in_time);
             }
+            let verdict = judge(&plan, &outcome);
+            ensure!(
+                verdict.status == Status::Valid,
+                "{}",
+                verdict.reasons.join("; ")
+            );
+            // Whoever says that it is valid has kept it.
             for count in counts {
                 let achieved = count as f64 / outcome.duration.as_secs_f64();
-                ensure!(
+                assert!(
                     (achieved / rate - 1.0).abs() <= 0.005,
                     "achieved {achieved}/s"
                 );
             }
-            let verdict = judge(&plan, &outcome);
-            ensure!(verdict.status == Status::Valid, "{verdict:?}");
             Ok(())
         });
     }
@@ -228,26 +236,35 @@ fn rates_are_kept() {
 #[test]
 fn poisson_arrivals_are_exponential_on_the_wire() {
     let _alone = alone();
-    attempts("Poisson arrivals", || {
-        let (_, outcome, truth) = sound_run(Options::default(), |plan| Plan {
+    // The lower the rate, the less it matters how late the machine is.
+    const ATTEMPTS: [(f64, u64); 3] = [(500.0, 5_000), (250.0, 2_000), (100.0, 1_000)];
+    attempts("Poisson arrivals", |attempt| {
+        let (rate, arrivals) = ATTEMPTS[attempt];
+        let (_, outcome, mut truth) = sound_run(Options::default(), |plan| Plan {
             connections: 64,
-            pace: poisson(500.0),
+            pace: poisson(rate),
             seed: 1,
-            limit: Limit::Requests(4_000),
+            limit: Limit::Requests(arrivals),
             ..plan
         });
-        assert_eq!(outcome.record.due, 4_000);
+        assert_eq!(outcome.record.due, arrivals);
+        // They were read in another order where two came at once.
+        truth.arrivals_ns.sort_unstable();
         let gaps: Vec<f64> = (truth.arrivals_ns.windows(2))
             .map(|pair| (pair[1] - pair[0]) as f64)
             .collect();
+        let per_s = gaps.len() as f64 / (gaps.iter().sum::<f64>() / 1e9);
+        // Four standard deviations of the mean of so many gaps.
+        let off = 4.0 / (arrivals as f64).sqrt();
+        assert!(
+            (per_s / rate - 1.0).abs() < off,
+            "{per_s} per second, not {rate}"
+        );
         let statistic = anderson_darling_exponential(&gaps);
         ensure!(
             statistic < ANDERSON_DARLING_1_PERCENT,
-            "the statistic of Anderson and Darling is {statistic}"
+            "at {rate} per second, the statistic of Anderson and Darling is {statistic:.3}"
         );
-        let per_s = gaps.len() as f64 / (gaps.iter().sum::<f64>() / 1e9);
-        // One standard deviation of the mean of 4,000 gaps is 1.6% of it.
-        ensure!((per_s / 500.0 - 1.0).abs() < 0.05, "{per_s}/s");
         Ok(())
     });
 }
@@ -255,7 +272,7 @@ fn poisson_arrivals_are_exponential_on_the_wire() {
 #[test]
 fn the_wait_for_a_connection_is_no_lag_of_the_generator() {
     let _alone = alone();
-    attempts("lag", || {
+    attempts("lag", |_| {
         let options = Options {
             delay: Delay::Fixed(20 * MS),
             ..Options::default()

@@ -132,7 +132,7 @@ pub fn run_observed(
         let cpu_at_end = CpuTime::now();
         on(Moment::End);
         watch.drain();
-        let (interrupted, response) = (watch.ended_early(), watch.response);
+        let interrupted = watch.ended_early();
 
         let parts = threads
             .into_iter()
@@ -142,6 +142,10 @@ pub fn run_observed(
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
             .collect::<io::Result<Vec<Part>>>()?;
+        // What threads told since the last tick, and will tell no more.
+        for mailbox in &shared.mailboxes {
+            mailbox.fetch(&mut watch.response, |_| {});
+        }
         let steal = cpu_at_end.zip(cpu_at_begin).and_then(|(end, begin)| {
             end.steal_percent_since(&begin)
                 .map(|percent| percent / 100.0)
@@ -149,7 +153,7 @@ pub fn run_observed(
         Ok(Outcome {
             interrupted,
             steal,
-            ..merge(&shared, parts, &response)
+            ..merge(&shared, parts, &watch.response)
         })
     })
 }

@@ -230,11 +230,12 @@ impl Worker<'_> {
         }
     }
 
-    /// Requests that are due and not sent.
-    pub(super) fn queued(&self) -> u64 {
-        self.open_loop
-            .as_ref()
-            .map_or(0, |open_loop| open_loop.queued)
+    /// Whether there are requests due before the end and not sent. Some may not be in the queue yet, when
+    /// this thread did not run at the end.
+    pub(super) fn has_to_send(&self) -> bool {
+        self.open_loop.as_ref().is_some_and(|open_loop| {
+            open_loop.queued > 0 || open_loop.due.next() < self.shared.end()
+        })
     }
 
     /// Counts what was due before `end` and is still not sent `now`. Returns for how many seconds the

@@ -189,11 +189,11 @@ impl<'a> Worker<'a> {
         if self.shared.failed.load(Relaxed) || self.shared.enough.load(Relaxed) {
             return true;
         }
-        let (end, queued) = (self.end(), self.queued());
+        let end = self.end();
         if now < end {
             return self.budget == 0 && self.in_flight == 0;
         }
-        (self.in_flight == 0 && queued == 0) || now >= end.saturating_add(self.shared.drain)
+        (self.in_flight == 0 && !self.has_to_send()) || now >= end.saturating_add(self.shared.drain)
     }
 
     /// Whether nobody is there, or not any more.

@@ -8,6 +8,9 @@ use loadgen::drive;
 use loadgen::plan::{Limit, Pace, Plan, Rate};
 use loadgen::record::{Kind, Outcome, Phase};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
+
 use super::answer::Fault;
 use super::{Options, Server, Truth};
 
@@ -107,7 +110,12 @@ pub(crate) fn books_balance(plan: &Plan, outcome: &Outcome, truth: &Truth, unrea
             &record.response,
             record.responses + record.lower_bounds,
         ),
-        ("service", &record.service, record.responses),
+        // What was never sent has none.
+        (
+            "service",
+            &record.service,
+            record.responses + record.lower_bounds - record.unsent,
+        ),
         ("first byte", &record.first_byte, record.responses),
     ] {
         assert_eq!(histogram.len(), count, "samples of {name}{context}");
@@ -134,12 +142,15 @@ pub(crate) fn books_balance(plan: &Plan, outcome: &Outcome, truth: &Truth, unrea
         "lower bounds{context}"
     );
     let by_status: u64 = record.status.values().sum();
+    assert_eq!(by_status, record.responses, "by status{context}");
+    // Those that came while it drained are in no connection's share.
     let by_connection: u64 = record.responses_by_connection.iter().sum();
-    assert_eq!(
-        (by_status, by_connection),
-        (record.responses, record.responses),
-        "{context}"
-    );
+    let late = record.responses.checked_sub(by_connection);
+    let late = late.expect("connections have no more than all responses");
+    if plan.pace.rate().is_none() {
+        let in_flight_max = (plan.connections * plan.pipeline) as u64;
+        assert!(late <= in_flight_max, "{late} by no connection{context}");
+    }
     assert!(
         record.connections_open_max <= plan.connections as u64,
         "{context}"
@@ -187,22 +198,78 @@ pub(crate) fn faults_agree(outcome: &Outcome, truth: &Truth) {
     );
 }
 
-/// Tries up to three times what depends on the machine having time; what it says of each failure is
+/// Tries up to three times what depends on the machine having time. What there is to say of a failure is
 /// seen even when the test passes in the end.
-pub(crate) fn attempts(name: &str, mut attempt: impl FnMut() -> anyhow::Result<()>) {
+///
+/// When each failure came while other processes, or the hypervisor, had so much of the CPUs that it proves
+/// nothing, that is said and the test goes on: whoever builds something else at the same time shall not
+/// look for a fault that is none.
+pub(crate) fn attempts(name: &str, mut attempt: impl FnMut(usize) -> anyhow::Result<()>) {
     const ATTEMPTS: usize = 3;
-    for number in 1..=ATTEMPTS {
-        match attempt() {
-            Ok(()) => return,
-            // Not by a macro, whose output would be captured.
-            Err(why) => writeln!(
-                io::stderr(),
-                "ATTEMPT {number} OF {ATTEMPTS} FAILED: {name}: {why:#}"
-            )
-            .unwrap_or_default(),
+    /// Of all CPUs; it is next to nothing on a machine that does nothing else.
+    const OTHERS_MAX: f64 = 0.2;
+    let mut proves = false;
+    for number in 0..ATTEMPTS {
+        let before = CpuTimes::now();
+        let Err(why) = attempt(number) else {
+            return;
+        };
+        let others = CpuTimes::now().others_since(&before);
+        proves |= others.is_none_or(|others| others <= OTHERS_MAX);
+        let others = others.unwrap_or(f64::NAN) * 100.0;
+        say(&format!(
+            "ATTEMPT {} OF {ATTEMPTS} FAILED: {name}: {why:#} (others had {others:.0}% of the CPUs)",
+            number + 1
+        ));
+    }
+    assert!(!proves, "{name}: failed {ATTEMPTS} times, see above");
+    say(&format!(
+        "SKIPPED: {name}: this machine was too busy with something else, see above"
+    ));
+}
+
+/// Not by a macro, whose output would be captured.
+fn say(text: &str) {
+    writeln!(io::stderr(), "{text}").unwrap_or_default();
+}
+
+/// What the CPUs have done so far, seconds.
+struct CpuTimes {
+    /// All of them, idle or not, and those not idle; unless the system does not tell.
+    all: Option<(f64, f64)>,
+    /// This process.
+    own: f64,
+}
+
+impl CpuTimes {
+    fn now() -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let fields = stat
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_ascii_whitespace();
+        // user, nice, system, idle, iowait, irq, softirq, steal; in hundredths of a second (proc(5)).
+        let ticks: Vec<f64> = fields.skip(1).take(8).flat_map(str::parse).collect();
+        let all = (ticks.len() == 8).then(|| {
+            let all = ticks.iter().sum::<f64>() / 100.0;
+            (all, all - (ticks[3] + ticks[4]) / 100.0)
+        });
+        let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own usage");
+        let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
+        CpuTimes {
+            all,
+            own: seconds(usage.user_time()) + seconds(usage.system_time()),
         }
     }
-    panic!("{name}: failed {ATTEMPTS} times, see above");
+
+    /// The share of all CPUs that other processes, and the hypervisor, had.
+    fn others_since(&self, before: &Self) -> Option<f64> {
+        let (all, busy) = self.all?;
+        let (all_before, busy_before) = before.all?;
+        let others = busy - busy_before - (self.own - before.own);
+        Some((others / (all - all_before)).max(0.0))
+    }
 }
 
 /// Whether `got` is `expected` within 3% or 200 µs; both in nanoseconds.

@@ -42,7 +42,7 @@ pub(crate) struct Options {
     /// Least time between two accepts.
     pub(crate) accept_every: Duration,
     pub(crate) serves: Serves,
-    /// From when a request was read to when it is answered. Answers to pipelined requests keep their
+    /// From when a request came to when it is answered. Answers to pipelined requests keep their
     /// order, so that one may wait for the one before it.
     pub(crate) delay: Delay,
     pub(crate) seed: u64,
@@ -107,7 +107,7 @@ pub(crate) struct Truth {
     pub(crate) responses: u64,
     /// Misbehaviour, by kind, once it was done.
     pub(crate) faults: BTreeMap<Fault, u64>,
-    /// When each request was read, nanoseconds since the start; of the first [`Truth::KEPT`].
+    /// When each request came, nanoseconds since the start; of the first [`Truth::KEPT`].
     pub(crate) arrivals_ns: Vec<u64>,
     /// How long each answer without fault took; of the first [`Truth::KEPT`].
     pub(crate) answers: Vec<Answered>,
@@ -142,10 +142,10 @@ impl Truth {
 pub(crate) struct Answered {
     /// The delay that was drawn for it.
     pub(crate) drawn_ns: u64,
-    /// From when its request was read to when it was to be sent: the delay drawn, and what a stall or
+    /// From when its request came to when it was to be sent: the delay drawn, and what a stall or
     /// the answer before it added.
     pub(crate) meant_ns: u64,
-    /// From when its request was read to when it was sent.
+    /// From when its request came to when it was sent.
     pub(crate) held_ns: u64,
 }
 

@@ -1,21 +1,24 @@
 //! The loop of a server: one thread, one poll, and a heap of answers by the time when they are due.
 //!
 //! A poll waits in whole milliseconds, so a timerfd wakes it, which is exact to what the scheduler
-//! gives.
+//! gives. When a request came is told by the kernel (SO_TIMESTAMPNS), however late this thread reads it.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSliceMut, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use memchr::memmem;
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use nix::cmsg_space;
+use nix::sys::socket::sockopt::ReceiveTimestampns;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -42,6 +45,7 @@ pub(super) struct Serve {
     due: BinaryHeap<Reverse<Due>>,
     random: fastrand::Rng,
     buffer: Vec<u8>,
+    control: Vec<u8>,
     answer: Vec<u8>,
     answer_and_close: Vec<u8>,
     truth: Truth,
@@ -94,6 +98,8 @@ impl Serve {
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // The sockets accepted inherit it.
+        setsockopt(&socket, ReceiveTimestampns, &true)?;
         socket.bind(&options.listen.into())?;
         socket.listen(options.backlog)?;
         let mut listener = TcpListener::from_std(socket.into());
@@ -120,6 +126,7 @@ impl Serve {
             due: BinaryHeap::new(),
             random: fastrand::Rng::with_seed(options.seed),
             buffer: vec![0; 64 * 1024],
+            control: cmsg_space!(TimeSpec),
             answer: options.framing.answer(false),
             answer_and_close: options.framing.answer(true),
             truth: Truth::default(),
@@ -269,10 +276,11 @@ impl Serve {
             let Some(connection) = self.connections.get_mut(&token) else {
                 return;
             };
-            match connection.stream.read(&mut self.buffer) {
-                Ok(0) => break,
-                Ok(n) => {
-                    let arrived = self.start.elapsed().as_nanos() as u64;
+            match receive(&connection.stream, &mut self.buffer, &mut self.control) {
+                Ok((0, _)) => break,
+                Ok((n, age)) => {
+                    let arrived = self.start.elapsed().saturating_sub(age);
+                    let arrived = arrived.as_nanos() as u64;
                     connection.input.extend_from_slice(&self.buffer[..n]);
                     self.requests(token, arrived);
                 }
@@ -410,6 +418,25 @@ impl Serve {
             self.connections.remove(&token);
         }
     }
+}
+
+/// Reads, and says how long ago the last of it came; no time where the kernel does not tell.
+fn receive(
+    stream: &TcpStream,
+    buffer: &mut [u8],
+    control: &mut [u8],
+) -> io::Result<(usize, Duration)> {
+    let mut buffers = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::empty();
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut buffers, Some(control), flags)?;
+    let age = message.cmsgs()?.find_map(|content| match content {
+        ControlMessageOwned::ScmTimestampns(time) => {
+            let came = UNIX_EPOCH + Duration::from(time);
+            SystemTime::now().duration_since(came).ok()
+        }
+        _ => None,
+    });
+    Ok((message.bytes, age.unwrap_or_default()))
 }
 
 /// What matters of a request.
