@@ -430,7 +430,7 @@ fn estimate(values: &[f64]) -> Option<Estimate> {
 }
 
 /// Of at least one value; sorts them.
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() % 2 {

@@ -7,10 +7,14 @@
 
 #![deny(unsafe_code)]
 
+pub mod against;
+pub mod calibration;
 pub mod catalogue;
 pub mod cli;
 pub mod compare;
+pub mod doctor;
 pub mod drive;
+pub mod floor;
 pub mod json;
 pub mod latency;
 pub mod machine;
@@ -20,6 +24,7 @@ pub mod record;
 pub mod report;
 pub mod response;
 pub mod set;
+pub mod slo;
 pub mod steady;
 pub mod target;
 pub mod verdict;

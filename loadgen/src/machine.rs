@@ -40,6 +40,9 @@ pub fn pin_thread(cpus: &[usize]) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &cpu_set(cpus)?)
 }
 
+/// Files that the generator needs beside its connections.
+pub(crate) const FILES_RESERVED: u64 = 64;
+
 /// A set of these CPUs.
 pub(crate) fn cpu_set(cpus: &[usize]) -> nix::Result<CpuSet> {
     let mut set = CpuSet::new();
@@ -322,19 +325,28 @@ impl Differences {
 }
 
 /// Time of all CPUs since the machine started, ticks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuTime {
     all: u64,
+    idle: u64,
     stolen: u64,
 }
 
 impl CpuTime {
+    /// When the machine started.
+    pub const BOOT: Self = CpuTime {
+        all: 0,
+        idle: 0,
+        stolen: 0,
+    };
+
     /// As of now.
     pub fn now() -> Option<Self> {
         CpuTime::parse(&fs::read_to_string("/proc/stat").ok()?)
     }
 
-    fn parse(stat: &str) -> Option<Self> {
+    /// From the text of `/proc/stat`.
+    pub(crate) fn parse(stat: &str) -> Option<Self> {
         // user nice system idle iowait irq softirq steal; guest times, behind, are within user's.
         let line = stat.lines().next()?.strip_prefix("cpu ")?;
         let ticks: Vec<u64> = line
@@ -343,15 +355,27 @@ impl CpuTime {
             .collect();
         Some(CpuTime {
             all: ticks.get(..8)?.iter().sum(),
+            idle: ticks[3] + ticks[4],
             stolen: ticks[7],
         })
     }
 
     /// Share of the time since `earlier` that the hypervisor took, percent with two digits.
     pub fn steal_percent_since(&self, earlier: &CpuTime) -> Option<f64> {
+        self.percent_since(earlier, |time| time.stolen)
+    }
+
+    /// Share of the time since `earlier` in which the CPUs worked here, percent with two digits.
+    pub fn busy_percent_since(&self, earlier: &CpuTime) -> Option<f64> {
+        self.percent_since(earlier, |time| {
+            time.all.saturating_sub(time.idle + time.stolen)
+        })
+    }
+
+    fn percent_since(&self, earlier: &CpuTime, part: fn(&CpuTime) -> u64) -> Option<f64> {
         let all = self.all.checked_sub(earlier.all).filter(|&all| all > 0)?;
-        let stolen = self.stolen.saturating_sub(earlier.stolen);
-        Some((stolen as f64 / all as f64 * 10_000.0).round() / 100.0)
+        let part = part(self).saturating_sub(part(earlier));
+        Some((part as f64 / all as f64 * 10_000.0).round() / 100.0)
     }
 }
 
@@ -434,10 +458,12 @@ mod tests {
     }
 
     #[test]
-    fn steal() {
+    fn steal_and_load() {
         let earlier = CpuTime::parse("cpu  100 0 100 800 0 0 0 0 50 0\ncpu0 1").unwrap();
         let later = CpuTime::parse("cpu  200 0 200 1590 0 0 0 10 90 0\ncpu0 1").unwrap();
         assert_eq!(later.steal_percent_since(&earlier), Some(1.0));
+        assert_eq!(later.busy_percent_since(&earlier), Some(20.0));
+        assert_eq!(later.steal_percent_since(&CpuTime::BOOT), Some(0.5));
         assert_eq!(later.steal_percent_since(&later), None);
         assert!(CpuTime::parse("cpu0 1 2").is_none());
     }

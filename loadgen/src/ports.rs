@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan};
 
 /// Loopback addresses that connections come from in turn.
-const LOOPBACK_SOURCES: u8 = 32;
+pub(crate) const LOOPBACK_SOURCES: u8 = 32;
 
 /// TIME_WAIT on Linux (`TCP_TIMEWAIT_LEN`), and before a port in it may be used again towards the same
 /// server where that is allowed (the timestamps of both connections must differ).

@@ -67,7 +67,7 @@ impl Verdict {
 }
 
 /// Share of a thread's time from which on the generator is the bottleneck.
-const CLIENT_BUSY_MAX: f64 = 0.95;
+pub(crate) const CLIENT_BUSY_MAX: f64 = 0.95;
 /// Share of the response time's p99 that the generator's own lag may have at its p99...
 const LAG_SHARE_MAX: f64 = 0.1;
 /// ... once it is so long, nanoseconds.
@@ -379,5 +379,225 @@ fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             "The oldest unanswered request has waited for {:.1} s.",
             age.as_secs_f64()
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{ConnectionLife, Rate};
+    use crate::record::{ClientCost, Record, record_ns};
+
+    const SECONDS: u64 = 10;
+    const CONNECTIONS: u64 = 10;
+
+    /// Ten connections, answered in a millisecond each time.
+    fn closed() -> (Plan, Outcome) {
+        let plan = Plan {
+            connections: CONNECTIONS as usize,
+            ..Plan::new("127.0.0.1:80".parse().unwrap(), Vec::new())
+        };
+        let responses = CONNECTIONS * SECONDS * 1000;
+        let mut record = Record::new(CONNECTIONS as usize);
+        record.requests = responses;
+        record.responses = responses;
+        record.good = responses;
+        record.connections_open_max = CONNECTIONS;
+        record.busy_ns = responses * 1_000_000;
+        record.responses_by_connection.fill(responses / CONNECTIONS);
+        record.response.record_n(1_000_000, responses).unwrap();
+        for n in 0..responses {
+            record.series.push(n * 100_000, 1_000_000);
+        }
+        let outcome = Outcome {
+            record,
+            duration: Duration::from_secs(SECONDS),
+            interrupted: false,
+            client: ClientCost {
+                busiest_thread: 0.5,
+                ..ClientCost::default()
+            },
+            steal: Some(0.001),
+        };
+        (plan, outcome)
+    }
+
+    /// The same, sent by a schedule.
+    fn open() -> (Plan, Outcome) {
+        let (mut plan, mut outcome) = closed();
+        plan.pace = Pace::Constant(Rate::per_second(10_000.0).unwrap());
+        let record = &mut outcome.record;
+        record.due = record.requests;
+        record.sent_in_time = record.requests;
+        record.lag.record_n(20_000, record.requests).unwrap();
+        record.lag_own.record_n(20_000, record.requests).unwrap();
+        (plan, outcome)
+    }
+
+    #[test]
+    fn good_runs_are_valid() {
+        for (plan, outcome) in [closed(), open()] {
+            assert_eq!(judge(&plan, &outcome), Verdict::valid());
+        }
+    }
+
+    #[test]
+    fn faults_are_told_with_what_to_try() {
+        use Status::{ClientBound, Invalid, Valid};
+        type Run = fn() -> (Plan, Outcome);
+        type Change = fn(&mut Plan, &mut Outcome);
+        let cases: &[(Run, Change, Status, &str)] = &[
+            (
+                closed,
+                |_, o| o.record = Record::new(10),
+                Invalid,
+                "no response at all",
+            ),
+            (
+                closed,
+                |_, o| {
+                    o.record = Record::new(10);
+                    o.record.errors(Phase::Connect, Kind::Refused, 7);
+                },
+                Invalid,
+                "nobody listens at 127.0.0.1:80: connection refused 7 times",
+            ),
+            (
+                closed,
+                |_, o| o.record.errors(Phase::Body, Kind::BadStatus, 101),
+                Invalid,
+                "101 errors for 100000 requests, 101 of them body: bad status",
+            ),
+            (
+                closed,
+                |_, o| o.record.errors(Phase::Body, Kind::BadStatus, 100),
+                Valid,
+                "",
+            ),
+            (
+                closed,
+                |_, o| o.record.connections_open_max = 9,
+                Invalid,
+                "only 9 of 10 connections were established",
+            ),
+            (
+                closed,
+                |_, o| o.record.responses_by_connection[3] = 0,
+                Invalid,
+                "starved: 1 of 10 connections were never served",
+            ),
+            (
+                closed,
+                |_, o| o.record.busy_ns = o.record.busy_ns / 100 * 94,
+                Invalid,
+                "Little's law is off: 9.4 requests were in flight on average, 10 should have been",
+            ),
+            (
+                closed,
+                |_, o| o.record.busy_ns = o.record.busy_ns / 100 * 96,
+                Valid,
+                "",
+            ),
+            (
+                closed,
+                |_, o| {
+                    o.record.responses = 380;
+                    o.record.requests = 380;
+                },
+                Invalid,
+                "the sample is too small: 380 responses, 381 are needed for a p99",
+            ),
+            (
+                closed,
+                |_, o| o.record.series.slices.truncate(500),
+                Invalid,
+                "not steady: the halves of the run differ, 10,000 requests per second, then 0",
+            ),
+            (
+                open,
+                |_, o| {
+                    let half = o.record.series.slices.len() / 2;
+                    let later = &mut o.record.series.slices[half..];
+                    later.iter_mut().for_each(|slice| slice.response_ns *= 2);
+                },
+                Invalid,
+                "not steady: the halves of the run differ, a mean response time of 1.00 ms, then of 2.00 ms",
+            ),
+            (
+                closed,
+                |_, o| o.client.busiest_thread = 0.96,
+                ClientBound,
+                "the generator's busiest thread was busy 96% of the time",
+            ),
+            (
+                closed,
+                |_, o| o.steal = Some(0.06),
+                Invalid,
+                "the hypervisor took 6% of the CPUs' time",
+            ),
+            (
+                open,
+                |_, o| o.record.lag_own.record_n(300_000, 2_000).unwrap(),
+                ClientBound,
+                "the generator was late: at p99 300 µs of a response time of 1.00 ms is its own lag",
+            ),
+            (
+                open,
+                |_, o| {
+                    o.record.sent_in_time = 80_000;
+                    o.record.lag = crate::record::latency_histogram();
+                    record_ns(&mut o.record.lag, 1_000_000_000);
+                },
+                Invalid,
+                "the rate was missed: 8,000 of 10,000 requests per second were sent",
+            ),
+            // Two hundred milliseconds of stall at the very end.
+            (open, |_, o| o.record.sent_in_time = 98_000, Valid, ""),
+            (
+                open,
+                |_, o| {
+                    o.record.sent_in_time = 80_000;
+                    record_ns(&mut o.record.lag, 1_000_000_000);
+                    o.record.lag = o.record.lag.clone() - o.record.lag_own.clone();
+                    o.client.busiest_thread = 0.99;
+                },
+                ClientBound,
+                "the rate was missed: 8,000 of 10,000 requests per second were sent",
+            ),
+        ];
+        for (base, change, status, reason) in cases {
+            let (mut plan, mut outcome) = base();
+            change(&mut plan, &mut outcome);
+            let verdict = judge(&plan, &outcome);
+            assert_eq!(verdict.status, *status, "{reason}: {verdict:?}");
+            let first = verdict.reasons.first().map_or("", String::as_str);
+            assert_eq!(first, *reason);
+            assert_eq!(verdict.reasons.len(), verdict.advice.len());
+            assert!(verdict.advice.iter().all(|advice| advice.ends_with('.')));
+        }
+    }
+
+    #[test]
+    fn notes_are_no_reasons() {
+        let (mut plan, mut outcome) = closed();
+        plan.close = Close::Rst;
+        plan.life = ConnectionLife::Requests(1);
+        outcome.interrupted = true;
+        outcome.record.close_ignored = 3;
+        outcome.record.lower_bounds = 4;
+        outcome.record.oldest_unanswered = Some(Duration::from_millis(1500));
+        let verdict = judge(&plan, &outcome);
+        assert_eq!(verdict.status, Status::Valid);
+        let starts = [
+            "Ended early",
+            "Connections were reset",
+            "The server ignores",
+            "4 of",
+            "The oldest",
+        ];
+        assert_eq!(verdict.notes.len(), starts.len());
+        for (note, start) in verdict.notes.iter().zip(starts) {
+            assert!(note.starts_with(start), "{note}");
+        }
     }
 }

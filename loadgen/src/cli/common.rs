@@ -1,6 +1,6 @@
 //! What several verbs share.
 
-use std::io;
+use std::io::{self, Write};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,6 +11,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::Usage;
+use crate::machine::FILES_RESERVED;
+use crate::machine::Pinning;
 
 /// A flag that the first SIGINT or SIGTERM sets; a second one ends the process at once.
 pub(super) fn interruption() -> io::Result<Arc<AtomicBool>> {
@@ -21,9 +23,6 @@ pub(super) fn interruption() -> io::Result<Arc<AtomicBool>> {
     }
     Ok(interrupted)
 }
-
-/// Files that the generator needs beside its connections.
-const FILES_RESERVED: u64 = 64;
 
 /// Makes sure, before anything starts, that so many connections may be open at once; raises the soft
 /// limit where the hard one allows it.
@@ -41,6 +40,14 @@ pub(super) fn require_files(connections: usize) -> Result<(), Usage> {
         "{connections} connections need {needed} open files, the limit is {hard} \
          (ulimit -Hn); use fewer connections or raise the limit"
     )))
+}
+
+/// Writes all of it. That the reader stops before the end, as `head` does, is no error.
+pub(super) fn print(mut out: impl Write, text: impl AsRef<[u8]>) -> io::Result<()> {
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// CPUs as on command lines: `0`, `0,2`, `0-3`.
@@ -69,6 +76,31 @@ impl FromStr for Cpus {
             None if cpus.is_empty() => Err("no CPU in an empty range".to_owned()),
             None => Ok(Cpus(cpus)),
         }
+    }
+}
+
+/// Who runs where among `cpus`: as asked for, or else in halves, or on what the other leaves.
+pub(super) fn pinning(server: Option<&Cpus>, client: Option<&Cpus>, cpus: &[usize]) -> Pinning {
+    let others = |taken: &[usize]| -> Vec<usize> {
+        cpus.iter()
+            .copied()
+            .filter(|cpu| !taken.contains(cpu))
+            .collect()
+    };
+    match (server, client) {
+        (None, None) => Pinning::split(cpus),
+        (Some(Cpus(server)), None) => Pinning {
+            server: server.clone(),
+            client: others(server),
+        },
+        (None, Some(Cpus(client))) => Pinning {
+            server: others(client),
+            client: client.clone(),
+        },
+        (Some(Cpus(server)), Some(Cpus(client))) => Pinning {
+            server: server.clone(),
+            client: client.clone(),
+        },
     }
 }
 

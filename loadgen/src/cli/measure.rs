@@ -13,7 +13,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Usage;
-use super::common::{Cpus, interruption, require_files};
+use super::common::{Cpus, interruption, pinning, require_files};
 use crate::catalogue::{self, Catalogue, Server, Workload};
 use crate::compare::Evidence;
 use crate::drive::{self, Moment};
@@ -95,7 +95,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let parent = arguments.out.clone();
             let parent = parent.unwrap_or_else(|| catalogue.root.join("results"));
             set::check_parent(&parent)?;
-            let pinning = pinning(&arguments, &cpus);
+            let (server, client) = (&arguments.pin_server, &arguments.pin_client);
+            let pinning = pinning(server.as_ref(), client.as_ref(), &cpus);
             (Job::New(parent, campaign(arguments, &catalogue)?), pinning)
         }
     };
@@ -273,30 +274,6 @@ fn quick(workload: &Workload) -> Workload {
         duration: scale(workload.duration),
         warmup: scale(workload.warmup),
         ..workload.clone()
-    }
-}
-
-fn pinning(arguments: &Arguments, cpus: &[usize]) -> Pinning {
-    let others = |taken: &[usize]| -> Vec<usize> {
-        cpus.iter()
-            .copied()
-            .filter(|cpu| !taken.contains(cpu))
-            .collect()
-    };
-    match (&arguments.pin_server, &arguments.pin_client) {
-        (None, None) => Pinning::split(cpus),
-        (Some(Cpus(server)), None) => Pinning {
-            server: server.clone(),
-            client: others(server),
-        },
-        (None, Some(Cpus(client))) => Pinning {
-            server: others(client),
-            client: client.clone(),
-        },
-        (Some(Cpus(server)), Some(Cpus(client))) => Pinning {
-            server: server.clone(),
-            client: client.clone(),
-        },
     }
 }
 

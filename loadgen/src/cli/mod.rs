@@ -1,10 +1,16 @@
 //! The command line: one file per verb.
 
+mod calibrate;
 mod cmp;
 mod common;
+mod completions;
+mod doctor;
+mod floor;
 mod measure;
 mod report;
 mod run;
+#[allow(dead_code)] // Until `run` calls it.
+mod slo;
 
 use std::process::ExitCode;
 
@@ -28,6 +34,15 @@ enum Verb {
     Cmp(cmp::Arguments),
     /// Renew the table of a set in a Markdown file
     Report(report::Arguments),
+    /// Is this machine fit to measure? What to change
+    Doctor(doctor::Arguments),
+    /// A script that completes verbs and options on the command line of a shell
+    Completions(completions::Arguments),
+    /// The generator's own ceilings, costs and shortest response time on this machine
+    Calibrate(calibrate::Arguments),
+    /// Answer every request with a constant: the server that calibrate measures against
+    #[command(hide = true)]
+    Floor(floor::Arguments),
 }
 
 /// Runs the program: exit code 0 when all is fine, 1 when the measurement is not valid or a server
@@ -38,6 +53,10 @@ pub fn main() -> ExitCode {
         Verb::Measure(arguments) => measure::run(arguments),
         Verb::Cmp(arguments) => cmp::run(arguments),
         Verb::Report(arguments) => report::run(arguments),
+        Verb::Doctor(arguments) => doctor::run(arguments),
+        Verb::Completions(arguments) => completions::run(arguments),
+        Verb::Calibrate(arguments) => calibrate::run(arguments),
+        Verb::Floor(arguments) => floor::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

@@ -177,7 +177,7 @@ struct Watch<'a> {
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_millis(100);
 
 /// How often progress is told.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(200);
 
 /// By how much a sample grows before it is looked at again whether it is large enough: the more often one
 /// looks, the more often chance says so.

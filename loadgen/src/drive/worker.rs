@@ -660,6 +660,9 @@ impl<'a> Worker<'a> {
             }
         }
         let spin_s = self.finish_open_loop(end, now);
+        for slot in 0..self.connections.len() {
+            self.close(slot);
+        }
         for (status, &count) in (0..).zip(&self.status) {
             if count > 0 {
                 self.record.status.insert(status, count);

@@ -1,9 +1,12 @@
 //! What is measured, as text for people: tables for a terminal and Markdown for files.
 
+pub mod calibration;
+pub mod doctor;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod markdown;
 pub mod run;
+pub mod slo;
 pub mod table;
 
 use crate::compare::{Entry, Fault, Metric, Standing};
@@ -13,7 +16,7 @@ use crate::latency::samples_needed;
 pub const METRICS: [Metric; 3] = [Metric::Cpu, Metric::Throughput, Metric::P99];
 
 /// Three significant digits, with `k` or `M` for thousands or millions.
-fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     let (value, unit) = match value {
         999_500.0.. => (value / 1e6, "M"),
         // What would be rounded to 1000 is written as 1.00k.

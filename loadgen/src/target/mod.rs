@@ -362,7 +362,9 @@ impl Drop for Target {
     }
 }
 
-fn spawn(run: &[String], root: &Path, cpus: &[usize]) -> io::Result<Child> {
+/// Starts a command in `root` with pipes for its output, in a process group of its own, on these CPUs if
+/// there are any. The kernel kills it when the calling thread ends.
+pub(crate) fn spawn(run: &[String], root: &Path, cpus: &[usize]) -> io::Result<Child> {
     let mut command = program(&run[0], root);
     command
         .args(&run[1..])
