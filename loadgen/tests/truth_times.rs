@@ -266,6 +266,9 @@ fn poisson_arrivals_are_exponential_on_the_wire() {
             "{per_s} per second, not {rate}"
         );
         let statistic = anderson_darling_exponential(&gaps);
+        // Not even with every CPU busy is the last attempt so far off.
+        let last = attempt + 1 == ATTEMPTS.len();
+        assert!(!last || statistic < 10.0 * ANDERSON_DARLING_1_PERCENT, "{statistic}");
         ensure!(
             statistic < ANDERSON_DARLING_1_PERCENT,
             "at {rate} per second, the statistic of Anderson and Darling is {statistic:.3}"
