@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::against::Run;
 use crate::compare;
 use crate::machine::{Machine, Pinning};
+use crate::plan::{ConnectionLife, Plan};
+use crate::record::Outcome;
+use crate::report::run::thousands;
 use crate::verdict::CLIENT_BUSY_MAX;
 
 /// The version of the schema; it grows when a field changes its meaning or goes.
@@ -221,6 +224,26 @@ impl Calibration {
             Err(cause) => return Err(Error::Wrong { path, cause }),
         }
         serde_json::from_str(&text).map_err(|cause| Error::Wrong { path, cause })
+    }
+
+    /// What it says about a run: how near it came to a ceiling, if it came near.
+    pub fn note(&self, plan: &Plan, outcome: &Outcome) -> Option<String> {
+        let (ceiling, what) = match plan.life {
+            ConnectionLife::Requests(1) => (self.connections_per_s, "connections"),
+            _ if plan.pipeline == 1 => (self.requests_per_s, "requests"),
+            // Of that there is no ceiling.
+            _ => return None,
+        };
+        let responses = outcome.record.responses_in_time as f64;
+        let per_s = responses / outcome.duration.as_secs_f64() / plan.threads as f64;
+        (per_s > NEAR_CEILING * ceiling).then(|| {
+            format!(
+                "At {:.0}% of the {} {what} per second that a thread of the generator can do on this \
+                 machine: the server may do more.",
+                100.0 * per_s / ceiling,
+                thousands(ceiling.round() as u64)
+            )
+        })
     }
 
     /// In what `machine`, or the generator that is running, is another than was calibrated; empty when

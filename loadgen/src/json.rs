@@ -2,12 +2,18 @@
 //! second, an absent measure `null` and never 0.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Serialize;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::calibration::Calibration;
 use crate::latency::Latency;
-use crate::plan::{Limit, Pace, Plan};
+use crate::plan::{Close, Limit, Pace, Plan, Rate};
 use crate::record::{ClientCost, Kind, Outcome, Phase};
+use crate::response::Expected;
+use crate::run;
 use crate::target::ServerCost;
 use crate::verdict::Verdict;
 
@@ -16,46 +22,132 @@ pub const SCHEMA: u32 = 1;
 
 /// One run.
 #[derive(Debug, Serialize)]
-pub struct Run {
+pub struct Run<'a> {
     schema: u32,
     version: &'static str,
-    target: String,
+    target: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<String>,
-    plan: PlanFacts,
-    verdict: Verdict,
+    server: Option<&'a str>,
+    plan: PlanFacts<'a>,
+    verdict: &'a Verdict,
+    /// Stopped by the user before its limit.
+    interrupted: bool,
     duration_s: f64,
+    /// By the schedule of an open loop.
+    due: Option<u64>,
     requests: u64,
     responses: u64,
+    /// Of these, the ones whose requests were sent before the end, of which the rate is.
+    responses_in_time: u64,
     good: u64,
     in_flight_at_end: u64,
     /// Requests due by a schedule and never sent: there is none in closed loop.
     unsent: Option<u64>,
+    /// Response times of which only a lower bound is known.
+    lower_bounds: u64,
     warmup_requests: u64,
     connections_opened: u64,
+    connections_in_time: u64,
     connections_open_max: u64,
+    /// Connections that the server was asked to close and kept open.
+    close_ignored: u64,
     bytes_received: u64,
     requests_per_s: Option<f64>,
     connections_per_s: Option<f64>,
     latency_us: Latencies,
     errors: Vec<Error>,
-    status: BTreeMap<u16, u64>,
+    status: &'a BTreeMap<u16, u64>,
     fairness: Fairness,
-    client: ClientCost,
-    server_cost: Option<ServerCost>,
+    client: &'a ClientCost,
+    server_cost: Option<&'a ServerCost>,
+    /// Share of the time of all CPUs that the hypervisor gave to others, 0 to 1.
+    steal: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calibration: Option<&'a Calibration>,
 }
 
 #[derive(Debug, Serialize)]
-struct PlanFacts {
+struct PlanFacts<'a> {
+    urls: &'a [String],
     connections: usize,
     threads: usize,
     requests_per_connection: u64,
     pipeline: usize,
     pace: Pace,
+    arrivals: Option<&'static str>,
+    rate_per_s: Option<f64>,
+    /// Of the arrivals of an open loop.
+    seed: Option<u64>,
+    close: Close,
+    /// The server is asked to close each connection.
+    server_closes: bool,
     duration_s: Option<f64>,
     requests: Option<u64>,
+    until: Option<Until>,
     warmup_s: f64,
+    drain_s: f64,
     timeout_s: f64,
+    sources: &'a [IpAddr],
+    /// `sha256:` and the hash of what every body must be.
+    expect: Option<String>,
+}
+
+impl<'a> PlanFacts<'a> {
+    fn of(plan: &'a Plan, urls: &'a [String]) -> Self {
+        let open_loop = plan.pace.rate().is_some();
+        let (duration, requests, until) = match plan.limit {
+            Limit::For(duration) => (Some(duration), None, None),
+            Limit::Requests(requests) => (None, Some(requests), None),
+            Limit::Until(precision) => (None, None, Some(precision)),
+        };
+        PlanFacts {
+            urls,
+            connections: plan.connections,
+            threads: plan.threads,
+            requests_per_connection: plan.life.requests(),
+            pipeline: plan.pipeline,
+            pace: plan.pace,
+            arrivals: match plan.pace {
+                Pace::Closed => None,
+                Pace::Constant(_) => Some("constant"),
+                Pace::Poisson(_) => Some("poisson"),
+            },
+            rate_per_s: plan.pace.rate().map(Rate::per_s),
+            seed: open_loop.then_some(plan.seed),
+            close: plan.close,
+            server_closes: plan.server_closes,
+            duration_s: duration.map(|duration| duration.as_secs_f64()),
+            requests,
+            until: until.map(|precision| Until {
+                percentile: precision.percentile,
+                within: precision.within,
+                max_duration_s: precision.at_most.as_secs_f64(),
+            }),
+            warmup_s: plan.warmup.as_secs_f64(),
+            drain_s: plan.drain.as_secs_f64(),
+            timeout_s: plan.timeout.as_secs_f64(),
+            sources: &plan.sources,
+            expect: plan.expect.as_deref().map(fingerprint),
+        }
+    }
+}
+
+/// When a percentile was to be known well enough.
+#[derive(Debug, Serialize)]
+struct Until {
+    percentile: f64,
+    /// As a share of the percentile.
+    within: f64,
+    max_duration_s: f64,
+}
+
+fn fingerprint(expected: &Expected) -> String {
+    let hash: [u8; 32] = match expected {
+        Expected::Text(text) => Sha256::digest(text).into(),
+        Expected::Sha256(hash) => *hash,
+    };
+    let digits = hash.iter().map(|byte| format!("{byte:02x}"));
+    format!("sha256:{}", digits.collect::<String>())
 }
 
 #[derive(Debug, Serialize)]
@@ -64,7 +156,10 @@ struct Latencies {
     service: Option<Latency>,
     connect: Option<Latency>,
     first_byte: Option<Latency>,
+    /// Of open loops.
     lag: Option<Latency>,
+    /// The generator's own part of the lag.
+    lag_own: Option<Latency>,
 }
 
 #[derive(Debug, Serialize)]
@@ -125,72 +220,150 @@ impl Fairness {
     }
 }
 
-impl Run {
-    /// All about one run. `target` is the URL, `server` its name in the catalogue if it has one.
-    pub fn new(
-        target: String,
-        server: Option<String>,
-        plan: &Plan,
-        outcome: &Outcome,
-        verdict: Verdict,
-        server_cost: Option<ServerCost>,
-    ) -> Self {
-        let record = &outcome.record;
-        let duration_s = outcome.duration.as_secs_f64();
-        let rate = |count: u64| (duration_s > 0.0).then(|| count as f64 / duration_s);
+impl<'a> Run<'a> {
+    /// All about one run.
+    pub fn of(run: &run::Run<'a>) -> Self {
+        let record = &run.outcome.record;
+        let open_loop = run.is_open_loop();
         let latency = |histogram: &hdrhistogram::Histogram<u64>| {
             (!histogram.is_empty()).then(|| Latency::of(histogram))
         };
         Run {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
-            target,
-            server,
-            plan: PlanFacts {
-                connections: plan.connections,
-                threads: plan.threads,
-                requests_per_connection: plan.life.requests(),
-                pipeline: plan.pipeline,
-                pace: plan.pace,
-                duration_s: match plan.limit {
-                    Limit::For(duration) => Some(duration.as_secs_f64()),
-                    Limit::Requests(_) | Limit::Until(_) => None,
-                },
-                requests: match plan.limit {
-                    Limit::For(_) | Limit::Until(_) => None,
-                    Limit::Requests(requests) => Some(requests),
-                },
-                warmup_s: plan.warmup.as_secs_f64(),
-                timeout_s: plan.timeout.as_secs_f64(),
-            },
-            verdict,
-            duration_s,
+            target: run.urls.first().map_or("", String::as_str),
+            server: run.server,
+            plan: PlanFacts::of(run.plan, run.urls),
+            verdict: run.verdict,
+            interrupted: run.outcome.interrupted,
+            duration_s: run.outcome.duration.as_secs_f64(),
+            due: open_loop.then_some(record.due),
             requests: record.requests,
             responses: record.responses,
+            responses_in_time: record.responses_in_time,
             good: record.good,
             in_flight_at_end: record.in_flight_at_end,
-            unsent: None,
+            unsent: open_loop.then_some(record.unsent),
+            lower_bounds: record.lower_bounds,
             warmup_requests: record.warmup_requests,
             connections_opened: record.connections_opened,
+            connections_in_time: record.connections_in_time,
             connections_open_max: record.connections_open_max,
+            close_ignored: record.close_ignored,
             bytes_received: record.bytes_received,
-            requests_per_s: rate(record.responses),
-            connections_per_s: rate(record.connections_opened),
+            requests_per_s: run.requests_per_s(),
+            connections_per_s: run.connections_per_s(),
             latency_us: Latencies {
-                response: latency(&record.response),
-                // In closed loop a request is meant to be sent when it is sent.
-                service: latency(&record.response),
+                response: run.response(),
+                service: run.service(),
                 connect: latency(&record.connect),
                 first_byte: latency(&record.first_byte),
-                lag: None,
+                lag: latency(&record.lag).filter(|_| open_loop),
+                lag_own: latency(&record.lag_own).filter(|_| open_loop),
             },
             errors: (record.errors.iter())
                 .map(|(&(phase, kind), &count)| Error { phase, kind, count })
                 .collect(),
-            status: record.status.clone(),
-            fairness: Fairness::of(outcome),
-            client: outcome.client.clone(),
-            server_cost,
+            status: &record.status,
+            fairness: Fairness::of(run.outcome),
+            client: &run.outcome.client,
+            server_cost: run.server_cost,
+            steal: run.outcome.steal,
+            calibration: run.calibration,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::plan::Precision;
+    use crate::report::fixture::Example;
+
+    /// With what is long taken out.
+    fn json(example: &Example) -> Value {
+        let mut json = serde_json::to_value(Run::of(&example.run())).unwrap();
+        for latency in json["latency_us"].as_object_mut().unwrap().values_mut() {
+            if let Some(histogram) = latency.get_mut("histogram") {
+                let text = histogram.as_str().unwrap();
+                assert!(text.starts_with("HISTFAAA"), "{text}");
+                *histogram = "...".into();
+            }
+        }
+        json
+    }
+
+    #[test]
+    fn an_open_loop() {
+        let mut example = Example::open_with_faults();
+        example.plan.expect = Some(Arc::new("hello world".parse().unwrap()));
+        example.plan.sources = vec!["127.0.0.2".parse().unwrap()];
+        let json = serde_json::to_string_pretty(&json(&example)).unwrap();
+        insta::assert_snapshot!(json);
+    }
+
+    #[test]
+    fn a_closed_loop_has_no_schedule() {
+        let json = json(&Example::new_connections());
+        for absent in ["due", "unsent"] {
+            assert_eq!(json[absent], Value::Null, "{absent}");
+        }
+        for absent in [
+            "arrivals",
+            "rate_per_s",
+            "seed",
+            "until",
+            "expect",
+            "requests",
+        ] {
+            assert_eq!(json["plan"][absent], Value::Null, "{absent}");
+        }
+        for absent in ["lag", "lag_own"] {
+            assert_eq!(json["latency_us"][absent], Value::Null, "{absent}");
+        }
+        assert_eq!(
+            json["latency_us"]["service"],
+            json["latency_us"]["response"]
+        );
+        assert_eq!(json["plan"]["close"], "rst");
+        assert!(!json.as_object().unwrap().contains_key("calibration"));
+    }
+
+    #[test]
+    fn a_run_until_something_is_known() {
+        let mut example = Example::closed();
+        example.plan.limit = Limit::Until(Precision {
+            percentile: 99.9,
+            within: 0.05,
+            at_most: Duration::from_secs(60),
+        });
+        let json = json(&example);
+        assert_eq!(
+            json["plan"]["until"].to_string(),
+            r#"{"max_duration_s":60.0,"percentile":99.9,"within":0.05}"#
+        );
+        assert_eq!(json["plan"]["duration_s"], Value::Null);
+    }
+
+    #[test]
+    fn nothing_is_null_and_not_zero() {
+        let mut example = Example::unanswered();
+        example.outcome.duration = Duration::ZERO;
+        let json = json(&example);
+        for absent in [
+            "requests_per_s",
+            "connections_per_s",
+            "server_cost",
+            "steal",
+        ] {
+            assert_eq!(json[absent], Value::Null, "{absent}");
+        }
+        let latencies = json["latency_us"].as_object().unwrap();
+        assert!(latencies.values().all(Value::is_null), "{latencies:?}");
     }
 }

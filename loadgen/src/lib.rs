@@ -23,6 +23,7 @@ pub mod ports;
 pub mod record;
 pub mod report;
 pub mod response;
+pub mod run;
 pub mod set;
 pub mod slo;
 pub mod steady;

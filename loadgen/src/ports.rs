@@ -80,8 +80,8 @@ pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
     let sources = sources(plan).len().max(1) as u64;
     let ports = budget.ports * sources;
     let from = match sources {
-        1 => "one source address".to_owned(),
-        n => format!("{n} source addresses"),
+        1 => "one source address has".to_owned(),
+        n => format!("{n} source addresses have"),
     };
     let more = match plan.target.ip().is_loopback() {
         true => "spread them with --source 127.0.0.0/27, against a server on an IPv4 address",
@@ -89,7 +89,7 @@ pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
     };
     if plan.connections as u64 > ports {
         return Some(format!(
-            "{} connections need more than the {ports} local ports that {from} have: {more}",
+            "{} connections need more than the {ports} local ports that {from}: {more}",
             plan.connections
         ));
     }
@@ -116,7 +116,7 @@ pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
         return None;
     }
     let each = format!(
-        "{from} have {ports} local ports, and a closed connection keeps its own for {} s",
+        "{from} {ports} local ports, and a closed connection keeps its own for {} s",
         rest.as_secs()
     );
     match rate {

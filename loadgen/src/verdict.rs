@@ -73,7 +73,7 @@ const LAG_SHARE_MAX: f64 = 0.1;
 /// ... once it is so long, nanoseconds.
 const LAG_NS_MAX: u64 = 100_000;
 /// Share of the requests that are due that may not be sent in time.
-const MISSED_SHARE_MAX: f64 = 0.01;
+pub(crate) const MISSED_SHARE_MAX: f64 = 0.01;
 /// Share of requests that may fail.
 const ERROR_SHARE_MAX: f64 = 0.001;
 /// By how much Little's law may be off.
@@ -82,7 +82,7 @@ const LITTLE_MAX: f64 = 0.05;
 const STEAL_MAX: f64 = 0.05;
 
 /// Shorter runs are not looked at for steadiness: whatever the machine does in a moment would be one.
-const STEADY_FROM: Duration = Duration::from_secs(1);
+pub(crate) const STEADY_FROM: Duration = Duration::from_secs(1);
 
 /// Judges the outcome of `plan`.
 pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
@@ -91,7 +91,7 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
     if !answered {
         silence(plan, outcome, &mut verdict);
     }
-    errors(outcome, &mut verdict);
+    errors(plan, outcome, &mut verdict);
     if answered {
         match plan.pace {
             Pace::Closed => closed_loop(plan, outcome, &mut verdict),
@@ -125,7 +125,7 @@ fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     verdict.object(Status::Invalid, reason, advice);
 }
 
-fn errors(outcome: &Outcome, verdict: &mut Verdict) {
+fn errors(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
     let errors = record.errors_count();
     let attempts = record.requests.max(errors);
@@ -155,7 +155,7 @@ fn errors(outcome: &Outcome, verdict: &mut Verdict) {
         (_, Kind::BadStatus) => {
             "See whether URL, method and header fields are what the server wants."
         }
-        (_, Kind::WrongBody) => {
+        (_, Kind::WrongBody) if plan.expect.is_none() => {
             "If its answers may differ in length, say what they must be: --expect-body."
         }
         _ => "See the server's log for why.",
@@ -345,12 +345,6 @@ fn generator(outcome: &Outcome, verdict: &mut Verdict) {
 fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
     let mut note = |text: String| verdict.notes.push(text);
-    if outcome.interrupted {
-        note(format!(
-            "Ended early by the user, after {:.1} s.",
-            outcome.duration.as_secs_f64()
-        ));
-    }
     if plan.close == Close::Rst {
         note(
             "Connections were reset, not closed: no TIME_WAIT, and less work for the kernel."
@@ -582,14 +576,12 @@ mod tests {
         let (mut plan, mut outcome) = closed();
         plan.close = Close::Rst;
         plan.life = ConnectionLife::Requests(1);
-        outcome.interrupted = true;
         outcome.record.close_ignored = 3;
         outcome.record.lower_bounds = 4;
         outcome.record.oldest_unanswered = Some(Duration::from_millis(1500));
         let verdict = judge(&plan, &outcome);
         assert_eq!(verdict.status, Status::Valid);
         let starts = [
-            "Ended early",
             "Connections were reset",
             "The server ignores",
             "4 of",

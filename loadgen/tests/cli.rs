@@ -1,8 +1,10 @@
 //! `loadgen run` as its users meet it: exit codes, messages, JSON.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,23 +32,36 @@ fn json(output: &Output) -> Value {
 
 /// A server that answers `hello world` for as long as the test runs.
 fn hello() -> SocketAddr {
+    server(|_, _| {})
+}
+
+/// The same, which shows each head to `seen` with the address that it comes from, and closes when it is
+/// asked to.
+fn server<F>(seen: F) -> SocketAddr
+where
+    F: Fn(SocketAddr, &str) + Clone + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
+            let seen = seen.clone();
             thread::spawn(move || {
-                let mut seen = Vec::new();
+                let peer = stream.peer_addr().unwrap();
+                let mut bytes = Vec::new();
                 let mut buffer = [0; 4096];
                 loop {
                     match stream.read(&mut buffer) {
                         Ok(0) | Err(_) => return,
-                        Ok(n) => seen.extend_from_slice(&buffer[..n]),
+                        Ok(n) => bytes.extend_from_slice(&buffer[..n]),
                     }
-                    while let Some(end) = seen.windows(4).position(|w| w == b"\r\n\r\n") {
-                        seen.drain(..end + 4);
+                    while let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+                        let head = text(&bytes[..end + 4]);
+                        bytes.drain(..end + 4);
+                        seen(peer, &head);
                         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world";
-                        if stream.write_all(answer).is_err() {
+                        if stream.write_all(answer).is_err() || head.contains("Connection: close") {
                             return;
                         }
                     }
@@ -62,60 +77,41 @@ fn free_address() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
+/// Each error of each flag has its test beside the flag; here is what they all have in common.
 #[test]
 fn wrong_command_lines_are_refused_in_plain_words() {
+    let url = "http://127.0.0.1:8000/";
     for (arguments, message) in [
-        (&["run", "https://127.0.0.1/"][..], "https is not spoken"),
+        (&["run"][..], "<TARGET>"),
+        (&["run", "https://127.0.0.1/"], "https is not spoken"),
         (&["run", "ftp://127.0.0.1/"], "only http://"),
         (
             &["run", "127.0.0.1:8000"],
             "did you mean http://127.0.0.1:8000",
         ),
         (
-            &["run", "http://127.0.0.1:8000/", "-c", "0"],
-            "expected a number of 1 or more",
+            &["run", url, "http://127.0.0.1:9000/"],
+            "must share host and port",
+        ),
+        (&["run", url, "event-loop"], "a server's name stands alone"),
+        (&["run", url, "-c", "0"], "expected a number of 1 or more"),
+        (&["run", url, "-d", "30"], "did you mean 30s?"),
+        (&["run", url, "-r", "5k", "-p", "2"], "a free connection"),
+        (&["run", url, "-c", "2", "-t", "3"], "3 threads cannot"),
+        (&["run", url, "-c", "100000000"], "open files"),
+        (
+            &["run", url, "-m", "HEAD", "--expect-body", "x"],
+            "has no body",
         ),
         (
-            &["run", "http://127.0.0.1:8000/", "-t", "0"],
-            "expected a number of 1 or more",
+            &["run", url, "--source", "::1"],
+            "from ::1, an IPv6 address, there is no way to 127.0.0.1:8000, an IPv4 one",
         ),
         (
-            &["run", "http://127.0.0.1:8000/", "-p", "0"],
-            "expected a number of 1 or more",
+            &["run", "event-loop", "--source", "::1"],
+            "event-loop listens on IPv4",
         ),
-        (
-            &["run", "http://127.0.0.1:8000/", "-n", "0"],
-            "expected a number of 1 or more",
-        ),
-        (
-            &["run", "http://127.0.0.1:8000/", "-d", "0s"],
-            "longer than zero",
-        ),
-        (&["run", "http://127.0.0.1:8000/", "-d", "5"], "such as 10s"),
-        (
-            &["run", "http://127.0.0.1:8000/", "-d", "1s", "-n", "1"],
-            "cannot be used with",
-        ),
-        (
-            &["run", "http://127.0.0.1:8000/", "-c", "2", "-t", "3"],
-            "3 threads cannot share 2",
-        ),
-        (
-            &["run", "http://127.0.0.1:8000/", "-c", "100000000"],
-            "open files",
-        ),
-        (
-            &["run", "http://127.0.0.1:8000/", "-H", "nonsense"],
-            "expected `Name: value`",
-        ),
-        (
-            &["run", "http://127.0.0.1:8000/", "--pin-client", "9999"],
-            "no CPU 9999",
-        ),
-        (
-            &["run", "http://127.0.0.1:8000/", "--pin-server", "0"],
-            "a name, not a URL",
-        ),
+        (&["run", url, "--pin-server", "0"], "a name, not a URL"),
         (&["run", "event-lop"], "event-loop"),
         (&["run", "nothing-like-it"], "iterative"),
     ] {
@@ -188,6 +184,13 @@ fn a_run_as_json_holds_the_schema() {
         "fairness",
         "client",
         "server_cost",
+        "due",
+        "responses_in_time",
+        "lower_bounds",
+        "connections_in_time",
+        "close_ignored",
+        "interrupted",
+        "steal",
     ] {
         assert!(json.as_object().unwrap().contains_key(key), "{key}");
     }
@@ -196,11 +199,20 @@ fn a_run_as_json_holds_the_schema() {
     assert_eq!(json["status"]["200"], 2000);
     assert_eq!(json["connections_opened"], 5);
     assert_eq!(json["server_cost"], Value::Null);
-    assert_eq!(json["latency_us"]["lag"], Value::Null);
+    for absent in ["lag", "lag_own"] {
+        assert_eq!(json["latency_us"][absent], Value::Null, "{absent}");
+    }
+    assert_eq!(json["due"], Value::Null);
+    assert_eq!(json["plan"]["seed"], Value::Null);
+    assert_eq!(json["plan"]["close"], "fin");
+    assert!(json["requests_per_s"].as_f64().unwrap() > 0.0);
     let response = &json["latency_us"]["response"];
     assert_eq!(response["count"], 2000);
     assert_eq!(response["p99_9"], Value::Null, "2000 are too few");
     assert!(response["p99"].as_f64().unwrap() >= response["p50"].as_f64().unwrap());
+    assert!(response["n_effective"].as_f64().unwrap() >= 1.0);
+    let p50 = response["intervals"]["p50"].as_array().unwrap();
+    assert!(p50[0].as_f64() <= response["p50"].as_f64(), "{response}");
     assert_eq!(&json["latency_us"]["service"], response);
     assert_eq!(json["fairness"]["connections_never_served"], 0);
 }
@@ -209,26 +221,254 @@ fn a_run_as_json_holds_the_schema() {
 fn outcomes_go_to_files_and_the_table_to_stdout() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name| folder.path().join(name).to_str().unwrap().to_owned();
-    let (json, hlog) = (path("run.json"), path("run.hlog"));
+    let (json, hlog, hgrm) = (path("run.json"), path("run.hlog"), path("run.hgrm"));
     let url = format!("http://{}/", hello());
     let arguments = [
-        "run", &url, "-n", "500", "-c", "2", "--json", &json, "--hlog", &hlog,
+        "run", &url, "-n", "500", "-c", "2", "--json", &json, "--hlog", &hlog, "--hgrm", &hgrm,
     ];
     let output = loadgen(&arguments).output().unwrap();
     let stdout = text(&output.stdout);
     assert!(output.status.success(), "{stdout}{}", text(&output.stderr));
     assert!(stdout.contains("requests/s"), "{stdout}");
     assert!(stdout.contains("n<3838"), "{stdout}");
+    assert!(stdout.contains('█'), "{stdout}");
     assert!(
         stdout.lines().all(|line| line.chars().count() <= 80),
         "{stdout}"
     );
+    assert!(!stdout.contains('\u{1b}'), "no colours in a pipe: {stdout}");
     let json: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     assert_eq!(json["good"], 500);
     let hlog = std::fs::read_to_string(hlog).unwrap();
     for tag in ["response", "first_byte", "connect"] {
         assert!(hlog.contains(&format!("Tag={tag},")), "{hlog}");
     }
+    assert!(!hlog.contains("Tag=lag"), "closed loop: {hlog}");
+    let hgrm = std::fs::read_to_string(hgrm).unwrap();
+    assert!(hgrm.contains("Total count    =          500]"), "{hgrm}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_spoils_nothing_else() {
+    let url = format!("http://{}/", hello());
+    let arguments = ["run", &url, "-n", "500", "-c", "2", "--hgrm", "/dev/full"];
+    let output = loadgen(&arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("writing /dev/full"));
+    assert!(text(&output.stdout).contains("verdict"));
+}
+
+#[test]
+fn terminals_without_utf8_get_ascii() {
+    let url = format!("http://{}/", hello());
+    let output = loadgen(&["run", &url, "-n", "500", "-c", "2"])
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap();
+    let stdout = text(&output.stdout);
+    assert!(stdout.is_ascii() && stdout.contains(" us"), "{stdout}");
+}
+
+#[test]
+fn formats_of_trackers_are_printed() {
+    let url = format!("http://{}/", hello());
+    let printed = |form: &str| {
+        let arguments = ["run", &url, "-n", "500", "-c", "2", "--format", form];
+        json(&loadgen(&arguments).output().unwrap())
+    };
+    let name = format!("{url}, closed loop, -c 2");
+    for (form, what) in [
+        ("github", "response p99"),
+        ("github", "errors"),
+        ("github-bigger", "throughput"),
+    ] {
+        let entries = printed(form);
+        let mut entries = entries.as_array().unwrap().iter();
+        let entry = entries.find(|entry| entry["name"] == format!("{name}: {what}"));
+        let entry = entry.unwrap_or_else(|| panic!("no {what}"));
+        assert!(entry["value"].is_number() && entry["unit"].is_string());
+        assert!(entry["extra"].as_str().unwrap().contains("verdict: "));
+    }
+    let bencher = printed("bencher");
+    let value = |measure: &str| bencher[&name][measure]["value"].as_f64().unwrap();
+    assert!(value("latency") > 0.0 && value("throughput") > 0.0);
+    assert!(value("latency-p99") >= value("latency"));
+}
+
+#[test]
+fn an_open_loop_sends_what_is_due() {
+    let url = format!("http://{}/", hello());
+    let run = |arguments: &[&str]| {
+        let common = ["run", &url, "-r", "1k", "-d", "500ms", "--warmup", "0"];
+        let common = common.iter().chain(&["--json", "-"]).chain(arguments);
+        let arguments: Vec<&str> = common.copied().collect();
+        json(&loadgen(&arguments).output().unwrap())
+    };
+    let constant = run(&[]);
+    assert_eq!(constant["plan"]["pace"], "constant:1000/s");
+    assert_eq!(constant["plan"]["arrivals"], "constant");
+    assert_eq!(constant["plan"]["rate_per_s"], 1000.0);
+    assert_eq!(constant["due"], 500);
+    let sent = constant["requests"].as_u64().unwrap() + constant["unsent"].as_u64().unwrap();
+    assert_eq!(sent, 500);
+    for latency in ["response", "service", "lag", "lag_own"] {
+        let count = &constant["latency_us"][latency]["count"];
+        assert!(count.as_u64() > Some(0), "{latency}: {count}");
+    }
+    // Once more by the seed that was printed.
+    let poisson = run(&["--arrivals", "poisson"]);
+    let seed = poisson["plan"]["seed"].to_string();
+    let again = run(&["--arrivals", "poisson", "--seed", &seed]);
+    let other = run(&["--arrivals", "poisson", "--seed", "17"]);
+    assert_eq!(poisson["due"], again["due"]);
+    assert_ne!(poisson["plan"]["seed"], other["plan"]["seed"]);
+}
+
+#[test]
+fn a_run_ends_when_it_knows_enough() {
+    let url = format!("http://{}/", hello());
+    let arguments = [
+        "run",
+        &url,
+        "-c",
+        "2",
+        "--warmup",
+        "0",
+        "--until",
+        "p50±50%",
+        "--max-duration",
+        "60s",
+        "--json",
+        "-",
+    ];
+    let json = json(&loadgen(&arguments).output().unwrap());
+    assert!(json["duration_s"].as_f64().unwrap() < 30.0, "{json}");
+    assert_eq!(json["plan"]["until"]["percentile"], 50.0);
+    assert_eq!(json["plan"]["until"]["max_duration_s"], 60.0);
+    assert_eq!(json["interrupted"], false);
+    let response = &json["latency_us"]["response"];
+    let (p50, high) = (&response["p50"], &response["intervals"]["p50"][1]);
+    assert!(
+        high.as_f64() <= p50.as_f64().map(|p50| 2.0 * p50),
+        "{response}"
+    );
+}
+
+#[test]
+fn urls_are_requested_in_turn() {
+    let (paths, seen) = mpsc::channel();
+    let address = server(move |_, head| {
+        let path = head.split(' ').nth(1).unwrap().to_owned();
+        paths.send(path).unwrap_or_default();
+    });
+    let url = |path: &str| format!("http://{address}/{path}");
+    let (a, b, c) = (url("a"), url("b"), url("c?d=e"));
+    let arguments = ["run", &a, &b, &c, "-n", "300", "-c", "2", "--json", "-"];
+    let json = json(&loadgen(&arguments).output().unwrap());
+    assert_eq!(json["good"], 300);
+    assert_eq!(json["target"], *a);
+    assert_eq!(json["plan"]["urls"].as_array().unwrap().len(), 3);
+    let paths: Vec<String> = seen.try_iter().collect();
+    for path in ["/a", "/b", "/c?d=e"] {
+        let count = paths.iter().filter(|seen| *seen == path).count();
+        assert!((90..=110).contains(&count), "{path}: {count}");
+    }
+}
+
+#[test]
+fn connections_come_from_the_sources_in_turn() {
+    let (peers, seen) = mpsc::channel();
+    let address = server(move |peer, _| peers.send(peer.ip().to_string()).unwrap_or_default());
+    let url = format!("http://{address}/");
+    let arguments = [
+        "run",
+        &url,
+        "-n",
+        "400",
+        "-c",
+        "4",
+        "--source",
+        "127.0.0.4/31,127.0.0.9",
+        "--json",
+        "-",
+    ];
+    let json = json(&loadgen(&arguments).output().unwrap());
+    assert_eq!(json["good"], 400);
+    assert_eq!(json["plan"]["sources"].as_array().unwrap().len(), 3);
+    let seen: BTreeSet<String> = seen.try_iter().collect();
+    let expected = ["127.0.0.4", "127.0.0.5", "127.0.0.9"];
+    assert_eq!(Vec::from_iter(&seen), expected);
+}
+
+#[test]
+fn bodies_are_held_against_what_is_expected() {
+    let url = format!("http://{}/", hello());
+    let hash = "sha256:b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9";
+    for (expected, good) in [("hello world", 400), (hash, 400), ("hello werld", 0)] {
+        let arguments = [
+            "run",
+            &url,
+            "-n",
+            "400",
+            "-c",
+            "2",
+            "--expect-body",
+            expected,
+            "--json",
+            "-",
+        ];
+        let output = loadgen(&arguments).output().unwrap();
+        let json = json(&output);
+        assert_eq!(json["good"], good, "{expected}");
+        if good == 0 {
+            assert_eq!(output.status.code(), Some(1));
+            assert_eq!(json["errors"][0]["kind"], "wrong_body");
+        } else {
+            assert_eq!(json["plan"]["expect"], hash);
+        }
+    }
+}
+
+#[test]
+fn the_server_may_be_asked_to_close() {
+    let url = format!("http://{}/", hello());
+    let arguments = [
+        "run",
+        &url,
+        "-n",
+        "400",
+        "-c",
+        "2",
+        "-H",
+        "Connection: close",
+        "--json",
+        "-",
+    ];
+    let json = json(&loadgen(&arguments).output().unwrap());
+    assert_eq!(json["good"], 400, "{json}");
+    assert_eq!(json["connections_opened"], 400);
+    assert_eq!(json["close_ignored"], 0);
+    assert_eq!(json["plan"]["server_closes"], true);
+    assert_eq!(json["plan"]["requests_per_connection"], 1);
+}
+
+#[test]
+fn resets_are_labelled() {
+    let url = format!("http://{}/", hello());
+    let run = |form: &[&str]| {
+        let common = [
+            "run", &url, "-n", "400", "-c", "2", "-k", "1", "--close", "rst",
+        ];
+        let arguments: Vec<&str> = common.iter().chain(form).copied().collect();
+        text(&loadgen(&arguments).output().unwrap().stdout)
+    };
+    let page = run(&[]).replace('\n', " ");
+    assert!(page.contains("connections are reset, not closed"), "{page}");
+    for form in ["github", "github-bigger", "bencher"] {
+        let printed = run(&["--format", form]);
+        assert!(printed.contains("--close rst"), "{printed}");
+    }
+    assert!(run(&["--json", "-"]).contains(r#""close": "rst""#));
 }
 
 #[test]
@@ -249,31 +489,45 @@ fn methods_are_sent_and_their_answers_understood() {
     assert_eq!(json["good"], 10);
 }
 
-#[test]
-fn ctrl_c_prints_what_was_seen() {
-    let url = format!("http://{}/", hello());
-    let child = loadgen(&["run", &url, "-d", "60s", "--warmup", "0s", "-c", "2"])
+/// What is seen of a run of a minute that is interrupted.
+fn interrupted(form: &[&str]) -> Output {
+    let (requests, seen) = mpsc::channel();
+    let address = server(move |_, _| requests.send(()).unwrap_or_default());
+    let url = format!("http://{address}/");
+    let arguments = ["run", &url, "-d", "60s", "--warmup", "0s", "-c", "2"];
+    let child = loadgen(&arguments)
+        .args(form)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    thread::sleep(Duration::from_millis(1500));
+    seen.recv_timeout(Duration::from_secs(30)).unwrap();
+    thread::sleep(Duration::from_secs(1));
     let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let output = child.wait_with_output().unwrap();
+    let kill = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(kill.success());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn ctrl_c_prints_what_was_seen() {
+    let output = interrupted(&[]);
     let stdout = text(&output.stdout);
-    assert_eq!(
-        output.status.code(),
-        Some(1),
-        "{stdout}{}",
-        text(&output.stderr)
-    );
-    assert!(stdout.contains("interrupted after"), "{stdout}");
+    assert!(stdout.contains("ended early by the user after"), "{stdout}");
     assert!(stdout.contains("requests/s"), "{stdout}");
+    assert!(stdout.contains("p99"), "{stdout}");
+}
+
+#[test]
+fn an_interrupted_run_is_judged_as_the_shorter_run_it_is() {
+    let output = interrupted(&["--json", "-"]);
+    let json = json(&output);
+    assert_eq!(json["interrupted"], true);
+    let seconds = json["duration_s"].as_f64().unwrap();
+    assert!((0.5..30.0).contains(&seconds), "{seconds}");
+    // A busy machine may be no steady one; that it was interrupted is no reason.
+    let invalid = json["verdict"]["status"] == "invalid";
+    assert_eq!(output.status.code(), Some(i32::from(invalid)), "{json}");
+    let reasons = json["verdict"]["reasons"].to_string();
+    assert!(!reasons.contains("interrupted"), "{reasons}");
 }

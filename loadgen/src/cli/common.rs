@@ -1,5 +1,6 @@
 //! What several verbs share.
 
+use std::env;
 use std::io::{self, Write};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -47,6 +48,25 @@ pub(super) fn print(mut out: impl Write, text: impl AsRef<[u8]>) -> io::Result<(
     match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome,
+    }
+}
+
+/// Whether the locale (POSIX, "Internationalization Variables") has more than ASCII. Where none is set, as
+/// in containers, the terminal does in all likelihood.
+pub(super) fn speaks_utf8() -> bool {
+    is_utf8(|name| env::var(name).ok())
+}
+
+fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let mut variables = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .filter_map(variable);
+    match variables.find(|value| !value.is_empty()) {
+        Some(locale) => {
+            let locale = locale.to_ascii_lowercase();
+            locale.contains("utf-8") || locale.contains("utf8")
+        }
+        None => true,
     }
 }
 
@@ -122,8 +142,10 @@ pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; expected a time such as 10s or 500ms"))
+    humantime::parse_duration(text).map_err(|error| match text.parse::<u64>() {
+        Ok(number) => format!("a time needs its unit: did you mean {number}s?"),
+        Err(_) => format!("{error}; expected a time such as 10s or 500ms"),
+    })
 }
 
 #[cfg(test)]
@@ -137,5 +159,47 @@ mod tests {
         for wrong in ["", "x", "1-", "3-1", "0,", "99999"] {
             assert!(wrong.parse::<Cpus>().is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn locales() {
+        for (variables, expected) in [
+            (&[][..], true),
+            (&[("LANG", "C.UTF-8")], true),
+            (&[("LANG", "en_US.utf8")], true),
+            (&[("LANG", "C")], false),
+            (&[("LANG", "en_US.UTF-8"), ("LC_ALL", "POSIX")], false),
+            (&[("LANG", "en_US.UTF-8"), ("LC_ALL", "")], true),
+            (&[("LANG", "C"), ("LC_CTYPE", "de_DE.UTF-8")], true),
+        ] {
+            let variable = |name: &str| {
+                let mut found = variables.iter().filter(|(key, _)| *key == name);
+                found.next().map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(is_utf8(variable), expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        for (text, expected) in [
+            ("10s", Ok(10_000)),
+            ("1m", Ok(60_000)),
+            ("1m30s", Ok(90_000)),
+            ("500ms", Ok(500)),
+            ("30", Err("did you mean 30s?")),
+            ("1.5", Err("such as 10s or 500ms")),
+            ("-1s", Err("such as 10s or 500ms")),
+            ("", Err("such as 10s or 500ms")),
+            ("0", Err("longer than zero")),
+            ("0s", Err("longer than zero")),
+        ] {
+            match (duration(text), expected) {
+                (Ok(found), Ok(ms)) => assert_eq!(found, Duration::from_millis(ms), "{text}"),
+                (Err(found), Err(message)) => assert!(found.contains(message), "{text}: {found}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
+        }
+        assert_eq!(duration_or_zero("0"), Ok(Duration::ZERO));
     }
 }

@@ -7,10 +7,15 @@ mod completions;
 mod doctor;
 mod floor;
 mod measure;
+mod outputs;
+mod place;
+mod progress;
 mod report;
+mod request;
 mod run;
-#[allow(dead_code)] // Until `run` calls it.
 mod slo;
+mod sources;
+mod until;
 
 use std::process::ExitCode;
 

@@ -1,76 +1,154 @@
 //! `loadgen run`: one workload against one server, somebody's at a URL or one of the catalogue's.
 
-use std::env;
-use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use clap::Args;
-use http::{HeaderName, HeaderValue, Method, Uri, header};
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::{Args, ValueEnum};
+use http::Method;
 
 use super::Usage;
 use super::common::{Cpus, count, duration, duration_or_zero, interruption, require_files};
+use super::outputs::Outputs;
+use super::place::{Place, resolve, url_of};
+use super::progress::Progress;
+use super::request::Request;
+use super::slo;
+use super::sources::Sources;
+use super::until::Until;
 use crate::catalogue::{Catalogue, Server};
 use crate::drive::{self, Moment};
 use crate::json;
-use crate::plan::{ConnectionLife, Limit, Pace, Plan};
+use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan, Precision, Rate};
+use crate::ports::{self, Budget};
 use crate::record::Outcome;
-use crate::report::run as report;
-use crate::set::hlog;
+use crate::run::Run;
+use crate::slo::Confirmation;
 use crate::target::{self, Sampler, ServerCost, Target};
 use crate::verdict::{self, Status};
 
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// URL of a server (http://127.0.0.1:8000/), or the name of one in benches/servers.toml, which is
-    /// then built, started and stopped
-    target: String,
-    /// Connections open at once
-    #[arg(short, long, value_name = "N", default_value = "64", value_parser = count::<NonZeroUsize>)]
-    connections: NonZeroUsize,
-    /// Threads that share the connections
-    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
-    threads: NonZeroUsize,
+    /// URL of a server, or several of one server, requested in turn; or a name from benches/servers.toml: that
+    /// one is built, started and stopped
+    #[arg(value_name = "TARGET", required = true)]
+    targets: Vec<String>,
+    #[command(flatten, next_help_heading = "Load")]
+    load: Load,
+    #[command(flatten, next_help_heading = "Search")]
+    slo: slo::Options,
+    #[command(flatten, next_help_heading = "Connections")]
+    connections: Connections,
+    #[command(flatten, next_help_heading = "Request")]
+    request: Request,
+    #[command(flatten, next_help_heading = "Output")]
+    outputs: Outputs,
+    #[command(flatten, next_help_heading = "Placement")]
+    placement: Placement,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  loadgen run http://localhost:8000/ -d 30s        closed loop: what it can do
+  loadgen run http://localhost:8000/ -r 5k         open loop: latency at 5,000/s
+  loadgen run http://localhost:8000/ -r 5k --until 'p99±5%'
+  loadgen run http://localhost:8000/ -k 1 -n 100000   a new connection for each
+  loadgen run event-loop --json run.json           a server of this repository
+
+In closed loop the next request waits for the answer before it: a slow server is
+asked less often, and its queue not seen. For latency as users see it, give -r.
+
+Exit code 0, or 1 when the numbers cannot be believed; 2 for a wrong command.";
+
+#[derive(Debug, Args)]
+struct Load {
+    /// Requests per second, such as 5000, 5k/s or 300/m: open loop
+    #[arg(short, long, value_name = "RATE")]
+    rate: Option<Rate>,
+    /// constant, at equal intervals, or poisson, at random, as many users do [default: constant]
+    #[arg(long, value_name = "KIND", hide_possible_values = true)]
+    arrivals: Option<Arrivals>,
+    /// Repeats random arrivals [default: new ones]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// How long requests are counted
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     duration: Duration,
     /// Number of requests, instead of a duration
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration", value_parser = count::<NonZeroU64>)]
     requests: Option<NonZeroU64>,
-    /// Requests on each connection: 1 = a new connection for every request, 0 = keep-alive
-    #[arg(short = 'k', long, value_name = "N", default_value = "0")]
-    requests_per_connection: u64,
-    /// Requests in flight on each connection
-    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
-    pipeline: NonZeroUsize,
-    /// Method of the requests
-    #[arg(short, long, default_value = "GET")]
-    method: Method,
-    /// Header field to add, `Name: value`; may be repeated
-    #[arg(short = 'H', long, value_name = "FIELD", value_parser = field)]
-    header: Vec<(HeaderName, HeaderValue)>,
-    /// Body of the requests
-    #[arg(long, value_name = "TEXT")]
-    body: Option<String>,
-    /// How long a connect or a response may take
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
-    timeout: Duration,
-    /// Load before the first request that counts [default: 1s, or none with --requests]
+    /// Until a percentile is known so well: 'p99±5%', or p99+-5%
+    #[arg(long, value_name = "PRECISION", conflicts_with_all = ["duration", "requests"])]
+    until: Option<Until>,
+    /// How long --until may take [default: 60s]
+    #[arg(long, value_name = "TIME", requires = "until", value_parser = duration)]
+    max_duration: Option<Duration>,
+    /// Load before any request counts [default: 1s, with -n 0s]
     #[arg(long, value_name = "TIME", value_parser = duration_or_zero)]
     warmup: Option<Duration>,
-    /// Write the outcome as JSON to a file, or to stdout (-) instead of the table
-    #[arg(long, value_name = "FILE|-")]
-    json: Option<PathBuf>,
-    /// Write the histograms as an HdrHistogram V2 interval log, in nanoseconds
-    #[arg(long, value_name = "FILE")]
-    hlog: Option<PathBuf>,
+    /// How long requests due are waited for after the end
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration_or_zero)]
+    drain: Duration,
+}
+
+impl Load {
+    /// What a rate makes of the load.
+    fn pace(&self) -> fn(Rate) -> Pace {
+        match self.arrivals {
+            Some(Arrivals::Poisson) => Pace::Poisson,
+            Some(Arrivals::Constant) | None => Pace::Constant,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Arrivals {
+    Constant,
+    Poisson,
+}
+
+#[derive(Debug, Args)]
+struct Connections {
+    /// Connections open at once; with --rate, at the most
+    #[arg(short, long, value_name = "N", default_value = "64", value_parser = count::<NonZeroUsize>)]
+    connections: NonZeroUsize,
+    /// Requests on each: 1 = a new one every time, 0 = keep-alive
+    #[arg(short = 'k', long, value_name = "N", default_value = "0")]
+    requests_per_connection: u64,
+    /// Requests in flight on each
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
+    pipeline: NonZeroUsize,
+    /// fin, in good order, or rst: no TIME_WAIT, and what is unread is lost
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "fin",
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(["fin", "rst"]).map(|how| close(&how))
+    )]
+    close: Close,
+    /// Where they come from in turn: 127.0.0.1,127.0.0.2 or 127.0.0.0/28
+    #[arg(long, value_name = "ADDR,...")]
+    source: Option<Sources>,
+}
+
+fn close(how: &str) -> Close {
+    match how {
+        "rst" => Close::Rst,
+        _ => Close::Fin,
+    }
+}
+
+#[derive(Debug, Args)]
+struct Placement {
+    /// Threads that share the connections
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
+    threads: NonZeroUsize,
     /// CPUs for the generator's threads, such as 1 or 2-3
     #[arg(long, value_name = "CPUS")]
     pin_client: Option<Cpus>,
@@ -81,24 +159,81 @@ pub(super) struct Arguments {
 
 /// Requests on one connection that may be in flight; more would only fill buffers.
 const PIPELINE_MAX: usize = 1024;
+/// How long `--until` may take.
+const MAX_DURATION: Duration = Duration::from_secs(60);
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let place = Place::find(&arguments)?;
+    let place = Place::find(&arguments.targets)?;
     check(&arguments, &place)?;
     let interrupted = interruption()?;
 
     let target = match &place {
-        Place::Url(_) => None,
+        Place::Urls(_) => None,
         Place::Server(catalogue, server) => Some(start(&arguments, catalogue, server)?),
     };
-    let (uri, address) = match (&place, &target) {
-        (Place::Url(uri), _) => (uri.clone(), resolve(uri)?),
-        (_, Some(target)) => (url_of(target.address())?, target.address()),
+    let sources = arguments.connections.source.clone().unwrap_or_default();
+    let (uris, addresses) = match (&place, &target) {
+        (Place::Urls(uris), _) => (uris.clone(), resolve(&uris[0], &sources.0)?),
+        (_, Some(target)) => (vec![url_of(target.address())?], vec![target.address()]),
         (Place::Server(..), None) => unreachable!("a server of the catalogue was started"),
     };
-    let plan = plan(&arguments, &uri, address);
+    sources.check_target(addresses[0])?;
+    let plan = Plan {
+        requests: uris
+            .iter()
+            .map(|uri| arguments.request.bytes(uri))
+            .collect(),
+        sources: sources.0,
+        ..plan(&arguments, Plan::new(addresses[0], Vec::new()))
+    };
+    if let Some(warning) = ports::forecast(&plan, Budget::here()) {
+        eprintln!("{}", textwrap::fill(&format!("warning: {warning}"), 80));
+    }
+    let calibration = arguments.outputs.calibration()?;
+    let urls: Vec<String> = uris.iter().map(ToString::to_string).collect();
+    let mut driver = Driver {
+        addresses,
+        target: target.as_ref(),
+        interrupted: &interrupted,
+    };
+    let name = match &place {
+        Place::Server(_, server) => Some(server.name.as_str()),
+        Place::Urls(_) => None,
+    };
+    if let Some(objective) = arguments.slo.objective() {
+        let request = slo::Request {
+            target: &urls.join(" "),
+            plan: &plan,
+            rate: arguments.load.rate,
+            arrivals: arguments.load.pace(),
+            json: arguments.outputs.json(),
+        };
+        let drive = &mut |plan: &Plan| {
+            let (_, outcome, cost) = driver.drive(plan)?;
+            Ok((outcome, cost))
+        };
+        let to_json = &|confirmed: Confirmation<Option<ServerCost>>| {
+            let Confirmation {
+                plan,
+                outcome,
+                verdict,
+                cost,
+            } = &confirmed;
+            Ok(serde_json::to_value(json::Run::of(&Run {
+                urls: &urls,
+                server: name,
+                plan,
+                outcome,
+                verdict,
+                server_cost: cost.as_ref(),
+                calibration: calibration.as_ref(),
+            }))?)
+        };
+        return arguments.slo.run(objective, &request, drive, to_json);
+    }
+
     let started = SystemTime::now() + plan.warmup;
-    let (outcome, cost) = drive(&plan, target.as_ref(), &interrupted)?;
+    let (plan, outcome, cost) = driver.drive(&plan)?;
     let server_fault = target.and_then(|target| {
         let died = target.has_ended();
         let ended = target.stop(target::STOP_WITHIN);
@@ -107,319 +242,395 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
     let mut verdict = verdict::judge(&plan, &outcome);
     if let Some(fault) = server_fault {
-        verdict.status = Status::Invalid;
-        verdict.reasons.push(fault);
+        let advice = "Start it by hand, and see what it prints.";
+        verdict.object(Status::Invalid, fault, advice);
     }
-    let status = verdict.status;
-    let server = match &place {
-        Place::Server(_, server) => Some(server.name.clone()),
-        Place::Url(_) => None,
+    if let Some(calibration) = &calibration {
+        verdict.notes.extend(calibration.note(&plan, &outcome));
+    }
+    let run = Run {
+        urls: &urls,
+        server: name,
+        plan: &plan,
+        outcome: &outcome,
+        verdict: &verdict,
+        server_cost: cost.as_ref(),
+        calibration: calibration.as_ref(),
     };
-    if let Some(path) = &arguments.hlog {
-        write_hlog(path, started, &outcome)
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
-    let text = report::text(
-        &uri.to_string(),
-        server.as_deref(),
-        &plan,
-        &outcome,
-        &verdict,
-        cost.as_ref(),
-    );
-    let json = json::Run::new(uri.to_string(), server, &plan, &outcome, verdict, cost);
-    match &arguments.json {
-        Some(path) if path.as_os_str() == "-" => {
-            let mut stdout = io::stdout().lock();
-            serde_json::to_writer_pretty(&mut stdout, &json)?;
-            writeln!(stdout)?;
-        }
-        Some(path) => {
-            fs::write(path, serde_json::to_string_pretty(&json)? + "\n")
-                .with_context(|| format!("writing {}", path.display()))?;
-            print!("{text}");
-        }
-        None => print!("{text}"),
-    }
-    Ok(match status {
+    arguments.outputs.write(&run, started)?;
+    Ok(match verdict.status {
         Status::Valid | Status::ClientBound => ExitCode::SUCCESS,
         Status::Invalid => ExitCode::FAILURE,
     })
 }
 
-/// Where the server is: already running somewhere, or to be started.
-enum Place {
-    Url(Uri),
-    Server(Catalogue, Server),
-}
-
-impl Place {
-    fn find(arguments: &Arguments) -> anyhow::Result<Self> {
-        let target = arguments.target.as_str();
-        if target.contains("://") {
-            return Ok(Place::Url(url(target)?));
-        }
-        if target.contains([':', '/', '.']) {
-            let message = format!("{target} is no URL: did you mean http://{target} ?");
-            return Err(Usage(message).into());
-        }
-        let here = env::current_dir().context("finding the current folder")?;
-        let catalogue = Catalogue::find(&here).map_err(|error| {
-            let hint = "a target is a URL such as http://127.0.0.1:8000/, or a server's name";
-            anyhow::Error::new(Usage(format!("{target}: {error} ({hint})")))
-        })?;
-        let server = catalogue
-            .server(target)
-            .map_err(|error| Usage(error.to_string()))?
-            .clone();
-        Ok(Place::Server(catalogue, server))
-    }
-}
-
 /// What can be known to fail before anything is started.
 fn check(arguments: &Arguments, place: &Place) -> Result<(), Usage> {
-    let connections = arguments.connections.get();
-    if arguments.threads > arguments.connections {
+    let connections = arguments.connections.connections.get();
+    let refuse = |message: &str| Err(Usage(message.to_owned()));
+    let threads = arguments.placement.threads.get();
+    if threads > connections {
         return Err(Usage(format!(
-            "{} threads cannot share {connections} connections: each needs one at least",
-            arguments.threads
+            "{threads} threads cannot share {connections} connections: each needs one at least"
         )));
     }
-    if arguments.pipeline.get() > PIPELINE_MAX {
+    let pipeline = arguments.connections.pipeline.get();
+    if pipeline > PIPELINE_MAX {
         return Err(Usage(format!("--pipeline: {PIPELINE_MAX} at the most")));
     }
-    if arguments.pin_server.is_some() && matches!(place, Place::Url(_)) {
-        let message = "--pin-server needs a server that loadgen starts: a name, not a URL";
-        return Err(Usage(message.to_owned()));
+    let open_loop = arguments.load.rate.is_some() || arguments.slo.objective().is_some();
+    for (flag, given) in [
+        ("--arrivals", arguments.load.arrivals.is_some()),
+        ("--seed", arguments.load.seed.is_some()),
+    ] {
+        if given && !open_loop {
+            return Err(Usage(format!(
+                "{flag} says when requests are due: it goes with --rate or --slo"
+            )));
+        }
+    }
+    if arguments.slo.objective().is_some() && arguments.outputs.is_about_one_run() {
+        return refuse(
+            "--slo makes many runs: it goes with --json, not with --format, --hlog or --hgrm",
+        );
+    }
+    if pipeline > 1 && arguments.load.rate.is_some() {
+        return refuse(
+            "--pipeline does not go with --rate: in open loop a request waits for a free connection",
+        );
+    }
+    let each = arguments.connections.requests_per_connection;
+    if arguments.request.server_closes() && (each > 1 || pipeline > 1) {
+        return refuse(
+            "the header field Connection: close leaves each connection one request: \
+             it does not go with -k or -p above 1",
+        );
+    }
+    if each > 0 && pipeline as u64 > each {
+        return Err(Usage(format!(
+            "--pipeline: {pipeline} requests cannot be in flight on a connection that has {each}"
+        )));
+    }
+    if arguments.placement.pin_server.is_some() && matches!(place, Place::Urls(_)) {
+        return refuse("--pin-server needs a server that loadgen starts: a name, not a URL");
+    }
+    arguments.request.check()?;
+    arguments.outputs.check()?;
+    if let Some(sources) = &arguments.connections.source {
+        sources.check()?;
+        if let Place::Server(_, server) = place {
+            sources.check_server(&server.name)?;
+        }
     }
     require_files(connections)
 }
 
 fn start(arguments: &Arguments, catalogue: &Catalogue, server: &Server) -> anyhow::Result<Target> {
     target::build(server, &catalogue.root)?;
-    let cpus = arguments.pin_server.clone().map(|Cpus(cpus)| cpus);
+    let cpus = arguments.placement.pin_server.clone();
     let options = target::Options {
-        cpus: cpus.unwrap_or_default(),
+        cpus: cpus.map(|Cpus(cpus)| cpus).unwrap_or_default(),
         ..target::Options::default()
     };
     Ok(Target::start(server, &catalogue.root, &options)?)
 }
 
-fn plan(arguments: &Arguments, uri: &Uri, address: SocketAddr) -> Plan {
-    let limit = match arguments.requests {
-        Some(requests) => Limit::Requests(requests.get()),
-        None => Limit::For(arguments.duration),
+/// What was asked for; all but whom to ask, and from where.
+fn plan(arguments: &Arguments, base: Plan) -> Plan {
+    let Arguments {
+        load,
+        connections,
+        request,
+        placement,
+        ..
+    } = arguments;
+    let limit = match (load.requests, load.until) {
+        (Some(requests), _) => Limit::Requests(requests.get()),
+        (None, Some(until)) => Limit::Until(Precision {
+            percentile: until.percentile,
+            within: until.within,
+            at_most: load.max_duration.unwrap_or(MAX_DURATION),
+        }),
+        (None, None) => Limit::For(load.duration),
     };
-    let cpus = arguments.pin_client.clone().map(|Cpus(cpus)| cpus);
+    let server_closes = request.server_closes();
+    let cpus = placement.pin_client.clone().map(|Cpus(cpus)| cpus);
     Plan {
-        head_only: arguments.method == Method::HEAD,
-        connections: arguments.connections.get(),
-        threads: arguments.threads.get(),
-        life: ConnectionLife::from_requests(arguments.requests_per_connection),
-        pipeline: arguments.pipeline.get(),
-        pace: Pace::Closed,
+        head_only: request.method == Method::HEAD,
+        server_closes,
+        expect: request.expected(),
+        connections: connections.connections.get(),
+        threads: placement.threads.get(),
+        life: match server_closes {
+            true => ConnectionLife::Requests(1),
+            false => ConnectionLife::from_requests(connections.requests_per_connection),
+        },
+        close: connections.close,
+        pipeline: connections.pipeline.get(),
+        pace: load.rate.map_or(Pace::Closed, load.pace()),
+        // Short enough to be typed again.
+        seed: load.seed.unwrap_or_else(|| fastrand::u32(..).into()),
         limit,
-        warmup: arguments.warmup.unwrap_or(match limit {
+        warmup: load.warmup.unwrap_or(match limit {
             Limit::For(_) | Limit::Until(_) => Duration::from_secs(1),
             Limit::Requests(_) => Duration::ZERO,
         }),
-        timeout: arguments.timeout,
+        drain: load.drain,
+        timeout: request.timeout,
         cpus: cpus.unwrap_or_default(),
-        ..Plan::new(address, request(arguments, uri))
+        ..base
     }
 }
 
-/// The bytes of one request (RFC 9112 §3).
-fn request(arguments: &Arguments, uri: &Uri) -> Vec<u8> {
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let mut request = format!("{} {target} HTTP/1.1\r\n", arguments.method).into_bytes();
-    let given = |name: HeaderName| arguments.header.iter().any(|(given, _)| *given == name);
-    if !given(header::HOST) {
-        let host = uri.authority().map_or("", |authority| authority.as_str());
-        // Without the user information that may stand before it.
-        let host = host.rsplit('@').next().unwrap_or(host);
-        request.extend_from_slice(format!("Host: {host}\r\n").as_bytes());
-    }
-    for (name, value) in &arguments.header {
-        request.extend_from_slice(format!("{name}: ").as_bytes());
-        request.extend_from_slice(value.as_bytes());
-        request.extend_from_slice(b"\r\n");
-    }
-    if let Some(body) = &arguments.body
-        && !given(header::CONTENT_LENGTH)
-    {
-        request.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
-    }
-    request.extend_from_slice(b"\r\n");
-    request.extend_from_slice(arguments.body.as_deref().unwrap_or_default().as_bytes());
-    request
+/// Drives plans at a server.
+struct Driver<'a> {
+    /// Of the server; those behind the first are tried when nobody listens there. A name such as
+    /// `localhost` often stands for an IPv6 address too. They are tried by the run itself, as a
+    /// connection made to find out would be one that nobody counts.
+    addresses: Vec<SocketAddr>,
+    target: Option<&'a Target>,
+    interrupted: &'a AtomicBool,
 }
 
-/// A header field from the command line.
-fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("expected `Name: value`")?;
-    let name = name
-        .parse()
-        .map_err(|_| format!("{name:?} is no name of a header field"))?;
-    let value = value.trim();
-    let value = (value.parse()).map_err(|_| format!("{value:?} is no value of a header field"))?;
-    Ok((name, value))
-}
-
-/// An `http` URL with a host.
-fn url(text: &str) -> Result<Uri, Usage> {
-    let uri: Uri = text
-        .parse()
-        .map_err(|error| Usage(format!("{text}: {error}")))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            let message = "https is not spoken; terminate TLS elsewhere and give an http:// URL";
-            return Err(Usage(format!("{text}: {message}")));
-        }
-        scheme => {
-            let scheme = scheme.unwrap_or("nothing");
-            return Err(Usage(format!(
-                "{text}: {scheme} is not spoken, only http://"
-            )));
-        }
-    }
-    match uri.host() {
-        Some(host) if !host.is_empty() => Ok(uri),
-        _ => Err(Usage(format!("{text}: no host in this URL"))),
-    }
-}
-
-fn url_of(address: SocketAddr) -> anyhow::Result<Uri> {
-    Ok(format!("http://{address}/").parse()?)
-}
-
-/// The address behind the host of `uri`. Of several, the first that accepts: a name such as
-/// `localhost` often stands for an IPv6 address too, where nobody listens.
-fn resolve(uri: &Uri) -> anyhow::Result<SocketAddr> {
-    let host = uri.host().unwrap_or_default();
-    let port = uri.port_u16().unwrap_or(80);
-    // Brackets belong to the URL, not to the address.
-    let name = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses: Vec<SocketAddr> = (name, port)
-        .to_socket_addrs()
-        .with_context(|| format!("looking up {host}"))?
-        .collect();
-    match addresses[..] {
-        [] => anyhow::bail!("looking up {host}: no address"),
-        [address] => Ok(address),
-        [first, ..] => {
-            let accepts = |address: &&SocketAddr| {
-                TcpStream::connect_timeout(address, Duration::from_secs(1)).is_ok()
+impl Driver<'_> {
+    /// Drives the plan, and returns it with the address that was used; with a server of ours, says what
+    /// it cost too.
+    fn drive(&mut self, plan: &Plan) -> anyhow::Result<(Plan, Outcome, Option<ServerCost>)> {
+        loop {
+            let plan = Plan {
+                target: self.addresses[0],
+                ..plan.clone()
             };
-            Ok(*addresses.iter().find(accepts).unwrap_or(&first))
+            let (outcome, cost) = self.drive_once(&plan)?;
+            let record = &outcome.record;
+            if record.connections_opened > 0 || outcome.interrupted || self.addresses.len() == 1 {
+                return Ok((plan, outcome, cost));
+            }
+            self.addresses.remove(0);
         }
     }
-}
 
-/// Drives the plan; with a server of ours, says what it cost too.
-fn drive(
-    plan: &Plan,
-    target: Option<&Target>,
-    interrupted: &AtomicBool,
-) -> anyhow::Result<(Outcome, Option<ServerCost>)> {
-    let progress = Progress::start(plan);
-    let mut sampler = None;
-    let mut cost = None;
-    let outcome = drive::run_observed(plan, interrupted, &mut |moment| match moment {
-        // A server that has died has no cost; the verdict says why.
-        Moment::Begin => sampler = target.and_then(|target| Sampler::start(target.pid()).ok()),
-        Moment::Progress(_) => {}
-        Moment::End => cost = sampler.take().and_then(|sampler| sampler.finish().ok()),
-    });
-    progress.clear();
-    Ok((outcome.context("running the load")?, cost))
-}
-
-/// One interval, the run, for each kind of latency.
-fn write_hlog(path: &Path, started: SystemTime, outcome: &Outcome) -> io::Result<()> {
-    let mut out = Vec::new();
-    hlog::write_head(&mut out, started)?;
-    for (tag, histogram) in [
-        ("response", &outcome.record.response),
-        ("first_byte", &outcome.record.first_byte),
-        ("connect", &outcome.record.connect),
-    ] {
-        hlog::append(&mut out, Duration::ZERO, outcome.duration, tag, histogram)?;
-    }
-    fs::write(path, out)
-}
-
-/// A bar that fills with time, on a terminal.
-struct Progress(Option<(ProgressBar, std::thread::JoinHandle<()>)>);
-
-impl Progress {
-    fn start(plan: &Plan) -> Self {
-        let Limit::For(duration) = plan.limit else {
-            return Progress(None);
-        };
-        if !io::stderr().is_terminal() {
-            return Progress(None);
-        }
-        let whole = plan.warmup + duration;
-        let bar = ProgressBar::new(whole.as_millis() as u64);
-        let style = ProgressStyle::with_template("{wide_bar} {msg}").expect("a valid template");
-        bar.set_style(style);
-        let ticking = bar.clone();
-        let warmup = plan.warmup;
-        let ticker = std::thread::spawn(move || {
-            while !ticking.is_finished() {
-                let elapsed = ticking.elapsed();
-                ticking.set_position(elapsed.as_millis() as u64);
-                ticking.set_message(match elapsed < warmup {
-                    true => "warming up".to_owned(),
-                    false => format!("{:.0} s left", whole.saturating_sub(elapsed).as_secs_f64()),
-                });
-                std::thread::park_timeout(Duration::from_millis(200));
+    fn drive_once(&self, plan: &Plan) -> anyhow::Result<(Outcome, Option<ServerCost>)> {
+        let progress = Progress::start(plan, self.interrupted);
+        let mut sampler = None;
+        let mut cost = None;
+        let outcome = drive::run_observed(plan, self.interrupted, &mut |moment| {
+            progress.on(moment);
+            match moment {
+                // A server that has died has no cost; the verdict says why.
+                Moment::Begin => {
+                    let pid = self.target.map(Target::pid);
+                    sampler = pid.and_then(|pid| Sampler::start(pid).ok());
+                }
+                Moment::Progress(_) => {}
+                Moment::End => cost = sampler.take().and_then(|sampler| sampler.finish().ok()),
             }
         });
-        Progress(Some((bar, ticker)))
-    }
-
-    fn clear(self) {
-        if let Some((bar, ticker)) = self.0 {
-            bar.finish_and_clear();
-            ticker.thread().unpark();
-            // It only draws.
-            ticker.join().unwrap_or_default();
-        }
+        progress.clear();
+        Ok((outcome.context("running the load")?, cost))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::response::Expected;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    /// What a command line makes of a plan, or why it is refused.
+    fn parse(line: &str) -> Result<Plan, String> {
+        let words = format!("run http://127.0.0.1:9/ {line}");
+        let line = Line::try_parse_from(words.split_whitespace()).map_err(|e| e.to_string())?;
+        let place = Place::find(&line.arguments.targets).map_err(|e| e.to_string())?;
+        check(&line.arguments, &place).map_err(|e| e.to_string())?;
+        let base = Plan::new("127.0.0.1:9".parse().unwrap(), Vec::new());
+        Ok(plan(&line.arguments, base))
+    }
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
 
     #[test]
-    fn urls_are_http_with_a_host() {
-        for (text, fine) in [
-            ("http://127.0.0.1:8000/", true),
-            ("http://[::1]:8000/a?b", true),
-            ("http://localhost", true),
-            ("https://localhost/", false),
-            ("ftp://localhost/", false),
-            ("http:///path", false),
-            ("http://a b/", false),
-        ] {
-            assert_eq!(url(text).is_ok(), fine, "{text}");
+    fn without_flags() {
+        let plan = parse("").unwrap();
+        assert_eq!((plan.connections, plan.threads, plan.pipeline), (64, 1, 1));
+        assert_eq!(plan.pace, Pace::Closed);
+        assert_eq!(plan.life, ConnectionLife::KeepAlive);
+        assert_eq!(plan.close, Close::Fin);
+        assert_eq!(plan.limit, Limit::For(seconds(10)));
+        assert_eq!(
+            (plan.warmup, plan.drain, plan.timeout),
+            (seconds(1), seconds(1), seconds(5))
+        );
+        assert!(!plan.head_only && !plan.server_closes && plan.expect.is_none());
+    }
+
+    #[test]
+    fn each_flag_is_in_the_plan() {
+        let rate = |rate| Rate::per_second(rate).unwrap();
+        let until = |percentile, within, at_most| {
+            Limit::Until(Precision {
+                percentile,
+                within,
+                at_most,
+            })
+        };
+        type Check<'a> = &'a dyn Fn(&Plan) -> bool;
+        let cases: &[(&str, Check<'_>)] = &[
+            ("-r 5k", &|p| p.pace == Pace::Constant(rate(5e3))),
+            ("--rate 300/m", &|p| p.pace == Pace::Constant(rate(5.0))),
+            ("-r 5 --arrivals constant", &|p| {
+                p.pace == Pace::Constant(rate(5.0))
+            }),
+            ("-r 5 --arrivals poisson", &|p| {
+                p.pace == Pace::Poisson(rate(5.0))
+            }),
+            ("-r 5 --seed 42", &|p| p.seed == 42),
+            ("-d 1m30s", &|p| p.limit == Limit::For(seconds(90))),
+            ("-d 500ms", &|p| {
+                p.limit == Limit::For(Duration::from_millis(500))
+            }),
+            ("-n 7", &|p| {
+                p.limit == Limit::Requests(7) && p.warmup.is_zero()
+            }),
+            ("-n 7 --warmup 2s", &|p| p.warmup == seconds(2)),
+            ("--until p99+-5%", &|p| {
+                p.limit == until(99.0, 0.05, seconds(60))
+            }),
+            ("--until p99.9±2% --max-duration 5m", &|p| {
+                p.limit == until(99.9, 0.02, seconds(300)) && p.warmup == seconds(1)
+            }),
+            ("--warmup 0", &|p| p.warmup.is_zero()),
+            ("--drain 250ms", &|p| p.drain == Duration::from_millis(250)),
+            ("--drain 0s", &|p| p.drain.is_zero()),
+            ("-c 3 -t 2", &|p| (p.connections, p.threads) == (3, 2)),
+            ("-k 1", &|p| p.life == ConnectionLife::Requests(1)),
+            ("-k 0", &|p| p.life == ConnectionLife::KeepAlive),
+            ("-p 16", &|p| p.pipeline == 16),
+            ("-k 16 -p 16", &|p| p.pipeline == 16),
+            ("--close fin", &|p| p.close == Close::Fin),
+            ("--close rst", &|p| p.close == Close::Rst),
+            ("-H Connection:close", &|p| {
+                p.server_closes && p.life == ConnectionLife::Requests(1)
+            }),
+            ("-H Connection:close -k 1 -r 5", &|p| p.server_closes),
+            ("-m HEAD", &|p| p.head_only),
+            ("--timeout 30s", &|p| p.timeout == seconds(30)),
+            ("--expect-body hi", &|p| {
+                p.expect.as_deref() == Some(&Expected::Text(b"hi".to_vec()))
+            }),
+        ];
+        for (line, check) in cases {
+            let plan = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert!(check(&plan), "{line}: {plan:?}");
         }
     }
 
     #[test]
-    fn header_fields_have_a_name_and_a_value() {
-        for (text, fine) in [
-            ("Accept: */*", true),
-            ("X-Empty:", true),
-            ("no colon", false),
-            ("bad name: x", false),
-            ("X: a\r\nY: b", false),
+    fn seeds_differ_unless_given() {
+        let seeds = [(); 8].map(|()| parse("-r 5").unwrap().seed);
+        assert!(seeds.iter().any(|seed| *seed != seeds[0]), "{seeds:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (line, message) in [
+            ("-c 0", "expected a number of 1 or more"),
+            ("-t 0", "expected a number of 1 or more"),
+            ("-p 0", "expected a number of 1 or more"),
+            ("-n 0", "expected a number of 1 or more"),
+            ("-n x", "expected a number of 1 or more"),
+            ("-k -1", "unexpected argument"),
+            ("-d 0s", "longer than zero"),
+            ("-d 30", "did you mean 30s?"),
+            ("--warmup 2", "did you mean 2s?"),
+            ("--drain 1.5", "such as 10s"),
+            ("--timeout never", "such as 10s"),
+            ("-d 1s -n 1", "cannot be used with"),
+            ("-d 1s --until p99+-5%", "cannot be used with"),
+            ("-n 1 --until p99+-5%", "cannot be used with"),
+            ("--max-duration 5s", "--until"),
+            ("--until p99", "such as 'p99±5%'"),
+            ("--until p101+-5%", "from p50 to p99.99"),
+            ("-r 0", "expected a rate"),
+            ("-r -5", "unexpected argument"),
+            ("-r fast", "such as 5000/s, 5k/s or 300/m"),
+            ("--arrivals poisson", "--rate"),
+            ("--slo p99<5ms --hgrm x", "makes many runs"),
+            ("--slo p99<5ms --format github", "makes many runs"),
+            ("--slo p99", "such as 'p99<5ms'"),
+            (
+                "--calibration /no/such/file",
+                "loadgen calibrate --json /no/such/file",
+            ),
+            ("--seed 1", "--rate"),
+            (
+                "-r 5 --arrivals bursts",
+                "[possible values: constant, poisson]",
+            ),
+            ("-r 5 -p 2", "waits for a free connection"),
+            ("-c 2 -t 3", "3 threads cannot share 2"),
+            ("-p 1025", "1024 at the most"),
+            (
+                "-k 2 -p 3",
+                "3 requests cannot be in flight on a connection that has 2",
+            ),
+            ("-H Connection:close -k 2", "one request"),
+            ("-H Connection:close -p 2", "one request"),
+            ("-c 100000000", "open files"),
+            ("--close abort", "[possible values: fin, rst]"),
+            ("--source here", "expected addresses such as"),
+            ("--source 10.0.0.0/8", "at most 256"),
+            ("--source 192.0.2.1", "no address of this machine"),
+            ("-H nonsense", "expected `Name: value`"),
+            ("--body @/no/such/file", "No such file"),
+            ("--expect-body sha256:0", "64 hexadecimal digits"),
+            ("-m HEAD --expect-body x", "HEAD has no body"),
+            (
+                "--format xml",
+                "[possible values: text, github, github-bigger, bencher]",
+            ),
+            ("--format github --json -", "both print"),
+            (
+                "--json /no/such/folder/run.json",
+                "there is no folder /no/such/folder",
+            ),
+            ("--hgrm /", "is a folder"),
+            ("--pin-client 9999", "no CPU 9999"),
+            ("--pin-server 0", "a name, not a URL"),
+            ("http://127.0.0.1:10/", "must share host and port"),
+            ("event-loop", "a server's name stands alone"),
         ] {
-            assert_eq!(field(text).is_ok(), fine, "{text}");
+            let error = parse(line).expect_err(line);
+            assert!(error.contains(message), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_help_fits_80_columns() {
+        use clap::CommandFactory as _;
+        let help = Line::command().term_width(80).render_help().to_string();
+        // An example that is broken cannot be copied.
+        for line in help.lines().chain(EXAMPLES.lines()) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        for heading in [
+            "Load:",
+            "Connections:",
+            "Request:",
+            "Output:",
+            "Placement:",
+            "Examples:",
+        ] {
+            assert!(help.contains(heading), "{help}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::target::ServerCost;
 
 /// To be flattened into those of `run`.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Arguments {
+pub(super) struct Options {
     /// Find the largest rate that meets this, such as 'p99<5ms,errors<=0.1%' (which of errors need not
     /// be said); begins at --rate, or 1000/s. Each step takes 2 s, 20 times the limit, or what the
     /// percentile needs (p99: 381 requests), but no longer than -d; a run of -d confirms the result
@@ -50,7 +50,7 @@ pub(super) type Drive<'a> = dyn FnMut(&Plan) -> anyhow::Result<(Outcome, Option<
 pub(super) type ToJson<'a> =
     dyn Fn(slo::Confirmation<Option<ServerCost>>) -> anyhow::Result<serde_json::Value> + 'a;
 
-impl Arguments {
+impl Options {
     /// The objective, when there is one to search for.
     pub(super) fn objective(&self) -> Option<&Slo> {
         self.slo.as_ref()
@@ -143,11 +143,11 @@ mod tests {
     use super::*;
     use crate::slo::simulated::{self, Simulated};
 
-    fn parsed(line: &[&str]) -> Result<Arguments, String> {
-        let command = Arguments::augment_args(Command::new("run").no_binary_name(true));
+    fn parsed(line: &[&str]) -> Result<Options, String> {
+        let command = Options::augment_args(Command::new("run").no_binary_name(true));
         let matches = command.try_get_matches_from(line);
         let matches = matches.map_err(|error| error.to_string())?;
-        Arguments::from_arg_matches(&matches).map_err(|error| error.to_string())
+        Options::from_arg_matches(&matches).map_err(|error| error.to_string())
     }
 
     #[test]

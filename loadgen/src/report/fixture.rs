@@ -5,9 +5,12 @@ use std::time::Duration;
 use crate::catalogue::Workload;
 use crate::compare::Evidence;
 use crate::machine::{Build, Machine, Pinning};
-use crate::plan::Pace;
+use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan, Rate};
+use crate::record::{ClientCost, Kind, Outcome, Phase, Record, record_ns};
+use crate::run::Run;
 use crate::set::{Cell, Key};
-use crate::verdict::Status;
+use crate::target::ServerCost;
+use crate::verdict::{Status, Verdict};
 
 /// A valid cell with so many CPU microseconds per request; the other figures follow from that.
 pub(crate) fn cell(server: &str, workload: &str, round: u32, cpu_us: f64) -> Cell {
@@ -125,4 +128,195 @@ pub(crate) fn five_servers() -> Evidence {
     let servers = servers.map(|(name, _)| name);
     let workloads = workloads.map(|(name, _)| name);
     evidence(&servers, &workloads, cells)
+}
+
+/// A made-up run.
+pub(crate) struct Example {
+    pub(crate) urls: Vec<String>,
+    pub(crate) server: Option<String>,
+    pub(crate) plan: Plan,
+    pub(crate) outcome: Outcome,
+    pub(crate) verdict: Verdict,
+    pub(crate) cost: Option<ServerCost>,
+}
+
+impl Example {
+    pub(crate) fn run(&self) -> Run<'_> {
+        Run {
+            urls: &self.urls,
+            server: self.server.as_deref(),
+            plan: &self.plan,
+            outcome: &self.outcome,
+            verdict: &self.verdict,
+            server_cost: self.cost.as_ref(),
+            calibration: None,
+        }
+    }
+
+    /// Somebody's server that answers nobody.
+    pub(crate) fn unanswered() -> Self {
+        let address = "127.0.0.1:8000".parse().expect("an address");
+        let mut record = Record::new(64);
+        record.errors(Phase::Connect, Kind::Refused, 3_840);
+        Example {
+            urls: vec!["http://127.0.0.1:8000/".to_owned()],
+            server: None,
+            plan: Plan::new(address, Vec::new()),
+            outcome: Outcome {
+                record,
+                duration: Duration::from_secs(10),
+                interrupted: false,
+                client: ClientCost {
+                    cpu_user_s: 0.2,
+                    cpu_system_s: 0.3,
+                    busiest_thread: 0.05,
+                    ..ClientCost::default()
+                },
+                steal: None,
+            },
+            verdict: Verdict {
+                status: Status::Invalid,
+                reasons: vec![
+                    "nobody listens at 127.0.0.1:8000: connection refused 3840 times".to_owned(),
+                ],
+                advice: vec!["start the server, or give the URL it listens at".to_owned()],
+                notes: Vec::new(),
+            },
+            cost: None,
+        }
+    }
+
+    /// A server of the catalogue that does well, in closed loop.
+    pub(crate) fn closed() -> Self {
+        let mut example = Example {
+            server: Some("event-loop".to_owned()),
+            cost: Some(ServerCost {
+                cpu_user_s: 2.2,
+                cpu_system_s: 6.1,
+                context_switches: Some(1_200),
+                threads_max: 1,
+                rss_bytes_max: 5_400_000,
+            }),
+            ..Example::unanswered()
+        };
+        let record = &mut example.outcome.record;
+        *record = Record::new(64);
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut queue = 0.0;
+        for index in 0..1_000_000_usize {
+            queue = 0.7 * queue + 0.7 * normal(&mut random);
+            let ns = (600e3 * (0.25 * queue).exp()) as u64;
+            answered(record, ns, ns);
+            record.responses_by_connection[index % 64] += 1;
+        }
+        record.warmup_requests = 98_433;
+        record.connections_opened = 64;
+        record.connections_open_max = 64;
+        record.bytes_received = 114 * 1_000_000;
+        for index in 0..64 {
+            record_ns(&mut record.connect, 90_000 + 1_500 * index);
+        }
+        example.outcome.client.cpu_system_s = 6.4;
+        example.outcome.client.busiest_thread = 0.66;
+        example.outcome.steal = Some(0.0002);
+        example.verdict = Verdict {
+            status: Status::Valid,
+            reasons: Vec::new(),
+            advice: Vec::new(),
+            notes: Vec::new(),
+        };
+        example
+    }
+
+    /// The same with a new connection for every request, which are reset.
+    pub(crate) fn new_connections() -> Self {
+        let mut example = Example::closed();
+        example.plan.life = ConnectionLife::Requests(1);
+        example.plan.close = Close::Rst;
+        let record = &mut example.outcome.record;
+        record.connections_opened = 1_098_433;
+        record.connections_in_time = 1_000_000;
+        example
+    }
+
+    /// Random arrivals at two paths of a server that stalls now and then, so that requests queue.
+    pub(crate) fn open_with_faults() -> Self {
+        let mut example = Example::unanswered();
+        let rate = Rate::per_second(5_000.0).expect("a rate");
+        example.urls.push("http://127.0.0.1:8000/b".to_owned());
+        example.plan.pace = Pace::Poisson(rate);
+        example.plan.seed = 3_141_592;
+        example.plan.threads = 2;
+        example.plan.limit = Limit::For(Duration::from_secs(10));
+        let record = &mut example.outcome.record;
+        *record = Record::new(41);
+        let mut random = fastrand::Rng::with_seed(2);
+        for index in 0..50_000_usize {
+            let service = (220e3 * (0.3 * normal(&mut random)).exp()) as u64;
+            let own = random.u64(2_000..9_000);
+            // A stall of 60 ms each second.
+            let waited = match index % 5_000 {
+                at @ ..300 => (300 - at as u64) * 200_000,
+                _ => 0,
+            };
+            answered(record, waited + own + service, service);
+            record_ns(&mut record.lag, waited + own);
+            record_ns(&mut record.lag_own, own);
+            record.responses_by_connection[random.usize(0..41)] += 1;
+        }
+        record.due = 50_030;
+        record.requests = 50_018;
+        record.in_flight_at_end = 6;
+        record.unsent = 12;
+        record.lower_bounds = 18;
+        record.response.saturating_record_n(1_000_000_000, 18);
+        record.service.saturating_record_n(1_000_000_000, 6);
+        record.good = 49_940;
+        record.errors(Phase::FirstByte, Kind::Timeout, 12);
+        record.errors(Phase::Body, Kind::BadStatus, 48);
+        record.status.insert(200, 49_952);
+        record.status.insert(503, 48);
+        record.warmup_requests = 5_031;
+        record.connections_opened = 53;
+        record.connections_open_max = 41;
+        record.bytes_received = 5_702_736;
+        for index in 0..41 {
+            record_ns(&mut record.connect, 90_000 + 1_500 * index);
+        }
+        example.outcome.client.spin_s = 0.12;
+        example.outcome.steal = Some(0.031);
+        example.verdict = Verdict {
+            status: Status::Invalid,
+            reasons: vec![
+                "60 errors for 50018 requests".to_owned(),
+                "12 of 50030 requests that were due were never sent, as all 64 connections were busy"
+                    .to_owned(),
+            ],
+            advice: vec![
+                "look at the server's log for the time of the run".to_owned(),
+                "offer less (--rate), or allow more connections (-c)".to_owned(),
+            ],
+            notes: vec![
+                "3.1% of CPU time was stolen by other guests of the host; expect long tails".to_owned(),
+            ],
+        };
+        example
+    }
+}
+
+fn answered(record: &mut Record, response_ns: u64, service_ns: u64) {
+    record.requests += 1;
+    record.responses += 1;
+    record.responses_in_time += 1;
+    record.good += 1;
+    *record.status.entry(200).or_default() += 1;
+    record_ns(&mut record.response, response_ns);
+    record_ns(&mut record.service, service_ns);
+    record_ns(&mut record.first_byte, service_ns - service_ns / 50);
+    record.serial.push(response_ns as f64);
+}
+
+/// Of the normal distribution, as near as a sum of twelve comes to it.
+fn normal(random: &mut fastrand::Rng) -> f64 {
+    (0..12).map(|_| random.f64()).sum::<f64>() - 6.0
 }

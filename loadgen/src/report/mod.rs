@@ -1,13 +1,16 @@
-//! What is measured, as text for people: tables for a terminal and Markdown for files.
+//! What is measured, for people, as text on a terminal and as Markdown, and for programs that follow it.
 
 pub mod calibration;
 pub mod doctor;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod hgrm;
 pub mod markdown;
 pub mod run;
 pub mod slo;
+mod spectrum;
 pub mod table;
+pub mod tracking;
 
 use crate::compare::{Entry, Fault, Metric, Standing};
 use crate::latency::samples_needed;

@@ -1,193 +1,427 @@
-//! One run as text for a terminal of 80 columns.
+//! One run as text for a terminal of 80 columns; it fits one screen.
 
 use std::fmt::Write as _;
 
+use anstyle::AnsiColor;
+
+use super::spectrum;
 use crate::json::Fairness;
-use crate::latency::{Latency, samples_needed};
-use crate::plan::{Limit, Plan};
-use crate::record::Outcome;
-use crate::target::ServerCost;
-use crate::verdict::Verdict;
+use crate::latency::{Latency, half_width, interval, percentile, samples_needed};
+use crate::plan::{Close, Limit, Pace};
+use crate::run::Run;
+use crate::verdict::Status;
 
-/// The outcome of a run, some twenty lines.
-pub fn text(
-    url: &str,
-    server: Option<&str>,
-    plan: &Plan,
-    outcome: &Outcome,
-    verdict: &Verdict,
-    cost: Option<&ServerCost>,
-) -> String {
-    let mut out = String::new();
-    let mut line = |text: &str| {
-        out.push_str(text);
-        out.push('\n');
-    };
-    let record = &outcome.record;
-    let seconds = outcome.duration.as_secs_f64();
-    let rate = |count: u64| match seconds > 0.0 {
-        true => thousands((count as f64 / seconds).round() as u64),
-        false => "-".to_owned(),
-    };
+/// The outcome of a run. It has colours, for whoever prints it to take out where they are not wanted.
+pub fn text(run: &Run<'_>) -> String {
+    let mut page = Page::default();
+    asked(&mut page, run);
+    page.gap();
+    counts(&mut page, run);
+    page.gap();
+    latency(&mut page, run);
+    page.gap();
+    let spectrum = spectrum::draw(&run.outcome.record.response);
+    for line in &spectrum {
+        page.line(line);
+    }
+    if !spectrum.is_empty() {
+        page.gap();
+    }
+    faults(&mut page, run);
+    costs(&mut page, run);
+    verdict(&mut page, run);
+    page.0
+}
 
-    line(&match server {
-        Some(server) => format!("{server} at {url}"),
-        None => url.to_owned(),
-    });
-    line(&workload(plan, outcome));
-    line("");
-    line(&format!("requests/s     {:>12}", rate(record.responses)));
-    line(&format!(
-        "connections/s  {:>12}",
-        rate(record.connections_opened)
-    ));
-    line(&format!(
-        "requests       {:>12}   responses {}, good {}, in flight {}",
-        thousands(record.requests),
-        thousands(record.responses),
-        thousands(record.good),
-        thousands(record.in_flight_at_end),
-    ));
-    line(&format!(
-        "received       {:>12}",
-        bytes(record.bytes_received)
-    ));
-    line("");
-
-    line(&format!(
-        "{:<10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
-        "latency", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"
-    ));
-    for (name, histogram) in [
-        ("response", &record.response),
-        ("first byte", &record.first_byte),
-        ("connect", &record.connect),
-    ] {
-        let latency = Latency::of(histogram);
-        let mut row = format!(
-            "{name:<10} {:>8}",
-            latency.mean.map_or("-".to_owned(), time)
-        );
-        for (value, p) in [
-            (latency.p50, 50.0),
-            (latency.p90, 90.0),
-            (latency.p99, 99.0),
-            (latency.p99_9, 99.9),
-            (latency.p99_99, 99.99),
-        ] {
-            let text = value.map_or_else(|| format!("n<{}", samples_needed(p)), time);
-            write!(row, " {text:>8}").expect("writing to a String cannot fail");
-        }
-        line(&format!(
-            "{row} {:>8}",
-            latency.max.map_or("-".to_owned(), time)
-        ));
-    }
-    line("");
-
-    if record.errors.is_empty() {
-        line("errors         none");
-    }
-    for ((phase, kind), count) in &record.errors {
-        line(&format!(
-            "errors         {:>12}   {phase}: {kind}",
-            thousands(*count)
-        ));
-    }
-    for (status, count) in record.status.iter().filter(|(status, _)| **status != 200) {
-        line(&format!("status {status}     {:>12}", thousands(*count)));
-    }
-    let fairness = Fairness::of(outcome);
-    if let Some(spread) = &fairness.requests_per_connection {
-        line(&format!(
-            "by connection  {:>12}   to {} responses; {} never served; Jain {}",
-            thousands(spread.min),
-            thousands(spread.max),
-            fairness.connections_never_served,
-            fairness
-                .jain
-                .map_or("-".to_owned(), |jain| format!("{jain:.3}")),
-        ));
-    }
-    let cpu = |cpu_s: f64| match record.responses {
-        0 => "-".to_owned(),
-        responses => format!("{:.2} µs", cpu_s * 1e6 / responses as f64),
-    };
-    if let Some(cost) = cost {
-        line(&format!(
-            "server CPU     {:>12}   per request; {:.1} MiB; threads at most: {}",
-            cpu(cost.cpu_s()),
-            cost.rss_bytes_max as f64 / f64::from(1 << 20),
-            cost.threads_max
-        ));
-    }
-    let client = &outcome.client;
-    line(&format!(
-        "client CPU     {:>12}   per request; its busiest thread was busy {:.0}%",
-        cpu(client.cpu_user_s + client.cpu_system_s),
-        client.busiest_thread * 100.0
-    ));
-    line(&format!("verdict        {}", verdict.status.as_str()));
-    let indent = "               ";
-    let options = textwrap::Options::new(COLUMNS)
-        .initial_indent(indent)
-        .subsequent_indent(indent);
-    let reasons = verdict.reasons.iter().map(String::as_str);
-    for text in reasons.chain(verdict.advice.iter().map(String::as_str)) {
-        line(&textwrap::fill(text, &options));
-    }
-    out
+/// The same for a terminal that shows nothing but ASCII.
+pub fn ascii(text: &str) -> String {
+    let text = text.replace('µ', "u").replace('±', "+-");
+    text.chars().map(spectrum::ascii).collect()
 }
 
 /// Of the terminals that this is made for.
 const COLUMNS: usize = 80;
+/// Where the figures of [`Page::fact`] begin.
+const NAMES: usize = 15;
+/// A space within what belongs together.
+const NO_BREAK: char = '\u{a0}';
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, text: &str) {
+        self.0.push_str(text);
+        self.0.push('\n');
+    }
+
+    fn gap(&mut self) {
+        self.line("");
+    }
+
+    /// Text that goes on below itself; it does not break at [`NO_BREAK`].
+    fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
+        let options = textwrap::Options::new(COLUMNS)
+            .initial_indent(first)
+            .subsequent_indent(rest);
+        self.line(&textwrap::fill(text, options).replace(NO_BREAK, " "));
+    }
+
+    /// A name, its figure, and what there is to say about it.
+    fn fact(&mut self, name: &str, figure: &str, more: &str) {
+        let first = format!("{name:<NAMES$}{figure:>12}   ");
+        match more {
+            "" => self.line(first.trim_end()),
+            more => self.wrapped(&first, &" ".repeat(NAMES + 15), more),
+        }
+    }
+
+    /// A name, and what there is to say about it.
+    fn note(&mut self, name: &str, text: &str) {
+        self.wrapped(&format!("{name:<NAMES$}"), &" ".repeat(NAMES), text);
+    }
+}
+
+/// Who was asked, and what for.
+fn asked(page: &mut Page, run: &Run<'_>) {
+    let url = match run.urls {
+        [] => String::new(),
+        [url] => url.clone(),
+        [first, rest @ ..] => format!("{first} and {} more in turn", rest.len()),
+    };
+    let whom = match run.server {
+        Some(server) => format!("{server} at {url}"),
+        None => url,
+    };
+    page.wrapped("", "  ", &whom);
+    page.wrapped("", "", &workload(run));
+    let seconds = run.outcome.duration.as_secs_f64();
+    if run.outcome.interrupted {
+        page.line(&format!("ended early by the user after {seconds:.1} s"));
+    }
+}
 
 /// What was asked for, in a sentence.
-fn workload(plan: &Plan, outcome: &Outcome) -> String {
-    let count = |n: u64, one: &str| match n {
-        1 => format!("1 {one}"),
-        n => format!("{} {one}s", thousands(n)),
+pub(super) fn workload(run: &Run<'_>) -> String {
+    let (plan, outcome) = (run.plan, run.outcome);
+    let mut parts = match plan.pace {
+        Pace::Closed => vec!["closed loop".to_owned()],
+        Pace::Constant(rate) => vec![format!("open loop, constant {}/s", per_s(rate.per_s()))],
+        Pace::Poisson(rate) => vec![format!(
+            "open loop, Poisson {}/s (seed {})",
+            per_s(rate.per_s()),
+            plan.seed
+        )],
     };
-    let mut text = format!(
-        "closed loop, {}, {}, ",
-        count(plan.connections as u64, "connection"),
-        count(plan.threads as u64, "thread")
-    );
-    text.push_str(&match plan.life.requests() {
+    let up_to = if run.is_open_loop() { "up to " } else { "" };
+    let connections = count(plan.connections as u64, "connection");
+    parts.push(format!("{up_to}{connections}"));
+    parts.push(count(plan.threads as u64, "thread"));
+    parts.push(match plan.life.requests() {
         0 => "keep-alive".to_owned(),
         n => format!("{} on each", count(n, "request")),
     });
     if plan.pipeline > 1 {
-        write!(text, ", {} in flight", plan.pipeline).expect("writing to a String cannot fail");
+        parts.push(format!("{} in flight on each", plan.pipeline));
     }
+    if plan.server_closes {
+        parts.push("closed by the server".to_owned());
+    }
+    if plan.close == Close::Rst {
+        parts.push("connections are reset, not closed".to_owned());
+    }
+    if let Limit::Until(precision) = plan.limit {
+        let most = plan_seconds(precision.at_most.as_secs_f64());
+        parts.push(format!(
+            "until p{}±{} is known, {most} at most",
+            precision.percentile,
+            percent(precision.within)
+        ));
+    }
+    let mut text = parts.join(", ");
     let seconds = outcome.duration.as_secs_f64();
-    write!(text, ", {seconds:.2} s").expect("writing to a String cannot fail");
-    if let (false, Limit::Requests(_)) = (outcome.interrupted, plan.limit) {
-        return text;
-    }
+    let took = match plan.limit {
+        Limit::For(_) => "",
+        Limit::Requests(_) | Limit::Until(_) => "took ",
+    };
+    write!(text, ", {took}{seconds:.2} s").expect("writing to a String cannot fail");
     if !plan.warmup.is_zero() {
-        let warmup = outcome.record.warmup_requests;
         write!(
             text,
-            "\nafter {:.2} s of warm-up ({} not counted)",
-            plan.warmup.as_secs_f64(),
-            count(warmup, "request")
+            " after {} of warm-up ({} not counted)",
+            plan_seconds(plan.warmup.as_secs_f64()),
+            count(outcome.record.warmup_requests, "request")
         )
         .expect("writing to a String cannot fail");
     }
     text
 }
 
+/// How much came of it.
+fn counts(page: &mut Page, run: &Run<'_>) {
+    let record = &run.outcome.record;
+    let asked = match run.plan.pace.rate() {
+        Some(rate) => format!("{} asked for", per_s(rate.per_s())),
+        None => String::new(),
+    };
+    let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), per_s);
+    page.fact("requests/s", &rate(run.requests_per_s()), &asked);
+    page.fact(
+        "connections/s",
+        &rate(run.connections_per_s()),
+        &format!(
+            "{} opened, {} at once at the most",
+            thousands(record.connections_opened),
+            thousands(record.connections_open_max)
+        ),
+    );
+    let mut came = vec![("responses", record.responses), ("good", record.good)];
+    let left = [
+        ("in flight", record.in_flight_at_end),
+        ("unsent", record.unsent),
+    ];
+    came.extend(left.into_iter().filter(|(_, count)| *count > 0));
+    let came = came
+        .iter()
+        .map(|(name, count)| together(&format!("{name} {}", thousands(*count))));
+    let came: Vec<_> = came.collect();
+    page.fact("requests", &thousands(record.requests), &came.join(", "));
+    if record.lower_bounds > 0 {
+        page.fact(
+            "lower bounds",
+            &thousands(record.lower_bounds),
+            "response times that were longer still: unanswered",
+        );
+    }
+    page.fact("received", &bytes(record.bytes_received), "");
+}
+
+/// A table of percentiles, and how well they are known.
+fn latency(page: &mut Page, run: &Run<'_>) {
+    let record = &run.outcome.record;
+    if record.response.is_empty() {
+        page.line("latency        nothing was answered");
+        return;
+    }
+    page.line(&format!(
+        "{:<10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "latency", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"
+    ));
+    for (key, name) in [
+        ("response", "response"),
+        ("service", "service"),
+        ("lag", "lag"),
+        ("lag_own", "of it own"),
+        ("first_byte", "first byte"),
+        ("connect", "connect"),
+    ] {
+        if let Some((_, histogram)) = run.histograms().find(|(found, _)| *found == key) {
+            page.line(&row(name, &Latency::of(histogram)));
+        }
+    }
+    page.note("95% intervals", &intervals(run));
+    if let Limit::Until(precision) = run.plan.limit {
+        let p = precision.percentile;
+        let half = half_width(&record.response, run.n_effective(), p);
+        let known = match half {
+            Some(half) => format!("p{p} is known to ±{}", percent(half)),
+            None => format!("p{p} has no upper bound yet"),
+        };
+        let asked = percent(precision.within);
+        page.note("precision", &format!("{known}, asked for ±{asked}"));
+    }
+}
+
+fn row(name: &str, latency: &Latency) -> String {
+    let value = |value: Option<f64>| value.map_or("-".to_owned(), time);
+    let mut row = format!("{name:<10} {:>8}", value(latency.mean));
+    for (percentile, p) in [
+        (latency.p50, 50.0),
+        (latency.p90, 90.0),
+        (latency.p99, 99.0),
+        (latency.p99_9, 99.9),
+        (latency.p99_99, 99.99),
+    ] {
+        let text = percentile.map_or_else(|| format!("n<{}", samples_needed(p)), time);
+        write!(row, " {text:>8}").expect("writing to a String cannot fail");
+    }
+    format!("{row} {:>8}", value(latency.max))
+}
+
+/// `p50 1.21 to 1.23 ms, p99 3.10 to 3.52 ms, effective n 4,231`.
+fn intervals(run: &Run<'_>) -> String {
+    let response = &run.outcome.record.response;
+    let n_effective = run.n_effective();
+    let mut parts = Vec::new();
+    for p in [50.0, 99.0] {
+        if percentile(response, p).is_none() {
+            continue;
+        }
+        let (low, high) = interval(response, n_effective, p);
+        parts.push(match high.map(|high| (time(low), time(high))) {
+            None => format!("p{p} {} or more", time(low)),
+            Some((low, high)) => match (low.split_once(' '), high.split_once(' ')) {
+                (Some((number, unit)), Some((_, same))) if unit == same => {
+                    format!("p{p} {number} to {high}")
+                }
+                _ => format!("p{p} {low} to {high}"),
+            },
+        });
+    }
+    parts.push(format!("effective n {}", thousands(n_effective as u64)));
+    parts.join(", ")
+}
+
+/// What went wrong, and how evenly.
+fn faults(page: &mut Page, run: &Run<'_>) {
+    let record = &run.outcome.record;
+    if record.errors.is_empty() {
+        page.line("errors         none");
+    }
+    for ((phase, kind), count) in &record.errors {
+        page.fact("errors", &thousands(*count), &format!("{phase}: {kind}"));
+    }
+    if record.close_ignored > 0 {
+        page.fact(
+            "close ignored",
+            &thousands(record.close_ignored),
+            "connections that the server was asked to close and kept open",
+        );
+    }
+    let statuses = record.status.iter();
+    let statuses: Vec<_> = statuses
+        .map(|(status, count)| together(&format!("{status}: {}", thousands(*count))))
+        .collect();
+    if !statuses.is_empty() {
+        page.note("status", &statuses.join("; "));
+    }
+    let fairness = Fairness::of(run.outcome);
+    if let Some(spread) = &fairness.requests_per_connection
+        && record.responses > 0
+    {
+        let range = match spread.min == spread.max {
+            true => "responses each".to_owned(),
+            false => format!("to {} responses", thousands(spread.max)),
+        };
+        let jain = fairness.jain;
+        page.fact(
+            "by connection",
+            &thousands(spread.min),
+            &format!(
+                "{range}; {} never served; Jain {}",
+                thousands(fairness.connections_never_served),
+                jain.map_or("-".to_owned(), |jain| format!("{jain:.3}"))
+            ),
+        );
+    }
+}
+
+/// What it cost the server and the generator.
+fn costs(page: &mut Page, run: &Run<'_>) {
+    let outcome = run.outcome;
+    let cpu = |cpu_s: f64| match outcome.record.responses_in_time {
+        0 => "-".to_owned(),
+        responses => time(cpu_s * 1e6 / responses as f64),
+    };
+    if let Some(cost) = run.server_cost {
+        page.fact(
+            "server CPU",
+            &cpu(cost.cpu_s()),
+            &format!(
+                "per request; {}; threads at most: {}",
+                bytes(cost.rss_bytes_max),
+                cost.threads_max
+            ),
+        );
+    }
+    let client = &outcome.client;
+    let spun = match client.spin_s {
+        ..0.005 => String::new(),
+        seconds => format!("; spun {seconds:.2} s"),
+    };
+    page.fact(
+        "client CPU",
+        &cpu(client.cpu_user_s + client.cpu_system_s - client.spin_s),
+        &format!(
+            "per request; busiest thread {}{spun}",
+            percent(client.busiest_thread)
+        ),
+    );
+    if let Some(steal) = outcome.steal.filter(|steal| *steal >= 0.001) {
+        let text = "of all CPU time went to other guests of this host";
+        page.fact("steal", &percent(steal), text);
+    }
+}
+
+fn verdict(page: &mut Page, run: &Run<'_>) {
+    let verdict = run.verdict;
+    let style = match verdict.status {
+        Status::Valid => AnsiColor::Green.on_default(),
+        Status::ClientBound => AnsiColor::Yellow.on_default().bold(),
+        Status::Invalid => AnsiColor::Red.on_default().bold(),
+    };
+    let status = verdict.status.as_str();
+    page.line(&format!("{:<NAMES$}{style}{status}{style:#}", "verdict"));
+    let bullet = |mark: &str| format!("{:NAMES$}{mark}", "");
+    for (index, reason) in verdict.reasons.iter().enumerate() {
+        page.wrapped(&bullet("- "), &bullet("  "), reason);
+        if let Some(advice) = verdict.advice.get(index).filter(|text| !text.is_empty()) {
+            page.wrapped(&bullet("  -> "), &bullet("     "), advice);
+        }
+    }
+    for note in &verdict.notes {
+        page.note("note", note);
+    }
+}
+
+/// Text that is not broken into lines.
+fn together(text: &str) -> String {
+    text.replace(' ', &NO_BREAK.to_string())
+}
+
+/// `1 connection`, `64 connections`.
+fn count(n: u64, one: &str) -> String {
+    match n {
+        1 => format!("1 {one}"),
+        n => format!("{} {one}s", thousands(n)),
+    }
+}
+
+/// `5,000`, `0.5`: whole numbers where there are enough of them.
+pub(crate) fn per_s(rate: f64) -> String {
+    match rate {
+        ..9.995 if rate.fract() != 0.0 => format!("{rate:.2}"),
+        ..99.95 if rate.fract() != 0.0 => format!("{rate:.1}"),
+        _ => thousands(rate.round() as u64),
+    }
+}
+
+/// A share: `4.8%`, `12%`.
+pub(super) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    let rounded = (percent * 10.0).round() / 10.0;
+    match percent {
+        ..9.95 => format!("{rounded}%"),
+        _ => format!("{percent:.0}%"),
+    }
+}
+
+/// `10 s`, `0.25 s`.
+fn plan_seconds(seconds: f64) -> String {
+    format!("{} s", (seconds * 1000.0).round() / 1000.0)
+}
+
 /// Microseconds with three digits and a unit.
 pub(crate) fn time(us: f64) -> String {
+    // What would be rounded to 1000 is one of the next unit.
     let (value, unit) = match us {
-        ..1e3 => (us, "µs"),
-        1e3..1e6 => (us / 1e3, "ms"),
+        ..999.5 => (us, "µs"),
+        999.5..999.5e3 => (us / 1e3, "ms"),
         _ => (us / 1e6, "s"),
     };
     match value {
-        ..10.0 => format!("{value:.2} {unit}"),
-        10.0..100.0 => format!("{value:.1} {unit}"),
+        ..9.995 => format!("{value:.2} {unit}"),
+        9.995..99.95 => format!("{value:.1} {unit}"),
         _ => format!("{value:.0} {unit}"),
     }
 }
@@ -205,7 +439,7 @@ pub(crate) fn thousands(n: u64) -> String {
     text
 }
 
-fn bytes(n: u64) -> String {
+pub(super) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let power = (n.max(1).ilog2() / 10).min(4);
     match power {
@@ -220,14 +454,148 @@ fn bytes(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use anstream::adapter::strip_str;
+
     use super::*;
+    use crate::plan::{ConnectionLife, Precision};
+    use crate::report::fixture::Example;
+
+    /// The text of a run, which must fit a screen.
+    fn screen(example: &Example) -> String {
+        let text = strip_str(&text(&example.run())).to_string();
+        for line in text.lines() {
+            assert!(line.chars().count() <= COLUMNS, "{line}");
+            assert_eq!(line, line.trim_end(), "{line:?}");
+        }
+        assert!(!text.contains("\n\n\n"), "{text}");
+        text
+    }
+
+    #[test]
+    fn closed_and_valid() {
+        let text = screen(&Example::closed());
+        assert!(text.lines().count() <= 34, "{text}");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn open_with_queueing_and_errors() {
+        insta::assert_snapshot!(screen(&Example::open_with_faults()));
+    }
+
+    #[test]
+    fn new_connections_that_are_reset() {
+        insta::assert_snapshot!(screen(&Example::new_connections()));
+    }
+
+    #[test]
+    fn nothing_answered() {
+        insta::assert_snapshot!(screen(&Example::unanswered()));
+    }
+
+    #[test]
+    fn the_verdict_stands_out() {
+        let text = text(&Example::unanswered().run());
+        assert!(text.contains("\u{1b}[31minvalid\u{1b}[0m\n"), "{text:?}");
+    }
+
+    #[test]
+    fn ended_early() {
+        let mut example = Example::closed();
+        example.outcome.interrupted = true;
+        example.outcome.duration = Duration::from_millis(3_210);
+        let text = screen(&example);
+        assert!(
+            text.contains("ended early by the user after 3.2 s"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn until_it_is_known() {
+        let mut example = Example::closed();
+        let precision = |percentile| Precision {
+            percentile,
+            within: 0.05,
+            at_most: Duration::from_secs(60),
+        };
+        example.plan.limit = Limit::Until(precision(99.0));
+        let text = screen(&example);
+        assert!(text.contains("until p99±5% is known, 60 s"), "{text}");
+        assert!(
+            text.contains("p99 is known to ±0.5%, asked for ±5%"),
+            "{text}"
+        );
+        example.plan.limit = Limit::Until(precision(99.9999));
+        let text = screen(&example);
+        assert!(text.contains("p99.9999 has no upper bound yet"), "{text}");
+    }
+
+    /// Whatever was asked for stands at the top.
+    #[test]
+    fn what_was_asked_for() {
+        let mut example = Example::open_with_faults();
+        for expected in [
+            "http://127.0.0.1:8000/ and 1 more in turn",
+            "open loop, Poisson 5,000/s (seed 3141592), up to 64 connections, 2 threads",
+        ] {
+            let text = screen(&example);
+            assert!(text.contains(expected), "{text}");
+        }
+        example.plan.pace = Pace::Constant("0.5/s".parse().unwrap());
+        example.plan.connections = 1;
+        example.plan.life = ConnectionLife::Requests(1);
+        example.plan.server_closes = true;
+        let text = workload(&example.run());
+        let expected = "open loop, constant 0.50/s, up to 1 connection, 2 threads, \
+                        1 request on each, closed by the server, 10.00 s after 1 s of warm-up";
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    /// Numbers and words as long as they come.
+    #[test]
+    fn long_lines_are_broken() {
+        let mut example = Example::open_with_faults();
+        example.urls[0] = format!("http://127.0.0.1:8000/{}", "long".repeat(30));
+        let record = &mut example.outcome.record;
+        for count in [
+            &mut record.requests,
+            &mut record.responses,
+            &mut record.good,
+            &mut record.in_flight_at_end,
+            &mut record.unsent,
+            &mut record.lower_bounds,
+            &mut record.close_ignored,
+            &mut record.connections_opened,
+        ] {
+            *count = 123_456_789_012;
+        }
+        for status in 200..230 {
+            record.status.insert(status, 1_234_567);
+        }
+        let text = screen(&example);
+        assert!(text.contains("unsent 123,456,789,012"), "{text}");
+    }
+
+    #[test]
+    fn in_ascii_for_terminals_that_know_nothing_else() {
+        for example in [Example::closed(), Example::open_with_faults()] {
+            let text = ascii(&screen(&example));
+            assert!(text.is_ascii(), "{text}");
+            assert!(text.lines().all(|line| line.len() <= COLUMNS), "{text}");
+        }
+    }
 
     #[test]
     fn figures_read_well() {
         for (us, text) in [
             (0.5, "0.50 µs"),
             (12.34, "12.3 µs"),
+            (9.996, "10.0 µs"),
             (999.0, "999 µs"),
+            (999.6, "1.00 ms"),
             (1234.0, "1.23 ms"),
             (5_000_000.0, "5.00 s"),
         ] {

@@ -16,7 +16,7 @@ use crate::plan::{Limit, Pace, Plan, Rate};
 use crate::record::{Kind, Outcome, Record};
 use crate::report::run::{thousands, time};
 use crate::steady::{self, What};
-use crate::verdict::{self, Status, Verdict};
+use crate::verdict::{self, CLIENT_BUSY_MAX, MISSED_SHARE_MAX, STEADY_FROM, Status, Verdict};
 
 pub use json::Document;
 pub use objective::{Measure, Objective, Slo};
@@ -121,12 +121,6 @@ pub const START_PER_S: f64 = 1000.0;
 pub const PRECISION: f64 = 0.02;
 /// No rate below is tried.
 pub const FLOOR_PER_S: f64 = 1.0;
-/// Share of the requests due that may not be sent in time, as for the verdict.
-const LATE_SHARE_MAX: f64 = 0.01;
-/// Share of a thread's time from which on the generator is the bottleneck, as for the verdict.
-const CLIENT_BUSY_MAX: f64 = 0.95;
-/// Shorter runs are not looked at for growth, as for the verdict.
-const STEADY_FROM: Duration = Duration::from_secs(1);
 /// The generator's own lateness, as a share of the limit, that is no excuse for missing it.
 const LAG_SHARE_MIN: f64 = 0.1;
 
@@ -470,7 +464,7 @@ fn lateness(outcome: &Outcome) -> Option<(Held, String)> {
     let share = late as f64 / record.due as f64;
     let behind_ns = share * outcome.duration.as_nanos() as f64;
     let all_wait = record.lag.value_at_percentile(50.0) as f64 > behind_ns / 4.0;
-    if late <= 1 || share <= LATE_SHARE_MAX || !all_wait {
+    if late <= 1 || share <= MISSED_SHARE_MAX || !all_wait {
         return None;
     }
     let own = record.lag_own.mean() > record.lag.mean() / 2.0;
@@ -789,7 +783,7 @@ mod tests {
                 0,
                 0,
                 Held::Missed,
-                "mean 10.00 ms, 100% above 5ms",
+                "mean 10.0 ms, 100% above 5ms",
             ),
             // It would be met without the generator's lag,
             (

@@ -1,11 +1,15 @@
 //! A histogram of nanoseconds as figures for people and programs: microseconds, and only those
 //! percentiles that the sample supports.
 
+mod interval;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 use serde::Serialize;
+
+pub use interval::{effective_size, half_width, interval, precise_enough};
 
 /// Summary of a histogram; times in microseconds. A figure that the sample is too small to support is
 /// absent.
@@ -31,10 +35,35 @@ pub struct Latency {
     pub p99_99: Option<f64>,
     /// Largest sample.
     pub max: Option<f64>,
+    /// Independent samples that would say as much, see [`effective_size`]; where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_effective: Option<f64>,
+    /// How well the percentiles are known; goes with the effective size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<Intervals>,
     /// HdrHistogram V2 with DEFLATE, in base64. Its values are whole microseconds, unlike those of the
     /// histogram it was made from: rounded to the nearest, at least 1, with 3 significant digits.
     pub histogram: String,
 }
+
+/// 95% intervals of percentiles, each from its lower end to its upper one, which is absent when the
+/// sample does not bound it. A percentile that is absent has none.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Intervals {
+    /// Of the median.
+    pub p50: Option<Interval>,
+    /// Of the 90th percentile.
+    pub p90: Option<Interval>,
+    /// Of the 99th percentile.
+    pub p99: Option<Interval>,
+    /// Of the 99.9th percentile.
+    pub p99_9: Option<Interval>,
+    /// Of the 99.99th percentile.
+    pub p99_99: Option<Interval>,
+}
+
+/// From, and to, microseconds.
+pub type Interval = (f64, Option<f64>);
 
 impl Latency {
     /// Summarises a histogram of nanoseconds.
@@ -51,7 +80,26 @@ impl Latency {
             p99_9: percentile(histogram, 99.9),
             p99_99: percentile(histogram, 99.99),
             max: any(histogram.max() as f64),
+            n_effective: None,
+            intervals: None,
             histogram: export_us(histogram),
+        }
+    }
+
+    /// The same, and how well it is known when the samples say as much as so many independent ones.
+    pub fn with_intervals(histogram: &Histogram<u64>, n_effective: f64) -> Self {
+        let interval_of =
+            |p: f64| percentile(histogram, p).map(|_| interval(histogram, n_effective, p));
+        Latency {
+            n_effective: Some((n_effective * 10.0).round() / 10.0),
+            intervals: Some(Intervals {
+                p50: interval_of(50.0),
+                p90: interval_of(90.0),
+                p99: interval_of(99.0),
+                p99_9: interval_of(99.9),
+                p99_99: interval_of(99.99),
+            }),
+            ..Latency::of(histogram)
         }
     }
 }
@@ -69,17 +117,6 @@ pub fn percentile(histogram: &Histogram<u64>, p: f64) -> Option<f64> {
 /// the `n` samples.
 pub fn samples_needed(p: f64) -> u64 {
     (1.96_f64.powi(2) * p / (100.0 - p)).ceil() as u64
-}
-
-/// How many independent samples are worth as much as `n` that depend on each other.
-pub fn effective_size(n: u64, serial: &crate::record::Serial) -> f64 {
-    let rho = serial.autocorrelation().unwrap_or(0.0).max(0.0);
-    n as f64 * (1.0 - rho) / (1.0 + rho)
-}
-
-/// Placeholder until statistics land.
-pub fn precise_enough(_: &Histogram<u64>, _: f64, _: &crate::plan::Precision) -> bool {
-    false
 }
 
 /// Nanoseconds as microseconds, to the nanosecond.
@@ -144,6 +181,30 @@ mod tests {
         assert_eq!(
             json.to_string(),
             r#"{"count":100,"histogram":null,"max":100.031,"mean":50.504,"min":1.0,"p50":50.015,"p90":90.047,"p99":null,"p99_9":null,"p99_99":null,"stddev":28.866}"#
+        );
+    }
+
+    #[test]
+    fn as_json_with_intervals() {
+        let mut histogram = latency_histogram();
+        for ns in 1..=400_u64 {
+            record_ns(&mut histogram, ns * 1_000);
+        }
+        let json = |n_effective| {
+            let json = serde_json::to_value(Latency::with_intervals(&histogram, n_effective));
+            let json = json.unwrap();
+            (
+                json["n_effective"].to_string(),
+                json["intervals"].to_string(),
+            )
+        };
+        let intervals = r#"{"p50":[180.992,220.031],"p90":[348.928,372.223],"p99":[392.96,400.127],"p99_9":null,"p99_99":null}"#;
+        assert_eq!(json(400.0), ("400.0".to_owned(), intervals.to_owned()));
+        // A third of the samples: wider, and p99 has no upper end.
+        let intervals = r#"{"p50":[166.912,234.111],"p90":[339.968,381.183],"p99":[389.888,null],"p99_9":null,"p99_99":null}"#;
+        assert_eq!(
+            json(400.0 / 3.0),
+            ("133.3".to_owned(), intervals.to_owned())
         );
     }
 

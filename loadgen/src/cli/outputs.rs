@@ -1,0 +1,176 @@
+//! Where the outcome of a run goes, and in which form.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use super::Usage;
+use super::common::{print, speaks_utf8};
+use crate::calibration::Calibration;
+use crate::json;
+use crate::machine::{self, Machine, Pinning};
+use crate::report::{hgrm, run as report, tracking};
+use crate::run::Run;
+use crate::set::hlog;
+
+#[derive(Debug, Args)]
+pub(super) struct Outputs {
+    /// text, bencher, or for github-action-benchmark github (custom smaller is better) or github-bigger
+    #[arg(
+        long,
+        value_name = "FORM",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    format: Format,
+    /// Everything as JSON, to a file or printed (-)
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+    /// Histograms as a log of HdrHistogram V2, in nanoseconds
+    #[arg(long, value_name = "FILE")]
+    hlog: Option<PathBuf>,
+    /// Response times as HdrHistogram's percentiles, in ms
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
+    /// What the generator can do on this machine, as `loadgen calibrate --json FILE` has written it: goes into
+    /// the JSON, and a run near its ceiling says so
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Github,
+    GithubBigger,
+    Bencher,
+}
+
+impl Outputs {
+    /// What can be known to fail before anything is started.
+    pub(super) fn check(&self) -> Result<(), Usage> {
+        if self.json_is_printed() && self.format != Format::Text {
+            let message = "--json - and --format both print: give one of them a file";
+            return Err(Usage(message.to_owned()));
+        }
+        if let Some(path) = &self.calibration {
+            Calibration::read(path).map_err(|error| Usage(error.to_string()))?;
+        }
+        for path in [&self.json, &self.hlog, &self.hgrm].into_iter().flatten() {
+            let folder = match path.parent() {
+                Some(folder) if folder != Path::new("") => folder,
+                _ => Path::new("."),
+            };
+            if path.is_dir() {
+                let message = format!("{} is a folder, not a file", path.display());
+                return Err(Usage(message));
+            }
+            if !folder.is_dir() {
+                let message = format!(
+                    "{}: there is no folder {}",
+                    path.display(),
+                    folder.display()
+                );
+                return Err(Usage(message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where JSON goes, if anywhere; `-` is stdout.
+    pub(super) fn json(&self) -> Option<&Path> {
+        self.json.as_deref()
+    }
+
+    /// Whether there is something to write that a search has not.
+    pub(super) fn is_about_one_run(&self) -> bool {
+        self.format != Format::Text || self.hlog.is_some() || self.hgrm.is_some()
+    }
+
+    /// The calibration to go by, of this machine.
+    pub(super) fn calibration(&self) -> anyhow::Result<Option<Calibration>> {
+        let Some(path) = &self.calibration else {
+            return Ok(None);
+        };
+        calibration(path).map(Some)
+    }
+
+    fn json_is_printed(&self) -> bool {
+        self.json.as_deref() == Some(Path::new("-"))
+    }
+
+    /// Prints and writes. `started` is when the first request that counts was due.
+    pub(super) fn write(&self, run: &Run<'_>, started: SystemTime) -> anyhow::Result<()> {
+        // What is printed comes first: it is there when a file cannot be written.
+        let printed = match self.json_is_printed() {
+            true => json_text(run)?,
+            false => self.text(run)?,
+        };
+        print(anstream::stdout(), &printed).context("printing the outcome")?;
+        if let Some(path) = self.json.as_deref().filter(|_| !self.json_is_printed()) {
+            write(path, json_text(run)?.as_bytes())?;
+        }
+        if let Some(path) = &self.hlog {
+            write(path, &interval_log(run, started)?)?;
+        }
+        if let Some(path) = &self.hgrm {
+            let mut text = Vec::new();
+            hgrm::write(&mut text, &run.outcome.record.response)?;
+            write(path, &text)?;
+        }
+        Ok(())
+    }
+
+    fn text(&self, run: &Run<'_>) -> anyhow::Result<String> {
+        let json = match self.format {
+            Format::Text => {
+                let text = report::text(run);
+                return Ok(match speaks_utf8() {
+                    true => text,
+                    false => report::ascii(&text),
+                });
+            }
+            Format::Github => {
+                serde_json::to_string_pretty(&tracking::github_smaller_is_better(run))
+            }
+            Format::GithubBigger => {
+                serde_json::to_string_pretty(&tracking::github_bigger_is_better(run))
+            }
+            Format::Bencher => serde_json::to_string_pretty(&tracking::bencher(run)),
+        };
+        Ok(json? + "\n")
+    }
+}
+
+/// Reads a calibration, and warns when it is of another machine.
+pub(super) fn calibration(path: &Path) -> anyhow::Result<Calibration> {
+    let calibration = Calibration::read(path).map_err(|error| Usage(error.to_string()))?;
+    let here = Machine::here(machine::own_cpus().len(), Pinning::default());
+    for difference in calibration.fits(&here) {
+        eprintln!("warning: {} is not of here: {difference}", path.display());
+    }
+    Ok(calibration)
+}
+
+fn json_text(run: &Run<'_>) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(&json::Run::of(run))? + "\n")
+}
+
+/// One interval, the run, for each kind of latency.
+fn interval_log(run: &Run<'_>, started: SystemTime) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    hlog::write_head(&mut out, started)?;
+    for (tag, histogram) in run.histograms() {
+        let length = run.outcome.duration;
+        hlog::append(&mut out, Duration::ZERO, length, tag, histogram)?;
+    }
+    Ok(out)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
