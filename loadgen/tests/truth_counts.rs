@@ -5,6 +5,7 @@ mod truth;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use loadgen::plan::{ConnectionLife, Limit, Pace, Plan};
@@ -24,6 +25,16 @@ const MS: Duration = Duration::from_millis(1);
 
 fn hello() -> Option<Arc<Expected>> {
     Some(Arc::new(Expected::Text(BODY.to_vec())))
+}
+
+/// Checks all cases at the same time, most of which they wait.
+fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, check: impl Fn(T) + Sync) {
+    thread::scope(|scope| {
+        for case in cases {
+            let check = &check;
+            scope.spawn(move || check(case));
+        }
+    });
 }
 
 /// Every hundredth request.
@@ -72,10 +83,10 @@ fn each_misbehaviour_in_a_time() {
 
 #[test]
 fn each_misbehaviour_in_open_loop() {
-    for (turn, fault) in Fault::ALL.into_iter().enumerate() {
+    at_once(Fault::ALL.into_iter().enumerate(), |(turn, fault)| {
         let (plan, outcome, truth) = run(misbehaves(fault), |plan| Plan {
             connections: 16,
-            pace: [constant(2_000.0), poisson(2_000.0)][turn % 2],
+            pace: [constant(1_000.0), poisson(1_000.0)][turn % 2],
             limit: Limit::Requests(600),
             expect: hello(),
             timeout: 100 * MS,
@@ -87,7 +98,7 @@ fn each_misbehaviour_in_open_loop() {
         assert_eq!(truth.requests, 600, "{fault:?}");
         let errors: Vec<_> = outcome.record.errors.into_iter().collect();
         assert_eq!(errors, [(counted_as(fault), 6)], "{fault:?}");
-    }
+    });
 }
 
 #[test]
@@ -164,44 +175,48 @@ fn odd_framing_is_valid() {
 
 #[test]
 fn books_balance_in_every_kind_of_run() {
-    let paces = [Pace::Closed, constant(3_000.0), poisson(3_000.0)];
-    let lives = [0, 1, 7];
-    let limits = [lasting(100), Limit::Requests(300)];
-    let pipelines = [1, 4];
-    for (pace, life, limit, pipeline) in paces.into_iter().flat_map(|pace| {
-        lives.into_iter().flat_map(move |life| {
-            limits
-                .into_iter()
-                .flat_map(move |limit| pipelines.map(|pipeline| (pace, life, limit, pipeline)))
-        })
-    }) {
-        let options = Options {
-            delay: Delay::Uniform(Duration::ZERO, 4 * MS),
-            ..Options::default()
-        };
-        let (plan, outcome, truth) = run(options, |plan| Plan {
-            connections: 32,
-            threads: 2,
-            warmup: 50 * MS,
-            life: ConnectionLife::from_requests(life),
-            pace,
-            limit,
-            pipeline,
-            ..plan
-        });
-        books_balance(&plan, &outcome, &truth, 0);
-        connections_agree(&outcome, &truth);
-        assert_eq!(
-            outcome.record.errors_count(),
-            0,
-            "{plan:?}: {:?}",
-            outcome.record.errors
-        );
-        assert!(outcome.record.warmup_requests > 0, "{plan:?}");
-        match limit {
-            Limit::Requests(all) => assert_eq!(outcome.record.requests, all, "{plan:?}"),
-            _ => assert!(outcome.record.responses > 0, "{plan:?}"),
+    for pace in [Pace::Closed, constant(1_000.0), poisson(1_000.0)] {
+        for life in [0, 1, 7] {
+            let kinds = [
+                (lasting(100), 1),
+                (lasting(100), 4),
+                (Limit::Requests(100), 1),
+                (Limit::Requests(100), 4),
+            ];
+            at_once(kinds, |(limit, pipeline)| {
+                every_kind(pace, life, limit, pipeline);
+            });
         }
+    }
+}
+
+fn every_kind(pace: Pace, life: u64, limit: Limit, pipeline: usize) {
+    let options = Options {
+        delay: Delay::Uniform(Duration::ZERO, 4 * MS),
+        ..Options::default()
+    };
+    let (plan, outcome, truth) = run(options, |plan| Plan {
+        connections: 32,
+        threads: 2,
+        warmup: 100 * MS,
+        life: ConnectionLife::from_requests(life),
+        pace,
+        limit,
+        pipeline,
+        ..plan
+    });
+    books_balance(&plan, &outcome, &truth, 0);
+    connections_agree(&outcome, &truth);
+    assert_eq!(
+        outcome.record.errors_count(),
+        0,
+        "{plan:?}: {:?}",
+        outcome.record.errors
+    );
+    assert!(outcome.record.warmup_requests > 0, "{plan:?}");
+    match limit {
+        Limit::Requests(all) => assert_eq!(outcome.record.requests, all, "{plan:?}"),
+        _ => assert!(outcome.record.responses > 0, "{plan:?}"),
     }
 }
 

@@ -138,17 +138,17 @@ fn stalled_quantile(p: f64) -> u64 {
 #[test]
 fn constant_rate_sees_a_stall_in_full() {
     let _alone = alone();
-    for connections in [256, 8] {
+    for (connections, seconds) in [(256, 4), (8, 2)] {
         attempts(&format!("a stall over {connections} connections"), |_| {
             let (_, outcome, _) = sound_run(stalls(), |plan| Plan {
                 connections,
                 pace: constant(1_000.0),
                 warmup: 200 * MS,
-                limit: lasting(4_000),
+                limit: lasting(1_000 * seconds),
                 ..plan
             });
             let record = &outcome.record;
-            ensure!(record.due == 4_000, "{} were due", record.due);
+            assert_eq!(record.due, 1_000 * seconds);
             for p in [0.5, 0.9, 0.99, 0.999] {
                 let got = record.response.value_at_quantile(p);
                 close(&format!("p{}", 100.0 * p), got, stalled_quantile(p))?;
@@ -163,13 +163,13 @@ fn closed_loop_omits_most_of_a_stall() {
     let _alone = alone();
     let (_, closed, _) = sound_run(stalls(), |plan| Plan {
         connections: 8,
-        limit: lasting(2_000),
+        limit: lasting(1_000),
         ..plan
     });
     let (_, open, _) = sound_run(stalls(), |plan| Plan {
         connections: 8,
         pace: constant(1_000.0),
-        limit: lasting(2_000),
+        limit: lasting(1_000),
         ..plan
     });
     // All that the closed loop sees of a stall is one request on each connection.
@@ -268,7 +268,10 @@ fn poisson_arrivals_are_exponential_on_the_wire() {
         let statistic = anderson_darling_exponential(&gaps);
         // Not even with every CPU busy is the last attempt so far off.
         let last = attempt + 1 == ATTEMPTS.len();
-        assert!(!last || statistic < 10.0 * ANDERSON_DARLING_1_PERCENT, "{statistic}");
+        assert!(
+            !last || statistic < 10.0 * ANDERSON_DARLING_1_PERCENT,
+            "{statistic}"
+        );
         ensure!(
             statistic < ANDERSON_DARLING_1_PERCENT,
             "at {rate} per second, the statistic of Anderson and Darling is {statistic:.3}"
@@ -285,18 +288,18 @@ fn the_wait_for_a_connection_is_no_lag_of_the_generator() {
             delay: Delay::Fixed(20 * MS),
             ..Options::default()
         };
+        // Two connections can take 100 per second: with 80 that come at random there is often a queue.
         let (_, outcome, _) = sound_run(options, |plan| Plan {
             connections: 2,
-            pace: constant(90.0),
-            limit: lasting(1_000),
+            pace: poisson(80.0),
+            seed: 1,
+            limit: lasting(1_500),
             ..plan
         });
-        // Two requests each 20 ms can be had, and come each 11 ms: no queue but by chance.
         let record = &outcome.record;
+        assert!(record.lag.value_at_quantile(0.9) > 10_000_000);
         let own = record.lag_own.value_at_quantile(0.9);
-        ensure!(own < 1_000_000, "its own lag is {own} ns at p90");
-        let lag = record.lag.value_at_quantile(0.5);
-        ensure!(lag < 1_000_000, "the lag is {lag} ns at p50");
+        ensure!(own < 1_000_000, "p90 of its own lag is {own} ns");
         Ok(())
     });
 }

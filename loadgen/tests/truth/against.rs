@@ -281,9 +281,8 @@ pub(crate) fn close(name: &str, got: u64, expected: u64) -> anyhow::Result<()> {
     let tolerance = (expected * 3 / 100).max(200_000);
     let ms = |ns: u64| ns as f64 / 1e6;
     let [got_ms, expected_ms, tolerance_ms] = [got, expected, tolerance].map(ms);
-    let what = format!(
-        "{name} is {got_ms:.3} ms, should be {expected_ms:.3} ms ± {tolerance_ms:.3} ms"
-    );
+    let what =
+        format!("{name} is {got_ms:.3} ms, should be {expected_ms:.3} ms ± {tolerance_ms:.3} ms");
     assert!(got + tolerance >= expected, "{what}");
     anyhow::ensure!(got <= expected + tolerance, "{what}");
     Ok(())
