@@ -2,10 +2,10 @@
 //! generators, and that it leaves nothing behind. Nothing here depends on how fast anything is.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -156,7 +156,86 @@ fn a_table_on_stdout_and_the_record_in_a_file() {
     }
     let too_wide = stdout.lines().find(|line| line.chars().count() > 80);
     assert_eq!(too_wide, None, "{stdout}");
-    assert_eq!(Calibration::read(&path).unwrap().rounds.len(), 1);
+    let calibration = Calibration::read(&path).unwrap();
+    assert_eq!(calibration.rounds.len(), 1);
+
+    // Runs and sets carry it along.
+    let kept = path.to_str().unwrap();
+    let floor = Floor::start();
+    let run = [
+        "run",
+        &floor.url,
+        "-n",
+        "500",
+        "--calibration",
+        kept,
+        "--json",
+        "-",
+    ];
+    let output = Command::new(LOADGEN).args(run).output().unwrap();
+    let run: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let carried: Calibration = serde_json::from_value(run["calibration"].clone()).unwrap();
+    assert_eq!(carried, calibration);
+
+    let benches = folder.path().join("benches");
+    fs::create_dir(&benches).unwrap();
+    let server = format!(
+        "[[server]]\nname = 'floor'\nabout = ''\n\
+         run = ['{LOADGEN}', 'floor', '--listen', '{{addr}}']\n"
+    );
+    fs::write(benches.join("servers.toml"), server).unwrap();
+    let workload = "[[workload]]\nname = 'w'\nconnections = 2\nduration = '100ms'\n";
+    fs::write(benches.join("workloads.toml"), workload).unwrap();
+    let measure = [
+        "measure",
+        "--rounds",
+        "1",
+        "--out",
+        "sets",
+        "--calibration",
+        kept,
+    ];
+    let mut measure = Command::new(LOADGEN)
+        .args(measure)
+        .current_dir(&folder)
+        .spawn()
+        .unwrap();
+    assert!(measure.wait().unwrap().success());
+    let set = fs::read_dir(folder.path().join("sets"))
+        .unwrap()
+        .next()
+        .unwrap();
+    let path = set.unwrap().path().join("calibration.json");
+    assert_eq!(Calibration::read(&path).unwrap(), calibration);
+}
+
+/// A floor that runs as long as this is held.
+struct Floor {
+    child: Child,
+    url: String,
+}
+
+impl Floor {
+    fn start() -> Self {
+        let mut child = Command::new(LOADGEN)
+            .arg("floor")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit(' ').next().unwrap();
+        let url = format!("http://{address}/");
+        Floor { child, url }
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Usage;
 use super::common::{Cpus, interruption, pinning, require_files};
+use super::outputs::calibration;
 use crate::catalogue::{self, Catalogue, Server, Workload};
 use crate::compare::Evidence;
 use crate::drive::{self, Moment};
@@ -46,7 +47,7 @@ pub(super) struct Arguments {
     #[arg(
         long,
         value_name = "SET",
-        conflicts_with_all = ["servers", "workloads", "rounds", "quick", "out", "seed", "pin_server", "pin_client"]
+        conflicts_with_all = ["servers", "workloads", "rounds", "quick", "out", "seed", "calibration", "pin_server", "pin_client"]
     )]
     resume: Option<PathBuf>,
     /// Of the order in which cells are measured [default: another one each time]
@@ -55,6 +56,10 @@ pub(super) struct Arguments {
     /// Measure what is built already
     #[arg(long)]
     no_build: bool,
+    /// What the generator can do on this machine, as `loadgen calibrate --json FILE` has written it; kept
+    /// with the set
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
     /// CPUs of the server [default: the first half]
     #[arg(long, value_name = "CPUS")]
     pin_server: Option<Cpus>,
@@ -85,6 +90,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let catalogue = Catalogue::find(&here).map_err(|error| Usage(error.to_string()))?;
     let cpus = machine::own_cpus();
     let no_build = arguments.no_build;
+    let calibration = arguments.calibration.as_deref().map(calibration);
+    let calibration = calibration.transpose()?;
     let (job, pinning) = match &arguments.resume {
         Some(path) => {
             let set = Set::open(path)?;
@@ -126,6 +133,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let machine = Machine::here(cpus.len(), pinning);
     let build = Build::here(&catalogue.root, &servers);
     let writer = job.writer(&campaign, &machine, &build)?;
+    if let Some(calibration) = &calibration {
+        writer.keep(calibration)?;
+    }
     announce(&campaign, &cells, &machine, &writer);
 
     // The servers get CPUs of their own; all threads of this process share what is left.

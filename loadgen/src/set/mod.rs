@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cell::{Cell, Key};
 
+use crate::calibration::Calibration;
 use crate::catalogue::Workload;
 use crate::machine::{Build, Machine};
 
@@ -36,6 +37,7 @@ const PLAN: &str = "plan.toml";
 const MACHINE: &str = "machine.toml";
 const BUILD: &str = "build.toml";
 const CELLS: &str = "cells.csv";
+const CALIBRATION: &str = "calibration.json";
 const README: &str = "README.md";
 
 /// `plan.toml`: what a `measure` was asked for.
@@ -243,6 +245,18 @@ impl Writer {
         write_toml(&path.join(BUILD), build)?;
         write_atomically(&path.join(CELLS), &(columns().join(",") + "\n"))?;
         Writer::open(path, campaign)
+    }
+
+    /// Keeps what the generator can do on this machine with the set.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn keep(&self, calibration: &Calibration) -> Result<(), Error> {
+        let path = self.path.join(CALIBRATION);
+        let text = serde_json::to_string_pretty(calibration).map_err(io::Error::from);
+        let text = text.map_err(io_error("writing", &path))?;
+        write_atomically(&path, &(text + "\n"))
     }
 
     /// Goes on with `set`: what a kill has left half written is removed first.
