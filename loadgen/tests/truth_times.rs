@@ -13,7 +13,7 @@ use loadgen::record::Outcome;
 use loadgen::verdict::{Status, judge};
 
 use truth::against::{
-    attempts, books_balance, close, connections_agree, constant, lasting, poisson, run,
+    attempts, between, books_balance, close, connections_agree, constant, lasting, poisson, run,
 };
 use truth::delay::{Delay, Stall};
 use truth::statistics::{ANDERSON_DARLING_1_PERCENT, anderson_darling_exponential, quantile};
@@ -135,23 +135,52 @@ fn stalled_quantile(p: f64) -> u64 {
     ((p - 0.8).max(0.0) * 1e9).round() as u64
 }
 
+/// The same, as far as the server can tell: from when each request was meant to be sent, `gap_ns` after the
+/// one before, to when it was answered; in order of length, without the first so many. Nobody is as fast
+/// as the closed form has it: what a stall has held is answered one after another.
+fn stalled_in_truth(truth: &Truth, gap_ns: u64, without: usize) -> Vec<u64> {
+    let mut answers = truth.answers.clone();
+    answers.sort_unstable_by_key(|answer| answer.arrived_ns);
+    let meant = || (0..).map(|number| number * gap_ns);
+    // The schedule starts when no request came before it was meant to be sent, and one came just then.
+    let starts = answers.iter().zip(meant());
+    let starts = starts.map(|(answer, meant)| answer.arrived_ns - meant);
+    let start = starts.min().expect("there are requests");
+    let mut took: Vec<u64> = (answers.iter().zip(meant()).skip(without))
+        .map(|(answer, meant)| answer.arrived_ns + answer.held_ns - start - meant)
+        .collect();
+    took.sort_unstable();
+    took
+}
+
 #[test]
 fn constant_rate_sees_a_stall_in_full() {
+    /// What a request takes, of all who handle it one after another.
+    const EACH_NS: u64 = 30_000;
+    const RATE: u64 = 1_000;
     let _alone = alone();
     for (connections, seconds) in [(256, 4), (8, 2)] {
         attempts(&format!("a stall over {connections} connections"), |_| {
-            let (_, outcome, _) = sound_run(stalls(), |plan| Plan {
+            let (_, outcome, truth) = sound_run(stalls(), |plan| Plan {
                 connections,
-                pace: constant(1_000.0),
+                pace: constant(RATE as f64),
                 warmup: 200 * MS,
                 limit: lasting(1_000 * seconds),
                 ..plan
             });
             let record = &outcome.record;
-            assert_eq!(record.due, 1_000 * seconds);
+            assert_eq!(record.due, RATE * seconds);
+            let took = stalled_in_truth(&truth, 1_000_000_000 / RATE, 200);
             for p in [0.5, 0.9, 0.99, 0.999] {
-                let got = record.response.value_at_quantile(p);
-                close(&format!("p{}", 100.0 * p), got, stalled_quantile(p))?;
+                let name = format!("p{}", 100.0 * p);
+                let (got, form) = (record.response.value_at_quantile(p), stalled_quantile(p));
+                close(&format!("{name}, by the server,"), got, quantile(&took, p))?;
+                // Those that a stall held before it are answered before it.
+                let before = match form {
+                    0 => 0,
+                    _ => (200_000_000 - form) * RATE / 1_000_000_000,
+                };
+                between(&name, got, form, form + before * EACH_NS)?;
             }
             Ok(())
         });

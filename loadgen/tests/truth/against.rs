@@ -278,12 +278,21 @@ impl CpuTimes {
 ///
 /// When it is less than that: a machine that is too busy makes times longer, never shorter.
 pub(crate) fn close(name: &str, got: u64, expected: u64) -> anyhow::Result<()> {
-    let tolerance = (expected * 3 / 100).max(200_000);
+    between(name, got, expected, expected)
+}
+
+/// The same for two bounds.
+pub(crate) fn between(name: &str, got: u64, least: u64, most: u64) -> anyhow::Result<()> {
+    let tolerance = |expected: u64| (expected * 3 / 100).max(200_000);
     let ms = |ns: u64| ns as f64 / 1e6;
-    let [got_ms, expected_ms, tolerance_ms] = [got, expected, tolerance].map(ms);
-    let what =
-        format!("{name} is {got_ms:.3} ms, should be {expected_ms:.3} ms ± {tolerance_ms:.3} ms");
-    assert!(got + tolerance >= expected, "{what}");
-    anyhow::ensure!(got <= expected + tolerance, "{what}");
+    let what = format!(
+        "{name} is {:.3} ms, should be {:.3} to {:.3} ms, give or take {:.3} ms",
+        ms(got),
+        ms(least),
+        ms(most),
+        ms(tolerance(most))
+    );
+    assert!(got + tolerance(least) >= least, "{what}");
+    anyhow::ensure!(got <= most + tolerance(most), "{what}");
     Ok(())
 }

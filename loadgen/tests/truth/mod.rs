@@ -140,6 +140,8 @@ impl Truth {
 /// The times of one answer, nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Answered {
+    /// When its request came, since the start of the server.
+    pub(crate) arrived_ns: u64,
     /// The delay that was drawn for it.
     pub(crate) drawn_ns: u64,
     /// From when its request came to when it was to be sent: the delay drawn, and what a stall or

@@ -383,6 +383,7 @@ impl Serve {
         self.flush(due.token);
         if due.fault.is_none() && self.truth.answers.len() < Truth::KEPT {
             self.truth.answers.push(Answered {
+                arrived_ns: due.arrived,
                 drawn_ns: due.drawn,
                 meant_ns: due.at - due.arrived,
                 held_ns: now - due.arrived,
