@@ -347,16 +347,22 @@ impl Record {
         self.errors.values().sum()
     }
 
-    /// The histograms by the names they have in JSON and interval logs.
-    pub fn histograms(&self) -> [(&'static str, &Histogram<u64>); 6] {
-        [
+    /// The histograms that say something, by the names they have in JSON and interval logs. In closed loop
+    /// there is no lag, and the service time is the response time.
+    pub fn histograms(&self) -> Vec<(&'static str, &Histogram<u64>)> {
+        let all = [
             ("response", &self.response),
             ("service", &self.service),
             ("lag", &self.lag),
             ("lag_own", &self.lag_own),
             ("first_byte", &self.first_byte),
             ("connect", &self.connect),
-        ]
+        ];
+        let open_loop = !self.lag.is_empty();
+        let says = |(name, histogram): &(&str, &Histogram<u64>)| {
+            !histogram.is_empty() && (open_loop || *name != "service")
+        };
+        all.into_iter().filter(says).collect()
     }
 
     /// Adds what another thread saw.

@@ -74,15 +74,4 @@ impl<'a> Run<'a> {
         let record = &self.outcome.record;
         latency::effective_size(record.response.len(), &record.serial)
     }
-
-    /// The histograms that say something, by their names in interval logs: in closed loop there is no lag,
-    /// and the service time is the response time.
-    pub fn histograms(&self) -> impl Iterator<Item = (&'static str, &'a Histogram<u64>)> + use<'a> {
-        let open_loop = self.is_open_loop();
-        let all = self.outcome.record.histograms().into_iter();
-        all.filter(move |(name, histogram)| {
-            let of_open_loops = matches!(*name, "service" | "lag" | "lag_own");
-            !histogram.is_empty() && (open_loop || !of_open_loops)
-        })
-    }
 }

@@ -350,17 +350,10 @@ impl Laboratory<'_> {
         for (index, key) in cells.iter().enumerate() {
             progress.begin(key);
             if let Some(measured) = self.cell(key)? {
-                let histograms = measured.record.as_ref().map(|record| {
-                    [
-                        ("response", &record.response),
-                        ("first_byte", &record.first_byte),
-                        ("connect", &record.connect),
-                    ]
-                });
-                let histograms = histograms.as_ref().map_or(&[][..], |all| &all[..]);
+                let histograms = measured.record.as_ref().map(Record::histograms);
                 writer.append(
                     &measured.cell,
-                    histograms,
+                    &histograms.unwrap_or_default(),
                     measured.begin,
                     measured.duration,
                 )?;

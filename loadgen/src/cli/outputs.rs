@@ -164,7 +164,7 @@ fn json_text(run: &Run<'_>) -> anyhow::Result<String> {
 fn interval_log(run: &Run<'_>, started: SystemTime) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
     hlog::write_head(&mut out, started)?;
-    for (tag, histogram) in run.histograms() {
+    for (tag, histogram) in run.outcome.record.histograms() {
         let length = run.outcome.duration;
         hlog::append(&mut out, Duration::ZERO, length, tag, histogram)?;
     }

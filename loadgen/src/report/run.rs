@@ -207,17 +207,13 @@ fn latency(page: &mut Page, run: &Run<'_>) {
         "{:<10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
         "latency", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"
     ));
-    for (key, name) in [
-        ("response", "response"),
-        ("service", "service"),
-        ("lag", "lag"),
-        ("lag_own", "of it own"),
-        ("first_byte", "first byte"),
-        ("connect", "connect"),
-    ] {
-        if let Some((_, histogram)) = run.histograms().find(|(found, _)| *found == key) {
-            page.line(&row(name, &Latency::of(histogram)));
-        }
+    for (name, histogram) in record.histograms() {
+        let name = match name {
+            "lag_own" => "of it own",
+            "first_byte" => "first byte",
+            name => name,
+        };
+        page.line(&row(name, &Latency::of(histogram)));
     }
     page.note("95% intervals", &intervals(run));
     if let Limit::Until(precision) = run.plan.limit {
