@@ -1,0 +1,298 @@
+//! A generator held against a server: runs, and what must agree in every one of them.
+
+use std::io::{self, Write as _};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use loadgen::drive;
+use loadgen::plan::{Limit, Pace, Plan, Rate};
+use loadgen::record::{Kind, Outcome, Phase};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
+
+use super::answer::Fault;
+use super::{Options, Server, Truth};
+
+pub(crate) const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+
+/// Starts a server, runs the plan that `plan` makes for its address, and stops it.
+pub(crate) fn run(options: Options, plan: impl FnOnce(Plan) -> Plan) -> (Plan, Outcome, Truth) {
+    let server = Server::start(options).expect("a server can listen on a free port");
+    let plan = plan(Plan {
+        connections: 4,
+        warmup: Duration::ZERO,
+        ..Plan::new(server.address(), REQUEST.to_vec())
+    });
+    let outcome = drive::run(&plan, &AtomicBool::new(false)).expect("the generator can run");
+    (plan, outcome, server.stop())
+}
+
+pub(crate) fn constant(per_s: f64) -> Pace {
+    Pace::Constant(Rate::per_second(per_s).expect("a rate within bounds"))
+}
+
+pub(crate) fn poisson(per_s: f64) -> Pace {
+    Pace::Poisson(Rate::per_second(per_s).expect("a rate within bounds"))
+}
+
+pub(crate) fn lasting(ms: u64) -> Limit {
+    Limit::For(Duration::from_millis(ms))
+}
+
+/// How the generator must count a fault.
+pub(crate) fn counted_as(fault: Fault) -> (Phase, Kind) {
+    match fault {
+        Fault::Reset => (Phase::FirstByte, Kind::Reset),
+        Fault::Close => (Phase::FirstByte, Kind::ClosedEarly),
+        Fault::CloseInHead => (Phase::Body, Kind::ClosedEarly),
+        Fault::ShortBody => (Phase::Body, Kind::ShortBody),
+        Fault::Malformed => (Phase::Body, Kind::Malformed),
+        Fault::Status503 => (Phase::Body, Kind::BadStatus),
+        Fault::WrongBody | Fault::OtherLength => (Phase::Body, Kind::WrongBody),
+        Fault::ExtraBytes => (Phase::Close, Kind::Malformed),
+        Fault::Hang => (Phase::FirstByte, Kind::Timeout),
+    }
+}
+
+/// Whether such an error means that a request got no response.
+fn costs_a_request((phase, kind): (Phase, Kind)) -> bool {
+    !matches!(phase, Phase::Connect | Phase::Close)
+        && !matches!(kind, Kind::BadStatus | Kind::WrongBody)
+}
+
+/// What must agree, whatever the server did: the books of the generator with each other and with the
+/// server's. Of the requests sent, the server never read `unread`.
+pub(crate) fn books_balance(plan: &Plan, outcome: &Outcome, truth: &Truth, unread: u64) {
+    let record = &outcome.record;
+    let context = format!(
+        "\n{plan:?}\nrequests {}, responses {}, good {}, in flight {}, due {}, unsent {}, \
+         lower bounds {}, warm-up {}, errors {:?}",
+        record.requests,
+        record.responses,
+        record.good,
+        record.in_flight_at_end,
+        record.due,
+        record.unsent,
+        record.lower_bounds,
+        record.warmup_requests,
+        record.errors,
+    );
+    let sum = |test: &dyn Fn((Phase, Kind)) -> bool| -> u64 {
+        let errors = record.errors.iter().filter(|&(&error, _)| test(error));
+        errors.map(|(_, count)| count).sum()
+    };
+    let lost = sum(&costs_a_request);
+    let faulty = sum(&|(_, kind)| matches!(kind, Kind::BadStatus | Kind::WrongBody));
+
+    assert_eq!(
+        record.requests + record.warmup_requests,
+        truth.requests + unread,
+        "requests sent, and read by the server{context}"
+    );
+    assert_eq!(
+        record.requests,
+        record.responses + record.in_flight_at_end + lost,
+        "requests, and what became of them{context}"
+    );
+    assert_eq!(record.good, record.responses - faulty, "good ones{context}");
+    assert!(record.responses <= truth.responses, "responses{context}");
+    match plan.pace.rate() {
+        None => assert_eq!((record.due, record.unsent), (0, 0), "{context}"),
+        Some(_) => assert_eq!(record.due, record.requests + record.unsent, "due{context}"),
+    }
+    assert!(record.sent_in_time <= record.requests, "{context}");
+    assert!(record.responses_in_time <= record.responses, "{context}");
+
+    for (name, histogram, count) in [
+        (
+            "response",
+            &record.response,
+            record.responses + record.lower_bounds,
+        ),
+        // What was never sent has none.
+        (
+            "service",
+            &record.service,
+            record.responses + record.lower_bounds - record.unsent,
+        ),
+        ("first byte", &record.first_byte, record.responses),
+    ] {
+        assert_eq!(histogram.len(), count, "samples of {name}{context}");
+    }
+    if plan.pace.rate().is_some() {
+        for (name, histogram) in [("lag", &record.lag), ("lag of its own", &record.lag_own)] {
+            assert_eq!(
+                histogram.len(),
+                record.requests,
+                "samples of {name}{context}"
+            );
+        }
+        for p in [0.5, 0.9, 0.99, 0.999, 1.0] {
+            assert!(
+                record.lag_own.value_at_quantile(p) <= record.lag.value_at_quantile(p),
+                "its own lag is part of the lag{context}"
+            );
+        }
+    }
+    let timeouts = sum(&|error| error.1 == Kind::Timeout && costs_a_request(error));
+    assert_eq!(
+        record.lower_bounds,
+        record.in_flight_at_end + record.unsent + timeouts,
+        "lower bounds{context}"
+    );
+    let by_status: u64 = record.status.values().sum();
+    assert_eq!(by_status, record.responses, "by status{context}");
+    // Those that came while it drained are in no connection's share.
+    let by_connection: u64 = record.responses_by_connection.iter().sum();
+    let late = record.responses.checked_sub(by_connection);
+    let late = late.expect("connections have no more than all responses");
+    if plan.pace.rate().is_none() {
+        let in_flight_max = (plan.connections * plan.pipeline) as u64;
+        assert!(late <= in_flight_max, "{late} by no connection{context}");
+    }
+    assert!(
+        record.connections_open_max <= plan.connections as u64,
+        "{context}"
+    );
+    assert!(
+        record.connections_in_time <= record.connections_opened,
+        "{context}"
+    );
+}
+
+/// The connections that were opened, and accepted.
+pub(crate) fn connections_agree(outcome: &Outcome, truth: &Truth) {
+    assert_eq!(
+        outcome.record.connections_opened, truth.connections,
+        "connections"
+    );
+}
+
+/// What the server did wrong, and nothing else, is what the generator counted, but for what it did to
+/// requests still in flight.
+pub(crate) fn faults_agree(outcome: &Outcome, truth: &Truth) {
+    let record = &outcome.record;
+    let mut expected = std::collections::BTreeMap::new();
+    for (&fault, &count) in &truth.faults {
+        *expected.entry(counted_as(fault)).or_insert(0) += count;
+    }
+    let errors = record.errors.keys().chain(expected.keys());
+    let missing: u64 = errors
+        .map(|error| {
+            let counted = record.errors.get(error).copied().unwrap_or_default();
+            let done = expected.get(error).copied().unwrap_or_default();
+            assert!(
+                counted <= done,
+                "{error:?}: {counted} counted, {done} done: {truth:?}"
+            );
+            done - counted
+        })
+        .sum();
+    assert!(
+        missing <= record.in_flight_at_end,
+        "{missing} faults are missing, {} requests were in flight: {:?}, {:?}",
+        record.in_flight_at_end,
+        record.errors,
+        truth.faults,
+    );
+}
+
+/// Tries up to three times what depends on the machine having time. What there is to say of a failure is
+/// seen even when the test passes in the end.
+///
+/// When each failure came while other processes, or the hypervisor, had so much of the CPUs that it proves
+/// nothing, that is said and the test goes on: whoever builds something else at the same time shall not
+/// look for a fault that is none.
+pub(crate) fn attempts(name: &str, mut attempt: impl FnMut(usize) -> anyhow::Result<()>) {
+    const ATTEMPTS: usize = 3;
+    /// Of all CPUs; it is next to nothing on a machine that does nothing else.
+    const OTHERS_MAX: f64 = 0.2;
+    let mut proves = false;
+    for number in 0..ATTEMPTS {
+        let before = CpuTimes::now();
+        let Err(why) = attempt(number) else {
+            return;
+        };
+        let others = CpuTimes::now().others_since(&before);
+        proves |= others.is_none_or(|others| others <= OTHERS_MAX);
+        let others = others.unwrap_or(f64::NAN) * 100.0;
+        say(&format!(
+            "ATTEMPT {} OF {ATTEMPTS} FAILED: {name}: {why:#} (others had {others:.0}% of the CPUs)",
+            number + 1
+        ));
+    }
+    assert!(!proves, "{name}: failed {ATTEMPTS} times, see above");
+    say(&format!(
+        "SKIPPED: {name}: this machine was too busy with something else, see above"
+    ));
+}
+
+/// Not by a macro, whose output would be captured.
+fn say(text: &str) {
+    writeln!(io::stderr(), "{text}").unwrap_or_default();
+}
+
+/// What the CPUs have done so far, seconds.
+struct CpuTimes {
+    /// All of them, idle or not, and those not idle; unless the system does not tell.
+    all: Option<(f64, f64)>,
+    /// This process.
+    own: f64,
+}
+
+impl CpuTimes {
+    fn now() -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let fields = stat
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_ascii_whitespace();
+        // user, nice, system, idle, iowait, irq, softirq, steal; in hundredths of a second (proc(5)).
+        let ticks: Vec<f64> = fields.skip(1).take(8).flat_map(str::parse).collect();
+        let all = (ticks.len() == 8).then(|| {
+            let all = ticks.iter().sum::<f64>() / 100.0;
+            (all, all - (ticks[3] + ticks[4]) / 100.0)
+        });
+        let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own usage");
+        let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
+        CpuTimes {
+            all,
+            own: seconds(usage.user_time()) + seconds(usage.system_time()),
+        }
+    }
+
+    /// The share of all CPUs that other processes, and the hypervisor, had.
+    fn others_since(&self, before: &Self) -> Option<f64> {
+        let (all, busy) = self.all?;
+        let (all_before, busy_before) = before.all?;
+        let others = busy - busy_before - (self.own - before.own);
+        Some((others / (all - all_before)).max(0.0))
+    }
+}
+
+/// Whether `got` is `expected` within 3% or 200 µs; both in nanoseconds.
+///
+/// # Panics
+///
+/// When it is less than that: a machine that is too busy makes times longer, never shorter.
+pub(crate) fn close(name: &str, got: u64, expected: u64) -> anyhow::Result<()> {
+    between(name, got, expected, expected)
+}
+
+/// The same for two bounds.
+pub(crate) fn between(name: &str, got: u64, least: u64, most: u64) -> anyhow::Result<()> {
+    let tolerance = |expected: u64| (expected * 3 / 100).max(200_000);
+    let ms = |ns: u64| ns as f64 / 1e6;
+    let what = format!(
+        "{name} is {:.3} ms, should be {:.3} to {:.3} ms, give or take {:.3} ms",
+        ms(got),
+        ms(least),
+        ms(most),
+        ms(tolerance(most))
+    );
+    assert!(got + tolerance(least) >= least, "{what}");
+    anyhow::ensure!(got <= most + tolerance(most), "{what}");
+    Ok(())
+}
