@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::latency::samples_needed;
+use crate::latency::{effective_size, precise_enough, samples_needed};
 use crate::plan::{Close, Limit, Pace, Plan};
 use crate::record::{Kind, Outcome, Phase};
 use crate::report::run::{thousands, time};
@@ -97,7 +97,7 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
             Pace::Closed => closed_loop(plan, outcome, &mut verdict),
             Pace::Constant(_) | Pace::Poisson(_) => open_loop(plan, outcome, &mut verdict),
         }
-        sample(outcome, &mut verdict);
+        sample(plan, outcome, &mut verdict);
         steadiness(plan, outcome, &mut verdict);
     }
     generator(outcome, &mut verdict);
@@ -269,7 +269,7 @@ fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     }
 }
 
-fn sample(outcome: &Outcome, verdict: &mut Verdict) {
+fn sample(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let needed = samples_needed(99.0);
     let responses = outcome.record.responses;
     if responses < needed {
@@ -280,6 +280,20 @@ fn sample(outcome: &Outcome, verdict: &mut Verdict) {
             ),
             "Run for longer (-d), or send more requests (-n).",
         );
+    }
+    if let Limit::Until(precision) = plan.limit
+        && !outcome.interrupted
+    {
+        let histogram = &outcome.record.response;
+        let n_effective = effective_size(histogram.len(), &outcome.record.serial);
+        if !precise_enough(histogram, n_effective, &precision) {
+            let (p, asked) = (precision.percentile, precision.within * 100.0);
+            verdict.object(
+                Status::Invalid,
+                format!("p{p} is not known to within {asked}%, as was asked for"),
+                "Allow more time (--max-duration), or be content with less.",
+            );
+        }
     }
 }
 
@@ -379,7 +393,7 @@ fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{ConnectionLife, Rate};
+    use crate::plan::{ConnectionLife, Precision, Rate};
     use crate::record::{ClientCost, Record, record_ns};
 
     const SECONDS: u64 = 10;
@@ -528,6 +542,19 @@ mod tests {
                 |_, o| o.steal = Some(0.06),
                 Invalid,
                 "the hypervisor took 6% of the CPUs' time",
+            ),
+            (
+                open,
+                |p, o| {
+                    p.limit = Limit::Until(Precision {
+                        percentile: 99.0,
+                        within: 0.05,
+                        at_most: o.duration,
+                    });
+                    o.record.response.record_n(9_000_000, 1_000).unwrap();
+                },
+                Invalid,
+                "p99 is not known to within 5%, as was asked for",
             ),
             (
                 open,
