@@ -210,12 +210,16 @@ impl FromStr for Rate {
             Some(b'M') => (&number[..number.len() - 1], 1e6),
             _ => (number, 1.0),
         };
-        let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        let value = number.parse::<f64>().ok().filter(|_| plain);
-        value
+        plain_number(number)
             .and_then(|value| Rate::per_second(value * factor / seconds))
             .ok_or_else(|| format!("{text:?}: expected a rate such as 5000/s, 5k/s or 300/m"))
     }
+}
+
+/// A number of digits with at most one point: no sign, no exponent, no infinity.
+pub(crate) fn plain_number(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    text.parse().ok().filter(|_| plain)
 }
 
 impl fmt::Display for Rate {
@@ -244,4 +248,59 @@ pub struct Precision {
     pub within: f64,
     /// When the run ends even so.
     pub at_most: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_units() {
+        for (text, per_s) in [
+            ("5000", Some(5e3)),
+            ("5000/s", Some(5e3)),
+            ("5k", Some(5e3)),
+            ("5K/s", Some(5e3)),
+            ("1.5M/s", Some(1.5e6)),
+            ("300/m", Some(5.0)),
+            ("300/min", Some(5.0)),
+            ("3.6k/h", Some(1.0)),
+            ("0.5", Some(0.5)),
+            ("0", None),
+            ("", None),
+            ("k", None),
+            ("-5", None),
+            ("+5", None),
+            ("1e3", None),
+            ("inf", None),
+            ("5/d", None),
+            ("5//s", None),
+            ("5G", None),
+            ("10000M", None),
+        ] {
+            let rate = text.parse::<Rate>();
+            assert_eq!(
+                rate.clone().ok().map(Rate::per_s),
+                per_s,
+                "{text}: {rate:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn paces_read_as_they_are_written() {
+        for text in ["closed", "constant:5000/s", "poisson:0.5/s"] {
+            assert_eq!(text.parse::<Pace>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "open",
+            "constant",
+            "constant:",
+            "poisson:x",
+            "closed:5/s",
+        ] {
+            assert!(text.parse::<Pace>().is_err(), "{text}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `loadgen run`: one workload against one server, somebody's at a URL or one of the catalogue's.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use super::request::Request;
 use super::slo;
 use super::sources::Sources;
 use super::until::Until;
+use crate::calibration::Calibration;
 use crate::catalogue::{Catalogue, Server};
 use crate::drive::{self, Moment};
 use crate::json;
@@ -27,7 +29,7 @@ use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan, Precision, Rate};
 use crate::ports::{self, Budget};
 use crate::record::Outcome;
 use crate::run::Run;
-use crate::slo::Confirmation;
+use crate::slo::{Confirmation, Slo};
 use crate::target::{self, Sampler, ServerCost, Target};
 use crate::verdict::{self, Status};
 
@@ -165,6 +167,7 @@ const MAX_DURATION: Duration = Duration::from_secs(60);
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let place = Place::find(&arguments.targets)?;
     check(&arguments, &place)?;
+    let calibration = arguments.outputs.calibration()?;
     let interrupted = interruption()?;
 
     let target = match &place {
@@ -189,79 +192,21 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Some(warning) = ports::forecast(&plan, Budget::here()) {
         eprintln!("{}", textwrap::fill(&format!("warning: {warning}"), 80));
     }
-    let calibration = arguments.outputs.calibration()?;
-    let urls: Vec<String> = uris.iter().map(ToString::to_string).collect();
-    let mut driver = Driver {
-        addresses,
-        target: target.as_ref(),
+    let session = Session {
+        urls: uris.iter().map(ToString::to_string).collect(),
+        name: match &place {
+            Place::Server(_, server) => Some(&server.name),
+            Place::Urls(_) => None,
+        },
+        target,
+        addresses: RefCell::new(addresses),
+        calibration: calibration.as_ref(),
         interrupted: &interrupted,
     };
-    let name = match &place {
-        Place::Server(_, server) => Some(server.name.as_str()),
-        Place::Urls(_) => None,
-    };
-    if let Some(objective) = arguments.slo.objective() {
-        let request = slo::Request {
-            target: &urls.join(" "),
-            plan: &plan,
-            rate: arguments.load.rate,
-            arrivals: arguments.load.pace(),
-            json: arguments.outputs.json(),
-        };
-        let drive = &mut |plan: &Plan| {
-            let (_, outcome, cost) = driver.drive(plan)?;
-            Ok((outcome, cost))
-        };
-        let to_json = &|confirmed: Confirmation<Option<ServerCost>>| {
-            let Confirmation {
-                plan,
-                outcome,
-                verdict,
-                cost,
-            } = &confirmed;
-            Ok(serde_json::to_value(json::Run::of(&Run {
-                urls: &urls,
-                server: name,
-                plan,
-                outcome,
-                verdict,
-                server_cost: cost.as_ref(),
-                calibration: calibration.as_ref(),
-            }))?)
-        };
-        return arguments.slo.run(objective, &request, drive, to_json);
+    match arguments.slo.objective() {
+        Some(objective) => session.search(objective, &arguments, &plan),
+        None => session.once(&arguments, &plan),
     }
-
-    let started = SystemTime::now() + plan.warmup;
-    let (plan, outcome, cost) = driver.drive(&plan)?;
-    let server_fault = target.and_then(|target| {
-        let died = target.has_ended();
-        let ended = target.stop(target::STOP_WITHIN);
-        died.then(|| format!("the server {ended}"))
-    });
-
-    let mut verdict = verdict::judge(&plan, &outcome);
-    if let Some(fault) = server_fault {
-        let advice = "Start it by hand, and see what it prints.";
-        verdict.object(Status::Invalid, fault, advice);
-    }
-    if let Some(calibration) = &calibration {
-        verdict.notes.extend(calibration.note(&plan, &outcome));
-    }
-    let run = Run {
-        urls: &urls,
-        server: name,
-        plan: &plan,
-        outcome: &outcome,
-        verdict: &verdict,
-        server_cost: cost.as_ref(),
-        calibration: calibration.as_ref(),
-    };
-    arguments.outputs.write(&run, started)?;
-    Ok(match verdict.status {
-        Status::Valid | Status::ClientBound => ExitCode::SUCCESS,
-        Status::Invalid => ExitCode::FAILURE,
-    })
 }
 
 /// What can be known to fail before anything is started.
@@ -382,31 +327,118 @@ fn plan(arguments: &Arguments, base: Plan) -> Plan {
     }
 }
 
-/// Drives plans at a server.
-struct Driver<'a> {
+/// A server, and what is said of every run against it.
+struct Session<'a> {
+    urls: Vec<String>,
+    /// In the catalogue.
+    name: Option<&'a str>,
+    /// When it was started for this.
+    target: Option<Target>,
     /// Of the server; those behind the first are tried when nobody listens there. A name such as
     /// `localhost` often stands for an IPv6 address too. They are tried by the run itself, as a
     /// connection made to find out would be one that nobody counts.
-    addresses: Vec<SocketAddr>,
-    target: Option<&'a Target>,
+    addresses: RefCell<Vec<SocketAddr>>,
+    calibration: Option<&'a Calibration>,
     interrupted: &'a AtomicBool,
 }
 
-impl Driver<'_> {
-    /// Drives the plan, and returns it with the address that was used; with a server of ours, says what
-    /// it cost too.
-    fn drive(&mut self, plan: &Plan) -> anyhow::Result<(Plan, Outcome, Option<ServerCost>)> {
+/// A run that is over; with a server of ours, what it cost it.
+type Measured = Confirmation<Option<ServerCost>>;
+
+impl Session<'_> {
+    /// One run, as the plan says.
+    fn once(mut self, arguments: &Arguments, plan: &Plan) -> anyhow::Result<ExitCode> {
+        let started = SystemTime::now() + plan.warmup;
+        let (plan, outcome, cost) = self.drive(plan)?;
+        let mut verdict = verdict::judge(&plan, &outcome);
+        if let Some(fault) = self.stop() {
+            let advice = "Start it by hand, and see what it prints.";
+            verdict.object(Status::Invalid, fault, advice);
+        }
+        if let Some(calibration) = self.calibration {
+            verdict.notes.extend(calibration.note(&plan, &outcome));
+        }
+        let measured = Measured {
+            plan,
+            outcome,
+            verdict,
+            cost,
+        };
+        arguments.outputs.write(&self.run(&measured), started)?;
+        Ok(match measured.verdict.status {
+            Status::Valid | Status::ClientBound => ExitCode::SUCCESS,
+            Status::Invalid => ExitCode::FAILURE,
+        })
+    }
+
+    /// As many as it takes to find the largest rate that meets an objective.
+    fn search(
+        mut self,
+        objective: &Slo,
+        arguments: &Arguments,
+        plan: &Plan,
+    ) -> anyhow::Result<ExitCode> {
+        let target = match self.name {
+            Some(name) => format!("{name} at {}", self.urls[0]),
+            None => self.urls.join(" "),
+        };
+        let request = slo::Request {
+            target: &target,
+            plan,
+            rate: arguments.load.rate,
+            arrivals: arguments.load.pace(),
+            json: arguments.outputs.json(),
+        };
+        let drive = &mut |plan: &Plan| {
+            let (_, outcome, cost) = self.drive(plan)?;
+            Ok((outcome, cost))
+        };
+        let to_json =
+            &|measured: Measured| Ok(serde_json::to_value(json::Run::of(&self.run(&measured)))?);
+        let code = arguments.slo.run(objective, &request, drive, to_json);
+        match self.stop() {
+            // That is why, whatever else was seen.
+            Some(fault) => anyhow::bail!(fault),
+            None => code,
+        }
+    }
+
+    /// Stops a server that was started for this. Says so when it had ended by itself.
+    fn stop(&mut self) -> Option<String> {
+        let target = self.target.take()?;
+        let died = target.has_ended();
+        let ended = target.stop(target::STOP_WITHIN);
+        died.then(|| format!("the server {ended}"))
+    }
+
+    fn run<'m>(&'m self, measured: &'m Measured) -> Run<'m> {
+        Run {
+            urls: &self.urls,
+            server: self.name,
+            plan: &measured.plan,
+            outcome: &measured.outcome,
+            verdict: &measured.verdict,
+            server_cost: measured.cost.as_ref(),
+            calibration: self.calibration,
+        }
+    }
+
+    /// Drives a plan, and returns it with the address that was used.
+    fn drive(&self, plan: &Plan) -> anyhow::Result<(Plan, Outcome, Option<ServerCost>)> {
         loop {
+            let (address, others) = {
+                let addresses = self.addresses.borrow();
+                (addresses[0], addresses.len() - 1)
+            };
             let plan = Plan {
-                target: self.addresses[0],
+                target: address,
                 ..plan.clone()
             };
             let (outcome, cost) = self.drive_once(&plan)?;
-            let record = &outcome.record;
-            if record.connections_opened > 0 || outcome.interrupted || self.addresses.len() == 1 {
+            if outcome.record.connections_opened > 0 || outcome.interrupted || others == 0 {
                 return Ok((plan, outcome, cost));
             }
-            self.addresses.remove(0);
+            self.addresses.borrow_mut().remove(0);
         }
     }
 
@@ -419,7 +451,7 @@ impl Driver<'_> {
             match moment {
                 // A server that has died has no cost; the verdict says why.
                 Moment::Begin => {
-                    let pid = self.target.map(Target::pid);
+                    let pid = self.target.as_ref().map(Target::pid);
                     sampler = pid.and_then(|pid| Sampler::start(pid).ok());
                 }
                 Moment::Progress(_) => {}

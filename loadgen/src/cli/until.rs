@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use crate::plan::plain_number;
+
 /// A percentile, and how far its interval may reach from it, as a share of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Until {
@@ -27,7 +29,8 @@ impl FromStr for Until {
         let percentile = percentile(name.trim())?;
         let percent = within.trim().strip_suffix('%');
         let percent = percent.ok_or("expected a precision in percent, such as 'p99±5%'")?;
-        let percent: f64 = number(percent).ok_or_else(|| format!("{percent:?} is no number"))?;
+        let percent: f64 =
+            plain_number(percent).ok_or_else(|| format!("{percent:?} is no number"))?;
         match WITHIN_PERCENT.contains(&percent) {
             true => Ok(Until {
                 percentile,
@@ -45,15 +48,9 @@ impl FromStr for Until {
 /// A percentile by its name, such as `p99.9`.
 pub(super) fn percentile(name: &str) -> Result<f64, String> {
     name.strip_prefix('p')
-        .and_then(number)
+        .and_then(plain_number)
         .filter(|percentile| PERCENTILES.contains(percentile))
         .ok_or_else(|| format!("{name:?}: expected a percentile from p50 to p99.99"))
-}
-
-/// Digits and a point, without sign or exponent.
-fn number(text: &str) -> Option<f64> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    text.parse().ok().filter(|_| plain)
 }
 
 #[cfg(test)]

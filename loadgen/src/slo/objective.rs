@@ -6,6 +6,7 @@ use std::str::FromStr;
 use hdrhistogram::Histogram;
 
 use crate::latency;
+use crate::plan::plain_number;
 use crate::record::Record;
 
 /// What must hold of a run: one objective or several, each of another measure.
@@ -235,7 +236,7 @@ fn measure(name: &str) -> Result<Measure, String> {
         "max" => Ok(Measure::Max),
         "errors" => Ok(Measure::Errors),
         name => {
-            let percentile = name.strip_prefix('p').and_then(number);
+            let percentile = name.strip_prefix('p').and_then(plain_number);
             match percentile.ok_or_else(|| {
                 format!("no measure is called {name:?}; there are p50, p99.9, mean, max, errors")
             })? {
@@ -249,7 +250,7 @@ fn measure(name: &str) -> Result<Measure, String> {
 fn time_ns(text: &str) -> Result<f64, String> {
     let (value, unit) = text.split_at(text.find(char::is_alphabetic).unwrap_or(text.len()));
     let unit_ns = UNITS.iter().find(|(name, _)| *name == unit);
-    let ns = match (number(value.trim()), unit_ns) {
+    let ns = match (plain_number(value.trim()), unit_ns) {
         (Some(value), Some((_, unit_ns))) => (value * unit_ns).round(),
         (Some(_), None) if unit.is_empty() => return Err("the limit needs a unit".to_owned()),
         _ => return Err("expected a time in s, ms or us".to_owned()),
@@ -261,16 +262,10 @@ fn time_ns(text: &str) -> Result<f64, String> {
 }
 
 fn percent(text: &str) -> Result<f64, String> {
-    let value = text.strip_suffix('%').map(str::trim).and_then(number);
+    let value = text.strip_suffix('%').map(str::trim).and_then(plain_number);
     value
         .filter(|value| *value <= 100.0)
         .ok_or_else(|| "expected a share of the requests".to_owned())
-}
-
-/// Digits with at most one point: no sign, no exponent, no infinity.
-fn number(text: &str) -> Option<f64> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    text.parse().ok().filter(|_| plain)
 }
 
 #[cfg(test)]
