@@ -1,9 +1,16 @@
 //! A load generator for HTTP/1.1 servers, and the laboratory that compares them.
 //!
 //! As a library it drives one [`plan::Plan`] at a server and returns a [`record::Outcome`]:
-//! [`drive::run`]. Everything else is built around that, in the order in which the data flows: a
-//! [`catalogue`] of servers and workloads, a [`target`] started as a process, its [`record`] and
-//! [`verdict`], a [`set`] on disk, and what is made of sets by [`compare`] and [`report`].
+//! [`drive::run`]. Everything else is built around that, in the order in which the data flows:
+//!
+//! - what is asked for: a [`plan`], the local addresses it needs ([`ports`]); a [`catalogue`] of servers
+//!   and workloads, a [`target`] started as a process;
+//! - what came of it: [`record`], [`latency`] with its intervals, whether it was [`steady`], a [`verdict`];
+//!   together a [`run`], as [`json`] or by [`report`];
+//! - many runs: a search for the largest rate ([`slo`]), a [`set`] on disk and what is made of sets
+//!   ([`compare`]);
+//! - what to think of it: the generator's own limits ([`calibration`] against a [`floor`], beside others:
+//!   [`against`]) and the machine's ([`machine`], [`doctor`]).
 
 #![deny(unsafe_code)]
 

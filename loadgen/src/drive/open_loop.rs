@@ -10,6 +10,7 @@ use std::io;
 use std::time::Duration;
 
 use mio::{Events, Poll, Registry, Token};
+use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::record::record_ns;
 
@@ -39,8 +40,9 @@ pub(super) struct OpenLoop {
     timer: Timer,
     /// How much earlier than a request is due to be woken.
     early: u64,
-    /// When the processor was last wanted by somebody else while this thread spun.
+    /// When another thread last took the CPU while this one spun, and how often that has happened.
     preempted_at: Option<u64>,
+    preemptions: i64,
     spun_ns: u64,
 }
 
@@ -53,9 +55,9 @@ const EARLY_MAX: u64 = 1_000_000;
 /// What is forgotten of it each time: the worst of a hundred times is remembered.
 const FORGETTING: u64 = 1024;
 
-/// A longer gap between two looks at the clock means that somebody else ran in between. Then it is not
-/// spun for a while.
-const PREEMPTED_NS: u64 = 100_000;
+/// A longer gap between two looks at the clock means that something else ran in between. When that was
+/// another thread, which a spinning one keeps from its work, it is not spun for a while.
+const GAP_NS: u64 = 100_000;
 const SPIN_PAUSE_NS: u64 = 100_000_000;
 
 impl OpenLoop {
@@ -79,6 +81,7 @@ impl OpenLoop {
             timer: Timer::new(registry, Token(share.connections))?,
             early: EARLY_MIN,
             preempted_at: None,
+            preemptions: 0,
             spun_ns: 0,
         }))
     }
@@ -140,7 +143,7 @@ impl OpenLoop {
                 outcome => outcome?,
             }
             let now = shared.now();
-            if now - last > PREEMPTED_NS && events.is_empty() {
+            if now - last > GAP_NS && self.was_preempted() {
                 self.preempted_at = Some(now);
             }
             if !events.is_empty() || now >= due || self.preempted_at == Some(now) {
@@ -151,6 +154,14 @@ impl OpenLoop {
             }
             last = now;
         }
+    }
+
+    /// Whether another thread has taken the CPU since this was last asked; an interrupt and a hypervisor
+    /// that takes it do not count.
+    fn was_preempted(&mut self) -> bool {
+        let usage = getrusage(UsageWho::RUSAGE_THREAD);
+        let preemptions = usage.map_or(0, |usage| usage.involuntary_context_switches());
+        std::mem::replace(&mut self.preemptions, preemptions) != preemptions
     }
 
     /// The next thing to do for what is due.
