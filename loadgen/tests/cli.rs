@@ -469,6 +469,13 @@ fn resets_are_labelled() {
         assert!(printed.contains("--close rst"), "{printed}");
     }
     assert!(run(&["--json", "-"]).contains(r#""close": "rst""#));
+    let folder = tempfile::tempdir().unwrap();
+    for flag in ["--hlog", "--hgrm"] {
+        let path = folder.path().join("histograms");
+        run(&[flag, path.to_str().unwrap()]);
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(written.contains("--close rst"), "{flag}: {written}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::common::{print, speaks_utf8};
 use crate::calibration::Calibration;
 use crate::json;
 use crate::machine::{self, Machine, Pinning};
+use crate::plan::Close;
 use crate::report::{hgrm, run as report, tracking};
 use crate::run::Run;
 use crate::set::hlog;
@@ -120,6 +121,7 @@ impl Outputs {
         if let Some(path) = &self.hgrm {
             let mut text = Vec::new();
             hgrm::write(&mut text, &run.outcome.record.response)?;
+            text.extend_from_slice(label(run).as_bytes());
             write(path, &text)?;
         }
         Ok(())
@@ -160,10 +162,19 @@ fn json_text(run: &Run<'_>) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(&json::Run::of(run))? + "\n")
 }
 
+/// What must stand in every output, as a comment of files of histograms.
+fn label(run: &Run<'_>) -> &'static str {
+    match run.plan.close {
+        Close::Fin => "",
+        Close::Rst => "#[Connections were reset, not closed (--close rst)]\n",
+    }
+}
+
 /// One interval, the run, for each kind of latency.
 fn interval_log(run: &Run<'_>, started: SystemTime) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
     hlog::write_head(&mut out, started)?;
+    out.extend_from_slice(label(run).as_bytes());
     for (tag, histogram) in run.outcome.record.histograms() {
         let length = run.outcome.duration;
         hlog::append(&mut out, Duration::ZERO, length, tag, histogram)?;

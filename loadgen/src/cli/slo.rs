@@ -113,7 +113,7 @@ fn run(
     out.write_all(report::conclusion(search, &report).as_bytes())?;
     if let Some(path) = request.json {
         let confirming = report.confirming.take().map(to_json).transpose()?;
-        let document = Document::new(search.slo(), &report, confirming);
+        let document = Document::new(search.slo(), request.plan.close, &report, confirming);
         let text = serde_json::to_string_pretty(&document)? + "\n";
         match path.as_os_str() == "-" {
             true => io::stdout().write_all(text.as_bytes()),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::run::thousands;
-use crate::plan::Pace;
+use crate::plan::{Close, ConnectionLife, Pace};
 use crate::slo::{Ending, Found, Held, Report, Search, Step, Value, rate_text};
 
 /// Objectives that have a column each; of more, a row shows the one closest to its limit.
@@ -23,8 +23,16 @@ pub fn head(search: &Search, target: &str) -> String {
         Pace::Constant(_) | Pace::Closed => "constant",
     };
     let percent = (search.precision() * 1e4).round() / 1e2;
+    let life = match plan.life {
+        ConnectionLife::KeepAlive => String::new(),
+        ConnectionLife::Requests(n) => format!(", {} on each", count(n, "request")),
+    };
+    let close = match plan.close {
+        Close::Fin => "",
+        Close::Rst => "; connections are reset, not closed (--close rst)",
+    };
     text += &paragraph(&format!(
-        "open loop, {arrivals} arrivals, {connections} at the most, {threads}, to {percent}%"
+        "open loop, {arrivals} arrivals, {connections} at the most{life}, {threads}, to {percent}%{close}"
     ));
     text.push('\n');
     write!(text, "step  phase   {:>10} {:>10}", "rate/s", "achieved/s").expect(INFALLIBLE);

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Held, Measure, Phase, Report, Slo, Step};
 use crate::json::SCHEMA;
+use crate::plan::Close;
 use crate::verdict::Status;
 
 /// A whole search.
@@ -13,6 +14,8 @@ use crate::verdict::Status;
 pub struct Document {
     schema: u32,
     slo: String,
+    /// How connections were ended.
+    close: Close,
     /// The largest rate that was met.
     rate_per_s: Option<f64>,
     /// The server may do more.
@@ -39,10 +42,16 @@ struct StepFacts {
 
 impl Document {
     /// All about a search; `run` is the confirming run as JSON.
-    pub fn new<C>(slo: &Slo, report: &Report<C>, run: Option<serde_json::Value>) -> Self {
+    pub fn new<C>(
+        slo: &Slo,
+        close: Close,
+        report: &Report<C>,
+        run: Option<serde_json::Value>,
+    ) -> Self {
         Document {
             schema: SCHEMA,
             slo: slo.to_string(),
+            close,
             rate_per_s: report.rate_per_s(),
             limited_by_generator: report.is_limited_by_generator(),
             confirmed: report.is_confirmed(),

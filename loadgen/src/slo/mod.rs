@@ -981,7 +981,12 @@ mod tests {
     fn as_json() {
         let report = Simulated::default().run(&search("p99.9<5ms"));
         let run = serde_json::json!({"schema": 1});
-        let document = Document::new(search("p99.9<5ms").slo(), &report, Some(run));
+        let document = Document::new(
+            search("p99.9<5ms").slo(),
+            crate::plan::Close::Fin,
+            &report,
+            Some(run),
+        );
         let json = serde_json::to_value(document).unwrap();
         assert_eq!(json["schema"], 1);
         assert_eq!(json["slo"], "p99.9<5ms");
