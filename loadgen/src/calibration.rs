@@ -414,7 +414,7 @@ mod tests {
             cpu_model: Some("A CPU".to_owned()),
             cpus: 2,
             kernel: Some("Linux 6 x86_64".to_owned()),
-            pinning: Pinning::split(&[0, 1]),
+            pinning: Pinning::split(&[0, 1], &crate::machine::Siblings::new()),
             ..Machine::default()
         }
     }

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
+use std::str::FromStr;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit};
@@ -62,16 +63,76 @@ pub struct Pinning {
 }
 
 impl Pinning {
-    /// The first half of `cpus` for the server, the second, and larger when they are odd in number, for
-    /// the generator. One CPU cannot be divided: then neither is pinned.
-    pub fn split(cpus: &[usize]) -> Self {
-        match cpus.len() {
-            0 | 1 => Pinning::default(),
-            count => Pinning {
-                server: cpus[..count / 2].to_vec(),
-                client: cpus[count / 2..].to_vec(),
-            },
+    /// The first half of the cores that `cpus` belong to for the server, the second, and larger when they
+    /// are odd in number, for the generator: threads of one core share its units, and would measure each
+    /// other. Only where there is a single core are its threads divided. One CPU cannot be divided: then
+    /// neither is pinned.
+    pub fn split(cpus: &[usize], siblings: &Siblings) -> Self {
+        let cores = match cores_of(cpus, siblings) {
+            cores if cores.len() > 1 => cores,
+            _ => cpus.iter().map(|&cpu| vec![cpu]).collect(),
+        };
+        if cores.len() < 2 {
+            return Pinning::default();
         }
+        let (server, client) = cores.split_at(cores.len() / 2);
+        let cpus = |cores: &[Vec<usize>]| {
+            let mut cpus = cores.concat();
+            cpus.sort_unstable();
+            cpus
+        };
+        Pinning {
+            server: cpus(server),
+            client: cpus(client),
+        }
+    }
+}
+
+/// For each CPU, itself and those that are threads of the same core. One that is missing is supposed to
+/// have none.
+pub type Siblings = BTreeMap<usize, Vec<usize>>;
+
+/// What the system tells of these CPUs.
+pub fn siblings_of(cpus: &[usize]) -> Siblings {
+    let siblings = |cpu: usize| {
+        let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        let CpuList(siblings) = line_of(&path)?.parse().ok()?;
+        siblings.contains(&cpu).then_some((cpu, siblings))
+    };
+    cpus.iter().filter_map(|&cpu| siblings(cpu)).collect()
+}
+
+/// These CPUs by the cores they are threads of.
+pub(crate) fn cores_of(cpus: &[usize], siblings: &Siblings) -> Vec<Vec<usize>> {
+    let mut cores: Vec<Vec<usize>> = Vec::new();
+    for &cpu in cpus {
+        let shares = |core: &&mut Vec<usize>| {
+            let siblings = siblings.get(&cpu);
+            siblings.is_some_and(|siblings| siblings.contains(&core[0]))
+        };
+        match cores.iter_mut().find(shares) {
+            Some(core) => core.push(cpu),
+            None => cores.push(vec![cpu]),
+        }
+    }
+    cores
+}
+
+/// CPUs as the kernel lists them: `0-3,8`.
+pub(crate) struct CpuList(pub(crate) Vec<usize>);
+
+impl FromStr for CpuList {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut cpus = Vec::new();
+        for part in text.split(',') {
+            match part.split_once('-') {
+                Some((first, last)) => cpus.extend(first.parse()?..=last.parse::<usize>()?),
+                None => cpus.push(part.parse()?),
+            }
+        }
+        Ok(CpuList(cpus))
     }
 }
 
@@ -440,15 +501,26 @@ mod tests {
 
     #[test]
     fn pinning_splits_in_halves() {
-        let rows: [(&[usize], &[usize], &[usize]); 5] = [
-            (&[], &[], &[]),
-            (&[3], &[], &[]),
-            (&[0, 1], &[0], &[1]),
-            (&[0, 2, 4], &[0], &[2, 4]),
-            (&[0, 1, 2, 3], &[0, 1], &[2, 3]),
+        type Cpus = &'static [usize];
+        let rows: [(Cpus, &[Cpus], Cpus, Cpus); 9] = [
+            (&[], &[], &[], &[]),
+            (&[3], &[], &[], &[]),
+            (&[0, 1], &[], &[0], &[1]),
+            (&[0, 2, 4], &[], &[0], &[2, 4]),
+            (&[0, 1, 2, 3], &[], &[0, 1], &[2, 3]),
+            (&[0, 1, 2, 3], &[&[0, 2], &[1, 3]], &[0, 2], &[1, 3]),
+            (&[0, 1, 2, 3], &[&[0, 1], &[2, 3]], &[0, 1], &[2, 3]),
+            (&[0, 1, 2], &[&[0, 2], &[1, 3]], &[0, 2], &[1]),
+            (&[0, 4], &[&[0, 4]], &[0], &[4]),
         ];
-        for (cpus, server, client) in rows {
-            let pinning = Pinning::split(cpus);
+        for (cpus, cores, server, client) in rows {
+            let of = |core: &Cpus| {
+                core.iter()
+                    .map(|&cpu| (cpu, core.to_vec()))
+                    .collect::<Vec<_>>()
+            };
+            let siblings = cores.iter().flat_map(of).collect();
+            let pinning = Pinning::split(cpus, &siblings);
             assert_eq!(
                 (&*pinning.server, &*pinning.client),
                 (server, client),
@@ -470,7 +542,7 @@ mod tests {
 
     #[test]
     fn this_machine_is_the_same_as_itself() {
-        let here = Machine::here(2, Pinning::split(&own_cpus()));
+        let here = Machine::here(2, Pinning::split(&own_cpus(), &Siblings::new()));
         assert_eq!(here.differences(&here), [""; 0]);
         let text = toml::to_string(&here).unwrap();
         assert_eq!(toml::from_str::<Machine>(&text).unwrap(), here);

@@ -12,8 +12,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::Usage;
-use crate::machine::FILES_RESERVED;
 use crate::machine::Pinning;
+use crate::machine::{FILES_RESERVED, siblings_of};
 
 /// A flag that the first SIGINT or SIGTERM sets; a second one ends the process at once.
 pub(super) fn interruption() -> io::Result<Arc<AtomicBool>> {
@@ -108,7 +108,7 @@ pub(super) fn pinning(server: Option<&Cpus>, client: Option<&Cpus>, cpus: &[usiz
             .collect()
     };
     match (server, client) {
-        (None, None) => Pinning::split(cpus),
+        (None, None) => Pinning::split(cpus, &siblings_of(cpus)),
         (Some(Cpus(server)), None) => Pinning {
             server: server.clone(),
             client: others(server),

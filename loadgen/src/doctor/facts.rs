@@ -1,6 +1,5 @@
 //! What the system tells about itself, and what a clock tells about it; no judgement.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::hint::black_box;
 use std::io;
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use crate::machine::{CpuTime, own_cpus};
+use crate::machine::{CpuList, CpuTime, Siblings, own_cpus};
 
 /// A fact, or why it is not known.
 pub type Fact<T> = Result<T, Unread>;
@@ -42,7 +41,7 @@ pub struct Facts {
     /// CPUs that this process may run on; empty when the system does not tell.
     pub allowed: Vec<usize>,
     /// For CPUs of these that are known: which share its core, itself among them.
-    pub siblings: BTreeMap<usize, Vec<usize>>,
+    pub siblings: Siblings,
     /// CPUs' worth of time that a control group allows, rounded down, when less than there are CPUs.
     pub quota: Fact<Option<usize>>,
     /// Frequency governors of the CPUs, each once.
@@ -445,24 +444,6 @@ fn strange(path: &str, text: &str) -> Unread {
     Unread::Strange(path.to_owned(), shown)
 }
 
-/// CPUs as the kernel lists them: `0-3,8`.
-struct CpuList(Vec<usize>);
-
-impl FromStr for CpuList {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut cpus = Vec::new();
-        for part in text.split(',') {
-            match part.split_once('-') {
-                Some((first, last)) => cpus.extend(first.parse()?..=last.parse::<usize>()?),
-                None => cpus.push(part.parse()?),
-            }
-        }
-        Ok(CpuList(cpus))
-    }
-}
-
 /// A machine with nothing to mend: two CPUs of a virtual machine, an ordinary user.
 #[cfg(test)]
 pub(crate) fn sound() -> Facts {
@@ -477,7 +458,7 @@ pub(crate) fn sound() -> Facts {
         }),
         online: Ok(vec![0, 1]),
         allowed: vec![0, 1],
-        siblings: BTreeMap::from([(0, vec![0]), (1, vec![1])]),
+        siblings: Siblings::from([(0, vec![0]), (1, vec![1])]),
         quota: Ok(None),
         governors: Err(Unread::Absent("/governor".to_owned())),
         moment: Ok((

@@ -288,7 +288,7 @@ mod tests {
     use super::*;
     use crate::against::{Claim, Run};
     use crate::calibration::{Latency, Setup};
-    use crate::machine::{Machine, Pinning};
+    use crate::machine::{Machine, Pinning, Siblings};
 
     fn ceiling(per_s: f64, client_busy: f64, floor_busy: f64) -> Ceiling {
         Ceiling {
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn three_rounds_beside_others() {
-        let halves = Pinning::split(&[0, 1]);
+        let halves = Pinning::split(&[0, 1], &Siblings::new());
         let rounds = [
             (190_000.0, 0.99, 0.88),
             (183_000.0, 0.98, 0.87),
@@ -383,7 +383,10 @@ mod tests {
 
     #[test]
     fn one_round_with_nobody_at_the_limit() {
-        let apart = calibration(Pinning::split(&[0, 1]), &[(190_000.0, 0.8, 0.7)]);
+        let apart = calibration(
+            Pinning::split(&[0, 1], &Siblings::new()),
+            &[(190_000.0, 0.8, 0.7)],
+        );
         let text_apart = text(&apart);
         within_80_columns(&text_apart);
         insta::assert_snapshot!(text_apart);

@@ -1,11 +1,10 @@
 //! From facts to findings: what is fine, what is not, why it matters, what mends it. Pure.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::facts::{Fact, Facts, Tracefs};
 use super::{Finding, Mend, Status};
-use crate::machine::{CpuTime, FILES_RESERVED, Pinning};
+use crate::machine::{CpuTime, FILES_RESERVED, Pinning, cores_of};
 use crate::ports::LOOPBACK_SOURCES;
 use crate::report::figure;
 use crate::report::run::thousands;
@@ -119,23 +118,8 @@ fn pinning(facts: &Facts) -> Result<Judgement, String> {
         }
         _ => {}
     }
-    let apart = apart(&cores);
-    let by_number = Pinning::split(&facts.allowed);
-    let shared = |cpu: &usize| {
-        let siblings = facts.siblings.get(cpu);
-        siblings.is_some_and(|siblings| siblings.iter().any(|cpu| by_number.client.contains(cpu)))
-    };
+    let apart = Pinning::split(&facts.allowed, &facts.siblings);
     let (server, client) = (list(&apart.server), list(&apart.client));
-    if by_number.server.iter().any(shared) {
-        return warn(
-            "left alone, `measure` gives both sides the same cores",
-            "It takes the CPUs in the order of their numbers, which here are threads of the same \
-             cores, so what the generator does slows the server.",
-            Mend::Command(format!(
-                "loadgen measure --pin-server {server} --pin-client {client}"
-            )),
-        );
-    }
     fine(format!(
         "--pin-server {server} (taskset -c {server}), --pin-client {client}"
     ))
@@ -670,37 +654,6 @@ fn ports((first, last): (u64, u64)) -> u64 {
 /// `1 s`, `0.5 s`.
 fn seconds(seconds: f64) -> String {
     format!("{seconds} s")
-}
-
-/// These CPUs by the cores they are threads of. Of a CPU whose siblings are not known it is supposed
-/// that it has none.
-fn cores_of(cpus: &[usize], siblings: &BTreeMap<usize, Vec<usize>>) -> Vec<Vec<usize>> {
-    let mut cores: Vec<Vec<usize>> = Vec::new();
-    for &cpu in cpus {
-        let shares = |core: &&mut Vec<usize>| {
-            let siblings = siblings.get(&cpu);
-            siblings.is_some_and(|siblings| siblings.contains(&core[0]))
-        };
-        match cores.iter_mut().find(shares) {
-            Some(core) => core.push(cpu),
-            None => cores.push(vec![cpu]),
-        }
-    }
-    cores
-}
-
-/// Half of the cores for the server, the rest for the generator.
-fn apart(cores: &[Vec<usize>]) -> Pinning {
-    let (server, client) = cores.split_at(cores.len() / 2);
-    let cpus = |cores: &[Vec<usize>]| {
-        let mut cpus = cores.concat();
-        cpus.sort_unstable();
-        cpus
-    };
-    Pinning {
-        server: cpus(server),
-        client: cpus(client),
-    }
 }
 
 /// `0-3,8`, as options and taskset take it.

@@ -258,12 +258,6 @@ const WARN: &[(Change, &str, &str, &str)] = &[
         "taskset -pc 0-7 $$",
     ),
     (
-        |f| smt(f, &ALL, &[&[0, 4], &[1, 5], &[2, 6], &[3, 7]]),
-        "pinning",
-        "left alone, `measure` gives both sides the same cores",
-        "loadgen measure --pin-server 0-1,4-5 --pin-client 2-3,6-7",
-    ),
-    (
         |f| f.quota = Ok(Some(1)),
         "CPU quota",
         "1 CPU's worth of time for 2 CPUs",
