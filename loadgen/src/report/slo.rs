@@ -151,8 +151,8 @@ fn answer<C>(search: &Search, report: &Report<C>, found: &Found) -> String {
     let text = rate_text(rate);
     if !found.confirmed {
         return format!(
-            "not confirmed: {slo} held at {text}/s for {}, and in no run of {longest} at that rate or a \
-             little lower",
+            "not confirmed: {slo} held at {text}/s for {}, and in no run of {longest} at that rate or \
+             lower ones",
             seconds(search.step_duration(rate))
         );
     }
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(
             conclusion(&search, &report),
             "not confirmed: p99<5ms held at 41,200/s for 2 s, and in no run of 10 s at that\n\
-             rate or a little lower\n"
+             rate or lower ones\n"
         );
     }
 }
