@@ -257,6 +257,12 @@ fn parse_workloads(text: &str) -> Result<Vec<Workload>, Error> {
                 return Err(format!("`{key}` of `{}` must be above zero", workload.name));
             }
         }
+        if workload.pace != Pace::Closed && workload.pipeline > 1 {
+            return Err(format!(
+                "`pipeline` of `{}`: in open loop a request waits for a free connection",
+                workload.name
+            ));
+        }
         Ok(())
     };
     checked(WORKLOADS, text, file.workload, check)
@@ -450,6 +456,10 @@ mod tests {
             (
                 "pace = 'often'",
                 "benches/workloads.toml:5:8: `pace` \"often\": expected closed, constant:RATE or poisson:RATE, such as constant:5000/s",
+            ),
+            (
+                "pace = 'constant:5/s'\npipeline = 2",
+                "benches/workloads.toml:1:1: `pipeline` of `w`: in open loop a request waits for a free connection",
             ),
             (
                 "pipeline = 0",

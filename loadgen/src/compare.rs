@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::catalogue::Workload;
 use crate::machine::{Build, Machine};
+use crate::plan::Rate;
 use crate::set::{Cell, Set};
 use crate::verdict::Status;
 
@@ -185,6 +186,7 @@ impl Evidence {
                 .collect();
             Row {
                 workload: workload.name.clone(),
+                rate: workload.pace.rate(),
                 entries: entries(&columns, metric),
             }
         });
@@ -267,6 +269,8 @@ pub struct Comparison {
 pub struct Row {
     /// Its name.
     pub workload: String,
+    /// At which rate, in open loop: latency is not to be held against that of a closed one.
+    pub rate: Option<Rate>,
     /// One a server, in the order of the columns.
     pub entries: Vec<Entry>,
 }

@@ -192,7 +192,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Some(warning) = ports::forecast(&plan, Budget::here()) {
         eprintln!("{}", textwrap::fill(&format!("warning: {warning}"), 80));
     }
-    let session = Session {
+    let subject = Subject {
         urls: uris.iter().map(ToString::to_string).collect(),
         name: match &place {
             Place::Server(_, server) => Some(&server.name),
@@ -204,8 +204,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         interrupted: &interrupted,
     };
     match arguments.slo.objective() {
-        Some(objective) => session.search(objective, &arguments, &plan),
-        None => session.once(&arguments, &plan),
+        Some(objective) => subject.search(objective, &arguments, &plan),
+        None => subject.once(&arguments, &plan),
     }
 }
 
@@ -328,7 +328,7 @@ fn plan(arguments: &Arguments, base: Plan) -> Plan {
 }
 
 /// A server, and what is said of every run against it.
-struct Session<'a> {
+struct Subject<'a> {
     urls: Vec<String>,
     /// In the catalogue.
     name: Option<&'a str>,
@@ -345,7 +345,7 @@ struct Session<'a> {
 /// A run that is over; with a server of ours, what it cost it.
 type Measured = Confirmation<Option<ServerCost>>;
 
-impl Session<'_> {
+impl Subject<'_> {
     /// One run, as the plan says.
     fn once(mut self, arguments: &Arguments, plan: &Plan) -> anyhow::Result<ExitCode> {
         let started = SystemTime::now() + plan.warmup;

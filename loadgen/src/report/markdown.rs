@@ -42,9 +42,13 @@ fn tables(evidence: &Evidence, metrics: &[Metric]) -> String {
                 .iter()
                 .map(|entry| entry_text(entry, metric))
                 .collect();
+            let pace = match row.rate {
+                Some(rate) => format!("<br>*open loop, {rate}*"),
+                None => String::new(),
+            };
             line(
                 &mut out,
-                &format!("| {} | {} |", row.workload, entries.join(" | ")),
+                &format!("| {}{pace} | {} |", row.workload, entries.join(" | ")),
             );
         }
         out.push('\n');
@@ -315,6 +319,16 @@ mod tests {
             "loadgen report results/x",
         );
         insta::assert_snapshot!(report);
+    }
+
+    #[test]
+    fn a_workload_in_open_loop_says_so() {
+        let mut evidence = fixture::five_servers();
+        evidence.workloads[1].pace = "constant:5000/s".parse().unwrap();
+        let report = report(&evidence, &[Metric::P99], "loadgen");
+        let expected = "| ten-requests<br>*open loop, 5000/s* |";
+        assert_eq!(report.matches(expected).count(), 1, "{report}");
+        assert_eq!(report.matches("open loop").count(), 1, "{report}");
     }
 
     #[test]

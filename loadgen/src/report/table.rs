@@ -56,11 +56,11 @@ fn table(comparison: &Comparison, columns: std::ops::Range<usize>) -> String {
         let entries = entries
             .iter()
             .map(|entry| entry_text(entry, comparison.metric));
-        table.add_row(
-            [at_hyphens(&row.workload, WORKLOAD_WIDTH)]
-                .into_iter()
-                .chain(entries),
-        );
+        let mut name = at_hyphens(&row.workload, WORKLOAD_WIDTH);
+        if let Some(rate) = row.rate {
+            name += &format!("\nopen loop,\n{rate}");
+        }
+        table.add_row([name].into_iter().chain(entries));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -169,6 +169,22 @@ mod tests {
     #[test]
     fn what_does_not_fit_stands_below() {
         insta::assert_snapshot!(text(&fixture::five_servers(), &[Metric::Cpu], 60));
+    }
+
+    #[test]
+    fn a_workload_in_open_loop_says_so() {
+        let mut evidence = fixture::five_servers();
+        evidence.workloads[1].pace = "poisson:5000/s".parse().unwrap();
+        let text = text(&evidence, &[Metric::P99], WIDTH);
+        let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+        let row = ["ten-requests", "open loop,", "5000/s"];
+        let is_row = |lines: &[&str]| lines.iter().zip(row).all(|(line, it)| line.starts_with(it));
+        assert_eq!(
+            lines.windows(3).filter(|lines| is_row(lines)).count(),
+            1,
+            "{text}"
+        );
+        assert_eq!(text.matches("open loop").count(), 1, "{text}");
     }
 
     #[test]
