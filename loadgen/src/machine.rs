@@ -118,6 +118,23 @@ pub(crate) fn cores_of(cpus: &[usize], siblings: &Siblings) -> Vec<Vec<usize>> {
     cores
 }
 
+/// `0-3,8`, as options and taskset take it.
+pub(crate) fn list_of(cpus: &[usize]) -> String {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for &cpu in cpus {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == cpu => *last = cpu,
+            _ => ranges.push((cpu, cpu)),
+        }
+    }
+    let text = |(first, last)| match first == last {
+        true => format!("{first}"),
+        false => format!("{first}-{last}"),
+    };
+    let texts: Vec<String> = ranges.into_iter().map(text).collect();
+    texts.join(",")
+}
+
 /// CPUs as the kernel lists them: `0-3,8`.
 pub(crate) struct CpuList(pub(crate) Vec<usize>);
 

@@ -13,10 +13,9 @@ use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan};
 /// Loopback addresses that connections come from in turn.
 pub(crate) const LOOPBACK_SOURCES: u8 = 32;
 
-/// TIME_WAIT on Linux (`TCP_TIMEWAIT_LEN`), and before a port in it may be used again towards the same
-/// server where that is allowed (the timestamps of both connections must differ).
-const TIME_WAIT: Duration = Duration::from_secs(60);
-const TIME_WAIT_REUSED: Duration = Duration::from_secs(1);
+/// How long a closed connection keeps its port on Linux: a constant of the kernel (`TCP_TIMEWAIT_LEN`), which
+/// `tcp_fin_timeout` does not change.
+pub(crate) const TIME_WAIT: Duration = Duration::from_secs(60);
 
 /// Where the connections of `plan` come from in turn; empty when the kernel chooses. Loopback has room
 /// for more than one address, so connections that come and go are spread over 127.0.0.1 to 127.0.0.32.
@@ -36,40 +35,52 @@ pub fn sources(plan: &Plan) -> Vec<IpAddr> {
     }
 }
 
-/// How many ports there are and how long a closed connection keeps one.
+/// How many ports there are and what shortens the time for which a closed connection keeps one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Budget {
     /// Local ports for each source address (`ip_local_port_range`).
     pub ports: u64,
     /// As in `tcp_tw_reuse`: 0 never, 1 always, 2 on loopback.
-    pub reuse: u8,
+    pub reuse: u64,
+    /// As in `tcp_timestamps`: without them, which tell old packets from new ones, nothing is reused.
+    pub timestamps: bool,
+    /// After which time a port is reused where it may be (`tcp_tw_reuse_delay`).
+    pub reuse_delay: Duration,
 }
 
 impl Budget {
     /// Of this machine; Linux's defaults where it does not tell.
     pub fn here() -> Self {
-        let read = |name: &str| {
+        let read = |name: &str| -> Option<Vec<u64>> {
             let text = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
             let numbers = text.split_ascii_whitespace().map(|n| n.parse().ok());
-            numbers.collect::<Option<Vec<u64>>>()
+            numbers.collect()
         };
-        let ports = match read("ip_local_port_range").as_deref() {
-            Some(&[first, last]) => (last + 1).saturating_sub(first),
-            _ => 28_232,
+        let number = |name, default| {
+            read(name)
+                .and_then(|n| n.first().copied())
+                .unwrap_or(default)
         };
-        let reuse = match read("tcp_tw_reuse").as_deref() {
-            Some(&[reuse]) => reuse as u8,
-            _ => 2,
-        };
-        Budget { ports, reuse }
+        let range = read("ip_local_port_range");
+        Budget {
+            ports: match range.as_deref() {
+                Some(&[first, last]) => (last + 1).saturating_sub(first),
+                _ => 28_232,
+            },
+            reuse: number("tcp_tw_reuse", 2),
+            timestamps: number("tcp_timestamps", 1) != 0,
+            reuse_delay: Duration::from_millis(number("tcp_tw_reuse_delay", 1000)),
+        }
     }
 
-    /// How long a connection that was closed here keeps its port from another to `target`.
-    pub fn rest(&self, target: SocketAddr) -> Duration {
+    /// How long a connection that was closed here keeps its port from another to the same server.
+    pub fn rest(&self, on_loopback: bool) -> Duration {
         match self.reuse {
-            1 => TIME_WAIT_REUSED,
-            2 if target.ip().is_loopback() => TIME_WAIT_REUSED,
-            _ => TIME_WAIT,
+            _ if !self.timestamps => TIME_WAIT,
+            0 => TIME_WAIT,
+            2 if !on_loopback => TIME_WAIT,
+            // What is reused at once is not limited by this, but no rate is infinite.
+            _ => self.reuse_delay.max(Duration::from_millis(1)),
         }
     }
 }
@@ -101,7 +112,7 @@ pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
     if plan.close == Close::Rst || plan.server_closes {
         return None;
     }
-    let rest = budget.rest(plan.target);
+    let rest = budget.rest(plan.target.ip().is_loopback());
     let lasting = ports as f64 / rest.as_secs_f64();
     let rate = plan.pace.rate().map(|rate| match plan.life {
         ConnectionLife::Requests(1) | ConnectionLife::KeepAlive => rate.per_s(),
@@ -117,7 +128,7 @@ pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
     }
     let each = format!(
         "{from} {ports} local ports, and a closed connection keeps its own for {} s",
-        rest.as_secs()
+        rest.as_secs_f64()
     );
     match rate {
         Some(rate) => Some(format!(
@@ -148,6 +159,8 @@ mod tests {
     const USUAL: Budget = Budget {
         ports: 28_232,
         reuse: 2,
+        timestamps: true,
+        reuse_delay: Duration::from_secs(1),
     };
 
     #[test]

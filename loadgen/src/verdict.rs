@@ -73,7 +73,7 @@ const LAG_SHARE_MAX: f64 = 0.1;
 /// ... once it is so long, nanoseconds.
 const LAG_NS_MAX: u64 = 100_000;
 /// Share of the requests that are due that may not be sent in time.
-pub(crate) const MISSED_SHARE_MAX: f64 = 0.01;
+const MISSED_SHARE_MAX: f64 = 0.01;
 /// Share of requests that may fail.
 const ERROR_SHARE_MAX: f64 = 0.001;
 /// By how much Little's law may be off.
@@ -236,12 +236,7 @@ fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             "Give it a CPU of its own (--pin-client), more threads, or a lower rate.",
         );
     }
-    let missed = (record.due - record.sent_in_time) as f64 / record.due as f64;
-    // A stall at the very end delays some too. In a run that cannot keep up, half of all requests wait
-    // for half as long as the last of them do.
-    let behind_ns = missed * outcome.duration.as_secs_f64() * 1e9;
-    let falls_behind = record.lag.value_at_quantile(0.5) as f64 > behind_ns / 4.0;
-    if missed > MISSED_SHARE_MAX && falls_behind {
+    if falls_behind(outcome) {
         let sent = record.sent_in_time as f64 / outcome.duration.as_secs_f64();
         let rate = plan.pace.rate().map_or(0.0, crate::plan::Rate::per_s);
         let reason = format!(
@@ -267,6 +262,16 @@ fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             ),
         }
     }
+}
+
+/// Whether requests were not sent in time, because there were always others to be sent before them. A
+/// stall at the very end delays some too; in a run that cannot keep up, half of all requests wait for
+/// half as long as the last of them do.
+pub(crate) fn falls_behind(outcome: &Outcome) -> bool {
+    let record = &outcome.record;
+    let missed = (record.due - record.sent_in_time) as f64 / record.due as f64;
+    let behind_ns = missed * outcome.duration.as_nanos() as f64;
+    missed > MISSED_SHARE_MAX && record.lag.value_at_quantile(0.5) as f64 > behind_ns / 4.0
 }
 
 fn sample(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {

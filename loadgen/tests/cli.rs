@@ -112,6 +112,15 @@ fn wrong_command_lines_are_refused_in_plain_words() {
             "event-loop listens on IPv4",
         ),
         (&["run", url, "--pin-server", "0"], "a name, not a URL"),
+        (
+            &[
+                "run",
+                "http://127.0.0.1:8000/",
+                "--calibration",
+                "/no/such/file",
+            ],
+            "loadgen calibrate --json /no/such/file",
+        ),
         (&["run", "event-lop"], "event-loop"),
         (&["run", "nothing-like-it"], "iterative"),
     ] {

@@ -3,8 +3,7 @@
 
 use std::cell::Cell;
 use std::env;
-use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,8 +17,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
-use super::Usage;
-use super::common::{Cpus, count, duration, interruption, pinning, require_files};
+use super::common::{
+    Cpus, check_file, count, duration, interruption, pinning, require_files, write_json,
+};
 use crate::against::{self, Generator, Load, Program, Run};
 use crate::calibration::{
     Calibration, Ceiling, LAG_RATE_PER_S, Latency, Round, Setup, Standing, thousandths,
@@ -83,7 +83,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (server, client) = (&arguments.pin_server, &arguments.pin_client);
     let pinning = pinning(server.as_ref(), client.as_ref(), &cpus);
     require_files(CONNECTIONS)?;
-    check_folder(arguments.json.as_deref())?;
+    arguments.json.as_deref().map_or(Ok(()), check_file)?;
     let mut contenders = contenders(&arguments.against)?;
     let interrupted = interruption()?;
     announce(&pinning);
@@ -121,7 +121,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         print!("{}", report::calibration::text(&calibration));
     }
     match &arguments.json {
-        Some(path) if is_complete => write(path, &calibration)?,
+        Some(path) if is_complete => write_json(path, &calibration)?,
         Some(_) => eprintln!("interrupted: no record of these rounds was written"),
         None if is_complete => {}
         None => eprintln!("interrupted"),
@@ -130,17 +130,6 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
-}
-
-/// Whether a record can be written there, before it is measured.
-fn check_folder(json: Option<&Path>) -> Result<(), Usage> {
-    match json.and_then(Path::parent) {
-        Some(folder) if folder != Path::new("") && !folder.is_dir() => Err(Usage(format!(
-            "--json: there is no folder {}",
-            folder.display()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 /// A generator to be held against loadgen, or loadgen itself, and its runs so far.
@@ -207,14 +196,6 @@ fn announce(pinning: &Pinning) {
     if cfg!(debug_assertions) {
         eprintln!("warning: this is a debug build of loadgen, and a slow generator");
     }
-}
-
-fn write(path: &Path, calibration: &Calibration) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(calibration)? + "\n";
-    if path == Path::new("-") {
-        return Ok(io::stdout().write_all(text.as_bytes())?);
-    }
-    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 /// All that a measurement needs.

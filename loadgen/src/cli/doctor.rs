@@ -1,14 +1,11 @@
 //! `loadgen doctor`: is this machine fit to measure, and what to change.
 
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 
-use super::common::print;
+use super::common::{print, write_json};
 use crate::doctor::{self, Status};
 use crate::report::doctor as report;
 
@@ -33,20 +30,12 @@ Exit code 0, or 1 with --strict when there is a warning.";
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let examination = doctor::examine();
-    let text = report::text(&examination);
-    match &arguments.json {
-        Some(path) if path.as_os_str() == "-" => {
-            print(
-                io::stdout(),
-                &(serde_json::to_string_pretty(&examination)? + "\n"),
-            )?;
-        }
-        Some(path) => {
-            fs::write(path, serde_json::to_string_pretty(&examination)? + "\n")
-                .with_context(|| format!("writing {}", path.display()))?;
-            print(anstream::stdout(), &text)?;
-        }
-        None => print(anstream::stdout(), &text)?,
+    // With JSON on stdout, nothing else may stand there.
+    if arguments.json.as_deref() != Some(Path::new("-")) {
+        print(anstream::stdout(), report::text(&examination))?;
+    }
+    if let Some(path) = &arguments.json {
+        write_json(path, &examination)?;
     }
     Ok(match examination.count(Status::Warn) {
         1.. if arguments.strict => ExitCode::FAILURE,

@@ -1,6 +1,5 @@
 //! Where the outcome of a run goes, and in which form.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -9,7 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::Usage;
-use super::common::{print, speaks_utf8};
+use super::common::{check_file, print, speaks_utf8, write_file};
 use crate::calibration::Calibration;
 use crate::json;
 use crate::machine::{self, Machine, Pinning};
@@ -58,28 +57,11 @@ impl Outputs {
             let message = "--json - and --format both print: give one of them a file";
             return Err(Usage(message.to_owned()));
         }
-        if let Some(path) = &self.calibration {
-            Calibration::read(path).map_err(|error| Usage(error.to_string()))?;
-        }
-        for path in [&self.json, &self.hlog, &self.hgrm].into_iter().flatten() {
-            let folder = match path.parent() {
-                Some(folder) if folder != Path::new("") => folder,
-                _ => Path::new("."),
-            };
-            if path.is_dir() {
-                let message = format!("{} is a folder, not a file", path.display());
-                return Err(Usage(message));
-            }
-            if !folder.is_dir() {
-                let message = format!(
-                    "{}: there is no folder {}",
-                    path.display(),
-                    folder.display()
-                );
-                return Err(Usage(message));
-            }
-        }
-        Ok(())
+        let files = [&self.json, &self.hlog, &self.hgrm];
+        files
+            .into_iter()
+            .flatten()
+            .try_for_each(|path| check_file(path))
     }
 
     /// Where JSON goes, if anywhere; `-` is stdout.
@@ -113,16 +95,16 @@ impl Outputs {
         };
         print(anstream::stdout(), &printed).context("printing the outcome")?;
         if let Some(path) = self.json.as_deref().filter(|_| !self.json_is_printed()) {
-            write(path, json_text(run)?.as_bytes())?;
+            write_file(path, json_text(run)?.as_bytes())?;
         }
         if let Some(path) = &self.hlog {
-            write(path, &interval_log(run, started)?)?;
+            write_file(path, &interval_log(run, started)?)?;
         }
         if let Some(path) = &self.hgrm {
             let mut text = Vec::new();
             hgrm::write(&mut text, &run.outcome.record.response)?;
             text.extend_from_slice(label(run).as_bytes());
-            write(path, &text)?;
+            write_file(path, &text)?;
         }
         Ok(())
     }
@@ -180,8 +162,4 @@ fn interval_log(run: &Run<'_>, started: SystemTime) -> io::Result<Vec<u8>> {
         hlog::append(&mut out, Duration::ZERO, length, tag, histogram)?;
     }
     Ok(out)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
 }

@@ -599,10 +599,6 @@ mod tests {
             ("--slo p99<5ms --hgrm x", "makes many runs"),
             ("--slo p99<5ms --format github", "makes many runs"),
             ("--slo p99", "such as 'p99<5ms'"),
-            (
-                "--calibration /no/such/file",
-                "loadgen calibrate --json /no/such/file",
-            ),
             ("--seed 1", "--rate"),
             (
                 "-r 5 --arrivals bursts",

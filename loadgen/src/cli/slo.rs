@@ -1,14 +1,13 @@
 //! `loadgen run --slo`: the largest rate that meets an objective, step by step.
 
-use std::fs;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 
 use super::Usage;
+use super::common::write_json;
 use crate::plan::{Pace, Plan, Rate};
 use crate::record::Outcome;
 use crate::report::slo as report;
@@ -114,12 +113,7 @@ fn run(
     if let Some(path) = request.json {
         let confirming = report.confirming.take().map(to_json).transpose()?;
         let document = Document::new(search.slo(), request.plan.close, &report, confirming);
-        let text = serde_json::to_string_pretty(&document)? + "\n";
-        match path.as_os_str() == "-" {
-            true => io::stdout().write_all(text.as_bytes()),
-            false => fs::write(path, text),
-        }
-        .with_context(|| format!("writing {}", path.display()))?;
+        write_json(path, &document)?;
     }
     Ok(match report.is_confirmed() {
         true => ExitCode::SUCCESS,
@@ -225,7 +219,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("p99<5ms holds up to 40,"), "{text}");
-        let json = fs::read_to_string(&file).unwrap();
+        let json = std::fs::read_to_string(&file).unwrap();
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["slo"], "p99<5ms");
         assert_eq!(json["confirmed"], true);

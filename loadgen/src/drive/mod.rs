@@ -343,8 +343,7 @@ fn nanoseconds(time: Duration) -> u64 {
 /// whoever started us, to enough of them, or there is one more than threads.
 fn has_own_cpus(plan: &Plan) -> bool {
     let allowed = machine::own_cpus().len();
-    let online = thread::available_parallelism().map_or(1, usize::from);
-    let online = machine::online_cpus().unwrap_or(online);
+    let online = machine::online_cpus().unwrap_or(allowed);
     match plan.cpus.len() {
         0 if allowed < online => allowed >= plan.threads,
         0 => allowed > plan.threads,

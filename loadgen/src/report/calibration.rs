@@ -7,6 +7,7 @@ use super::run::{thousands, time};
 use super::table::WIDTH;
 use crate::calibration::{Calibration, Ceiling, Limit, NEAR_CEILING, Round, Standing};
 use crate::latency::samples_needed;
+use crate::machine::list_of;
 
 /// A table of medians with their range over rounds, a paragraph for each ceiling, and a further table if
 /// other generators were measured.
@@ -120,7 +121,7 @@ fn circumstances(calibration: &Calibration) -> String {
     let places = match (pinning.client.first(), pinning.server.is_empty()) {
         (Some(cpu), false) => format!(
             "one thread on CPU {cpu}, floor on {}",
-            list(&pinning.server)
+            list_of(&pinning.server)
         ),
         _ => "one thread, not pinned apart from the floor".to_owned(),
     };
@@ -137,11 +138,6 @@ fn circumstances(calibration: &Calibration) -> String {
         }
     );
     textwrap::fill(&text, WIDTH)
-}
-
-fn list(cpus: &[usize]) -> String {
-    let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
-    cpus.join(",")
 }
 
 fn row(what: &str, median: &str, range: &str, limit: &str) -> String {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::run::thousands;
+use super::run::count;
 use crate::plan::{Close, ConnectionLife, Pace};
 use crate::slo::{Ending, Found, Held, Report, Search, Step, Value, rate_text};
 
@@ -179,13 +179,6 @@ fn with_name(value: &Value) -> String {
 fn seconds(duration: Duration) -> String {
     let text = format!("{:.1}", duration.as_secs_f64());
     format!("{} s", text.trim_end_matches(".0"))
-}
-
-fn count(n: u64, one: &str) -> String {
-    match n {
-        1 => format!("1 {one}"),
-        n => format!("{} {one}s", thousands(n)),
-    }
 }
 
 fn paragraph(text: &str) -> String {

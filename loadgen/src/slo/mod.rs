@@ -16,7 +16,7 @@ use crate::plan::{Limit, Pace, Plan, Rate};
 use crate::record::{Kind, Outcome, Record};
 use crate::report::run::{thousands, time};
 use crate::steady::{self, What};
-use crate::verdict::{self, CLIENT_BUSY_MAX, MISSED_SHARE_MAX, STEADY_FROM, Status, Verdict};
+use crate::verdict::{self, CLIENT_BUSY_MAX, STEADY_FROM, Status, Verdict};
 
 pub use json::Document;
 pub use objective::{Measure, Objective, Slo};
@@ -456,15 +456,10 @@ fn errors(record: &Record, values: &[Value]) -> Option<(Held, String)> {
     }
 }
 
-/// Whether the rate was not offered, since requests could not be sent in time. A stall at the very end
-/// delays some too; where all wait longer and longer, half of them wait for half as long as the last.
+/// Whether the rate was not offered, since requests could not be sent in time.
 fn lateness(outcome: &Outcome) -> Option<(Held, String)> {
     let record = &outcome.record;
-    let late = record.due.saturating_sub(record.sent_in_time);
-    let share = late as f64 / record.due as f64;
-    let behind_ns = share * outcome.duration.as_nanos() as f64;
-    let all_wait = record.lag.value_at_percentile(50.0) as f64 > behind_ns / 4.0;
-    if late <= 1 || share <= MISSED_SHARE_MAX || !all_wait {
+    if !verdict::falls_behind(outcome) {
         return None;
     }
     let own = record.lag_own.mean() > record.lag.mean() / 2.0;

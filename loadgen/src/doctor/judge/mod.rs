@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::facts::{Fact, Facts, Tracefs};
 use super::{Finding, Mend, Status};
-use crate::machine::{CpuTime, FILES_RESERVED, Pinning, cores_of};
-use crate::ports::LOOPBACK_SOURCES;
+use crate::machine::{CpuTime, FILES_RESERVED, Pinning, cores_of, list_of};
+use crate::ports::{Budget, LOOPBACK_SOURCES, TIME_WAIT};
 use crate::report::figure;
 use crate::report::run::thousands;
 
@@ -96,7 +96,7 @@ fn pinning(facts: &Facts) -> Result<Judgement, String> {
     let cores = cores_of(&facts.allowed, &facts.siblings);
     let more = match &facts.online {
         Ok(online) if online.len() > facts.allowed.len() => {
-            Mend::Command(format!("taskset -pc {} $$", list(online)))
+            Mend::Command(format!("taskset -pc {} $$", list_of(online)))
         }
         _ => advice("Measure on a machine with two cores or more."),
     };
@@ -111,7 +111,7 @@ fn pinning(facts: &Facts) -> Result<Judgement, String> {
         }
         (_, 1) => {
             return warn(
-                format!("CPUs {} are threads of one core", list(&facts.allowed)),
+                format!("CPUs {} are threads of one core", list_of(&facts.allowed)),
                 "Threads of one core share its units, so what the generator does slows the server.",
                 more,
             );
@@ -119,7 +119,7 @@ fn pinning(facts: &Facts) -> Result<Judgement, String> {
         _ => {}
     }
     let apart = Pinning::split(&facts.allowed, &facts.siblings);
-    let (server, client) = (list(&apart.server), list(&apart.client));
+    let (server, client) = (list_of(&apart.server), list_of(&apart.client));
     fine(format!(
         "--pin-server {server} (taskset -c {server}), --pin-client {client}"
     ))
@@ -345,15 +345,15 @@ fn port_range(facts: &Facts) -> Result<Judgement, String> {
 const CONNECTIONS_PER_S_MIN: f64 = 25_000.0;
 
 fn new_connections(facts: &Facts) -> Result<Judgement, String> {
-    let ports = ports(*known(&facts.port_range)?) as f64;
-    let hold = Hold::of(facts)?;
-    let one_address = ports / hold.loopback_s;
+    let budget = budget(facts)?;
+    let rate = |on_loopback| budget.ports as f64 / budget.rest(on_loopback).as_secs_f64();
+    let one_address = rate(true);
     let all_addresses = one_address * f64::from(LOOPBACK_SOURCES);
     let value = format!(
         "loopback {}/s, {}/s an address; remote {}/s",
         figure(all_addresses),
         figure(one_address),
-        figure(ports / hold.remote_s)
+        figure(rate(false))
     );
     if all_addresses >= CONNECTIONS_PER_S_MIN {
         return fine(value);
@@ -362,24 +362,24 @@ fn new_connections(facts: &Facts) -> Result<Judgement, String> {
         value,
         "A closed connection holds its port in TIME_WAIT; a generator that makes new ones faster than \
          this runs out of ports.",
-        match hold.reuses() {
-            true => sysctl(facts, "net.ipv4.ip_local_port_range=\"10240 65535\""),
-            false => hold.reuse(facts),
+        match (is_reused(&budget), budget.timestamps) {
+            (true, _) => sysctl(facts, "net.ipv4.ip_local_port_range=\"10240 65535\""),
+            (false, true) => sysctl(facts, "net.ipv4.tcp_tw_reuse=2"),
+            (false, false) => sysctl(facts, "net.ipv4.tcp_timestamps=1 net.ipv4.tcp_tw_reuse=2"),
         },
     )
 }
 
 fn time_wait(facts: &Facts) -> Result<Judgement, String> {
     let &sockets = known(&facts.time_wait)?;
-    let ports = ports(*known(&facts.port_range)?);
-    let hold = Hold::of(facts)?;
+    let budget = budget(facts)?;
     let now = thousands(sockets);
-    if hold.reuses() {
-        let after = seconds(hold.loopback_s);
+    if is_reused(&budget) {
+        let after = seconds(budget.rest(true).as_secs_f64());
         return fine(format!("{now} now; on loopback reused after {after}"));
     }
     let value = format!("{now} now; their ports are held for 60 s");
-    if sockets <= ports / 2 {
+    if sockets <= budget.ports / 2 {
         return fine(value);
     }
     warn(
@@ -389,46 +389,18 @@ fn time_wait(facts: &Facts) -> Result<Judgement, String> {
     )
 }
 
-/// How long a closed connection holds its port, for the side that closed first.
-struct Hold {
-    loopback_s: f64,
-    remote_s: f64,
-    timestamps: bool,
+fn budget(facts: &Facts) -> Result<Budget, String> {
+    let delay_ms = facts.time_wait_reuse_delay_ms.as_ref().unwrap_or(&1000);
+    Ok(Budget {
+        ports: ports(*known(&facts.port_range)?),
+        timestamps: *known(&facts.timestamps)? != 0,
+        reuse: *known(&facts.time_wait_reuse)?,
+        reuse_delay: Duration::from_millis(*delay_ms),
+    })
 }
 
-impl Hold {
-    /// A constant of the kernel (`TCP_TIMEWAIT_LEN`); `tcp_fin_timeout` does not change it.
-    const TIME_WAIT_S: f64 = 60.0;
-
-    fn of(facts: &Facts) -> Result<Self, String> {
-        let timestamps = *known(&facts.timestamps)? != 0;
-        let delay_ms = facts.time_wait_reuse_delay_ms.as_ref().unwrap_or(&1000);
-        // What is reused at once is not limited by this, but no rate is infinite.
-        let reused_s = (*delay_ms).max(1) as f64 / 1000.0;
-        let (loopback_s, remote_s) = match known(&facts.time_wait_reuse)? {
-            _ if !timestamps => (Hold::TIME_WAIT_S, Hold::TIME_WAIT_S),
-            0 => (Hold::TIME_WAIT_S, Hold::TIME_WAIT_S),
-            2 => (reused_s, Hold::TIME_WAIT_S),
-            _ => (reused_s, reused_s),
-        };
-        Ok(Hold {
-            loopback_s,
-            remote_s,
-            timestamps,
-        })
-    }
-
-    fn reuses(&self) -> bool {
-        self.loopback_s < Hold::TIME_WAIT_S
-    }
-
-    /// What makes ports be reused.
-    fn reuse(&self, facts: &Facts) -> Mend {
-        match self.timestamps {
-            true => sysctl(facts, "net.ipv4.tcp_tw_reuse=2"),
-            false => sysctl(facts, "net.ipv4.tcp_timestamps=1 net.ipv4.tcp_tw_reuse=2"),
-        }
-    }
+fn is_reused(budget: &Budget) -> bool {
+    budget.rest(true) < TIME_WAIT
 }
 
 const FIN_TIMEOUT_MAX_S: u64 = 60;
@@ -654,23 +626,6 @@ fn ports((first, last): (u64, u64)) -> u64 {
 /// `1 s`, `0.5 s`.
 fn seconds(seconds: f64) -> String {
     format!("{seconds} s")
-}
-
-/// `0-3,8`, as options and taskset take it.
-fn list(cpus: &[usize]) -> String {
-    let mut ranges: Vec<(usize, usize)> = Vec::new();
-    for &cpu in cpus {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == cpu => *last = cpu,
-            _ => ranges.push((cpu, cpu)),
-        }
-    }
-    let text = |(first, last)| match first == last {
-        true => format!("{first}"),
-        false => format!("{first}-{last}"),
-    };
-    let texts: Vec<String> = ranges.into_iter().map(text).collect();
-    texts.join(",")
 }
 
 #[cfg(test)]

@@ -605,6 +605,6 @@ fn cpus_are_listed_as_ranges() {
         (&[3], "3"),
         (&[0, 1, 2, 5, 7, 8], "0-2,5,7-8"),
     ] {
-        assert_eq!(list(cpus), text);
+        assert_eq!(list_of(cpus), text);
     }
 }
