@@ -1,0 +1,384 @@
+//! A peer's connection. Whatever goes wrong on it is judged here, once for all behaviours.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::answer::{self, After, Expected, Read};
+use crate::peers::{Behaviour, Nature};
+use crate::tally::{End, Fault, Kind, abridged};
+use crate::world::{PATIENCE, Stage, World};
+
+/// From connect to close.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    world: Rc<World>,
+    behaviour: &'static Behaviour,
+    stage: watch::Receiver<Stage>,
+    opened: Instant,
+    /// When the peer last sent something or read an answer: the server has been idle since about then.
+    active: Instant,
+    /// The end of what was sent, for stories.
+    sent: Vec<u8>,
+    /// Received, and not yet read as an answer.
+    unread: Vec<u8>,
+    /// In all.
+    bytes_received: u64,
+}
+
+/// How much room a peer's socket has for what it does not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    Usual,
+    /// For a few answers, in small segments, so that the server's own buffers stay small as well and a
+    /// peer that does not read blocks it soon.
+    Narrow,
+}
+
+/// What a read found.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Bytes,
+    End,
+    /// The time was up.
+    Nothing,
+}
+
+/// How a wait for the next turn ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// The time has come.
+    Until,
+    /// The server closed the connection, as it may when it is idle.
+    Closed,
+    /// Something else is going on now.
+    Stage(Stage),
+}
+
+impl Connection {
+    pub(crate) async fn open(
+        world: &Rc<World>,
+        behaviour: &'static Behaviour,
+        room: Room,
+    ) -> Result<Self, End> {
+        let opened = Instant::now();
+        let connect = async { socket(world, room)?.connect(world.address).await };
+        let stream = match timeout_at(opened + PATIENCE, connect).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        let stream = stream.map_err(|error| not_connected(world, opened, &error))?;
+        Ok(Connection {
+            stream,
+            world: Rc::clone(world),
+            behaviour,
+            stage: world.stage.subscribe(),
+            opened,
+            active: Instant::now(),
+            sent: Vec::new(),
+            unread: Vec::new(),
+            bytes_received: 0,
+        })
+    }
+
+    /// Sends all of it; not when the server may have closed the connection as idle by now.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
+        if self.active.elapsed() > self.world.idle_safely() {
+            return Err(End::Late);
+        }
+        self.send_late(bytes).await
+    }
+
+    /// Sends all of it, be it too late or not.
+    pub(crate) async fn send_late(&mut self, bytes: &[u8]) -> Result<(), End> {
+        const SENT_KEPT: usize = 4 << 10;
+        self.active = Instant::now();
+        self.sent.extend_from_slice(bytes);
+        let excess = self.sent.len().saturating_sub(SENT_KEPT);
+        self.sent.drain(..excess);
+        match timeout_at(self.active + PATIENCE, self.stream.write_all(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.judge(Kind::Reset, &format!("sending: {error}"))),
+            Err(_) => Err(self.judge(Kind::NoAnswer, "sending: nothing is taken")),
+        }
+    }
+
+    /// Sends what the socket takes at once; 0 when it is full.
+    ///
+    /// # Errors
+    ///
+    /// When the server has dropped the connection.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.stream.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            outcome => outcome,
+        }
+    }
+
+    /// Shuts the peer's own side.
+    pub(crate) async fn half_close(&mut self) -> Result<(), End> {
+        let outcome = self.stream.shutdown().await;
+        outcome.map_err(|error| self.judge(Kind::Reset, &format!("shutting: {error}")))
+    }
+
+    /// Reads the next answer, which must be this one; whether the connection stays open after it.
+    pub(crate) async fn answer(&mut self, expected: Expected, after: After) -> Result<bool, End> {
+        let head_only = expected == Expected::HelloHead;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match answer::read(&self.unread, head_only) {
+                Read::Whole(answer, used) => {
+                    let is_final = answer.status >= 200;
+                    if is_final {
+                        self.world.tally.borrow_mut().saw(answer.status);
+                    }
+                    if !self.world.ours && !is_final && expected != Expected::Continue {
+                        self.unread.drain(..used);
+                        continue; // Others may send interim answers as they like (9110 §15.2).
+                    }
+                    let stays = answer
+                        .check(expected, after, self.world.rules())
+                        .map_err(|why| self.judge(Kind::WrongAnswer, &why))?;
+                    self.unread.drain(..used);
+                    self.active = Instant::now();
+                    if is_final {
+                        let mut tally = self.world.tally.borrow_mut();
+                        tally.answered(self.behaviour.name);
+                    }
+                    return Ok(stays);
+                }
+                Read::Wrong(why) => return Err(self.judge(Kind::WrongAnswer, &why)),
+                Read::Incomplete => {}
+            }
+            match self.receive(until).await? {
+                Found::Bytes => {}
+                Found::End => {
+                    let why = format!("the end came before {expected:?}");
+                    return Err(self.judge(Kind::EarlyEnd, &why));
+                }
+                Found::Nothing => {
+                    let why = format!("{expected:?} did not come in {PATIENCE:?}");
+                    return Err(self.judge(Kind::NoAnswer, &why));
+                }
+            }
+        }
+    }
+
+    /// Reads all whole answers that are here, each of which must be this one; how many they are.
+    pub(crate) fn answers_here(&mut self, expected: Expected) -> Result<usize, End> {
+        let (mut answers, mut at) = (0, 0);
+        let outcome = loop {
+            match answer::read(&self.unread[at..], false) {
+                Read::Whole(answer, used) => {
+                    self.world.tally.borrow_mut().saw(answer.status);
+                    let rules = self.world.rules();
+                    if let Err(why) = answer.check(expected, After::Stays, rules) {
+                        break Err(why);
+                    }
+                    answers += 1;
+                    at += used;
+                }
+                Read::Incomplete => break Ok(()),
+                Read::Wrong(why) => break Err(why),
+            }
+        };
+        self.unread.drain(..at);
+        match outcome {
+            Ok(()) => Ok(answers),
+            Err(why) => Err(self.judge(Kind::WrongAnswer, &why)),
+        }
+    }
+
+    /// The server must close in good order: all it sent is read, and then comes the end, not a reset.
+    pub(crate) async fn end(&mut self) -> Result<(), End> {
+        self.end_within(PATIENCE, Kind::NotClosed).await
+    }
+
+    /// The same, in so much time, or else the fault is of this kind.
+    pub(crate) async fn end_within(&mut self, time: Duration, kind: Kind) -> Result<(), End> {
+        let until = Instant::now() + time;
+        if self.unread.is_empty() {
+            match self.receive(until).await? {
+                Found::End => return Ok(()),
+                Found::Nothing => {
+                    return Err(self.judge(kind, &format!("still open after {time:?}")));
+                }
+                Found::Bytes => {}
+            }
+        }
+        Err(self.judge(Kind::BytesTooMany, "the end must come"))
+    }
+
+    /// Waits until then, between two requests: nothing may come but the end, where the server may have
+    /// found the connection idle for too long, or is stopping.
+    pub(crate) async fn wait(&mut self, until: Instant) -> Result<Waited, End> {
+        if !self.unread.is_empty() {
+            return Err(self.judge(Kind::BytesTooMany, "nothing was asked for"));
+        }
+        let mut stage = self.stage.clone();
+        let found = tokio::select! {
+            found = self.receive(until) => found?,
+            changed = stage.changed() => {
+                changed.expect("the world outlives its peers");
+                let now = *stage.borrow_and_update();
+                self.stage = stage;
+                return Ok(Waited::Stage(now));
+            }
+        };
+        match found {
+            Found::Nothing => Ok(Waited::Until),
+            Found::Bytes => Err(self.judge(Kind::BytesTooMany, "nothing was asked for")),
+            Found::End if self.active.elapsed() >= self.world.idle_safely() => Ok(Waited::Closed),
+            Found::End if self.is_stopping() => Ok(Waited::Closed),
+            Found::End => {
+                let idle = self.active.elapsed();
+                Err(self.judge(
+                    Kind::EarlyEnd,
+                    &format!("closed between requests, {idle:?} after the last"),
+                ))
+            }
+        }
+    }
+
+    /// Whether anything has come and is not yet read, waiting for it until then.
+    pub(crate) async fn has_answer(&mut self, until: Instant) -> Result<bool, End> {
+        Ok(!self.unread.is_empty() || self.receive(until).await? != Found::Nothing)
+    }
+
+    /// Reads this many bytes at the most, whatever they are; 0 is the end.
+    ///
+    /// # Errors
+    ///
+    /// A reset, or nothing until then.
+    pub(crate) async fn take(&mut self, max: usize, until: Instant) -> io::Result<usize> {
+        let mut buffer = [0; 4096];
+        let max = max.min(buffer.len());
+        let n = match timeout_at(until, self.stream.read(&mut buffer[..max])).await {
+            Ok(outcome) => outcome?,
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        };
+        self.bytes_received += n as u64;
+        self.unread.extend_from_slice(&buffer[..n]);
+        Ok(n)
+    }
+
+    /// Whether the server has sent anything, read or not.
+    pub(crate) fn is_served(&self) -> bool {
+        let peeked = SockRef::from(&self.stream).peek(&mut [std::mem::MaybeUninit::uninit()]);
+        self.bytes_received > 0 || peeked.is_ok_and(|n| n > 0)
+    }
+
+    /// Closes with RST.
+    pub(crate) fn reset(self) {
+        // Fails where the server was faster.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// What a fault of this kind means here and now, with its story.
+    pub(crate) fn judge(&self, kind: Kind, why: &str) -> End {
+        let unserved = self.bytes_received == 0;
+        if let Stage::Stopping(since) = self.world.stage() {
+            let is_cut_off = since.elapsed() + CUT_OFF_MARGIN >= self.world.times.grace;
+            if !self.world.ours || self.behaviour.nature == Nature::Slow {
+                return End::Left;
+            }
+            if unserved && self.opened >= since {
+                return End::Refused;
+            }
+            if unserved && self.world.may_starve() && is_cut_off {
+                return End::GaveUp;
+            }
+        }
+        if unserved && self.world.may_starve() && matches!(kind, Kind::NoAnswer | Kind::NotDropped)
+        {
+            return End::GaveUp;
+        }
+        let stopping = match self.world.stage() {
+            Stage::Stopping(since) => format!(", {:.1?} after SIGTERM", since.elapsed()),
+            Stage::Mix | Stage::Leaving => String::new(),
+        };
+        let story = format!(
+            "{why}; {:.1?} after connecting{stopping}; sent {}; received {} and {} bytes before",
+            self.opened.elapsed(),
+            abridged(&self.sent),
+            abridged(&self.unread),
+            self.bytes_received - self.unread.len() as u64,
+        );
+        End::Fault(Fault { kind, story })
+    }
+
+    fn is_stopping(&self) -> bool {
+        matches!(self.world.stage(), Stage::Stopping(_))
+    }
+
+    /// One read.
+    async fn receive(&mut self, until: Instant) -> Result<Found, End> {
+        let leaves = self.world.may_starve() && self.bytes_received == 0;
+        let mut stage = self.stage.clone();
+        let left = async move {
+            match leaves {
+                // Who may wait in vain is not waited for.
+                true => stage
+                    .wait_for(|stage| *stage == Stage::Leaving)
+                    .await
+                    .is_ok(),
+                false => std::future::pending().await,
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = self.stream.read_buf(&mut self.unread) => outcome,
+            () = sleep_until(until) => return Ok(Found::Nothing),
+            _ = left => return Err(End::Left),
+        };
+        match outcome {
+            Ok(0) => Ok(Found::End),
+            Ok(n) => {
+                self.bytes_received += n as u64;
+                Ok(Found::Bytes)
+            }
+            Err(error) => Err(self.judge(Kind::Reset, &format!("reading: {error}"))),
+        }
+    }
+}
+
+/// A server that serves few at a time may cut off whoever still waits when its grace is over.
+const CUT_OFF_MARGIN: Duration = Duration::from_millis(500);
+
+fn socket(world: &World, room: Room) -> io::Result<TcpSocket> {
+    let domain = Domain::for_address(world.address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if room == Room::Narrow {
+        socket.set_recv_buffer_size(4096)?;
+        socket.set_send_buffer_size(64 << 10)?;
+        socket.set_tcp_mss(536)?;
+    }
+    if world.address.ip().is_loopback() && world.address.is_ipv4() {
+        // The port is chosen at the connect, when the other end is known and tells connections apart too.
+        setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        socket.bind(&world.next_source().into())?;
+    }
+    Ok(TcpSocket::from_std_stream(socket.into()))
+}
+
+fn not_connected(world: &World, since: Instant, error: &io::Error) -> End {
+    let timed_out = error.kind() == io::ErrorKind::TimedOut;
+    match world.stage() {
+        Stage::Stopping(_) => End::Refused,
+        Stage::Leaving if timed_out && world.may_starve() => End::Left,
+        _ if timed_out && world.may_starve() => End::GaveUp,
+        _ => End::Fault(Fault {
+            kind: Kind::NoConnection,
+            story: format!("connecting: {error}, after {:.1?}", since.elapsed()),
+        }),
+    }
+}

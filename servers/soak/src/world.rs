@@ -1,0 +1,109 @@
+//! What all peers of one server have in common.
+
+use std::cell::{Cell, RefCell};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::answer::Rules;
+use crate::pace::Pace;
+use crate::tally::Tally;
+
+/// The server as its peers see it, and what it has shown them so far.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) address: SocketAddr,
+    /// It is one of ours and keeps their whole contract; others keep that of `benches/servers.toml`.
+    pub(crate) ours: bool,
+    /// It serves so many at a time and no more: whoever waits for a first byte may wait in vain.
+    pub(crate) may_starve: Cell<bool>,
+    pub(crate) times: Times,
+    /// For requests of the well-behaved.
+    pub(crate) turns: Pace,
+    /// For lives of all others.
+    pub(crate) misdeeds: Pace,
+    pub(crate) stage: watch::Sender<Stage>,
+    pub(crate) tally: RefCell<Tally>,
+    source: Cell<u8>,
+}
+
+/// The limits that the server was started with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) idle: Duration,
+    pub(crate) header: Duration,
+    /// From the stop signal to the exit.
+    pub(crate) grace: Duration,
+}
+
+/// What is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Peers come and go.
+    Mix,
+    /// They end what they have begun, and leave.
+    Leaving,
+    /// The server was sent SIGTERM at that time, with peers around it.
+    Stopping(Instant),
+}
+
+/// How long anything may take that must happen: far more than any server here needs, however busy the
+/// machine is.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Loopback addresses that connections come from in turn, each with some 28,000 ports: a connection that
+/// the peer closes first keeps its port in TIME_WAIT for a minute.
+const SOURCES: u8 = 32;
+
+impl World {
+    pub(crate) fn new(address: SocketAddr, ours: bool, times: Times, rate_per_s: f64) -> Self {
+        let now = Instant::now();
+        World {
+            address,
+            ours,
+            may_starve: Cell::new(false),
+            times,
+            turns: Pace::new(rate_per_s, now),
+            misdeeds: Pace::new((rate_per_s / 4.0).max(1.0), now),
+            stage: watch::Sender::new(Stage::Mix),
+            tally: RefCell::default(),
+            source: Cell::new(0),
+        }
+    }
+
+    /// Where the next connection comes from.
+    pub(crate) fn next_source(&self) -> SocketAddr {
+        let source = self.source.get();
+        self.source.set((source + 1) % SOURCES);
+        SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2 + source), 0))
+    }
+
+    pub(crate) fn may_starve(&self) -> bool {
+        self.may_starve.get()
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        match (self.ours, self.stage()) {
+            (false, _) => Rules::Foreign,
+            (true, Stage::Stopping(_)) => Rules::OursStopping,
+            (true, _) => Rules::Ours,
+        }
+    }
+
+    /// How long a peer may keep a connection idle before the server has a right to close it, with a margin
+    /// for both being late.
+    pub(crate) fn idle_safely(&self) -> Duration {
+        self.times.idle.mul_f64(0.75)
+    }
+
+    /// The same for a request that was begun.
+    pub(crate) fn header_safely(&self) -> Duration {
+        self.times.header.mul_f64(0.75)
+    }
+}
