@@ -65,6 +65,9 @@ struct Arguments {
     /// Grace period that servers of ours are started with
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     grace: Duration,
+    /// How long a peer waits for what must come
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
+    patience: Duration,
     /// A further argument for servers of ours; may be given several times
     #[arg(long = "arg", value_name = "ARG", allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -152,11 +155,10 @@ fn run(arguments: &Arguments, root: &Path, servers: &[Server], plan: &Plan) -> R
             servers: &reports,
         })? + "\n";
         match json_to_stdout {
-            true => write(io::stdout(), &json).context("writing JSON")?,
-            false => {
-                std::fs::write(path, json).with_context(|| format!("writing {}", path.display()))?
-            }
+            true => write(io::stdout(), &json),
+            false => std::fs::write(path, json),
         }
+        .with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(ExitCode::from(u8::from(!passed)))
 }
@@ -206,8 +208,8 @@ fn plan(arguments: &Arguments) -> Result<Plan, Usage> {
             ))
         })
     };
-    if let Some(path) = arguments.json.as_deref().filter(|path| path.is_dir()) {
-        return Err(Usage(format!("--json {}: is a folder", path.display())));
+    if let Some(path) = &arguments.json {
+        check_file(path)?;
     }
     Ok(Plan {
         time: arguments.time,
@@ -219,8 +221,25 @@ fn plan(arguments: &Arguments) -> Result<Plan, Usage> {
         idle_timeout: arguments.idle_timeout,
         header_timeout: arguments.header_timeout,
         grace: arguments.grace,
+        patience: arguments.patience,
         arguments: arguments.arguments.clone(),
     })
+}
+
+/// Whether a file can be written there, as far as is known before there is anything to write.
+fn check_file(path: &Path) -> Result<(), Usage> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let shown = path.display();
+    if path.is_dir() {
+        return Err(Usage(format!("--json {shown}: is a folder")));
+    }
+    if !folder.is_dir() {
+        return Err(Usage(format!("--json {shown}: there is no folder for it")));
+    }
+    Ok(())
 }
 
 /// Files that are needed beside connections: of this program for each server, and of a server.

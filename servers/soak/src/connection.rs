@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::answer::{self, After, Expected, Read};
 use crate::peers::{Behaviour, Nature};
 use crate::tally::{End, Fault, Kind, abridged};
-use crate::world::{PATIENCE, Stage, World};
+use crate::world::{Stage, World};
 
 /// From connect to close.
 #[derive(Debug)]
@@ -26,8 +26,9 @@ pub(crate) struct Connection {
     opened: Instant,
     /// When the peer last sent something or read an answer: the server has been idle since about then.
     active: Instant,
-    /// The end of what was sent, for stories.
+    /// The end of what was sent since all was answered, for stories.
     sent: Vec<u8>,
+    is_answered: bool,
     /// Received, and not yet read as an answer.
     unread: Vec<u8>,
     /// In all.
@@ -71,7 +72,7 @@ impl Connection {
     ) -> Result<Self, End> {
         let opened = Instant::now();
         let connect = async { socket(world, room)?.connect(world.address).await };
-        let stream = match timeout_at(opened + PATIENCE, connect).await {
+        let stream = match timeout_at(opened + world.times.patience, connect).await {
             Ok(outcome) => outcome,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
@@ -84,6 +85,7 @@ impl Connection {
             opened,
             active: Instant::now(),
             sent: Vec::new(),
+            is_answered: false,
             unread: Vec::new(),
             bytes_received: 0,
         })
@@ -101,10 +103,14 @@ impl Connection {
     pub(crate) async fn send_late(&mut self, bytes: &[u8]) -> Result<(), End> {
         const SENT_KEPT: usize = 4 << 10;
         self.active = Instant::now();
+        if std::mem::take(&mut self.is_answered) {
+            self.sent.clear();
+        }
         self.sent.extend_from_slice(bytes);
         let excess = self.sent.len().saturating_sub(SENT_KEPT);
         self.sent.drain(..excess);
-        match timeout_at(self.active + PATIENCE, self.stream.write_all(bytes)).await {
+        let until = self.active + self.patience();
+        match timeout_at(until, self.stream.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.judge(Kind::Reset, &format!("sending: {error}"))),
             Err(_) => Err(self.judge(Kind::NoAnswer, "sending: nothing is taken")),
@@ -132,7 +138,7 @@ impl Connection {
     /// Reads the next answer, which must be this one; whether the connection stays open after it.
     pub(crate) async fn answer(&mut self, expected: Expected, after: After) -> Result<bool, End> {
         let head_only = expected == Expected::HelloHead;
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience();
         loop {
             match answer::read(&self.unread, head_only) {
                 Read::Whole(answer, used) => {
@@ -149,6 +155,7 @@ impl Connection {
                         .map_err(|why| self.judge(Kind::WrongAnswer, &why))?;
                     self.unread.drain(..used);
                     self.active = Instant::now();
+                    self.is_answered = is_final;
                     if is_final {
                         let mut tally = self.world.tally.borrow_mut();
                         tally.answered(self.behaviour.name);
@@ -165,7 +172,7 @@ impl Connection {
                     return Err(self.judge(Kind::EarlyEnd, &why));
                 }
                 Found::Nothing => {
-                    let why = format!("{expected:?} did not come in {PATIENCE:?}");
+                    let why = format!("{expected:?} did not come in {:?}", self.patience());
                     return Err(self.judge(Kind::NoAnswer, &why));
                 }
             }
@@ -199,17 +206,13 @@ impl Connection {
 
     /// The server must close in good order: all it sent is read, and then comes the end, not a reset.
     pub(crate) async fn end(&mut self) -> Result<(), End> {
-        self.end_within(PATIENCE, Kind::NotClosed).await
-    }
-
-    /// The same, in so much time, or else the fault is of this kind.
-    pub(crate) async fn end_within(&mut self, time: Duration, kind: Kind) -> Result<(), End> {
-        let until = Instant::now() + time;
         if self.unread.is_empty() {
+            let until = Instant::now() + self.patience();
             match self.receive(until).await? {
                 Found::End => return Ok(()),
                 Found::Nothing => {
-                    return Err(self.judge(kind, &format!("still open after {time:?}")));
+                    let why = format!("still open after {:?}", self.patience());
+                    return Err(self.judge(Kind::NotClosed, &why));
                 }
                 Found::Bytes => {}
             }
@@ -313,6 +316,10 @@ impl Connection {
             self.bytes_received - self.unread.len() as u64,
         );
         End::Fault(Fault { kind, story })
+    }
+
+    fn patience(&self) -> Duration {
+        self.world.times.patience
     }
 
     fn is_stopping(&self) -> bool {

@@ -22,7 +22,7 @@ use crate::process::Sample;
 use crate::progress::{Moment, Progress};
 use crate::report::{At, Levels, Report, Stop};
 use crate::tally::End;
-use crate::world::{PATIENCE, Stage, Times, World};
+use crate::world::{Stage, Times, World};
 
 /// What is done to a server.
 #[derive(Debug, Clone)]
@@ -45,16 +45,16 @@ pub struct Plan {
     pub header_timeout: Duration,
     /// `--grace` of servers that are ours.
     pub grace: Duration,
+    /// How long a peer waits for what must come.
+    pub patience: Duration,
     /// Further arguments of servers that are ours.
     pub arguments: Vec<String>,
 }
 
-/// What servers of others are supposed to allow; these are long everywhere.
-const FOREIGN: Times = Times {
-    idle: Duration::from_secs(10),
-    header: Duration::from_secs(10),
-    grace: Duration::from_secs(5),
-};
+/// What servers of others are supposed to allow a peer at least. They may allow much more, and so need
+/// longer to notice that everybody has left.
+const FOREIGN_TIMEOUT: Duration = Duration::from_secs(10);
+const FOREIGN_SETTLE: Duration = Duration::from_secs(90);
 
 /// Soaks one server. To be called on a thread that lives as long, see [`loadgen::target`].
 pub fn soak(server: &Server, root: &Path, plan: &Plan, progress: &Progress) -> Report {
@@ -79,13 +79,21 @@ fn start(
 ) -> Result<()> {
     let ours = !server.reference;
     let mut server = server.clone();
-    let mut times = FOREIGN;
-    if ours {
-        times = Times {
+    let times = match ours {
+        true => Times {
             idle: plan.idle_timeout,
             header: plan.header_timeout,
             grace: plan.grace,
-        };
+            patience: plan.patience,
+        },
+        false => Times {
+            idle: FOREIGN_TIMEOUT,
+            header: FOREIGN_TIMEOUT,
+            grace: plan.grace,
+            patience: plan.patience,
+        },
+    };
+    if ours {
         let time = |time: Duration| humantime::format_duration(time).to_string();
         let limits = [
             ("--idle-timeout", time(times.idle)),
@@ -235,7 +243,7 @@ impl Course<'_> {
         world.stage.send_replace(Stage::Leaving);
         let leave = async { while self.crowd.one_leaves().await {} };
         // Each has an end to its patience; with several steps to take it may need that more than once.
-        if timeout(3 * PATIENCE, leave).await.is_err() {
+        if timeout(3 * world.times.patience, leave).await.is_err() {
             self.fail(
                 "soak",
                 &format!("{} peers do not leave", self.crowd.alive()),
@@ -290,7 +298,7 @@ impl Course<'_> {
         let took = since.elapsed();
         let in_time = self.has_ended();
         // Their connections are closed; they find out.
-        let found_out = Instant::now() + PATIENCE;
+        let found_out = Instant::now() + world.times.patience;
         while self.crowd.honest() > 0 && Instant::now() < found_out {
             let _ = timeout(Duration::from_millis(100), self.one_leaves()).await;
         }
@@ -356,6 +364,8 @@ impl Course<'_> {
 
     fn judge_stop(&mut self, mut stop: Stop, in_time: bool) {
         let ours = self.crowd.world().ours;
+        // Where something is open when the grace period is over.
+        let cut_off = stop.took_s + 0.5 >= self.plan.grace.as_secs_f64();
         let ended = self.reap();
         stop.ended = match (in_time, ended.status.code()) {
             (true, Some(code)) => format!("exit status {code}"),
@@ -377,6 +387,15 @@ impl Course<'_> {
             Some(counters) => {
                 for found in counters::contradictions(counters, &self.report.statuses) {
                     self.fail("counters", &found);
+                }
+                let left = counters["open"]
+                    .as_u64()
+                    .filter(|&open| open > 0 && !cut_off);
+                if let Some(open) = left {
+                    self.fail(
+                        "counters",
+                        &format!("open {open} before the end of the grace period"),
+                    );
                 }
             }
             None if ours && in_time => self.fail("counters", "none on stderr"),
@@ -412,7 +431,11 @@ impl Course<'_> {
     /// long as the server may take to notice that everybody has left.
     async fn settle(&self) -> Sample {
         let world = self.crowd.world();
-        let deadline = Instant::now() + world.times.idle + Duration::from_secs(8);
+        let deadline = Instant::now()
+            + match world.ours {
+                true => world.times.idle + SETTLE,
+                false => FOREIGN_SETTLE,
+            };
         let before = (self.report.files.before, self.report.threads.before);
         let mut last = Sample::default();
         let mut unchanged = 0;
@@ -431,6 +454,10 @@ impl Course<'_> {
         }
     }
 }
+
+/// How long a server of ours may take, beyond its idle timeout, to notice that everybody has left: for
+/// connections that linger, and for those that wait in queues and are dead.
+const SETTLE: Duration = Duration::from_secs(8);
 
 /// How long the quiet server is watched, and how much CPU time, in ticks, it may use up in that: a timer
 /// here and there, no loop.

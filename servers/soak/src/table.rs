@@ -11,7 +11,7 @@ use crate::tally::OfBehaviour;
 const WIDTH: usize = 80;
 
 /// With five servers a table has 79 columns.
-const LABEL_WIDTH: usize = 19;
+const LABEL_WIDTH: usize = 18;
 const SERVER_WIDTH: usize = 11;
 const SERVERS_MAX: usize = (WIDTH - LABEL_WIDTH) / (SERVER_WIDTH + 1);
 
@@ -81,12 +81,16 @@ fn table(reports: &[Report]) -> String {
         Some(sample) => thousands(sample.rss_anon_kib),
         None => "-".to_owned(),
     });
-    let levels = |levels: &Levels| {
-        let Levels { before, max, after } = levels;
-        format!("{before} {} {after}", thousands(*max))
-    };
-    row("descriptors", &|report| levels(&report.files));
-    row("threads", &|report| levels(&report.threads));
+    type Of = fn(&Report) -> Levels;
+    let levels: [(&str, Of); 2] = [
+        ("descriptors before", |report| report.files),
+        ("threads before", |report| report.threads),
+    ];
+    for (before, of) in levels {
+        row(before, &|report| thousands(of(report).before));
+        row("  most", &|report| thousands(of(report).max));
+        row("  when all left", &|report| thousands(of(report).after));
+    }
     row("CPU s", &|report| format!("{:.1}", report.cpu_s));
     row("SIGTERM to end, s", &|report| {
         stop(report, |stop| format!("{:.2}", stop.took_s))
@@ -100,14 +104,15 @@ fn table(reports: &[Report]) -> String {
     for timeout in ["idle", "header", "body", "request", "write", "linger"] {
         let of = |report: &Report| report.counters.as_ref()?["timeouts"][timeout].as_u64();
         if reports.iter().any(|report| of(report).is_some()) {
-            row(&format!("timeouts {timeout}"), &|report| {
+            row(&format!("timeouts, {timeout}"), &|report| {
                 of(report).map_or("-".to_owned(), thousands)
             });
         }
     }
+    row("lives by kind", &|_| String::new());
     for Behaviour { name, .. } in &BEHAVIOURS {
         if reports.iter().any(|report| report.peers.contains_key(name)) {
-            row(&format!("lives {name}"), &|report| {
+            row(&format!("  {name}"), &|report| {
                 let of = report.peers.get(name);
                 of.map_or("-".to_owned(), |of: &OfBehaviour| thousands(of.lives))
             });
@@ -165,7 +170,7 @@ fn at_hyphens(name: &str, width: usize) -> String {
     for part in name.split_inclusive('-') {
         match lines.last_mut() {
             Some(line) if line.is_empty() || line.len() + part.len() <= width => {
-                line.push_str(part)
+                line.push_str(part);
             }
             _ => lines.push(part.to_owned()),
         }
@@ -229,9 +234,9 @@ mod tests {
         for line in text.lines() {
             assert!(line.chars().count() < 80, "{line}");
         }
-        assert!(text.contains("lives http-1.0"), "{text}");
+        assert!(text.contains("\n  http-1.0 "), "{text}");
         assert!(text.contains("1,234,567"), "{text}");
-        assert!(text.contains("10 1,007 10"), "{text}");
+        assert!(text.contains("  most                   1,007 "), "{text}");
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) struct Times {
     pub(crate) header: Duration,
     /// From the stop signal to the exit.
     pub(crate) grace: Duration,
+    /// How long a peer waits for what must come: far more than any server needs, however busy the machine is.
+    pub(crate) patience: Duration,
 }
 
 /// What is going on.
@@ -48,10 +50,6 @@ pub(crate) enum Stage {
     /// The server was sent SIGTERM at that time, with peers around it.
     Stopping(Instant),
 }
-
-/// How long anything may take that must happen: far more than any server here needs, however busy the
-/// machine is.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Loopback addresses that connections come from in turn, each with some 28,000 ports: a connection that
 /// the peer closes first keeps its port in TIME_WAIT for a minute.

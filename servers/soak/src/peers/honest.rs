@@ -201,18 +201,23 @@ const MALFORMED: [&[u8]; 10] = [
 pub(super) async fn malformed(mut peer: Peer) -> Result<(), End> {
     let mut connection = peer.connect(1).await?;
     let request = MALFORMED[peer.rng.usize(..MALFORMED.len())];
-    connection.send(request).await?;
     if peer.world.ours {
-        // The refusal must be readable though the peer goes on.
-        if peer.rng.bool() {
-            let time = peer.between(0, 10);
-            peer.rest(time).await?;
-            let size = peer.rng.usize(1..20_000);
-            connection.send(&b"x".repeat(size)).await?;
+        // The refusal must be readable though the peer goes on, at once or a little later.
+        let more = b"x".repeat(peer.rng.usize(1..20_000));
+        match peer.rng.u32(0..4) {
+            0 => connection.send(&[request, &more].concat()).await?,
+            1 => {
+                connection.send(request).await?;
+                let time = peer.between(0, 10);
+                peer.rest(time).await?;
+                connection.send(&more).await?;
+            }
+            _ => connection.send(request).await?,
         }
         connection.answer(Refusal(400), After::Closes).await?;
         return connection.end().await;
     }
+    connection.send(request).await?;
     // Others may put up with it.
     connection.answer(Refusal(400), After::Stays).await?;
     Ok(())

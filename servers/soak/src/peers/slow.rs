@@ -10,7 +10,6 @@ use super::{GET, Peer};
 use crate::answer::{After, Expected};
 use crate::connection::{Connection, Room};
 use crate::tally::{End, Kind};
-use crate::world::PATIENCE;
 
 /// How long a slow peer stays with a server that is not ours.
 const STAY: Duration = Duration::from_secs(5);
@@ -106,7 +105,7 @@ async fn reads_one_slowly(mut peer: Peer) -> Result<(), End> {
         .send_late(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await?;
     for _ in 0..peer.rng.u32(1..=6) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + peer.world.times.patience;
         match connection.take(1, until).await {
             Ok(1..) => {}
             Ok(0) => return Err(connection.judge(Kind::EarlyEnd, "an answer read bytewise")),
@@ -190,7 +189,7 @@ const LINGER: Duration = Duration::from_secs(1);
 fn patience(peer: &Peer, limit: Duration) -> Instant {
     Instant::now()
         + if peer.world.ours {
-            limit + PATIENCE
+            limit + peer.world.times.patience
         } else {
             STAY
         }
