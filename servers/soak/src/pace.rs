@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many turns a second over all peers, however many of them there are. Those who are busy ask for none,
-/// so that the others get more: where only a few are served at a time, these go on as fast as they can.
+/// So many turns a second over all peers, however many of them there are.
 #[derive(Debug)]
 pub(crate) struct Pace {
     interval: Duration,
@@ -26,7 +25,7 @@ impl Pace {
         self.next.get().saturating_duration_since(now)
     }
 
-    /// Takes `turns` at once; they begin at the time returned. Turns that nobody took are lost: there is no
+    /// Takes `turns` at once; they begin at the time returned, if the taker waits for them at all. Turns that nobody took are lost: there is no
     /// burst to make up for them.
     pub(crate) fn take(&self, turns: u32, now: Instant) -> Instant {
         let at = self.next.get().max(now);

@@ -175,7 +175,7 @@ fn welcome(server: &Arc<Server>, stream: TcpStream) -> io::Result<()> {
     let number = server.accepted.fetch_add(1, SeqCst);
     match server.fault {
         Fault::LeaksDescriptors if number.is_multiple_of(10) => {
-            mem::forget(File::open("/dev/null")?)
+            mem::forget(File::open("/dev/null")?);
         }
         Fault::LeaksMemory => mem::forget(vec![1_u8; 100 << 10]),
         Fault::LeaksThreads if number.is_multiple_of(10) => {

@@ -18,7 +18,7 @@ pub(super) async fn keep_alive(mut peer: Peer) -> Result<(), End> {
     let requests = peer.rng.u32(2..=50);
     let mut connection = peer.connect(1).await?;
     for number in 0..requests {
-        if number > 0 && !next_turn(&mut peer, &mut connection).await? {
+        if number > 0 && !next_turn(&mut peer, &mut connection, 1).await? {
             return Ok(());
         }
         connection.send(&get(&mut peer)).await?;
@@ -56,7 +56,7 @@ pub(super) async fn one_dot_zero(mut peer: Peer) -> Result<(), End> {
         if !connection.answer(Hello, After::KeepAlive).await? {
             return connection.end().await;
         }
-        if !next_turn(&mut peer, &mut connection).await? {
+        if !next_turn(&mut peer, &mut connection, 1).await? {
             return Ok(());
         }
     }
@@ -90,7 +90,7 @@ pub(super) async fn pipelined(mut peer: Peer) -> Result<(), End> {
     let burst = peer.rng.u32(2..=32);
     let mut connection = peer.connect(burst).await?;
     for number in 0..bursts {
-        if number > 0 && !next_turn(&mut peer, &mut connection).await? {
+        if number > 0 && !next_turn(&mut peer, &mut connection, burst).await? {
             return Ok(());
         }
         let requests = GET.repeat(burst as usize);
@@ -172,7 +172,7 @@ pub(super) async fn head_options(mut peer: Peer) -> Result<(), End> {
     ];
     let mut connection = peer.connect(1).await?;
     for number in 0..peer.rng.u32(2..=6) {
-        if number > 0 && !next_turn(&mut peer, &mut connection).await? {
+        if number > 0 && !next_turn(&mut peer, &mut connection, 1).await? {
             return Ok(());
         }
         let (request, expected) = rows[peer.rng.usize(..rows.len())];
@@ -237,26 +237,43 @@ fn get(peer: &mut Peer) -> Vec<u8> {
     }
 }
 
-/// Waits for the next turn on a connection that is open; false when the peer is to close it.
+/// Waits between two requests on a connection that is open; false when the peer is to close it.
+///
+/// The pause is the peer's own, so that the server does not find the connection idle for too long. Its
+/// requests count as turns all the same: those who have yet to connect wait for longer. Nobody pauses
+/// where turns are left over, as they are when only a few are served at a time.
 ///
 /// When the server is told to stop meanwhile, it owes the connection one more answer. Some ask for it soon,
 /// the others wait for it to close.
-async fn next_turn(peer: &mut Peer, connection: &mut Connection) -> Result<bool, End> {
+async fn next_turn(
+    peer: &mut Peer,
+    connection: &mut Connection,
+    requests: u32,
+) -> Result<bool, End> {
     let now = Instant::now();
     if let Stage::Stopping(since) = peer.world.stage() {
         return one_more(peer, connection, since).await;
     }
-    if peer.world.turns.wait(now) > peer.world.times.idle / 2 {
-        return Ok(false); // The server would have closed it as idle by then.
-    }
-    let turn = peer.world.turns.take(1, now);
-    match connection.wait(turn).await? {
+    let pause = match peer.world.turns.wait(now).is_zero() {
+        true => Duration::ZERO,
+        false => peer
+            .world
+            .times
+            .idle
+            .min(PAUSE_MAX)
+            .mul_f64(0.2 + 0.45 * peer.rng.f64()),
+    };
+    peer.world.turns.take(requests, now);
+    match connection.wait(now + pause).await? {
         Waited::Until => Ok(true),
         Waited::Closed | Waited::Stage(Stage::Leaving) => Ok(false),
         Waited::Stage(Stage::Stopping(since)) => one_more(peer, connection, since).await,
         Waited::Stage(Stage::Mix) => Ok(true),
     }
 }
+
+/// Where the idle timeout is no bound.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 async fn one_more(
     peer: &mut Peer,
