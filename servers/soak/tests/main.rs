@@ -49,6 +49,7 @@ fn main() -> Result<ExitCode> {
         .map(|(fault, told)| trial(&fault.name(), move || is_told(fault, told)))
         .collect();
     trials.push(trial("event-loop passes", event_loop_passes));
+    trials.push(trial("who serves few at a time", who_serves_few_at_a_time));
     trials.push(trial("wrong command lines", wrong_command_lines));
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
@@ -120,6 +121,27 @@ fn event_loop_passes() -> Result<()> {
     let answers = peers.values().map(|of| of["answers"].as_u64());
     let answers: u64 = answers.map(Option::unwrap_or_default).sum();
     ensure!(answers > 1000, "{answers} answers in 6 s");
+    Ok(())
+}
+
+/// Giving up is allowed where it is seen to be the architecture, so what is seen must be right.
+fn who_serves_few_at_a_time() -> Result<()> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workers = thread::available_parallelism()?.get();
+    let connections = (2 * workers + 20).to_string();
+    let arguments = ["--time", "1s", "--rate", "200", "-c", &connections];
+    let few = ["iterative", "thread-pool"];
+    let many = ["thread-per-connection", "event-loop", "async-tasks"];
+    let outcome = soak(
+        here,
+        &[&arguments[..], &["--together"], &few, &many].concat(),
+    )?;
+    let reports = outcome.json["servers"].as_array().context("servers")?;
+    for (name, report) in few.iter().chain(&many).zip(reports) {
+        ensure!(report["server"] == *name, "another order");
+        let starves = report["starves"].as_bool();
+        ensure!(starves == Some(few.contains(name)), "{name}: {starves:?}");
+    }
     Ok(())
 }
 
