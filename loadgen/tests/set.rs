@@ -18,6 +18,7 @@ fn campaign() -> Campaign {
     let workload = |name: &str| Workload {
         name: name.to_owned(),
         connections: 2,
+        idle: 0,
         requests_per_connection: 0,
         pipeline: 1,
         pace: Pace::Closed,
@@ -32,6 +33,7 @@ fn campaign() -> Campaign {
         seed: 7,
         rounds: 3,
         servers: ["a", "b"].map(str::to_owned).to_vec(),
+        server_args: Vec::new(),
         workloads: vec![workload("x"), workload("y")],
     }
 }
@@ -48,6 +50,7 @@ fn outcome() -> Outcome {
         record,
         duration: Duration::from_millis(1500),
         interrupted: false,
+        idle: None,
         client: ClientCost::default(),
         steal: None,
     }
@@ -60,6 +63,7 @@ fn measured(key: &Key) -> Cell {
         context_switches: None,
         threads_max: 3,
         rss_bytes_max: 4096,
+        idle: None,
     };
     let verdict = Verdict {
         status: Status::Invalid,

@@ -90,7 +90,7 @@ fn asked(page: &mut Page, run: &Run<'_>) {
         [first, rest @ ..] => format!("{first} and {} more in turn", rest.len()),
     };
     let whom = match run.server {
-        Some(server) => format!("{server} at {url}"),
+        Some(server) => format!("{} at {url}", with_arguments(server, run.server_args)),
         None => url,
     };
     page.wrapped("", "  ", &whom);
@@ -99,6 +99,14 @@ fn asked(page: &mut Page, run: &Run<'_>) {
     if run.outcome.interrupted {
         page.line(&format!("ended early by the user after {seconds:.1} s"));
     }
+}
+
+/// A server and what it was handed.
+pub(crate) fn with_arguments(server: &str, arguments: &[String]) -> String {
+    let words = [server]
+        .into_iter()
+        .chain(arguments.iter().map(String::as_str));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// What was asked for, in a sentence.
@@ -115,7 +123,11 @@ pub(super) fn workload(run: &Run<'_>) -> String {
     };
     let up_to = if run.is_open_loop() { "up to " } else { "" };
     let connections = count(plan.connections as u64, "connection");
-    parts.push(format!("{up_to}{connections}"));
+    let idle = match plan.idle {
+        0 => String::new(),
+        idle => format!(" + {} idle", thousands(idle as u64)),
+    };
+    parts.push(format!("{up_to}{connections}{idle}"));
     parts.push(count(plan.threads as u64, "thread"));
     parts.push(match plan.life.requests() {
         0 => "keep-alive".to_owned(),
@@ -175,6 +187,17 @@ fn counts(page: &mut Page, run: &Run<'_>) {
             thousands(record.connections_open_max)
         ),
     );
+    if let Some(idle) = &run.outcome.idle {
+        let closed = match idle.closed_by_server {
+            0 => "all stayed open".to_owned(),
+            closed => format!("{} closed by the server", thousands(closed)),
+        };
+        page.fact(
+            "idle",
+            &thousands(idle.served),
+            &format!("connections served once; {closed}"),
+        );
+    }
     let mut came = vec![("responses", record.responses), ("good", record.good)];
     let left = [
         ("in flight", record.in_flight_at_end),
@@ -330,6 +353,15 @@ fn costs(page: &mut Page, run: &Run<'_>) {
             ),
         );
     }
+    if let Some(idle) = run.server_cost.and_then(|cost| cost.idle.as_ref()) {
+        let slope = |slope: Option<f64>| slope.map_or("unknown".to_owned(), signed_bytes);
+        let kernel = slope(idle.kernel_bytes_per_connection);
+        page.fact(
+            "idle memory",
+            &slope(idle.bytes_per_connection),
+            &format!("of the server per idle connection; kernel, both ends: {kernel}"),
+        );
+    }
     let client = &outcome.client;
     let spun = match client.spin_s {
         ..0.005 => String::new(),
@@ -433,6 +465,12 @@ pub(crate) fn thousands(n: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// Memory may shrink.
+fn signed_bytes(n: f64) -> String {
+    let sign = if n <= -0.5 { "-" } else { "" };
+    format!("{sign}{}", bytes(n.abs().round() as u64))
 }
 
 pub(super) fn bytes(n: u64) -> String {

@@ -3,6 +3,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
+use super::run::thousands;
 use super::{Faults, absent, figure, plural};
 use crate::compare::{Comparison, Entry, Evidence, Metric, Standing};
 
@@ -59,6 +60,10 @@ fn table(comparison: &Comparison, columns: std::ops::Range<usize>) -> String {
         let mut name = at_hyphens(&row.workload, WORKLOAD_WIDTH);
         if let Some(rate) = row.rate {
             name += &format!("\nopen loop,\n{rate}");
+        }
+        if row.idle > 0 {
+            let idle = thousands(row.idle as u64);
+            name += &format!("\n{} conns +\n{idle} idle", row.connections);
         }
         table.add_row([name].into_iter().chain(entries));
     }
@@ -155,11 +160,12 @@ fn at_hyphens(name: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{METRICS, fixture};
+    use crate::report::fixture;
 
     #[test]
     fn five_servers_fit_80_columns() {
-        let text = text(&fixture::five_servers(), &METRICS, WIDTH);
+        let evidence = fixture::five_servers();
+        let text = text(&evidence, &evidence.metrics(), WIDTH);
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }

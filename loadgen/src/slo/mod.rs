@@ -296,7 +296,12 @@ impl Search {
             value: objective.measure.of(record),
         });
         let values: Vec<Value> = values.collect();
-        let (held, reason) = match judge(phase, outcome, &values, verdict) {
+        let judgement = match verdict::idle_missing(&self.plan, outcome) {
+            // Another load than was asked for.
+            Some((reason, _)) => Err((Held::Missed, reason)),
+            None => judge(phase, outcome, &values, verdict),
+        };
+        let (held, reason) = match judgement {
             Ok(()) => (Held::Met, None),
             Err((held, reason)) => (held, Some(reason)),
         };
