@@ -619,6 +619,38 @@ mod tests {
         );
     }
 
+    /// It was found out before the generator had anything to do. Memory that does not grow makes no ratio.
+    #[test]
+    fn idle_memory_is_that_of_workloads_with_idle_connections() {
+        let holds = |cell: Cell, bytes: f64| Cell {
+            server_bytes_per_idle_connection: Some(bytes),
+            verdict: Some(Status::ClientBound),
+            ..cell
+        };
+        let cells = vec![
+            holds(cell("a", "w", 1, 1.0), 4_000.0),
+            holds(cell("b", "w", 1, 1.0), 6_000.0),
+            cell("a", "v", 1, 1.0),
+            cell("b", "v", 1, 1.0),
+        ];
+        let mut evidence = evidence(&["a", "b"], &["w", "v"], cells);
+        assert!(!evidence.metrics().contains(&Metric::IdleMemory));
+        evidence.workloads[0].idle = 5_000;
+        assert!(evidence.metrics().contains(&Metric::IdleMemory));
+        let rows = evidence.compare(Metric::IdleMemory).rows;
+        assert_eq!((rows.len(), rows[0].idle), (1, 5_000));
+        let ratios = |rows: &[Row]| -> Vec<_> {
+            let entries = rows[0].entries.iter();
+            entries
+                .map(|entry| entry.ratio.map(|it| it.value))
+                .collect()
+        };
+        assert_eq!(ratios(&rows), [Some(1.0), Some(1.5)]);
+        evidence.cells[0].server_bytes_per_idle_connection = Some(0.0);
+        let rows = evidence.compare(Metric::IdleMemory).rows;
+        assert_eq!(ratios(&rows), [None, None]);
+    }
+
     #[test]
     fn more_is_better_for_throughput() {
         let cells = vec![cell("a", "w", 1, 10.0), cell("b", "w", 1, 20.0)];

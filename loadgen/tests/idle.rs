@@ -399,8 +399,13 @@ fn event_loop(arguments: &[&str]) -> Option<Process> {
     let program = own.ancestors().nth(2).unwrap().join("event-loop");
     if !program.is_file() {
         // Past the capture of test output, so that it is seen.
-        let line = "SKIPPED: idle connections of event-loop: it is not built";
-        writeln!(io::stderr(), "{line}").unwrap();
+        let name = program.display();
+        let mut stderr = io::stderr().lock();
+        writeln!(
+            stderr,
+            "SKIPPED: idle connections of an event loop: no {name}"
+        )
+        .unwrap();
         return None;
     }
     let listen = ["--listen", "127.0.0.1:0"];
@@ -548,8 +553,8 @@ fn their_memory_is_what_the_server_takes_for_them() {
     for expected in [
         "hoarder 262144 at http://",
         "closed loop, 2 connections + 240 idle, 1 thread",
-        "idle 240 connections served once; all stayed open",
-        "KiB of the server per idle connection; kernel, both ends:",
+        "idle 240 connections, served once, all open to the end",
+        "KiB for each idle connection; kernel stacks and page tables:",
     ] {
         assert!(page.contains(expected), "{expected}: {page}");
     }

@@ -337,6 +337,16 @@ mod tests {
     }
 
     #[test]
+    fn idle_connections_stand_beside_the_name() {
+        let mut evidence = fixture::five_servers();
+        evidence.workloads[1].idle = 5_000;
+        let report = report(&evidence, &[Metric::P99], "loadgen");
+        let expected = "| ten-requests<br>*64 conns + 5,000 idle* |";
+        assert_eq!(report.matches(expected).count(), 1, "{report}");
+        assert_eq!(report.matches("idle*").count(), 1, "{report}");
+    }
+
+    #[test]
     fn splicing() {
         let file = "# A\n<!-- loadgen:begin (generated) -->\nold\n<!-- loadgen:end -->\nB\n";
         let once = splice(file, "new\n").unwrap();

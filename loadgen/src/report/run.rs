@@ -63,7 +63,9 @@ impl Page {
     fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
         let options = textwrap::Options::new(COLUMNS)
             .initial_indent(first)
-            .subsequent_indent(rest);
+            .subsequent_indent(rest)
+            // An option that is broken cannot be copied.
+            .word_splitter(textwrap::WordSplitter::NoHyphenation);
         self.line(&textwrap::fill(text, options).replace(NO_BREAK, " "));
     }
 
@@ -188,15 +190,16 @@ fn counts(page: &mut Page, run: &Run<'_>) {
         ),
     );
     if let Some(idle) = &run.outcome.idle {
-        let closed = match idle.closed_by_server {
-            0 => "all stayed open".to_owned(),
-            closed => format!("{} closed by the server", thousands(closed)),
+        let asked = run.plan.idle as u64;
+        let what = match (idle.served < asked, idle.closed_by_server) {
+            (true, _) => format!("of {} connections were served", thousands(asked)),
+            (false, 0) => "connections, served once, all open to the end".to_owned(),
+            (false, n) => format!(
+                "connections, served once, {} closed by the server",
+                thousands(n)
+            ),
         };
-        page.fact(
-            "idle",
-            &thousands(idle.served),
-            &format!("connections served once; {closed}"),
-        );
+        page.fact("idle", &thousands(idle.served), &what);
     }
     let mut came = vec![("responses", record.responses), ("good", record.good)];
     let left = [
@@ -353,13 +356,15 @@ fn costs(page: &mut Page, run: &Run<'_>) {
             ),
         );
     }
-    if let Some(idle) = run.server_cost.and_then(|cost| cost.idle.as_ref()) {
-        let slope = |slope: Option<f64>| slope.map_or("unknown".to_owned(), signed_bytes);
-        let kernel = slope(idle.kernel_bytes_per_connection);
+    if let Some(idle) = run.server_cost.and_then(|cost| cost.idle.as_ref())
+        && let Some(server) = idle.bytes_per_connection
+        && let Some(kernel) = idle.kernel_bytes_per_connection
+    {
+        let kernel = signed_bytes(kernel);
         page.fact(
             "idle memory",
-            &slope(idle.bytes_per_connection),
-            &format!("of the server per idle connection; kernel, both ends: {kernel}"),
+            &signed_bytes(server),
+            &format!("for each idle connection; kernel stacks and page tables: {kernel}"),
         );
     }
     let client = &outcome.client;
@@ -494,7 +499,9 @@ mod tests {
 
     use super::*;
     use crate::plan::{ConnectionLife, Precision};
+    use crate::record::Idle;
     use crate::report::fixture::Example;
+    use crate::target::IdleCost;
 
     /// The text of a run, which must fit a screen.
     fn screen(example: &Example) -> String {
@@ -586,6 +593,51 @@ mod tests {
         let expected = "open loop, constant 0.50/s, up to 1 connection, 2 threads, \
                         1 request on each, closed by the server, 10.00 s after 1 s of warm-up";
         assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn idle_connections() {
+        let mut example = Example::closed();
+        example.server_args = ["--idle-timeout", "10m"].map(str::to_owned).to_vec();
+        example.plan.idle = 10_000;
+        let cost = example.cost.as_mut().unwrap();
+        cost.idle = Some(IdleCost {
+            bytes_per_connection: Some(4_700.4),
+            kernel_bytes_per_connection: Some(-100.0),
+            memory: Vec::new(),
+        });
+        for (served, closed_by_server, figures) in [
+            (
+                10_000,
+                0,
+                "idle 10,000 connections, served once, all open to the end",
+            ),
+            (
+                10_000,
+                9_998,
+                "idle 10,000 connections, served once, 9,998 closed by the server",
+            ),
+            (1, 0, "idle 1 of 10,000 connections were served"),
+        ] {
+            example.outcome.idle = Some(Idle {
+                served,
+                closed_by_server,
+                ..Idle::default()
+            });
+            let text = screen(&example);
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            for expected in [
+                "event-loop --idle-timeout 10m at http://",
+                "closed loop, 64 connections + 10,000 idle, 1 thread",
+                "idle memory 4.6 KiB for each idle connection; kernel stacks and page tables: -100 B",
+                figures,
+            ] {
+                assert!(text.contains(expected), "{expected}: {text}");
+            }
+        }
+        // Where it is not known, nothing is said of it.
+        example.cost.as_mut().unwrap().idle = Some(IdleCost::default());
+        assert!(!screen(&example).contains("idle memory"));
     }
 
     /// Numbers and words as long as they come.

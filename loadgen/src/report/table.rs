@@ -194,6 +194,36 @@ mod tests {
     }
 
     #[test]
+    fn idle_connections_stand_beside_the_name() {
+        let mut evidence = fixture::five_servers();
+        evidence.workloads[1].idle = 100_000;
+        for cell in &mut evidence.cells {
+            cell.server_bytes_per_idle_connection = Some(4_700.0);
+        }
+        let text = text(&evidence, &evidence.metrics(), WIDTH);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= WIDTH),
+            "{text}"
+        );
+        let (others, memory) = text
+            .split_once("Bytes of memory per idle connection")
+            .unwrap();
+        for (table, count) in [(others, 3), (memory, 1)] {
+            let lines: Vec<&str> = table.lines().map(str::trim_start).collect();
+            let row = ["ten-requests", "64 conns +", "100,000 idle"];
+            let is_row =
+                |lines: &[&str]| lines.iter().zip(row).all(|(line, it)| line.starts_with(it));
+            let found = lines.windows(3).filter(|lines| is_row(lines)).count();
+            assert_eq!(found, count, "{text}");
+        }
+        let (memory, _) = memory.split_once("Medians over").unwrap();
+        assert!(
+            memory.contains("4.70k") && !memory.contains("keep-alive"),
+            "{memory}"
+        );
+    }
+
+    #[test]
     fn names_break_behind_hyphens() {
         for (name, expected) in [
             ("event-loop", "event-loop"),

@@ -229,6 +229,17 @@ mod tests {
     }
 
     #[test]
+    fn another_load_has_another_name() {
+        let mut example = Example::closed();
+        example.plan.idle = 5_000;
+        example.server_args = vec!["--idle-timeout=10m".to_owned()];
+        assert_eq!(
+            name(&example.run()),
+            "event-loop --idle-timeout=10m, closed loop, -c 64, --idle 5000"
+        );
+    }
+
+    #[test]
     fn resets_are_named() {
         let mut example = Example::closed();
         assert!(!name(&example.run()).contains("rst"));

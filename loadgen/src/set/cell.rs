@@ -104,7 +104,7 @@ pub struct Cell {
     pub idle_closed_by_server: Option<u64>,
     /// Memory of the server for each of them.
     pub server_bytes_per_idle_connection: Option<f64>,
-    /// Memory of the kernel for each of them, both ends together.
+    /// Memory of the kernel for each of them: stacks of threads and page tables, no sockets.
     pub kernel_bytes_per_idle_connection: Option<f64>,
 }
 

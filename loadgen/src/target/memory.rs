@@ -1,5 +1,4 @@
-//! What idle connections cost a server, and the kernel, in memory: by how much it grows while they become
-//! more.
+//! What idle connections cost a server in memory: by how much it grows while they become more.
 
 use std::fs;
 use std::io;
@@ -16,8 +15,9 @@ pub struct IdleCost {
     /// Memory of the server that grew with each connection, bytes: the slope between half and all of them,
     /// because the first ones also fill pools and caches. Absent when that is too few, or was not read.
     pub bytes_per_connection: Option<f64>,
-    /// The same of the kernel, for both ends of a connection: sockets, files, the stacks and page tables of
-    /// the server's threads. It is the kernel's memory as a whole, and so grows by whatever else goes on.
+    /// The same of what the kernel holds for the server's threads and memory. The sockets are not in it:
+    /// they cost every server the same, and the kernel keeps for the next ones what it had for others, so
+    /// that they are not seen to grow.
     pub kernel_bytes_per_connection: Option<f64>,
     /// As it was read: with none, half and all of the connections.
     pub memory: Vec<Memory>,
@@ -31,7 +31,7 @@ pub struct Memory {
     /// Anonymous memory that is resident (heap and stacks, not code), bytes: the sum over all processes of
     /// the server's group. Pages that they share are counted once for each.
     pub bytes: u64,
-    /// Slab, kernel stacks and page tables of the machine, bytes.
+    /// Page tables of that group, and the kernel stacks of all threads of the machine, bytes.
     pub kernel_bytes: u64,
 }
 
@@ -84,20 +84,22 @@ impl Memory {
     }
 
     fn now(pid: u32, connections: u64) -> io::Result<Self> {
-        let mut bytes = 0;
-        for member in members(pid.cast_signed())? {
-            // Not `status`: the kernel keeps those figures by CPU and adds them up in batches.
-            match fs::read_to_string(format!("/proc/{member}/smaps_rollup")) {
-                Ok(maps) => bytes += kib(&maps, "Anonymous:")?,
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-                // It has just ended, and has no memory.
-                Err(_) => {}
-            }
-        }
         let machine = fs::read_to_string("/proc/meminfo")?;
-        let mut kernel_bytes = 0;
-        for part in ["Slab:", "KernelStack:", "PageTables:"] {
-            kernel_bytes += kib(&machine, part)?;
+        let (mut bytes, mut kernel_bytes) = (0, kib(&machine, "KernelStack:")?);
+        for member in members(pid.cast_signed())? {
+            let read = |file: &str| fs::read_to_string(format!("/proc/{member}/{file}"));
+            // The resident sizes in `status` would not do: they are kept by CPU and added up in batches.
+            match (read("smaps_rollup"), read("status")) {
+                (Ok(maps), Ok(status)) => {
+                    bytes += kib(&maps, "Anonymous:")?;
+                    kernel_bytes += kib(&status, "VmPTE:")?;
+                }
+                (Err(error), _) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(error);
+                }
+                // It has just ended, and has no memory.
+                _ => {}
+            }
         }
         Ok(Memory {
             connections,
