@@ -477,7 +477,9 @@ impl Subject<'_> {
                 ..plan.clone()
             };
             let (outcome, cost) = self.drive_once(&plan)?;
-            if outcome.record.connections_opened > 0 || outcome.interrupted || others == 0 {
+            let idle = outcome.idle.as_ref().map_or(0, |idle| idle.connections);
+            let reached = outcome.record.connections_opened + idle > 0;
+            if reached || outcome.interrupted || others == 0 {
                 return Ok((plan, outcome, cost));
             }
             self.addresses.borrow_mut().remove(0);
