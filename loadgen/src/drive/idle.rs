@@ -86,9 +86,8 @@ impl<'a> Idle<'a> {
             seen: record::Idle::default(),
         };
         on(Moment::Idle(0));
-        let mut parts = vec![plan.idle / 2, plan.idle];
-        parts.retain(|&part| part > 0);
-        for part in parts {
+        let parts = [plan.idle / 2, plan.idle];
+        for part in parts.into_iter().filter(|&part| part > 0) {
             if !idle.open_until(part, interrupted)? {
                 break;
             }
