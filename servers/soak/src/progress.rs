@@ -50,7 +50,7 @@ impl Lines {
     pub(crate) fn add(&self, name: &str) -> Progress {
         let bar = self.bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::new_spinner());
-            bar.set_style(ProgressStyle::with_template("{msg}").expect("a valid template"));
+            bar.set_style(ProgressStyle::with_template("{wide_msg}").expect("a valid template"));
             bar
         });
         Progress {

@@ -291,9 +291,16 @@ impl Course<'_> {
         let _ = kill(Pid::from_raw(self.pid.cast_signed()), Signal::SIGTERM);
         let deadline = since + world.times.grace + STOP_MARGIN;
         // Some come too late.
-        self.crowd.mix(sleep(NEWCOMERS)).await;
+        let target = self.target.as_ref();
+        let has_ended = || target.is_none_or(Target::has_ended);
+        let newcomers = async {
+            while !has_ended() && since.elapsed() < NEWCOMERS {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        self.crowd.mix(newcomers).await;
         while !self.has_ended() && Instant::now() < deadline {
-            let _ = timeout(Duration::from_millis(5), self.one_leaves()).await;
+            let _ = timeout(LOOK_EVERY, self.one_leaves()).await;
         }
         let took = since.elapsed();
         let in_time = self.has_ended();
@@ -467,6 +474,9 @@ const QUIET_TICKS_MAX: u64 = 10;
 /// The mix before SIGTERM, so that a crowd is there again.
 const AGAIN_MIN: Duration = Duration::from_millis(1500);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// How often somebody looks whether the server has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How long after SIGTERM others still come.
 const NEWCOMERS: Duration = Duration::from_millis(300);
