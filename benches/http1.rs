@@ -1,10 +1,11 @@
 //! The protocol core in memory: bytes in, bytes out, no system call.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use ::http1::{Connection, Limits, Next, Now};
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use ::http1::{Connection, Limits, Next, Now, Scratch, Tally};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -25,19 +26,29 @@ fn now() -> Now {
     }
 }
 
+fn scratch() -> Scratch {
+    Scratch::new(Limits::default(), Arc::new(Tally::default()))
+}
+
 /// Gives `input` to a connection in pieces of at most `piece` bytes and takes all its answers.
-fn exchange(connection: &mut Connection, input: &[u8], piece: usize, now: Now) {
+fn exchange(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    input: &[u8],
+    piece: usize,
+    now: Now,
+) {
     for piece in input.chunks(piece) {
         let mut rest = piece;
         while !rest.is_empty() {
-            let space = connection.space();
+            let space = scratch.space();
             let n = space.len().min(rest.len());
             space[..n].copy_from_slice(&rest[..n]);
             rest = &rest[n..];
-            connection.received(n, now);
+            connection.received(scratch, n, now);
             while connection.next() == Next::Write {
                 let n = black_box(connection.output()).len();
-                connection.sent(n, now);
+                connection.sent(scratch, n, now);
             }
         }
     }
@@ -55,18 +66,27 @@ fn http1(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(requests));
         group.bench_function(name, |bencher| {
             let now = now();
-            let mut connection = Connection::new(Limits::default(), now);
-            bencher.iter(|| exchange(&mut connection, black_box(&input), piece, now));
+            let mut scratch = scratch();
+            let mut connection = Connection::new(&scratch, now);
+            bencher.iter(|| {
+                exchange(&mut connection, &mut scratch, black_box(&input), piece, now);
+            });
         });
     }
     group.throughput(Throughput::Elements(1));
     group.bench_function("a new connection with one request", |bencher| {
         let now = now();
-        bencher.iter_batched_ref(
-            || Connection::new(Limits::default(), now),
-            |connection| exchange(connection, black_box(GET), usize::MAX, now),
-            BatchSize::SmallInput,
-        );
+        let mut scratch = scratch();
+        bencher.iter(|| {
+            let mut connection = Connection::new(&scratch, now);
+            exchange(
+                &mut connection,
+                &mut scratch,
+                black_box(GET),
+                usize::MAX,
+                now,
+            );
+        });
     });
     group.finish();
 }

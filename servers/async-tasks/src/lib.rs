@@ -4,17 +4,21 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::thread;
 
-use host::{ACCEPT_BACKOFF, AcceptError, Host, accept_error};
-use http1::{Connection, Next};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use host::{ACCEPT_BACKOFF, AcceptError, Host, accept_error, refuse_more};
+use http1::{Connection, Next, Now, Scratch};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio::time::{sleep, sleep_until};
 
 /// Serves until the host is stopped and every connection accepted by then is over.
@@ -37,63 +41,79 @@ async fn accept(listener: TcpListener, host: Arc<Host>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let stopping = stop_signal(&host);
     let mut stopped = stopping.clone();
-    let permits = host.settings.connections_max.min(PERMITS_MAX as usize) as u32;
+    let permits = u32::try_from(host.settings.connections_max)
+        .map_or(PERMITS_MAX, |max| max.min(PERMITS_MAX));
     let room = Arc::new(Semaphore::new(permits as usize));
     let spawn = |stream, permit| {
-        host.counters.accepted();
-        tokio::spawn(converse(
-            stream,
-            Arc::clone(&host),
-            stopping.clone(),
-            permit,
-        ));
-    };
-    let permit = || async {
-        Arc::clone(&room)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)
+        let open = Open::new(&host, permit);
+        tokio::spawn(converse(stream, open, stopping.clone()));
     };
 
-    loop {
-        let permit = permit().await?;
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => break,
-        };
-        match accepted {
+    let accept_next = async || -> io::Result<()> {
+        let permit = permit(&room, &host).await?;
+        match listener.accept().await {
             Ok((stream, _)) => spawn(stream, permit),
             Err(error) if accept_error(&error) == AcceptError::OutOfResources => {
+                host.counters.out_of_files();
                 sleep(ACCEPT_BACKOFF).await;
             }
             Err(_) => {}
         }
+        Ok(())
+    };
+    loop {
+        tokio::select! {
+            accepted = accept_next() => accepted?,
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+        }
     }
 
-    // Those in the accept queue are served too. Asked by plain system calls: the runtime's idea of
-    // readiness may be older than the queue.
+    // Those in the accept queue are served too, however many. Asked by plain system calls: the runtime's
+    // idea of readiness may be older than the queue.
+    refuse_more(&listener);
+    room.add_permits((PERMITS_MAX - permits) as usize);
     let queue = listener.into_std()?;
     loop {
         match queue.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(true)?;
-                spawn(TcpStream::from_std(stream)?, permit().await?);
+                spawn(TcpStream::from_std(stream)?, permit(&room, &host).await?);
             }
             Err(error) => match accept_error(&error) {
-                AcceptError::NothingWaits => break,
+                AcceptError::NothingWaits | AcceptError::NotListening => break,
                 AcceptError::ConnectionGone => {}
-                AcceptError::OutOfResources => sleep(ACCEPT_BACKOFF).await,
+                AcceptError::OutOfResources => {
+                    host.counters.out_of_files();
+                    sleep(ACCEPT_BACKOFF).await;
+                }
             },
         }
     }
     drop(queue);
     // All permits are back when all connections are over.
-    let _all = room.acquire_many(permits).await.map_err(io::Error::other)?;
+    let _all = room
+        .acquire_many(PERMITS_MAX)
+        .await
+        .map_err(io::Error::other)?;
     Ok(())
 }
 
 /// More connections than any machine has ports, and fewer than a semaphore can count.
 const PERMITS_MAX: u32 = 1 << 24;
+
+/// Waits until one more connection may be open.
+async fn permit(room: &Arc<Semaphore>, host: &Host) -> io::Result<OwnedSemaphorePermit> {
+    match Arc::clone(room).try_acquire_owned() {
+        Err(TryAcquireError::NoPermits) => {
+            host.counters.full();
+            Arc::clone(room)
+                .acquire_owned()
+                .await
+                .map_err(io::Error::other)
+        }
+        outcome => outcome.map_err(io::Error::other),
+    }
+}
 
 /// Becomes true when the host is stopped.
 fn stop_signal(host: &Host) -> watch::Receiver<bool> {
@@ -102,30 +122,44 @@ fn stop_signal(host: &Host) -> watch::Receiver<bool> {
     stopped
 }
 
-/// The whole conversation with one peer, from its first byte to the close. It counts as open until its
-/// permit is dropped.
-async fn converse(
-    mut stream: TcpStream,
+/// A connection counts as open until this is dropped, by the end of its task or by a panic in it.
+struct Open {
     host: Arc<Host>,
-    mut stopped: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
-) {
-    let mut connection = Connection::new(host.settings.limits, host::now());
+}
+
+impl Open {
+    fn new(host: &Arc<Host>, permit: OwnedSemaphorePermit) -> Self {
+        host.counters.accepted();
+        Open {
+            host: Arc::clone(host),
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.host.counters.panicked();
+        }
+        self.host.counters.closed();
+    }
+}
+
+/// The whole conversation with one peer, from its first byte to the close.
+async fn converse(mut stream: TcpStream, open: Open, mut stopped: watch::Receiver<bool>) {
+    let host = &*open.host;
+    let mut connection = with_scratch(host, |scratch| Connection::new(scratch, host::now()));
     // Both futures live as long as the connection, so that a request does not pay for setting them up;
     // the timer is set anew when it fires, not when the deadline moves.
     let mut timer = pin!(sleep_until(connection.deadline().into()));
     let mut stop = pin!(stopped.wait_for(|stopped| *stopped));
     let mut draining = false;
     loop {
-        if !draining && host.stopping() {
-            draining = true;
-            connection.drain();
-            // From here on a read returns what has arrived, then 0.
-            host::shut_reading(&stream);
-        }
         tokio::select! {
             biased;
-            outcome = step(&mut stream, &mut connection) => match outcome {
+            outcome = step(&mut stream, &mut connection, host) => match outcome {
                 Ok(()) if connection.next() == Next::Close => break,
                 Ok(()) => {}
                 // What a peer does wrong ends its own connection and nothing else.
@@ -134,36 +168,65 @@ async fn converse(
             () = &mut timer => {
                 let now = host::now();
                 if connection.deadline() <= now.instant {
-                    host.counters.timed_out(connection.timed_out(now));
+                    with_scratch(host, |scratch| connection.timed_out(scratch, now));
                 }
                 timer.as_mut().reset(connection.deadline().into());
             }
-            // Only wakes.
-            _ = &mut stop, if !draining => {}
+            _ = &mut stop, if !draining => {
+                draining = true;
+                with_scratch(host, |scratch| heed_stop(&mut connection, scratch, host, host::now()));
+            }
         }
         if connection.deadline() < timer.deadline().into_std() {
             timer.as_mut().reset(connection.deadline().into());
         }
     }
-    host.counters.closed(&connection);
 }
 
 /// Does what comes next. Cancelled while it waits, it has done nothing.
-async fn step(stream: &mut TcpStream, connection: &mut Connection) -> io::Result<()> {
+async fn step(stream: &mut TcpStream, connection: &mut Connection, host: &Host) -> io::Result<()> {
     match connection.next() {
+        // Not `read(..).await`, which would hold a buffer for as long as it waits.
         Next::Read => {
-            let n = stream.read(connection.space()).await?;
-            connection.received(n, host::now());
+            poll_fn(|cx| {
+                with_scratch(host, |scratch| {
+                    let mut space = ReadBuf::new(scratch.space());
+                    ready!(Pin::new(&mut *stream).poll_read(cx, &mut space))?;
+                    let n = space.filled().len();
+                    let now = host::now();
+                    heed_stop(connection, scratch, host, now);
+                    connection.received(scratch, n, now);
+                    Poll::Ready(Ok(()))
+                })
+            })
+            .await
         }
         Next::Write => {
             let n = stream.write(connection.output()).await?;
-            connection.sent(n, host::now());
+            with_scratch(host, |scratch| connection.sent(scratch, n, host::now()));
+            Ok(())
         }
         Next::ShutdownWrite => {
             stream.shutdown().await?;
-            connection.write_is_shut(host::now());
+            with_scratch(host, |scratch| {
+                connection.write_is_shut(scratch, host::now());
+            });
+            Ok(())
         }
-        Next::Close => {}
+        Next::Close => Ok(()),
     }
-    Ok(())
+}
+
+fn heed_stop(connection: &mut Connection, scratch: &Scratch, host: &Host, now: Now) {
+    if let Some(until) = host.drain_until() {
+        connection.drain(scratch, until, now);
+    }
+}
+
+/// Lends what the present worker thread has for whichever task it runs.
+fn with_scratch<T>(host: &Host, work: impl FnOnce(&mut Scratch) -> T) -> T {
+    thread_local! {
+        static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
+    }
+    SCRATCH.with_borrow_mut(|scratch| work(scratch.get_or_insert_with(|| host.scratch())))
 }

@@ -1,7 +1,8 @@
 //! What a server is as a process: its ready line, its command line, its signals, and what it does when
 //! connections, files or threads run out.
 
-use std::net::{TcpListener, TcpStream};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 
-use crate::client::Expected::Hello;
+use crate::client::Expected::{Hello, Refusal};
 use crate::client::{Client, GET};
 use crate::subject::{Running, SOON, Subject};
 use crate::{Possible, trial, trial_if_possible};
@@ -22,14 +23,16 @@ pub(crate) fn trials(subject: &Subject) -> impl Iterator<Item = Trial> {
         ("SIGTERM with nobody there", stop_alone),
         ("SIGINT is SIGTERM", stop_by_interrupt),
         ("SIGTERM closes idle connections", stop_while_idle),
+        ("SIGTERM lets a request be completed", stop_within_a_request),
         (
-            "SIGTERM closes connections within a request",
-            stop_within_a_request,
+            "SIGTERM does not wait long for the rest of a request",
+            stop_within_a_request_for_ever,
         ),
         (
             "SIGTERM answers what waits in the accept queue",
             stop_with_a_queue,
         ),
+        ("SIGTERM refuses others", stop_refuses),
         (
             "SIGTERM ends within --grace whatever a client does",
             stop_within_grace,
@@ -99,9 +102,28 @@ fn stop_within_a_request(subject: &Subject) -> Result<()> {
     let mut client = server.connect()?;
     client.send(&GET[..10])?;
     thread::sleep(Duration::from_millis(20));
-    let counters = server.stop()?;
+    server.signal(Signal::SIGTERM)?;
+    thread::sleep(Duration::from_millis(20));
+    client.send(&GET[10..])?;
+    client.expect(Hello, Some("close"))?;
     client.expect_end()?;
-    ensure!(counters.requests == 0, "{counters:?}");
+    drop(client);
+    let counters = server.stop()?;
+    ensure!(counters.requests == 1, "{counters:?}");
+    Ok(())
+}
+
+fn stop_within_a_request_for_ever(subject: &Subject) -> Result<()> {
+    let server = subject.start(&["--grace", "1s"])?;
+    let mut client = server.connect()?;
+    client.send(&GET[..10])?;
+    thread::sleep(Duration::from_millis(20));
+    server.signal(Signal::SIGTERM)?;
+    client.expect(Refusal(408), Some("close"))?;
+    client.expect_end()?;
+    drop(client);
+    server.wait(SOON / 2)?;
+    server.stop()?;
     Ok(())
 }
 
@@ -116,8 +138,10 @@ fn stop_with_a_queue(subject: &Subject) -> Result<()> {
         client.send(GET)?;
     }
     server.signal(Signal::SIGTERM)?;
-    first.expect_end()?;
-    for client in &mut waiting {
+    first.send(&GET[10..])?;
+    first.expect(Hello, Some("close"))?;
+    drop(first);
+    for mut client in waiting {
         client
             .expect(Hello, Some("close"))
             .context("a client in the accept queue")?;
@@ -125,8 +149,38 @@ fn stop_with_a_queue(subject: &Subject) -> Result<()> {
     }
     server.wait(SOON / 2)?;
     let counters = server.stop()?;
-    ensure!(counters.requests == 2, "{counters:?}");
+    ensure!(counters.requests == 3, "{counters:?}");
     Ok(())
+}
+
+/// Others are refused while a client is still waited for.
+fn stop_refuses(subject: &Subject) -> Result<()> {
+    let server = subject.start(&["--grace", "10s", "--linger-timeout", "9s"])?;
+    // Refused itself, and not closing: the server lingers for it.
+    let mut client = server.connect()?;
+    client.send(b"\n\n \n")?;
+    client.expect(Refusal(400), Some("close"))?;
+    server.signal(Signal::SIGTERM)?;
+    is_refused(server.address())?;
+    server
+        .wait(Duration::ZERO)
+        .expect_err("the server has not waited");
+    drop(client);
+    server.wait(SOON / 2)?;
+    server.stop()?;
+    Ok(())
+}
+
+/// Nobody listens there any more, or soon will not.
+fn is_refused(address: SocketAddr) -> Result<()> {
+    let since = Instant::now();
+    loop {
+        match TcpStream::connect_timeout(&address, SOON) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(()),
+            _ if since.elapsed() < SOON => {}
+            outcome => bail!("{outcome:?} instead of a refusal"),
+        }
+    }
 }
 
 fn stop_within_grace(subject: &Subject) -> Result<()> {
@@ -306,16 +360,13 @@ fn out_of_threads(subject: &Subject) -> Result<Possible> {
         .collect::<Result<_>>()?;
     thread::sleep(Duration::from_millis(100));
     let counters = server.stop().context("stopping without threads")?;
-    if counters.shed == 0 {
+    if counters.limits.threads == 0 {
         return Ok(Possible::Not(format!(
             "{limit} was not enforced: {counters:?}"
         )));
     }
     ensure!(served > 0, "nobody was served: {counters:?}");
-    ensure!(
-        counters.accepted == counters.closed + counters.shed,
-        "{counters:?}"
-    );
+    ensure!(counters.open == 0, "{counters:?}");
     Ok(Possible::Held)
 }
 

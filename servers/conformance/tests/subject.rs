@@ -1,5 +1,6 @@
 //! A server under test, as a process.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -121,22 +122,50 @@ pub(crate) struct Running {
     target: Target,
 }
 
-/// What a server says of itself when it stops.
+/// What a server says of itself when it stops, and on SIGUSR1.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) accepted: u64,
     pub(crate) closed: u64,
-    pub(crate) shed: u64,
+    pub(crate) open: u64,
+    pub(crate) panics: u64,
     pub(crate) requests: u64,
+    /// By status code.
+    pub(crate) responses: BTreeMap<u16, u64>,
+    pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
+}
+
+/// What was refused or put off by a limit.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Limits {
+    pub(crate) connections: u64,
+    pub(crate) files: u64,
+    pub(crate) threads: u64,
+    pub(crate) request_line: u64,
+    pub(crate) head: u64,
+    pub(crate) body: u64,
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Timeouts {
     pub(crate) idle: u64,
-    pub(crate) request: u64,
+    pub(crate) header: u64,
+    pub(crate) body: u64,
     pub(crate) write: u64,
     pub(crate) linger: u64,
+}
+
+impl Counters {
+    /// Reads one line, which must agree with itself.
+    pub(crate) fn parse(line: &str) -> Result<Counters> {
+        let counters: Counters = serde_json::from_str(line)
+            .with_context(|| format!("counters expected on stderr: {line}"))?;
+        let agrees = counters.accepted == counters.closed + counters.open
+            && counters.requests == counters.responses.values().sum::<u64>();
+        ensure!(agrees, "{counters:?}");
+        Ok(counters)
+    }
 }
 
 impl Running {
@@ -200,8 +229,7 @@ impl Running {
     pub(crate) fn stop(self) -> Result<Counters> {
         let (status, stderr) = self.terminate(SOON / 2)?;
         ensure!(status == 0, "exit status {status}: {stderr}");
-        let line = stderr.strip_suffix('\n').unwrap_or(&stderr);
-        serde_json::from_str(line).with_context(|| format!("counters expected on stderr: {stderr}"))
+        Counters::parse(stderr.strip_suffix('\n').unwrap_or(&stderr))
     }
 
     /// CPU time used so far, in clock ticks (/proc/PID/stat; a second has 100).

@@ -1,5 +1,5 @@
-//! One thread, one mio `Poll`, readiness events. Every connection costs a few kilobytes and no thread;
-//! nothing blocks but the wait for all of them together. One core is all it uses.
+//! One thread, one mio `Poll`, readiness events. A connection costs no thread, and no buffer while it is
+//! idle; nothing blocks but the wait for all of them together. One core is all it uses.
 //!
 //! Readiness is edge-triggered: an event says that something *became* ready, once. What was ready and
 //! not used up must be remembered here, for no second event will say so.
@@ -8,11 +8,12 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use host::{ACCEPT_BACKOFF, AcceptError, Deadlines, Host, accept_error};
-use http1::{Connection, Next, Now};
+use host::{ACCEPT_BACKOFF, AcceptError, Deadlines, Host, accept_error, refuse_more};
+use http1::{Connection, Next, Now, Scratch};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -61,8 +62,14 @@ struct EventLoop<'a> {
     acceptable: bool,
     /// Files had run out; nothing is accepted before this.
     accept_after: Option<Instant>,
+    /// As many connections are open as there may be, which has been counted.
+    full: bool,
+    /// The stop signal has been heard: the accept queue is emptied, and then the listener closed.
+    draining: bool,
     peers: Slab<Peer>,
     deadlines: Deadlines,
+    /// What the one peer that is served at a time reads into and writes from.
+    scratch: Scratch,
 }
 
 struct Peer {
@@ -100,8 +107,11 @@ impl<'a> EventLoop<'a> {
             listener: Some(listener),
             acceptable: true,
             accept_after: None,
+            full: false,
+            draining: false,
             peers: Slab::new(),
             deadlines: Deadlines::default(),
+            scratch: host.scratch(),
         })
     }
 
@@ -124,10 +134,10 @@ impl<'a> EventLoop<'a> {
         }
     }
 
+    /// A connection may wait, and there is room for it. A server that stops makes no more wait.
     fn can_accept(&self) -> bool {
-        self.acceptable
-            && self.listener.is_some()
-            && self.peers.len() < self.host.settings.connections_max
+        let has_room = self.peers.len() < self.host.settings.connections_max;
+        self.acceptable && self.listener.is_some() && (has_room || self.draining)
     }
 
     /// Takes connections from the accept queue, not so many that those which are here would wait.
@@ -137,23 +147,29 @@ impl<'a> EventLoop<'a> {
         }
         self.accept_after = None;
         for _ in 0..ACCEPTS_PER_TURN {
-            if !self.can_accept() {
-                return;
-            }
             let Some(listener) = &self.listener else {
                 return;
             };
+            if !self.can_accept() {
+                if self.acceptable && !self.full {
+                    self.full = true;
+                    self.host.counters.full();
+                }
+                return;
+            }
+            self.full = false;
             match listener.accept() {
                 Ok((stream, _)) => self.welcome(stream, now),
                 Err(error) => match accept_error(&error) {
                     AcceptError::ConnectionGone => {}
                     AcceptError::OutOfResources => {
+                        self.host.counters.out_of_files();
                         self.accept_after = Some(now.instant + ACCEPT_BACKOFF);
                         return;
                     }
-                    AcceptError::NothingWaits => {
+                    AcceptError::NothingWaits | AcceptError::NotListening => {
                         self.acceptable = false;
-                        if self.host.stopping() {
+                        if self.draining {
                             self.listener = None;
                         }
                     }
@@ -171,11 +187,12 @@ impl<'a> EventLoop<'a> {
             .register(&mut stream, token, Interest::READABLE)
             .is_err()
         {
-            return; // The kernel has no memory for it; the peer sees a closed connection.
+            // The kernel has no memory for it; the peer sees a closed connection.
+            return self.host.counters.closed();
         }
-        let mut connection = Connection::new(self.host.settings.limits, now);
-        if self.host.stopping() {
-            connection.drain();
+        let mut connection = Connection::new(&self.scratch, now);
+        if let Some(until) = self.host.drain_until() {
+            connection.drain(&self.scratch, until, now);
         }
         self.deadlines.watch(slot.key(), connection.deadline());
         slot.insert(Peer {
@@ -199,14 +216,24 @@ impl<'a> EventLoop<'a> {
     /// Lets a peer go as far as it can without waiting.
     fn advance(&mut self, key: usize, now: Now) {
         let peer = &mut self.peers[key];
-        match peer.advance(self.poll.registry(), Token(key), now) {
-            Ok(Fate::Keep) => self.deadlines.watch(key, peer.connection.deadline()),
-            // What a peer does wrong ends its own connection and nothing else.
-            Ok(Fate::Close) | Err(_) => {
-                self.host.counters.closed(&peer.connection);
-                self.peers.remove(key);
+        let (registry, scratch) = (self.poll.registry(), &mut self.scratch);
+        let fate = catch_unwind(AssertUnwindSafe(|| {
+            peer.advance(scratch, registry, Token(key), now)
+        }));
+        match fate {
+            Ok(Ok(Fate::Keep)) => self.deadlines.watch(key, peer.connection.deadline()),
+            // What a peer does wrong, or makes go wrong here, ends its own connection and nothing else.
+            Ok(Ok(Fate::Close) | Err(_)) => self.close(key),
+            Err(_) => {
+                self.host.counters.panicked();
+                self.close(key);
             }
         }
+    }
+
+    fn close(&mut self, key: usize) {
+        self.peers.remove(key);
+        self.host.counters.closed();
     }
 
     /// Ends what has waited too long.
@@ -216,30 +243,37 @@ impl<'a> EventLoop<'a> {
                 continue;
             };
             if peer.connection.deadline() <= now.instant {
-                self.host.counters.timed_out(peer.connection.timed_out(now));
+                peer.connection.timed_out(&mut self.scratch, now);
             }
             self.advance(key, now);
         }
     }
 
-    /// The stop signal: what has arrived is answered, on connections open or still in the accept
-    /// queue, and nothing else is waited for.
+    /// The stop signal: nobody is let in any more but who stands in the accept queue, and those who are
+    /// here hear that their next answer is the last.
     fn drain(&mut self, now: Now) {
+        let (Some(listener), Some(until)) = (&self.listener, self.host.drain_until()) else {
+            return;
+        };
+        refuse_more(listener);
+        self.draining = true;
         self.acceptable = true;
         let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
         for key in keys {
-            let peer = &mut self.peers[key];
-            peer.connection.drain();
-            // From here on a read returns what is there, then 0.
-            peer.stream.shutdown(Shutdown::Read).unwrap_or_default();
-            (peer.readable, peer.ends) = (true, true);
+            self.peers[key].connection.drain(&self.scratch, until, now);
             self.advance(key, now);
         }
     }
 }
 
 impl Peer {
-    fn advance(&mut self, registry: &mio::Registry, token: Token, now: Now) -> io::Result<Fate> {
+    fn advance(
+        &mut self,
+        scratch: &mut Scratch,
+        registry: &mio::Registry,
+        token: Token,
+        now: Now,
+    ) -> io::Result<Fate> {
         let mut reads = 0;
         loop {
             let outcome = match self.connection.next() {
@@ -251,21 +285,21 @@ impl Peer {
                 }
                 Next::Read => {
                     reads += 1;
-                    let space = self.connection.space();
+                    let space = scratch.space();
                     let room = space.len();
                     self.stream.read(space).map(|n| {
                         // A read that leaves room has emptied the socket: no need to be told EAGAIN.
                         self.readable = n == room || self.ends;
-                        self.connection.received(n, now);
+                        self.connection.received(scratch, n, now);
                     })
                 }
                 Next::Write => {
                     let output = self.connection.output();
-                    (self.stream.write(output)).map(|n| self.connection.sent(n, now))
+                    (self.stream.write(output)).map(|n| self.connection.sent(scratch, n, now))
                 }
                 Next::ShutdownWrite => {
                     self.stream.shutdown(Shutdown::Write)?;
-                    self.connection.write_is_shut(now);
+                    self.connection.write_is_shut(scratch, now);
                     Ok(())
                 }
                 Next::Close => return Ok(Fate::Close),

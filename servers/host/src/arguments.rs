@@ -86,6 +86,9 @@ struct Arguments {
     /// How long a whole request head may take to arrive
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     header_timeout: Duration,
+    /// How long a closing connection waits for the peer to have read the last answer and to close
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    linger_timeout: Duration,
     /// Connections open at once; more wait in the accept queue [default: the limit of open files
     /// less a reserve]
     #[arg(long, value_name = "N")]
@@ -93,6 +96,9 @@ struct Arguments {
     /// How long the server may take to stop after SIGTERM or SIGINT
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     grace: Duration,
+    /// For tests: a request for /panic panics
+    #[arg(long, hide = true)]
+    panics: bool,
 }
 
 /// Reads the command line; on a wrong one, says so and exits with status 2.
@@ -117,6 +123,8 @@ pub(crate) fn parse(architecture: &Architecture) -> (SocketAddr, Settings) {
         limits: Limits {
             idle_timeout: given.idle_timeout,
             header_timeout: given.header_timeout,
+            linger_timeout: given.linger_timeout,
+            panics: given.panics,
             ..Limits::default()
         },
         threads: given.threads.unwrap_or(defaults.threads),
@@ -135,10 +143,12 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:8000 or [::1]:8000".to_owned())
 }
 
-/// A duration above zero, such as `10s`, `1m 30s` or `500ms`.
+/// A duration above zero, such as `10s`, `1m 30s` or `500ms`; not so long that no clock can hold it.
 fn duration(text: &str) -> Result<Duration, String> {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("must be longer than zero".to_owned()),
+        Ok(duration) if duration > YEAR => Err("must be a year at most".to_owned()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; expected a time such as 10s or 500ms")),
     }

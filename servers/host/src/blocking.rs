@@ -1,46 +1,47 @@
 //! For architectures that wait in the system calls themselves: connections as they are accepted, and
 //! the conversation over one of them.
 
+use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::mem;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http1::{Connection, Next};
 use slab::Slab;
-use socket2::{Domain, Socket, Type};
+use socket2::SockRef;
 
-use crate::{ACCEPT_BACKOFF, AcceptError, Host, accept_error, now, shut_reading};
+use crate::{ACCEPT_BACKOFF, AcceptError, Host, accept_error, now, refuse_more};
 
 /// The connections of `listener`, each as soon as it is accepted; blocks in `accept`, or while as many
 /// are open as there may be. After the stop signal it yields what stood in the accept queue, and ends.
 pub fn incoming(listener: TcpListener, host: &Host) -> Incoming<'_> {
-    let waker = Arc::new(OnceLock::new());
-    let address = listener.local_addr();
+    let listener = Arc::new(listener);
+    let queue = Arc::new(Mutex::new(None));
     host.on_stop({
-        let (open, waker) = (Arc::clone(&host.open), Arc::clone(&waker));
+        let (listener, queue, open) = (listener.clone(), Arc::clone(&queue), host.open.clone());
         move || {
-            open.shut_reading();
-            if let Ok(address) = address {
-                wake(address, &waker);
-            }
+            *lock(&queue) = Some(take_queue(&listener));
+            open.wake_who_waits_for_room();
         }
     });
     Incoming {
         listener,
+        queue,
         host,
-        waker,
     }
 }
 
 /// See [`incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a> {
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
+    /// What stood in the accept queue at the stop signal; `None` before.
+    queue: Arc<Mutex<Option<VecDeque<TcpStream>>>>,
     host: &'a Host,
-    /// Where the connection comes from that only wakes `accept`.
-    waker: Arc<OnceLock<SocketAddr>>,
 }
 
 impl<'a> Iterator for Incoming<'a> {
@@ -48,70 +49,98 @@ impl<'a> Iterator for Incoming<'a> {
 
     fn next(&mut self) -> Option<Stream<'a>> {
         loop {
-            self.host
-                .open
-                .wait_below(self.host.settings.connections_max);
-            if self.host.stopping() {
-                // Only what is there already; no more waiting.
-                self.listener.set_nonblocking(true).ok()?;
+            self.host.open.wait_for_room(self.host);
+            if self.host.stopping()
+                && let Some(socket) = lock(&self.queue).as_mut().and_then(VecDeque::pop_front)
+            {
+                return Some(Stream::new(socket, self.host));
             }
             match self.listener.accept() {
-                Ok((_, peer)) if self.waker.get() == Some(&peer) => {}
-                Ok((stream, _)) => {
-                    self.host.counters.accepted();
-                    return Some(Stream::new(stream, self.host));
-                }
+                Ok((socket, _)) => return Some(Stream::new(socket, self.host)),
                 Err(error) => match accept_error(&error) {
-                    AcceptError::NothingWaits if self.host.stopping() => return None,
-                    // The listener's receive timeout, which is there for its connections.
-                    AcceptError::NothingWaits | AcceptError::ConnectionGone => {}
-                    AcceptError::OutOfResources => std::thread::sleep(ACCEPT_BACKOFF),
+                    AcceptError::NothingWaits | AcceptError::NotListening
+                        if lock(&self.queue).as_ref().is_some_and(VecDeque::is_empty) =>
+                    {
+                        return None;
+                    }
+                    // The listener's receive timeout, which is there for its connections; or the stop
+                    // has only just begun.
+                    AcceptError::NothingWaits | AcceptError::NotListening => {}
+                    AcceptError::ConnectionGone => {}
+                    AcceptError::OutOfResources => {
+                        self.host.counters.out_of_files();
+                        std::thread::sleep(ACCEPT_BACKOFF);
+                    }
                 },
             }
         }
     }
 }
 
-/// Ends a blocked `accept` by giving it something to accept: no signal, no timeout, no second system
-/// call a connection. Where the accept queue is full nothing need be woken.
-fn wake(listener: SocketAddr, from: &OnceLock<SocketAddr>) {
-    let loopback = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    let target = SocketAddr::new(loopback(listener.ip()), listener.port());
-    let connect = || {
-        let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
-        socket.bind(&SocketAddr::new(target.ip(), 0).into())?;
-        if let Some(address) = socket.local_addr()?.as_socket() {
-            from.set(address).ok();
+/// Takes all that stands in the accept queue, and then ends the listening, which ends a blocked `accept`
+/// too and lets later peers be refused at once, however long those taken wait for their turn.
+fn take_queue(listener: &TcpListener) -> VecDeque<TcpStream> {
+    refuse_more(listener);
+    let mut taken = VecDeque::new();
+    // Heard by the next `accept`, not by one that blocks already.
+    let mut has_more = listener.set_nonblocking(true).is_ok();
+    while has_more {
+        match listener.accept() {
+            Ok((socket, _)) => taken.push_back(socket),
+            Err(error) => match accept_error(&error) {
+                AcceptError::ConnectionGone => {}
+                AcceptError::NothingWaits | AcceptError::NotListening => has_more = false,
+                // The rest is accepted when files are given back.
+                AcceptError::OutOfResources => return taken,
+            },
         }
-        socket.connect_timeout(&target.into(), Duration::from_millis(100))
-    };
-    // If even that fails, accept returns when the listener's receive timeout is over.
-    connect().unwrap_or_default();
+    }
+    shut_reading(listener);
+    taken
+}
+
+/// On a connection: reads return what has arrived, then 0, and whoever waits for more is woken. On a
+/// listener: it listens no more.
+fn shut_reading(socket: &impl std::os::fd::AsFd) {
+    // Fails where the peer has gone already, which ends its conversation as well.
+    (SockRef::from(socket).shutdown(Shutdown::Read)).unwrap_or_default();
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics under this lock")
 }
 
 /// An accepted connection. It counts as open until it is dropped.
 #[derive(Debug)]
 pub struct Stream<'a> {
-    socket: Arc<TcpStream>,
+    peer: Arc<Peer>,
     key: usize,
     host: &'a Host,
 }
 
+#[derive(Debug)]
+struct Peer {
+    socket: TcpStream,
+    /// Whoever serves it has seen that the server stops, and needs not be woken for that.
+    knows_of_stop: AtomicBool,
+}
+
 impl<'a> Stream<'a> {
     fn new(socket: TcpStream, host: &'a Host) -> Self {
-        let socket = Arc::new(socket);
-        let key = host.open.insert(Arc::clone(&socket), host);
-        Stream { socket, key, host }
+        host.counters.accepted();
+        let peer = Arc::new(Peer {
+            socket,
+            knows_of_stop: AtomicBool::new(false),
+        });
+        let key = lock(&host.open.table).peers.insert(Arc::clone(&peer));
+        Stream { peer, key, host }
     }
 }
 
 impl Drop for Stream<'_> {
     fn drop(&mut self) {
         self.host.open.remove(self.key);
+        self.host.counters.closed();
     }
 }
 
@@ -125,43 +154,46 @@ pub(crate) struct Open {
 
 #[derive(Debug, Default)]
 struct Table {
-    sockets: Slab<Arc<TcpStream>>,
+    peers: Slab<Arc<Peer>>,
     /// Somebody waits for there to be fewer. Waking nobody would be a system call all the same.
     awaited: bool,
 }
 
 impl Open {
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().expect("nothing panics under this lock")
-    }
-
-    fn wait_below(&self, max: usize) {
-        let mut table = self.lock();
-        while table.sockets.len() >= max {
+    /// Waits while as many are open as there may be; not when the server stops, for then its queue is
+    /// taken already.
+    fn wait_for_room(&self, host: &Host) {
+        let max = host.settings.connections_max;
+        let mut table = lock(&self.table);
+        if table.peers.len() >= max && !host.stopping() {
+            host.counters.full();
+        }
+        while table.peers.len() >= max && !host.stopping() {
             table.awaited = true;
             table = (self.fewer.wait(table)).expect("nothing panics under this lock");
         }
     }
 
-    fn insert(&self, socket: Arc<TcpStream>, host: &Host) -> usize {
-        let mut table = self.lock();
-        if host.stopping() {
-            shut_reading(&*socket);
-        }
-        table.sockets.insert(socket)
+    fn wake_who_waits_for_room(&self) {
+        // Locked, so that nobody is between looking at the stop flag and waiting.
+        let _table = lock(&self.table);
+        self.fewer.notify_all();
     }
 
     fn remove(&self, key: usize) {
-        let mut table = self.lock();
-        table.sockets.remove(key);
-        if std::mem::take(&mut table.awaited) {
+        let mut table = lock(&self.table);
+        table.peers.remove(key);
+        if mem::take(&mut table.awaited) {
             self.fewer.notify_all();
         }
     }
 
-    fn shut_reading(&self) {
-        for (_, socket) in &self.lock().sockets {
-            shut_reading(&**socket);
+    /// Wakes those who have been blocked in `recv` since before the stop signal.
+    pub(crate) fn wake_idle(&self) {
+        for (_, peer) in &lock(&self.table).peers {
+            if !peer.knows_of_stop.load(SeqCst) {
+                shut_reading(&peer.socket);
+            }
         }
     }
 }
@@ -169,55 +201,58 @@ impl Open {
 /// The whole conversation with one peer, from its first byte to the close. Whatever goes wrong with it
 /// ends it and nothing else.
 pub fn converse(stream: Stream<'_>) {
-    let host = stream.host;
-    let mut connection = Connection::new(host.settings.limits, now());
     // An error is the peer's own doing, a panic has been told by the panic hook.
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        exchange(&stream.socket, &mut connection, host)
-    }));
-    host.counters.closed(&connection);
+    if catch_unwind(AssertUnwindSafe(|| exchange(&stream.peer, stream.host))).is_err() {
+        stream.host.counters.panicked();
+    }
 }
 
-fn exchange(mut socket: &TcpStream, connection: &mut Connection, host: &Host) -> io::Result<()> {
-    let mut patience = Patience::of(socket, host);
+fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
+    let mut socket = &peer.socket;
+    let mut scratch = host.scratch();
     let mut at = now();
+    let mut connection = Connection::new(&scratch, at);
+    let mut patience = Patience::of(socket, host);
     loop {
-        if host.stopping() {
-            connection.drain();
+        if let Some(until) = host.drain_until() {
+            peer.knows_of_stop.store(true, SeqCst);
+            // One that has waited for its turn so long may have sent its request long ago.
+            connection.drain(&scratch, until.max(at.instant + LAST_LOOK), at);
+        }
+        if connection.deadline() <= at.instant && connection.next() != Next::Close {
+            connection.timed_out(&mut scratch, at);
         }
         let outcome = match connection.next() {
-            // A peer that sends a little all the time never makes recv time out.
-            Next::Read if connection.deadline() <= at.instant => {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
             Next::Read => {
                 patience.expect(connection.deadline() - at.instant)?;
-                socket.read(connection.space()).map(|n| {
+                socket.read(scratch.space()).map(|n| {
                     at = now();
-                    connection.received(n, at);
+                    if let Some(until) = host.drain_until() {
+                        connection.drain(&scratch, until, at);
+                    }
+                    // Woken because the server stops: the time is up, though the peer is there.
+                    if n > 0 || connection.deadline() > at.instant {
+                        connection.received(&mut scratch, n, at);
+                    }
                 })
             }
             Next::Write => socket.write(connection.output()).map(|n| {
                 at = now();
-                connection.sent(n, at);
+                connection.sent(&mut scratch, n, at);
             }),
             Next::ShutdownWrite => socket.shutdown(Shutdown::Write).map(|()| {
                 at = now();
-                connection.write_is_shut(at);
+                connection.write_is_shut(&scratch, at);
             }),
             Next::Close => return Ok(()),
         };
         match outcome.map_err(|error| (error.kind(), error)) {
             Ok(()) | Err((io::ErrorKind::Interrupted, _)) => {}
+            // The socket's own timeout, which may be that of an earlier wait.
             Err((io::ErrorKind::WouldBlock, _)) => {
                 at = now();
-                match connection.deadline().checked_duration_since(at.instant) {
-                    None | Some(Duration::ZERO) => {
-                        host.counters.timed_out(connection.timed_out(at));
-                    }
-                    Some(left) if connection.next() == Next::Read => patience.set(left)?,
-                    // A send may be given its time once more: twice the idle timeout at the most.
-                    Some(_) => {}
+                if connection.next() == Next::Read {
+                    patience.set(connection.deadline().saturating_duration_since(at.instant))?;
                 }
             }
             Err((_, error)) => return Err(error),
@@ -225,8 +260,14 @@ fn exchange(mut socket: &TcpStream, connection: &mut Connection, host: &Host) ->
     }
 }
 
+/// How long a connection that waited for its turn beyond the drain's end is looked at for its request.
+const LAST_LOOK: Duration = Duration::from_millis(50);
+
 /// The socket's receive timeout. It stands at the idle timeout from the listener on and is set anew
 /// only for the rare wait that must be much shorter, so that a request costs a recv and a send.
+///
+/// The send timeout stays what it is: a peer that takes no answer may be given its time once more, and
+/// is dropped after twice the idle timeout at the latest.
 struct Patience<'a> {
     socket: &'a TcpStream,
     timeout: Duration,

@@ -36,14 +36,14 @@ use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use http1::Now;
+use http1::{Now, Scratch};
 
 pub use arguments::{Architecture, Settings, Threads};
 pub use counters::Counters;
 pub use deadlines::Deadlines;
-pub use listen::{ACCEPT_BACKOFF, AcceptError, accept_error, listen, shut_reading};
+pub use listen::{ACCEPT_BACKOFF, AcceptError, accept_error, listen, refuse_more};
 
 /// All that a `serve` needs to know beside its listener.
 #[derive(Debug)]
@@ -67,15 +67,38 @@ impl Host {
         }
     }
 
-    /// Asks the server to stop: no more connections beyond those in the accept queue, no more
-    /// requests beyond those that have arrived.
+    /// What a thread needs to serve connections by.
+    pub fn scratch(&self) -> Scratch {
+        Scratch::new(self.settings.limits, Arc::clone(&self.counters.tally))
+    }
+
+    /// Asks the server to stop: no more connections beyond those in the accept queue; on each, what has
+    /// arrived is answered, or else one more request if it comes within [`drain_time`](Self::drain_time).
     pub fn stop(&self) {
-        self.stop.stop();
+        self.stop.stop(Instant::now() + self.drain_time());
     }
 
     /// Whether it was asked to stop.
     pub fn stopping(&self) -> bool {
         self.stop.stopping()
+    }
+
+    /// Until when further requests are waited for; `None` while it was not asked to stop.
+    #[inline]
+    pub fn drain_until(&self) -> Option<Instant> {
+        self.stop.drain_until()
+    }
+
+    /// How long a stopping server waits for one more request on an open connection: closing one at once
+    /// could meet a request that is on its way.
+    pub fn drain_time(&self) -> Duration {
+        (self.settings.grace / 2).min(Duration::from_secs(1))
+    }
+
+    /// Wakes threads that have been blocked in `recv` since before the stop, once the drain time is
+    /// over.
+    pub fn stop_waiting(&self) {
+        self.open.wake_idle();
     }
 
     /// Runs `wake` once the server is to stop, on the thread that says so; at once if it was said
@@ -94,7 +117,7 @@ pub fn now() -> Now {
 }
 
 /// The whole `main` of a server: reads the arguments, listens, says so in one line on stdout, serves
-/// until SIGTERM or SIGINT, and prints the counters as one line of JSON on stderr.
+/// until SIGTERM or SIGINT, and prints the counters as one line of JSON on stderr; on SIGUSR1 too.
 ///
 /// A second signal ends the process at once; what has not ended within `--grace` is cut off.
 pub fn run<S>(architecture: &Architecture, serve: S) -> ExitCode
@@ -115,9 +138,8 @@ fn listen_and_serve<S>(address: SocketAddr, settings: Settings, serve: S) -> io:
 where
     S: FnOnce(TcpListener, &Arc<Host>) -> io::Result<()>,
 {
-    let grace = settings.grace;
     let host = Arc::new(Host::new(settings));
-    stop::on_signals(Arc::clone(&host), grace)?;
+    stop::on_signals(Arc::clone(&host))?;
     let listener = listen(address, &host.settings)?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {}", listener.local_addr()?)?;

@@ -1,10 +1,10 @@
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::Settings;
 
@@ -74,6 +74,8 @@ pub enum AcceptError {
     /// Files or memory have run out (EMFILE, ENFILE, ENOBUFS, ENOMEM). The connection stays in the
     /// accept queue: try again after [`ACCEPT_BACKOFF`], not at once, which would spin.
     OutOfResources,
+    /// The socket does not listen any more (EINVAL).
+    NotListening,
 }
 
 /// How long to leave the accept queue alone when files or memory have run out.
@@ -87,14 +89,21 @@ pub fn accept_error(error: &io::Error) -> AcceptError {
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
             AcceptError::OutOfResources
         }
+        Some(Errno::EINVAL) => AcceptError::NotListening,
         _ => AcceptError::ConnectionGone,
     }
 }
 
-/// Lets reads return what has arrived, then 0, and wakes whoever waits for more: requests that are here
-/// are answered, and further ones are not waited for.
-pub fn shut_reading(socket: &impl AsFd) {
-    let socket = SockRef::from(socket);
-    // Fails where the peer has gone already, which ends its conversation as well.
-    socket.shutdown(Shutdown::Read).unwrap_or_default();
+/// Lets no further connection reach a listener, so that its accept queue can be emptied and the listener
+/// closed with nobody lost in between.
+///
+/// A filter (socket(7), `SO_ATTACH_FILTER`) drops whatever is sent to the listener itself; connections in
+/// its queue are sockets of their own already. Who connects meanwhile asks again after a second, and is
+/// refused by a port that is closed by then.
+pub fn refuse_more(listener: &impl AsFd) {
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    const NO_BYTE: u32 = 0;
+    let drop_all = [SockFilter::new(RETURN, 0, 0, NO_BYTE)];
+    // Where that is not permitted, connections may be lost as with any server.
+    (SockRef::from(listener).attach_filter(&drop_all)).unwrap_or_default();
 }

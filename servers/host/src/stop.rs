@@ -1,10 +1,10 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::Host;
@@ -13,6 +13,8 @@ use crate::Host;
 #[derive(Default)]
 pub(crate) struct Stop {
     stopping: AtomicBool,
+    /// Set before the flag.
+    drain_until: OnceLock<Instant>,
     wakers: Mutex<Vec<Waker>>,
 }
 
@@ -27,13 +29,23 @@ impl fmt::Debug for Stop {
 }
 
 impl Stop {
+    #[inline]
     pub(crate) fn stopping(&self) -> bool {
         self.stopping.load(SeqCst)
     }
 
-    pub(crate) fn stop(&self) {
+    #[inline]
+    pub(crate) fn drain_until(&self) -> Option<Instant> {
+        match self.stopping() {
+            false => None,
+            true => self.drain_until.get().copied(),
+        }
+    }
+
+    pub(crate) fn stop(&self, drain_until: Instant) {
         let wakers = {
             let mut wakers = self.wakers.lock().expect("no waker panics");
+            self.drain_until.get_or_init(|| drain_until);
             self.stopping.store(true, SeqCst);
             std::mem::take(&mut *wakers)
         };
@@ -52,21 +64,30 @@ impl Stop {
 }
 
 /// Turns the first SIGTERM or SIGINT into `host.stop()`. A second one exits at once with 128 + its
-/// number; when `grace` is over, the process exits with what is still open.
+/// number; when `grace` is over, the process exits with what is still open. SIGUSR1 prints the counters.
 ///
 /// One thread does it all, started before there is anything to serve: a server that is out of threads
 /// must still be able to stop.
-pub(crate) fn on_signals(host: Arc<Host>, grace: Duration) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+pub(crate) fn on_signals(host: Arc<Host>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
     let handle = move || {
-        if signals.forever().next().is_none() {
-            return;
+        for signal in signals.forever() {
+            match signal {
+                SIGUSR1 => host.counters.print(),
+                _ => break,
+            }
         }
-        let deadline = Instant::now() + grace.saturating_sub(EXIT_MARGIN);
+        let stopped = Instant::now();
         host.stop();
-        while Instant::now() < deadline {
-            if let Some(signal) = signals.pending().next() {
-                std::process::exit(128 + signal);
+        while stopped.elapsed() < host.settings.grace.saturating_sub(EXIT_MARGIN) {
+            for signal in signals.pending() {
+                match signal {
+                    SIGUSR1 => host.counters.print(),
+                    _ => std::process::exit(128 + signal),
+                }
+            }
+            if stopped.elapsed() >= host.drain_time() {
+                host.stop_waiting();
             }
             std::thread::sleep(SECOND_SIGNAL_EVERY);
         }

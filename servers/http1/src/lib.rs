@@ -5,27 +5,32 @@
 //! waiting:
 //!
 //! ```
-//! # use std::{io::{self, Read, Write}, time::{Instant, SystemTime}};
-//! # use http1::{Connection, Limits, Next, Now};
+//! # use std::{io::{self, Read, Write}, sync::Arc, time::{Instant, SystemTime}};
+//! # use http1::{Connection, Limits, Next, Now, Scratch, Tally};
 //! # fn now() -> Now { Now { instant: Instant::now(), wall: SystemTime::now() } }
 //! fn converse(mut stream: impl Read + Write) -> io::Result<()> {
-//!     let mut connection = Connection::new(Limits::default(), now());
+//!     let mut scratch = Scratch::new(Limits::default(), Arc::new(Tally::default()));
+//!     let mut connection = Connection::new(&scratch, now());
 //!     loop {
 //!         match connection.next() {
 //!             Next::Read => {
-//!                 let n = stream.read(connection.space())?;
-//!                 connection.received(n, now());
+//!                 let n = stream.read(scratch.space())?;
+//!                 connection.received(&mut scratch, n, now());
 //!             }
 //!             Next::Write => {
 //!                 let n = stream.write(connection.output())?;
-//!                 connection.sent(n, now());
+//!                 connection.sent(&mut scratch, n, now());
 //!             }
-//!             Next::ShutdownWrite => connection.write_is_shut(now()), // and shutdown(2) on a socket
+//!             // ... after shutdown(2) on a socket
+//!             Next::ShutdownWrite => connection.write_is_shut(&scratch, now()),
 //!             Next::Close => return Ok(()),
 //!         }
 //!     }
 //! }
 //! ```
+//!
+//! A [`Scratch`] serves any number of connections, one after another; what they were answered is counted
+//! in a [`Tally`].
 //!
 //! The time until which the peer may take over that step is [`Connection::deadline`]; when it has
 //! passed, [`Connection::timed_out`] decides what follows.
@@ -40,6 +45,10 @@ mod connection;
 mod limits;
 mod request;
 mod response;
+mod scratch;
+mod tally;
 
-pub use connection::{Connection, Next, Now, Timeout};
-pub use limits::Limits;
+pub use connection::{Connection, Next, Now};
+pub use limits::{Limits, PANIC_TARGET};
+pub use scratch::Scratch;
+pub use tally::{Tally, Timeout};

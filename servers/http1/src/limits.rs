@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+/// See [`Limits::panics`].
+pub const PANIC_TARGET: &str = "/panic";
+
 /// What one peer may cost: bytes and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -16,10 +19,14 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a whole head may take from its first byte on, however it trickles in.
     pub header_timeout: Duration,
-    /// A body has `header_timeout` plus one second for each so many bytes received.
-    pub body_bytes_per_s_min: u64,
+    /// A body has `header_timeout` plus one second for each so many bytes received. Answers have
+    /// `idle_timeout` plus one second for each so many bytes to be taken, however steadily they are.
+    pub bytes_per_s_min: u64,
     /// How long a closing connection waits for the peer to have read the last answer (9112 §9.6).
     pub linger_timeout: Duration,
+    /// A request for [`PANIC_TARGET`] panics in the thread or task that serves it: for tests of what a
+    /// panic may harm.
+    pub panics: bool,
 }
 
 impl Default for Limits {
@@ -30,8 +37,9 @@ impl Default for Limits {
             body_bytes_max: 1024 * 1024,
             idle_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
-            body_bytes_per_s_min: 1024,
+            bytes_per_s_min: 1024,
             linger_timeout: Duration::from_secs(1),
+            panics: false,
         }
     }
 }

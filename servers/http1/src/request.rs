@@ -2,10 +2,11 @@
 //! the rules that need more than syntax.
 
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 
-use crate::Limits;
 use crate::body::Framing;
 use crate::response::Status;
+use crate::{Limits, PANIC_TARGET};
 
 /// Most header fields in one request.
 const HEADERS_MAX: usize = 100;
@@ -55,39 +56,53 @@ pub(crate) enum Parsed {
     Invalid(Status),
 }
 
+/// The input without the empty lines before a request line (9112 §2.2).
+pub(crate) fn skip_empty_lines(mut input: &[u8]) -> &[u8] {
+    while let [b'\r', b'\n', rest @ ..] | [b'\n', rest @ ..] = input {
+        input = rest;
+    }
+    input
+}
+
 /// Reads the head at the start of `input`. The outcome depends on the bytes alone, never on how many
 /// of them were there when it was first called.
 pub(crate) fn parse(input: &[u8], limits: &Limits) -> Parsed {
-    // Empty lines before a request line are passed over (9112 §2.2).
-    let start = input
-        .iter()
-        .position(|byte| !matches!(byte, b'\r' | b'\n'))
-        .unwrap_or(input.len());
-    let line_length = input[start..].iter().position(|&byte| byte == b'\n');
-    let line = &input[start..][..line_length.unwrap_or(input.len() - start)];
+    let line_length = input.iter().position(|&byte| byte == b'\n');
+    let line = &input[..line_length.unwrap_or(input.len())];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() > limits.request_line_bytes_max {
-        return Parsed::Invalid(Status::UriTooLong);
+        return Parsed::Invalid(
+            match line[..limits.request_line_bytes_max].contains(&b' ') {
+                true => Status::UriTooLong,
+                // It is the method that has no end (9112 §3).
+                false => Status::NotImplemented,
+            },
+        );
     }
     let within = &input[..input.len().min(limits.head_bytes_max)];
     // Only whole lines are read: half a line could be judged otherwise than the line.
     let Some(last) = within.iter().rposition(|&byte| byte == b'\n') else {
         return incomplete_or_too_large(within, limits);
     };
-
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(&within[..=last], &mut headers) {
-        Ok(httparse::Status::Complete(used)) => match judge(&request) {
+        Ok(httparse::Status::Complete(used)) => match judge(&request, limits) {
             Ok(head) => Parsed::Request { head, used },
             Err(status) => Parsed::Invalid(status),
         },
         Ok(httparse::Status::Partial) => incomplete_or_too_large(within, limits),
         Err(httparse::Error::TooManyHeaders) => Parsed::Invalid(Status::HeaderFieldsTooLarge),
-        Err(httparse::Error::Version) => Parsed::Invalid(match is_other_version(line) {
-            true => Status::VersionNotSupported,
-            false => Status::BadRequest,
-        }),
+        Err(httparse::Error::Version) => match version(line) {
+            // A later minor version is answered as the latest that is known (9110 §2.5).
+            Some((b'1', b'2'..=b'9')) => {
+                let mut latest = within.to_vec();
+                latest[line.len() - 1] = b'1';
+                parse(&latest, limits)
+            }
+            Some(_) => Parsed::Invalid(Status::VersionNotSupported),
+            None => Parsed::Invalid(Status::BadRequest),
+        },
         Err(_) => Parsed::Invalid(Status::BadRequest),
     }
 }
@@ -99,16 +114,21 @@ fn incomplete_or_too_large(within: &[u8], limits: &Limits) -> Parsed {
     }
 }
 
-/// A request line of three words, the last of them a well-formed version (9112 §2.3).
-fn is_other_version(line: &[u8]) -> bool {
+/// Major and minor version of a request line of three words, where they are well-formed (9112 §2.3).
+fn version(line: &[u8]) -> Option<(u8, u8)> {
     let mut words = line.split(|&byte| byte == b' ').skip(2);
-    matches!((words.next(), words.next()),
+    match (words.next(), words.next()) {
         (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
-            if major.is_ascii_digit() && minor.is_ascii_digit())
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Some((*major, *minor))
+        }
+        _ => None,
+    }
 }
 
 /// Holds a well-formed head against the rules of RFC 9110 and 9112.
-fn judge(request: &httparse::Request<'_, '_>) -> Result<Head, Status> {
+fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<Head, Status> {
     const BAD: Status = Status::BadRequest;
     let one_dot_zero = request.version == Some(0);
     let method = request.method.unwrap_or_default();
@@ -116,6 +136,7 @@ fn judge(request: &httparse::Request<'_, '_>) -> Result<Head, Status> {
     if !is_target(method, target) {
         return Err(BAD);
     }
+    assert!(!limits.panics || target != PANIC_TARGET, "as asked for");
 
     let mut hosts = 0;
     let mut length: Option<&[u8]> = None;
@@ -134,10 +155,14 @@ fn judge(request: &httparse::Request<'_, '_>) -> Result<Head, Status> {
                 }
             }
             6 if is("expect") && !one_dot_zero => {
-                expectation = match header.value.eq_ignore_ascii_case(b"100-continue") {
-                    true => Expectation::Continue,
-                    false => Expectation::Unknown,
-                };
+                for expected in list(header.value) {
+                    let known = expected.eq_ignore_ascii_case(b"100-continue");
+                    expectation = match (known, expectation) {
+                        (true, Expectation::None) => Expectation::Continue,
+                        (true, other) => other,
+                        (false, _) => Expectation::Unknown,
+                    };
+                }
             }
             10 if is("connection") => {
                 for option in list(header.value) {
@@ -189,56 +214,86 @@ fn judge(request: &httparse::Request<'_, '_>) -> Result<Head, Status> {
     })
 }
 
-/// The elements of a comma-separated list, without the white space around them (9110 §5.6.1).
+/// The elements of a comma-separated list, without the white space around them and without those that
+/// are empty (9110 §5.6.1).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+    let elements = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    elements.filter(|element| !element.is_empty())
 }
 
 /// The four forms of request target, each where it may stand (9112 §3.2).
 fn is_target(method: &str, target: &str) -> bool {
-    let absolute = || {
-        let scheme = target.split_once("://").map(|(scheme, _)| scheme);
-        scheme.is_some_and(|s| s.eq_ignore_ascii_case("http") || s.eq_ignore_ascii_case("https"))
+    match (method, target.as_bytes()) {
+        ("CONNECT", target) => {
+            matches!(split_port(target), Some((host, Some([_, ..]))) if !host.is_empty())
+                && is_host(target)
+        }
+        ("OPTIONS", b"*") => true,
+        (_, origin @ [b'/', ..]) => is_path_and_query(origin),
+        _ => is_absolute(target),
+    }
+}
+
+/// `http` or `https`, a host, and what an origin-form may hold (9112 §3.2.2). A host that is empty is
+/// an error (9110 §4.2.1), and so is a user before it (9110 §4.2.4): no host has an `@`.
+fn is_absolute(target: &str) -> bool {
+    let Some((scheme, rest)) = target.split_once("://") else {
+        return false;
     };
-    match method {
-        "CONNECT" => target.contains(':') && is_host(target.as_bytes()),
-        "OPTIONS" if target == "*" => true,
-        _ => target.starts_with('/') || absolute(),
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let authority = authority.as_bytes();
+    (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
+        && split_port(authority).is_some_and(|(host, _)| !host.is_empty())
+        && is_host(authority)
+        && is_path_and_query(path.as_bytes())
+}
+
+/// What may stand in path and query (RFC 3986 §3.3, §3.4), with whole percent-encoded bytes.
+fn is_path_and_query(text: &[u8]) -> bool {
+    let percent_encoded = |at: usize| {
+        let digits = text.get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    text.iter().enumerate().all(|(at, &byte)| match byte {
+        b'/' | b'?' | b':' | b'@' => true,
+        b'%' => percent_encoded(at),
+        _ => is_name_byte(byte),
+    })
+}
+
+/// Unreserved characters and delimiters within a part of a URI (RFC 3986 §2.2, §2.3).
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'')
+        || matches!(byte, b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+}
+
+/// A host and what follows its colon; `None` where brackets are not closed or something else follows.
+fn split_port(value: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let end = match value {
+        [b'[', ..] => value.iter().position(|&byte| byte == b']')? + 1,
+        _ => (value.iter().position(|&byte| byte == b':')).unwrap_or(value.len()),
+    };
+    match value.split_at(end) {
+        (host, []) => Some((host, None)),
+        (host, [b':', port @ ..]) => Some((host, Some(port))),
+        _ => None,
     }
 }
 
 /// uri-host [ ":" port ], or nothing (9112 §3.2, RFC 3986 §3.2.2).
 fn is_host(value: &[u8]) -> bool {
-    let (name, port) = match value {
-        [b'[', ..] => match value.iter().position(|&byte| byte == b']') {
-            Some(end) => value.split_at(end + 1),
-            None => return false,
-        },
-        _ => match value.iter().position(|&byte| byte == b':') {
-            Some(colon) => value.split_at(colon),
-            None => (value, &[][..]),
-        },
+    let Some((host, port)) = split_port(value) else {
+        return false;
     };
-    let port_is_fine = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    let name_is_fine = match name {
+    let host_is_fine = match host {
         [b'[', address @ .., b']'] => {
-            !address.is_empty()
-                && (address.iter()).all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+            (std::str::from_utf8(address)).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
         }
-        _ => name.iter().all(|b| {
-            b.is_ascii_alphanumeric()
-                || matches!(
-                    b,
-                    b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'('
-                )
-                || matches!(b, b')' | b'*' | b'+' | b',' | b';' | b'=')
-        }),
+        _ => (host.iter()).all(|&byte| is_name_byte(byte) || byte == b'%'),
     };
-    name_is_fine && port_is_fine
+    let port_is_fine = port.unwrap_or_default().iter().all(u8::is_ascii_digit);
+    host_is_fine && port_is_fine && port.is_none_or(|port| port.len() <= 5)
 }
 
 /// Digits only, and no overflow (9110 §8.6).
@@ -253,7 +308,7 @@ fn content_length(value: &[u8]) -> Option<u64> {
 /// has no end that both sides agree on (9112 §6.1, §6.3).
 fn transfer_coding(value: &[u8]) -> Result<Framing, Status> {
     let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-    let codings = list(value).filter(|coding| !coding.is_empty());
+    let codings = list(value);
     let count = codings.clone().count();
     let times_chunked = codings.clone().filter(|coding| chunked(coding)).count();
     match codings.last() {

@@ -1,11 +1,17 @@
 //! Answers, appended to a connection's output.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The statuses this server refuses with (9110 §15).
+use crate::Tally;
+use crate::request::Method;
+
+/// The statuses that this server answers with (9110 §15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
+    Ok,
+    NoContent,
     BadRequest,
     MethodNotAllowed,
     RequestTimeout,
@@ -18,9 +24,25 @@ pub(crate) enum Status {
 }
 
 impl Status {
+    pub(crate) const ALL: [Status; 11] = [
+        Status::Ok,
+        Status::NoContent,
+        Status::BadRequest,
+        Status::MethodNotAllowed,
+        Status::RequestTimeout,
+        Status::ContentTooLarge,
+        Status::UriTooLong,
+        Status::ExpectationFailed,
+        Status::HeaderFieldsTooLarge,
+        Status::NotImplemented,
+        Status::VersionNotSupported,
+    ];
+
     /// Code and reason as they stand in a status line; also the body of an error answer.
     fn line(self) -> &'static str {
         match self {
+            Status::Ok => "200 OK",
+            Status::NoContent => "204 No Content",
             Status::BadRequest => "400 Bad Request",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
@@ -31,6 +53,12 @@ impl Status {
             Status::NotImplemented => "501 Not Implemented",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",
         }
+    }
+
+    pub(crate) fn code(self) -> u16 {
+        self.line()[..3]
+            .parse()
+            .expect("a status line begins with its code")
     }
 }
 
@@ -55,52 +83,98 @@ impl Persistence {
     }
 }
 
-/// The interim answer to `Expect: 100-continue` (9110 §10.1.1).
-pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Writes answers, and counts them.
+#[derive(Debug)]
+pub(crate) struct Responder {
+    pub(crate) tally: Arc<Tally>,
+    date: Date,
+}
 
 const HELLO: &[u8] = b"hello world";
 
-/// `200 OK` with `hello world`, or with the head alone for HEAD (9110 §9.3.2).
-pub(crate) fn hello(output: &mut Vec<u8>, date: &Date, persistence: Persistence, head_only: bool) {
-    output.extend_from_slice(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\nDate: ",
-    );
-    output.extend_from_slice(&date.text);
-    output.extend_from_slice(b"\r\n");
-    output.extend_from_slice(persistence.header());
-    output.extend_from_slice(b"\r\n");
-    if !head_only {
-        output.extend_from_slice(HELLO);
+impl Responder {
+    pub(crate) fn new(tally: Arc<Tally>) -> Self {
+        Responder {
+            tally,
+            date: Date::new(),
+        }
     }
-}
 
-/// `204 No Content` with the methods there are, for OPTIONS (9110 §9.3.7).
-pub(crate) fn options(output: &mut Vec<u8>, date: &Date, persistence: Persistence) {
-    output.extend_from_slice(b"HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\nDate: ");
-    output.extend_from_slice(&date.text);
-    output.extend_from_slice(b"\r\n");
-    output.extend_from_slice(persistence.header());
-    output.extend_from_slice(b"\r\n");
-}
-
-/// A refusal, with its own status line as text. 405 names the methods there are (9110 §15.5.6).
-pub(crate) fn refusal(output: &mut Vec<u8>, date: &Date, persistence: Persistence, status: Status) {
-    let line = status.line();
-    let length = line.len() + 1;
-    write!(
-        output,
-        "HTTP/1.1 {line}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nDate: "
-    )
-    .expect("writing to a Vec cannot fail");
-    output.extend_from_slice(&date.text);
-    output.extend_from_slice(b"\r\n");
-    if status == Status::MethodNotAllowed {
-        output.extend_from_slice(b"Allow: GET, HEAD, OPTIONS\r\n");
+    /// Answers from here on carry this time.
+    #[inline]
+    pub(crate) fn renew_date(&mut self, wall: SystemTime) {
+        self.date.renew(wall);
     }
-    output.extend_from_slice(persistence.header());
-    output.extend_from_slice(b"\r\n");
-    output.extend_from_slice(line.as_bytes());
-    output.push(b'\n');
+
+    /// The interim answer to `Expect: 100-continue` (9110 §10.1.1).
+    pub(crate) fn go_on(output: &mut Vec<u8>) {
+        output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
+    /// The answer to a request that is understood.
+    pub(crate) fn answer(&self, output: &mut Vec<u8>, method: Method, persistence: Persistence) {
+        match method {
+            Method::Get => self.hello(output, persistence, false),
+            Method::Head => self.hello(output, persistence, true),
+            Method::Options => self.options(output, persistence),
+            Method::Refused => self.refuse(output, Status::MethodNotAllowed, persistence, false),
+            Method::Unknown => self.refuse(output, Status::NotImplemented, persistence, false),
+        }
+    }
+
+    /// `200 OK` with `hello world`, or with the head alone for HEAD (9110 §9.3.2).
+    fn hello(&self, output: &mut Vec<u8>, persistence: Persistence, head_only: bool) {
+        self.tally.answered(Status::Ok);
+        output.extend_from_slice(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\nDate: ",
+        );
+        output.extend_from_slice(&self.date.text);
+        output.extend_from_slice(b"\r\n");
+        output.extend_from_slice(persistence.header());
+        output.extend_from_slice(b"\r\n");
+        if !head_only {
+            output.extend_from_slice(HELLO);
+        }
+    }
+
+    /// `204 No Content` with the methods there are, for OPTIONS (9110 §9.3.7).
+    fn options(&self, output: &mut Vec<u8>, persistence: Persistence) {
+        self.tally.answered(Status::NoContent);
+        output.extend_from_slice(b"HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\nDate: ");
+        output.extend_from_slice(&self.date.text);
+        output.extend_from_slice(b"\r\n");
+        output.extend_from_slice(persistence.header());
+        output.extend_from_slice(b"\r\n");
+    }
+
+    /// A refusal, with its own status line as text. 405 names the methods there are (9110 §15.5.6).
+    pub(crate) fn refuse(
+        &self,
+        output: &mut Vec<u8>,
+        status: Status,
+        persistence: Persistence,
+        head_only: bool,
+    ) {
+        self.tally.answered(status);
+        let line = status.line();
+        let length = line.len() + 1;
+        write!(
+            output,
+            "HTTP/1.1 {line}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nDate: "
+        )
+        .expect("writing to a Vec cannot fail");
+        output.extend_from_slice(&self.date.text);
+        output.extend_from_slice(b"\r\n");
+        if status == Status::MethodNotAllowed {
+            output.extend_from_slice(b"Allow: GET, HEAD, OPTIONS\r\n");
+        }
+        output.extend_from_slice(persistence.header());
+        output.extend_from_slice(b"\r\n");
+        if !head_only {
+            output.extend_from_slice(line.as_bytes());
+            output.push(b'\n');
+        }
+    }
 }
 
 /// The `Date` of answers as an IMF-fixdate (9110 §5.6.7), rendered anew when the second changes.

@@ -1,4 +1,4 @@
-//! A request on an open connection allocates nothing.
+//! A request on an open connection allocates nothing, unless its head comes in pieces.
 
 #![allow(unsafe_code)] // A global allocator is an unsafe trait; this one only counts and passes on.
 
@@ -60,7 +60,7 @@ fn no_allocation_per_request() {
         peer.send_once(input);
         while peer.connection.next() == Next::Write {
             let n = peer.connection.output().len();
-            peer.connection.sent(n, peer.now);
+            peer.connection.sent(&mut peer.scratch, n, peer.now);
         }
         peer.now.wall += std::time::Duration::from_secs(1); // a new Date each time
     };
@@ -68,12 +68,17 @@ fn no_allocation_per_request() {
         allocations_of(|| exchange(&pipelined)) > 0,
         "the counter counts"
     );
-    for input in [plain, usual, post, &pipelined, &plain[..9], &plain[9..]] {
-        assert_eq!(
-            allocations_of(|| exchange(input)),
-            0,
-            "{}",
-            input.escape_ascii()
-        );
+    for (input, allocations) in [
+        (plain, 0),
+        (usual, 0),
+        (post, 0),
+        (&pipelined, 0),
+        // What came first is kept, until the rest comes: an idle connection holds no buffer.
+        (&plain[..9], 1),
+        (&plain[9..], 1),
+        (plain, 0),
+    ] {
+        let what = input.escape_ascii();
+        assert_eq!(allocations_of(|| exchange(input)), allocations, "{what}");
     }
 }

@@ -6,7 +6,7 @@ mod peer;
 use std::time::Duration;
 
 use http1::{Limits, Next, Timeout};
-use peer::{Peer, hello, last_refusal, statuses};
+use peer::{Peer, hello, last_refusal};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const GET_AND_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -22,7 +22,7 @@ fn limits() -> Limits {
         idle_timeout: seconds(5),
         header_timeout: seconds(7),
         linger_timeout: seconds(2),
-        body_bytes_per_s_min: 100,
+        bytes_per_s_min: 100,
         ..Limits::default()
     }
 }
@@ -45,44 +45,18 @@ fn pipelined_requests_are_answered_in_one_batch() {
 }
 
 #[test]
-fn a_batch_is_capped_and_the_rest_answered_once_it_is_sent() {
-    let requests = 600;
-    let limits = Limits {
-        head_bytes_max: 64 * 1024,
-        ..limits()
-    };
-    let mut peer = Peer::new(limits);
-    // A head that is never completed makes the buffer grow; then its end and all requests at once.
-    peer.send_once(b"GET / HTTP/1.1\r\nHost: a\r\n");
-    while peer.connection.space().len() < requests * GET.len() {
-        let filler = format!("X: {}\r\n", "y".repeat(peer.connection.space().len() - 5));
-        assert!(peer.send_once(filler.as_bytes()).is_empty());
+fn answers_to_one_read_are_bounded() {
+    let shortest = b"GET / HTTP/1.1\nHost:\n\n";
+    for request in [&shortest[..], b"PUT / HTTP/1.1\nHost:\n\n"] {
+        let mut peer = peer();
+        let requests = request.repeat(10_000);
+        let rest = peer.send_once(&requests).len();
+        assert_eq!(requests.len() - rest, 4096);
+        let batch = peer.connection.output().len();
+        assert!(batch <= 32 * 1024, "{batch}");
+        peer.take_output(batch - 1);
+        assert_eq!(peer.connection.next(), Next::Write, "no read before");
     }
-    peer.send_once(b"\r\n");
-    peer.settle();
-    peer.received.clear();
-
-    assert!(peer.send_once(&GET.repeat(requests)).is_empty());
-    let batch = peer.connection.output().len();
-    assert!((64 * 1024..64 * 1024 + 512).contains(&batch), "{batch}");
-    assert_eq!(
-        peer.connection.requests() as usize,
-        1 + batch / hello("").len()
-    );
-    peer.take_output(batch - 1);
-    assert_eq!(
-        peer.connection.output().len(),
-        1,
-        "more only when all is sent"
-    );
-    peer.take_output(1);
-    assert_eq!(
-        peer.connection.next(),
-        Next::Write,
-        "and then without a read"
-    );
-    peer.settle();
-    assert_eq!(statuses(&peer.received, |_| false), vec![200; requests]);
 }
 
 #[test]
@@ -93,7 +67,7 @@ fn rfc9112_9_6_staged_close_after_a_refusal() {
     peer.take_output(usize::MAX);
     assert_received(&peer, &last_refusal("400 Bad Request"));
     assert_eq!(peer.connection.next(), Next::ShutdownWrite);
-    peer.connection.write_is_shut(peer.now);
+    peer.connection.write_is_shut(&peer.scratch, peer.now);
     for _ in 0..100 {
         assert_eq!(peer.connection.next(), Next::Read);
         peer.send_once(&[b'x'; 4096]); // read and thrown away
@@ -119,7 +93,7 @@ fn rfc9112_9_6_a_half_closed_peer_gets_its_answers() {
     let mut peer = peer();
     peer.write_bytes_max = 10;
     peer.send_once(&GET.repeat(2));
-    peer.connection.received(0, peer.now);
+    peer.connection.received(&mut peer.scratch, 0, peer.now);
     assert_eq!(peer.connection.next(), Next::Write);
     peer.settle();
     assert_eq!(peer.connection.next(), Next::Close);
@@ -140,28 +114,88 @@ fn an_end_within_a_request_closes_without_an_answer() {
             input.escape_ascii()
         );
         assert_received(&peer, "");
-        assert_eq!(peer.connection.requests(), 0);
+        assert_eq!(peer.requests(), 0);
     }
 }
 
 #[test]
-fn drained_connections_say_that_the_next_answer_is_the_last() {
+fn rfc9112_9_6_staged_close_after_the_last_answer() {
     let mut peer = peer();
-    peer.send(GET);
-    peer.connection.drain();
-    assert_eq!(
-        peer.connection.next(),
-        Next::Read,
-        "an idle peer may still ask"
-    );
-    peer.send(&GET.repeat(2));
-    assert_received(&peer, &(hello("") + &hello(CLOSE)));
-    assert!(
-        peer.shut,
-        "what the peer asks in the meantime must not reset the answer"
-    );
+    peer.send(GET_AND_CLOSE);
+    assert!(peer.shut);
+    peer.send(GET); // which it must not
+    assert_received(&peer, &hello(CLOSE));
     peer.end();
     assert_eq!(peer.connection.next(), Next::Close);
+}
+
+#[test]
+fn a_drained_connection_gets_one_more_answer() {
+    let mut peer = peer();
+    peer.send(GET);
+    peer.drain(seconds(1));
+    assert_eq!(peer.connection.next(), Next::Read);
+    assert_eq!(peer.patience(), seconds(1));
+    peer.send(GET);
+    assert_received(&peer, &(hello("") + &hello(CLOSE)));
+    assert!(peer.shut);
+    peer.end();
+    assert_eq!(peer.connection.next(), Next::Close);
+}
+
+#[test]
+fn draining_answers_all_that_has_arrived_and_closes_with_the_last() {
+    let mut peer = peer();
+    peer.drain(seconds(1));
+    peer.send(&GET.repeat(3));
+    assert_received(&peer, &(hello("").repeat(2) + &hello(CLOSE)));
+    assert!(peer.shut);
+}
+
+#[test]
+fn draining_waits_for_the_rest_of_a_request_that_has_begun() {
+    let mut peer = peer();
+    peer.drain(seconds(1));
+    peer.send(&[GET, &GET[..6]].concat());
+    assert_received(&peer, &hello(""));
+    assert!(!peer.shut);
+    peer.send(&GET[6..]);
+    assert_received(&peer, &(hello("") + &hello(CLOSE)));
+    assert!(peer.shut);
+}
+
+#[test]
+fn draining_does_not_cut_a_batch_where_a_read_ends() {
+    let mut peer = peer();
+    peer.drain(seconds(1));
+    let request = format!(
+        "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "a".repeat(4096 / 4 - GET.len())
+    );
+    assert_eq!(4096 % request.len(), 0, "requests end where a read does");
+    peer.send(&request.as_bytes().repeat(6));
+    assert_received(&peer, &(hello("").repeat(5) + &hello(CLOSE)));
+}
+
+#[test]
+fn draining_waits_for_nothing_beyond_its_time() {
+    let mut peer = peer();
+    peer.drain(seconds(1));
+    assert_eq!(peer.time_out(), Timeout::Idle);
+    assert_eq!(peer.connection.next(), Next::Close);
+    assert_eq!(
+        peer.tally.timeouts(Timeout::Idle),
+        0,
+        "it has missed nothing"
+    );
+
+    let mut peer = self::peer();
+    peer.send(&GET[..6]);
+    peer.drain(seconds(1));
+    assert_eq!(peer.patience(), seconds(1));
+    assert_eq!(peer.time_out(), Timeout::Header);
+    peer.settle();
+    assert_received(&peer, &last_refusal("408 Request Timeout"));
 }
 
 #[test]
@@ -185,7 +219,7 @@ fn rfc9110_15_5_9_a_head_has_a_deadline_that_trickling_does_not_move() {
         peer.wait(seconds(1));
     }
     assert_eq!(peer.patience(), seconds(1), "seven from the first byte on");
-    assert_eq!(peer.time_out(), Timeout::Request);
+    assert_eq!(peer.time_out(), Timeout::Header);
     peer.settle();
     assert_received(&peer, &last_refusal("408 Request Timeout"));
     assert!(peer.shut);
@@ -216,7 +250,7 @@ fn a_body_has_a_minimum_rate() {
     assert_eq!(peer.patience(), seconds(1), "99 bytes buy nothing");
     peer.send(&[b'x'; 201]);
     assert_eq!(peer.patience(), seconds(4), "each hundred buys a second");
-    assert_eq!(peer.time_out(), Timeout::Request);
+    assert_eq!(peer.time_out(), Timeout::Body);
     peer.settle();
     assert_received(&peer, &last_refusal("408 Request Timeout"));
 }
@@ -232,7 +266,7 @@ fn chunk_framing_buys_no_time() {
 #[test]
 fn a_peer_that_takes_no_answer_is_dropped() {
     let mut peer = peer();
-    peer.send_once(GET);
+    peer.send_once(&GET.repeat(20));
     peer.wait(seconds(4));
     peer.take_output(1);
     assert_eq!(
@@ -242,6 +276,37 @@ fn a_peer_that_takes_no_answer_is_dropped() {
     );
     assert_eq!(peer.time_out(), Timeout::Write);
     assert_eq!(peer.connection.next(), Next::Close);
+}
+
+#[test]
+fn answers_have_a_minimum_rate() {
+    let mut peer = peer();
+    peer.send_once(&GET.repeat(20));
+    let bytes = peer.connection.output().len() as u64;
+    let time = 5 + bytes / 100;
+    for _ in 1..time {
+        peer.wait(seconds(1));
+        peer.take_output(1);
+        assert!(peer.patience() > Duration::ZERO);
+    }
+    assert_eq!(
+        peer.patience(),
+        seconds(1),
+        "however steadily they are taken"
+    );
+    assert_eq!(peer.time_out(), Timeout::Write);
+    assert_eq!(peer.connection.next(), Next::Close);
+}
+
+#[test]
+fn empty_lines_buy_no_time() {
+    let mut peer = peer();
+    for byte in b"\r\n\n\r\n" {
+        peer.wait(seconds(1));
+        peer.send(&[*byte]);
+    }
+    assert_eq!(peer.time_out(), Timeout::Idle);
+    assert_received(&peer, "");
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
             // Refused a thread (EAGAIN), the stream is dropped with the closure that holds it: one
             // peer is shed, the others go on.
             if thread.spawn_scoped(scope, || converse(stream)).is_err() {
-                host.counters.shed();
+                host.counters.out_of_threads();
             }
         }
     });

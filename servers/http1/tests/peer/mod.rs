@@ -2,15 +2,18 @@
 
 #![allow(dead_code)] // Each test file uses its own part of this.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http1::{Connection, Limits, Next, Now, Timeout};
+use http1::{Connection, Limits, Next, Now, Scratch, Tally, Timeout};
 
 /// The `Date` of every answer here (the example of 9110 §5.6.7).
 pub(crate) const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
 pub(crate) struct Peer {
     pub(crate) connection: Connection,
+    pub(crate) scratch: Scratch,
+    pub(crate) tally: Arc<Tally>,
     /// All that was answered.
     pub(crate) received: Vec<u8>,
     /// The server has shut its side.
@@ -28,8 +31,12 @@ impl Peer {
             instant: Instant::now(),
             wall: wall(),
         };
+        let tally = Arc::new(Tally::default());
+        let scratch = Scratch::new(limits, Arc::clone(&tally));
         Peer {
-            connection: Connection::new(limits, now),
+            connection: Connection::new(&scratch, now),
+            scratch,
+            tally,
             received: Vec::new(),
             shut: false,
             write_bytes_max: usize::MAX,
@@ -54,11 +61,12 @@ impl Peer {
 
     /// One read of the server; returns what did not fit.
     pub(crate) fn send_once<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let space = self.connection.space();
-        assert!(!space.is_empty(), "a read into nothing looks like an end");
+        let space = self.scratch.space();
         let n = space.len().min(bytes.len());
         space[..n].copy_from_slice(&bytes[..n]);
-        self.connection.received(n, self.now);
+        // What another connection may have left there must not matter.
+        space[n..].fill(b'\n');
+        self.connection.received(&mut self.scratch, n, self.now);
         &bytes[n..]
     }
 
@@ -66,7 +74,7 @@ impl Peer {
     pub(crate) fn end(&mut self) {
         self.settle();
         if self.connection.next() == Next::Read {
-            self.connection.received(0, self.now);
+            self.connection.received(&mut self.scratch, 0, self.now);
             self.settle();
         }
     }
@@ -79,7 +87,7 @@ impl Peer {
                 Next::ShutdownWrite => {
                     assert!(!self.shut, "shut twice");
                     self.shut = true;
-                    self.connection.write_is_shut(self.now);
+                    self.connection.write_is_shut(&self.scratch, self.now);
                 }
                 Next::Read | Next::Close => return,
             }
@@ -94,7 +102,7 @@ impl Peer {
         self.output_bytes_max = self.output_bytes_max.max(output.len());
         let n = output.len().min(bytes_max);
         self.received.extend_from_slice(&output[..n]);
-        self.connection.sent(n, self.now);
+        self.connection.sent(&mut self.scratch, n, self.now);
     }
 
     /// How long the server goes on waiting for this peer.
@@ -105,7 +113,18 @@ impl Peer {
     /// Lets the deadline pass.
     pub(crate) fn time_out(&mut self) -> Timeout {
         self.now.instant = self.now.instant.max(self.connection.deadline());
-        self.connection.timed_out(self.now)
+        self.connection.timed_out(&mut self.scratch, self.now)
+    }
+
+    /// The server stops, and waits so long for a further request.
+    pub(crate) fn drain(&mut self, time: Duration) {
+        let until = self.now.instant + time;
+        self.connection.drain(&self.scratch, until, self.now);
+    }
+
+    /// Requests answered so far, refusals among them.
+    pub(crate) fn requests(&self) -> u64 {
+        self.tally.responses().map(|(_, count)| count).sum()
     }
 
     /// No further request will be answered.
