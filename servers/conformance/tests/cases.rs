@@ -1,5 +1,6 @@
 //! The table of cases against one server: each case over real sockets, in every way to send it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,21 +19,30 @@ pub(crate) fn trials(subject: &Subject) -> impl Iterator<Item = Trial> {
     })
 }
 
-/// A closing server waits for its peer longer than any case takes, so that none depends on the time.
-const ARGUMENTS: &[&str] = &[];
-
+/// Everything a client sees, and then everything the server says that it did.
 fn holds(subject: &Subject, case: &Case) -> Result<()> {
-    let server = subject.start(ARGUMENTS)?;
-    let mut answers = 0;
+    // A closing server waits for its peer longer than any case takes, so that none depends on the time.
+    let server = subject.start(&["--linger-timeout", "10s"])?;
+    let mut responses = BTreeMap::new();
     for &way in case.ways {
-        answers += converse(server.address(), case, way)
-            .with_context(|| format!("{}, {way}", abridged(&case.sent)))?;
+        for expected in converse(server.address(), case, way)
+            .with_context(|| format!("{}, {way}", abridged(&case.sent)))?
+        {
+            *responses.entry(expected.status()).or_default() += 1;
+        }
     }
     let counters = server.stop()?;
     ensure!(
-        counters.requests == answers,
-        "{answers} answers, {counters:?}"
+        counters.responses == responses,
+        "{responses:?} received, {counters:?}"
     );
+    let with_status = |status| responses.get(&status).copied().unwrap_or_default();
+    let limits = &counters.limits;
+    ensure!(
+        [limits.request_line, limits.head, limits.body] == [414, 431, 413].map(with_status),
+        "{counters:?}"
+    );
+    ensure!(counters.panics == 0, "{counters:?}");
     let connections = case.ways.len() as u64;
     ensure!(
         (counters.accepted, counters.closed) == (connections, connections),
@@ -41,15 +51,17 @@ fn holds(subject: &Subject, case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// The number of answers.
-fn converse(address: SocketAddr, case: &Case, way: Way) -> Result<u64> {
+/// The final answers that came, all as expected.
+fn converse(address: SocketAddr, case: &Case, way: Way) -> Result<Vec<Expected>> {
     let mut client = Client::connect(address)?;
+    let mut answers = case.answers.clone();
     match way {
         Way::Whole => client.send(&case.sent)?,
         Way::ByteByByte => client.send_bytewise(&case.sent)?,
         Way::AfterAnother => {
             client.send(&[GET, &case.sent].concat())?;
             client.expect(Expected::Hello, None)?;
+            answers.push(Expected::Hello);
         }
     }
     let last = case.answers.len() - 1;
@@ -72,9 +84,10 @@ fn converse(address: SocketAddr, case: &Case, way: Way) -> Result<u64> {
             client
                 .expect(Expected::Hello, None)
                 .context("a further request")?;
+            answers.push(Expected::Hello);
         }
     }
-    Ok(client.answers)
+    Ok(answers)
 }
 
 /// An interim answer depends on whether the body was there already; HTTP/1.0 has none (9110 §10.1.1).

@@ -41,8 +41,6 @@ pub(crate) struct Client {
     read: usize,
     /// Bytes sent by [`send_until_blocked`](Self::send_until_blocked).
     sent: usize,
-    /// Answers read, interim ones apart.
-    pub(crate) answers: u64,
 }
 
 impl Client {
@@ -68,7 +66,6 @@ impl Client {
             received: Vec::new(),
             read: 0,
             sent: 0,
-            answers: 0,
         })
     }
 
@@ -232,7 +229,6 @@ impl Client {
         loop {
             if let Some((answer, used)) = Answer::parse(self.unread(), head_only)? {
                 self.read += used;
-                self.answers += u64::from(answer.status >= 200);
                 return Ok(answer);
             }
             ensure!(self.receive()? > 0, "the end came before a whole answer");

@@ -1,6 +1,6 @@
 //! What every server must do, over real sockets: one table of [`cases`] and three ways to send each,
 //! then what needs more than bytes, their [`connections`] and [`processes`], and what foreign
-//! [`clients`] make of them.
+//! [`clients`] make of them. The same table is held against servers of others, the [`peers`].
 //!
 //! The servers are those of `benches/servers.toml`, built as it says and started afresh for each trial
 //! on a free port. A name on the command line selects trials, as with any test:
@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<ExitCode> {
             subject.build().context("building a server to test")?;
         }
     }
-    let peers = Peers::start(&catalogue)?;
+    let peers = Peers::start(&catalogue);
     let mut trials = rules::trials(&catalogue);
     trials.extend(peers.trials());
     for subject in subjects() {

@@ -26,72 +26,84 @@ use crate::{Possible, trial, trial_if_possible};
 
 /// Servers of others, each started once for all cases; killed when dropped.
 pub(crate) struct Peers {
-    found: Vec<Peer>,
-    /// Those that are not here, and why.
-    missing: Vec<(&'static str, String)>,
-    listed: Result<List>,
+    peers: Vec<(&'static str, Result<Peer, Absence>)>,
+    list: Result<List>,
 }
 
 struct Peer {
-    name: &'static str,
     version: String,
     target: Target,
+}
+
+/// Why there is nothing to compare with.
+enum Absence {
+    NotInstalled(String),
+    Broken(String),
 }
 
 const LIST: &str = "disagreements.toml";
 
 impl Peers {
     /// Starts what is installed. On the main thread, which outlives them.
-    pub(crate) fn start(catalogue: &Catalogue) -> Result<Self> {
-        let mut peers = Peers {
-            found: Vec::new(),
-            missing: Vec::new(),
-            listed: List::read(),
-        };
-        for (name, server) in [("nginx", nginx()), ("h11", h11())] {
-            let server = match server {
-                Ok(server) => server,
-                Err(reason) => {
-                    peers.missing.push((name, reason.to_string()));
-                    continue;
-                }
-            };
-            let version = target::version(&server, &catalogue.root);
-            peers.found.push(Peer {
-                name,
-                version: version.with_context(|| format!("{name} does not say its version"))?,
-                target: Target::start(&server, &catalogue.root, &Options::default())?,
+    pub(crate) fn start(catalogue: &Catalogue) -> Self {
+        let start = |(name, server): (_, Result<Server>)| {
+            let server = server.map_err(|reason| Absence::NotInstalled(reason.to_string()));
+            let peer = server.and_then(|server| {
+                Peer::start(&server, catalogue).map_err(|e| Absence::Broken(format!("{e:#}")))
             });
+            (name, peer)
+        };
+        Peers {
+            peers: [("nginx", nginx()), ("h11", h11())].map(start).into(),
+            list: List::read(),
         }
-        Ok(peers)
     }
 
     pub(crate) fn trials(&self) -> Vec<Trial> {
-        let listed = match &self.listed {
-            Ok(listed) => Arc::new(listed.clone()),
+        let list = match &self.list {
+            Ok(list) => Arc::new(list.clone()),
             Err(error) => {
                 let error = format!("{error:#}");
                 return vec![trial(format!("peers::{LIST}"), move || bail!(error))];
             }
         };
         let mut trials = Vec::new();
-        for peer in &self.found {
-            trials.extend(conformance::cases().into_iter().map(|case| {
-                let (name, address) = (peer.name, peer.target.address());
-                let (version, listed) = (peer.version.clone(), Arc::clone(&listed));
-                trial_if_possible(format!("{name}::{case}"), move || {
-                    compare(name, &version, address, &case, &listed)
-                })
-            }));
+        for (name, peer) in &self.peers {
+            let all = format!("{name}::all cases");
+            match peer {
+                Ok(peer) => trials.extend(peer.trials(name, &list)),
+                Err(Absence::NotInstalled(reason)) => {
+                    let reason = reason.clone();
+                    trials.push(trial_if_possible(all, || Ok(Possible::Not(reason))));
+                }
+                Err(Absence::Broken(error)) => {
+                    let error = error.clone();
+                    trials.push(trial(all, || bail!(error)));
+                }
+            }
         }
-        for (name, reason) in &self.missing {
-            let reason = reason.clone();
-            trials.push(trial_if_possible(format!("{name}::all cases"), move || {
-                Ok(Possible::Not(reason))
-            }));
-        }
-        trials.push(trial(format!("peers::{LIST}"), move || listed.check()));
+        trials.push(trial(format!("peers::{LIST}"), move || list.check()));
         trials
+    }
+}
+
+impl Peer {
+    fn start(server: &Server, catalogue: &Catalogue) -> Result<Self> {
+        let version = target::version(server, &catalogue.root);
+        Ok(Peer {
+            version: version.context("it does not say its version")?,
+            target: Target::start(server, &catalogue.root, &Options::default())?,
+        })
+    }
+
+    fn trials(&self, name: &'static str, list: &Arc<List>) -> impl Iterator<Item = Trial> {
+        conformance::cases().into_iter().map(move |case| {
+            let (address, version) = (self.target.address(), self.version.clone());
+            let list = Arc::clone(list);
+            trial_if_possible(format!("{name}::{case}"), move || {
+                compare(name, &version, address, &case, &list)
+            })
+        })
     }
 }
 
@@ -209,11 +221,12 @@ fn compare(
         outcomes => outcomes.join("; behind another request: "),
     };
     let table = table.to_string();
+    let agrees = observed == table;
     let new = match list.outcome(peer, &case.to_string()) {
-        Some(listed) if listed == observed => return Ok(Possible::Held),
-        Some(listed) => format!("`{observed}`, listed as `{listed}`"),
-        None if table == observed => return Ok(Possible::Held),
+        None if agrees => return Ok(Possible::Held),
+        Some(listed) if listed == observed && !agrees => return Ok(Possible::Held),
         None => format!("`{observed}`, which is not listed"),
+        Some(listed) => format!("`{observed}`, listed as `{listed}`"),
     };
     let sent = abridged(&case.sent);
     let new = format!("{version} does {new}; the table says `{table}`; to {sent}");

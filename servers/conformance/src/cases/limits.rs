@@ -114,12 +114,7 @@ fn heads_too_large() -> Vec<Case> {
             431,
             get("A: b\r\n".repeat(FIELDS_MAX)),
         ),
-        refused("a thousand headers", 431, get("A: b\r\n".repeat(1000))),
-        refused(
-            "nothing but empty lines",
-            431,
-            "\r\n".repeat(HEAD_MAX / 2 + 1),
-        ),
+        refused("five hundred headers", 431, get("A: b\r\n".repeat(500))),
     ]
 }
 
