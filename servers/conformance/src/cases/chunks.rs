@@ -14,7 +14,6 @@ pub(crate) fn cases() -> Vec<Case> {
         (
             "9112 §7.1",
             vec![
-                fine("one chunk", "3\r\nabc\r\n0\r\n\r\n"),
                 fine("two chunks", "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"),
                 fine("no chunk but the last", "0\r\n\r\n"),
                 fine(

@@ -10,7 +10,6 @@ pub(crate) fn cases() -> Vec<Case> {
         (
             "9112 §3.2",
             vec![
-                hello("Host", host("localhost")),
                 hello(
                     "Host in capitals",
                     "GET / HTTP/1.1\r\nHOST: LOCALHOST\r\n\r\n",
@@ -21,7 +20,6 @@ pub(crate) fn cases() -> Vec<Case> {
                 ),
                 hello("empty Host", host("")),
                 hello("Host between white space", host(" \t localhost \t ")),
-                one("HTTP/1.0 without Host", old(""), Hello, Closes),
                 one(
                     "HTTP/1.0 with Host",
                     old("Host: localhost\r\n"),

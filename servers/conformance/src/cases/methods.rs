@@ -5,7 +5,7 @@ use crate::Then::Persists;
 use crate::case::{
     Case, head_refused, hello, not_allowed, not_implemented, one, refused, sections,
 };
-use crate::requests::{chunked, get, head, line, post};
+use crate::requests::{get, head, line};
 
 pub(crate) fn cases() -> Vec<Case> {
     let options = |name, sent: Vec<u8>| one(name, sent, Options, Persists);
@@ -118,8 +118,6 @@ pub(crate) fn cases() -> Vec<Case> {
             "9110 §15.5.6",
             vec![
                 not_allowed("POST", line("POST / HTTP/1.1")),
-                not_allowed("POST with a body", post("Content-Length: 3", "abc")),
-                not_allowed("POST with a chunked body", chunked("3\r\nabc\r\n0\r\n\r\n")),
                 not_allowed("PUT", line("PUT / HTTP/1.1")),
                 not_allowed("DELETE", line("DELETE / HTTP/1.1")),
                 not_allowed("TRACE", line("TRACE / HTTP/1.1")),

@@ -34,7 +34,7 @@ pub fn cases() -> Vec<Case> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     use super::*;
 
@@ -43,6 +43,17 @@ mod tests {
         let mut titles = HashSet::new();
         for case in cases() {
             assert!(titles.insert(case.to_string()), "{case} twice");
+        }
+    }
+
+    #[test]
+    fn every_case_sends_something_else() {
+        let mut known = HashMap::new();
+        for case in cases() {
+            let title = case.to_string();
+            if let Some(other) = known.insert(case.sent, title.clone()) {
+                panic!("{title} is {other}");
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The four forms of request target, each where it may stand, and what a target may consist of.
 
-use crate::Expected::{Hello, Options};
-use crate::Then::{Closes, Persists};
+use crate::Expected::Hello;
+use crate::Then::Closes;
 use crate::case::{Case, hello, one, refused, sections};
 use crate::requests::{get, line, target};
 
@@ -176,12 +176,6 @@ pub(crate) fn cases() -> Vec<Case> {
         (
             "9112 §3.2.4",
             vec![
-                one(
-                    "asterisk-form with OPTIONS",
-                    line("OPTIONS * HTTP/1.1"),
-                    Options,
-                    Persists,
-                ),
                 refused("asterisk-form with GET", 400, target("*")),
                 refused("asterisk-form with POST", 400, line("POST * HTTP/1.1")),
                 refused(
