@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::thread;
 
-use host::{ACCEPT_BACKOFF, AcceptError, Host, accept_error, refuse_more};
+use host::{ACCEPT_BACKOFF, AcceptError, Host, accept_error};
 use http1::{Connection, Next, Now, Scratch};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
@@ -37,6 +37,7 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
 }
 
 async fn accept(listener: TcpListener, host: Arc<Host>) -> io::Result<()> {
+    host.closes(&listener)?;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let stopping = stop_signal(&host);
@@ -68,10 +69,14 @@ async fn accept(listener: TcpListener, host: Arc<Host>) -> io::Result<()> {
         }
     }
 
-    // Those in the accept queue are served too, however many. Asked by plain system calls: the runtime's
-    // idea of readiness may be older than the queue.
-    refuse_more(&listener);
+    // Those who stood in the accept queue are served too, however many.
     room.add_permits((PERMITS_MAX - permits) as usize);
+    for stream in host.queue().into_iter().flatten() {
+        stream.set_nonblocking(true)?;
+        spawn(TcpStream::from_std(stream)?, permit(&room, &host).await?);
+    }
+    // If files had run out, some still do. Asked by plain system calls: the runtime's idea of readiness
+    // may be older than the queue.
     let queue = listener.into_std()?;
     loop {
         match queue.accept() {

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use host::{ACCEPT_BACKOFF, AcceptError, Deadlines, Host, accept_error, refuse_more};
+use host::{ACCEPT_BACKOFF, AcceptError, Deadlines, Host, accept_error};
 use http1::{Connection, Next, Now, Scratch};
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -90,6 +90,7 @@ enum Fate {
 
 impl<'a> EventLoop<'a> {
     fn new(listener: TcpListener, host: &'a Host) -> io::Result<Self> {
+        host.closes(&listener)?;
         listener.set_nonblocking(true)?;
         let mut listener = mio::net::TcpListener::from_std(listener);
         let poll = Poll::new()?;
@@ -249,15 +250,19 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// The stop signal: nobody is let in any more but who stands in the accept queue, and those who are
-    /// here hear that their next answer is the last.
+    /// The stop signal: those who stood in the accept queue are let in, nobody else is, and all hear that
+    /// their next answer is the last.
     fn drain(&mut self, now: Now) {
-        let (Some(listener), Some(until)) = (&self.listener, self.host.drain_until()) else {
+        for stream in self.host.queue().into_iter().flatten() {
+            if stream.set_nonblocking(true).is_ok() {
+                self.welcome(TcpStream::from_std(stream), now);
+            }
+        }
+        self.draining = true;
+        self.acceptable = true; // Until it says that there are no more.
+        let Some(until) = self.host.drain_until() else {
             return;
         };
-        refuse_more(listener);
-        self.draining = true;
-        self.acceptable = true;
         let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.peers[key].connection.drain(&self.scratch, until, now);

@@ -12,25 +12,20 @@ use std::time::Duration;
 
 use http1::{Connection, Next};
 use slab::Slab;
-use socket2::SockRef;
 
-use crate::{ACCEPT_BACKOFF, AcceptError, Host, accept_error, now, refuse_more};
+use crate::listen::shut_reading;
+use crate::{ACCEPT_BACKOFF, AcceptError, Host, accept_error, now};
 
 /// The connections of `listener`, each as soon as it is accepted; blocks in `accept`, or while as many
 /// are open as there may be. After the stop signal it yields what stood in the accept queue, and ends.
 pub fn incoming(listener: TcpListener, host: &Host) -> Incoming<'_> {
-    let listener = Arc::new(listener);
-    let queue = Arc::new(Mutex::new(None));
-    host.on_stop({
-        let (listener, queue, open) = (listener.clone(), Arc::clone(&queue), host.open.clone());
-        move || {
-            *lock(&queue) = Some(take_queue(&listener));
-            open.wake_who_waits_for_room();
-        }
-    });
+    // Without a duplicate, the stop ends with the listener's receive timeout.
+    host.closes(&listener).unwrap_or_default();
+    let open = Arc::clone(&host.open);
+    host.on_stop(move || open.wake_who_waits_for_room());
     Incoming {
         listener,
-        queue,
+        queue: None,
         host,
     }
 }
@@ -38,9 +33,9 @@ pub fn incoming(listener: TcpListener, host: &Host) -> Incoming<'_> {
 /// See [`incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a> {
-    listener: Arc<TcpListener>,
-    /// What stood in the accept queue at the stop signal; `None` before.
-    queue: Arc<Mutex<Option<VecDeque<TcpStream>>>>,
+    listener: TcpListener,
+    /// What stood in the accept queue at the stop.
+    queue: Option<VecDeque<TcpStream>>,
     host: &'a Host,
 }
 
@@ -50,22 +45,20 @@ impl<'a> Iterator for Incoming<'a> {
     fn next(&mut self) -> Option<Stream<'a>> {
         loop {
             self.host.open.wait_for_room(self.host);
-            if self.host.stopping()
-                && let Some(socket) = lock(&self.queue).as_mut().and_then(VecDeque::pop_front)
-            {
+            if let Some(socket) = self.next_queued() {
                 return Some(Stream::new(socket, self.host));
             }
             match self.listener.accept() {
                 Ok((socket, _)) => return Some(Stream::new(socket, self.host)),
                 Err(error) => match accept_error(&error) {
-                    AcceptError::NothingWaits | AcceptError::NotListening
-                        if lock(&self.queue).as_ref().is_some_and(VecDeque::is_empty) =>
-                    {
-                        return None;
+                    AcceptError::NothingWaits | AcceptError::NotListening => {
+                        if self.queue.is_some() {
+                            return None;
+                        }
+                        // It is the listener's receive timeout, which is there for its connections; or
+                        // the stop is about to hand over its queue.
+                        std::thread::yield_now();
                     }
-                    // The listener's receive timeout, which is there for its connections; or the stop
-                    // has only just begun.
-                    AcceptError::NothingWaits | AcceptError::NotListening => {}
                     AcceptError::ConnectionGone => {}
                     AcceptError::OutOfResources => {
                         self.host.counters.out_of_files();
@@ -77,33 +70,13 @@ impl<'a> Iterator for Incoming<'a> {
     }
 }
 
-/// Takes all that stands in the accept queue, and then ends the listening, which ends a blocked `accept`
-/// too and lets later peers be refused at once, however long those taken wait for their turn.
-fn take_queue(listener: &TcpListener) -> VecDeque<TcpStream> {
-    refuse_more(listener);
-    let mut taken = VecDeque::new();
-    // Heard by the next `accept`, not by one that blocks already.
-    let mut has_more = listener.set_nonblocking(true).is_ok();
-    while has_more {
-        match listener.accept() {
-            Ok((socket, _)) => taken.push_back(socket),
-            Err(error) => match accept_error(&error) {
-                AcceptError::ConnectionGone => {}
-                AcceptError::NothingWaits | AcceptError::NotListening => has_more = false,
-                // The rest is accepted when files are given back.
-                AcceptError::OutOfResources => return taken,
-            },
+impl Incoming<'_> {
+    fn next_queued(&mut self) -> Option<TcpStream> {
+        if self.queue.is_none() && self.host.stopping() {
+            self.queue = self.host.queue();
         }
+        self.queue.as_mut()?.pop_front()
     }
-    shut_reading(listener);
-    taken
-}
-
-/// On a connection: reads return what has arrived, then 0, and whoever waits for more is woken. On a
-/// listener: it listens no more.
-fn shut_reading(socket: &impl std::os::fd::AsFd) {
-    // Fails where the peer has gone already, which ends its conversation as well.
-    (SockRef::from(socket).shutdown(Shutdown::Read)).unwrap_or_default();
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -164,11 +137,12 @@ impl Open {
     /// taken already.
     fn wait_for_room(&self, host: &Host) {
         let max = host.settings.connections_max;
+        let draining = || host.drain_until().is_some();
         let mut table = lock(&self.table);
-        if table.peers.len() >= max && !host.stopping() {
+        if table.peers.len() >= max && !draining() {
             host.counters.full();
         }
-        while table.peers.len() >= max && !host.stopping() {
+        while table.peers.len() >= max && !draining() {
             table.awaited = true;
             table = (self.fewer.wait(table)).expect("nothing panics under this lock");
         }

@@ -32,8 +32,9 @@ mod deadlines;
 mod listen;
 mod stop;
 
+use std::collections::VecDeque;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -43,7 +44,7 @@ use http1::{Now, Scratch};
 pub use arguments::{Architecture, Settings, Threads};
 pub use counters::Counters;
 pub use deadlines::Deadlines;
-pub use listen::{ACCEPT_BACKOFF, AcceptError, accept_error, listen, refuse_more};
+pub use listen::{ACCEPT_BACKOFF, AcceptError, accept_error, listen};
 
 /// All that a `serve` needs to know beside its listener.
 #[derive(Debug)]
@@ -75,15 +76,33 @@ impl Host {
     /// Asks the server to stop: no more connections beyond those in the accept queue; on each, what has
     /// arrived is answered, or else one more request if it comes within [`drain_time`](Self::drain_time).
     pub fn stop(&self) {
-        self.stop.stop(Instant::now() + self.drain_time());
+        self.stop.stop(self.drain_time());
     }
 
-    /// Whether it was asked to stop.
+    /// Whether it was asked to stop. Connections that were accepted go on until
+    /// [`drain_until`](Self::drain_until) says otherwise.
     pub fn stopping(&self) -> bool {
         self.stop.stopping()
     }
 
-    /// Until when further requests are waited for; `None` while it was not asked to stop.
+    /// Hands over what the stop needs of a listener: it takes what stands in its accept queue, for
+    /// [`queue`](Self::queue), and ends the listening. Where files run out within that, the listener
+    /// holds the rest, and lets no more in.
+    ///
+    /// # Errors
+    ///
+    /// When the listener cannot be duplicated.
+    pub fn closes(&self, listener: &TcpListener) -> io::Result<()> {
+        self.stop.closes(listener.try_clone()?);
+        Ok(())
+    }
+
+    /// What stood in the accept queue at the stop, given away once.
+    pub fn queue(&self) -> Option<VecDeque<TcpStream>> {
+        self.stop.queue()
+    }
+
+    /// Until when further requests are waited for; `None` while nobody needs to hurry.
     #[inline]
     pub fn drain_until(&self) -> Option<Instant> {
         self.stop.drain_until()
@@ -101,8 +120,8 @@ impl Host {
         self.open.wake_idle();
     }
 
-    /// Runs `wake` once the server is to stop, on the thread that says so; at once if it was said
-    /// already.
+    /// Runs `wake` when the accept queue has been taken and [`drain_until`](Self::drain_until) is set, on
+    /// the thread that does so; at once if that has been done.
     pub fn on_stop(&self, wake: impl FnOnce() + Send + 'static) {
         self.stop.on_stop(Box::new(wake));
     }

@@ -1,5 +1,6 @@
+use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -94,16 +95,61 @@ pub fn accept_error(error: &io::Error) -> AcceptError {
     }
 }
 
-/// Lets no further connection reach a listener, so that its accept queue can be emptied and the listener
-/// closed with nobody lost in between.
+/// Lets no further handshake begin, so that the accept queue can be emptied and the listener closed with
+/// nobody lost in between. Those that have begun are over after [`HANDSHAKE_TIME`].
 ///
-/// A filter (socket(7), `SO_ATTACH_FILTER`) drops whatever is sent to the listener itself; connections in
+/// A filter (socket(7), `SO_ATTACH_FILTER`) drops the SYN segments sent to the listener; what stands in
 /// its queue are sockets of their own already. Who connects meanwhile asks again after a second, and is
 /// refused by a port that is closed by then.
-pub fn refuse_more(listener: &impl AsFd) {
+fn refuse_more(listener: &TcpListener) {
+    // Classic BPF over the TCP header, whose byte 13 holds the flags (9293 §3.1).
+    const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
+    const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+    const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
     const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    const NO_BYTE: u32 = 0;
-    let drop_all = [SockFilter::new(RETURN, 0, 0, NO_BYTE)];
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    let drop_syn = [
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
     // Where that is not permitted, connections may be lost as with any server.
-    (SockRef::from(listener).attach_filter(&drop_all)).unwrap_or_default();
+    (SockRef::from(listener).attach_filter(&drop_syn)).unwrap_or_default();
+}
+
+/// How long after [`refuse_more`] a connection may still join the accept queue: a handshake needs no more
+/// than a round trip. Not longer, because who connects meanwhile has to ask twice.
+const HANDSHAKE_TIME: Duration = Duration::from_millis(5);
+
+/// Takes all that stands in the accept queue, and then ends the listening: that ends a blocked `accept`
+/// too, and later peers are refused at once, however long those taken wait for their turn.
+pub(crate) fn take_queue(listener: &TcpListener) -> VecDeque<TcpStream> {
+    refuse_more(listener);
+    std::thread::sleep(HANDSHAKE_TIME);
+    let mut taken = VecDeque::new();
+    // Heard by the next `accept`, not by one that blocks already.
+    let mut has_more = listener.set_nonblocking(true).is_ok();
+    while has_more {
+        match listener.accept() {
+            Ok((socket, _)) => taken.push_back(socket),
+            Err(error) => match accept_error(&error) {
+                AcceptError::ConnectionGone => {}
+                AcceptError::NothingWaits | AcceptError::NotListening => has_more = false,
+                // The rest is accepted by the server itself when files are given back.
+                AcceptError::OutOfResources => return taken,
+            },
+        }
+    }
+    shut_reading(listener);
+    taken
+}
+
+/// On a connection: reads return what has arrived, then 0, and whoever waits for more is woken. On a
+/// listener: it listens no more.
+pub(crate) fn shut_reading(socket: &impl AsFd) {
+    // Fails where the peer has gone already, which ends its conversation as well.
+    (SockRef::from(socket).shutdown(Shutdown::Read)).unwrap_or_default();
 }

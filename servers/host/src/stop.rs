@@ -1,19 +1,24 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::Host;
+use crate::listen::take_queue;
 
-/// A flag, and those who must be woken to see it.
+/// A stop goes by stages: no more connections, then what is left of the accept queue, then those who serve
+/// are told.
 #[derive(Default)]
 pub(crate) struct Stop {
     stopping: AtomicBool,
-    /// Set before the flag.
+    listener: Mutex<Option<TcpListener>>,
+    queue: Mutex<Option<VecDeque<TcpStream>>>,
     drain_until: OnceLock<Instant>,
     wakers: Mutex<Vec<Waker>>,
 }
@@ -29,38 +34,49 @@ impl fmt::Debug for Stop {
 }
 
 impl Stop {
-    #[inline]
     pub(crate) fn stopping(&self) -> bool {
         self.stopping.load(SeqCst)
     }
 
     #[inline]
     pub(crate) fn drain_until(&self) -> Option<Instant> {
-        match self.stopping() {
-            false => None,
-            true => self.drain_until.get().copied(),
-        }
+        self.drain_until.get().copied()
     }
 
-    pub(crate) fn stop(&self, drain_until: Instant) {
+    pub(crate) fn closes(&self, listener: TcpListener) {
+        *lock(&self.listener) = Some(listener);
+    }
+
+    pub(crate) fn queue(&self) -> Option<VecDeque<TcpStream>> {
+        lock(&self.queue).take()
+    }
+
+    pub(crate) fn stop(&self, drain_time: Duration) {
+        self.stopping.store(true, SeqCst);
+        if let Some(listener) = lock(&self.listener).take() {
+            *lock(&self.queue) = Some(take_queue(&listener));
+        }
         let wakers = {
-            let mut wakers = self.wakers.lock().expect("no waker panics");
-            self.drain_until.get_or_init(|| drain_until);
-            self.stopping.store(true, SeqCst);
+            let mut wakers = lock(&self.wakers);
+            self.drain_until.get_or_init(|| Instant::now() + drain_time);
             std::mem::take(&mut *wakers)
         };
         wakers.into_iter().for_each(|wake| wake());
     }
 
     pub(crate) fn on_stop(&self, wake: Waker) {
-        let mut wakers = self.wakers.lock().expect("no waker panics");
-        if self.stopping() {
+        let mut wakers = lock(&self.wakers);
+        if self.drain_until().is_some() {
             drop(wakers);
             wake();
         } else {
             wakers.push(wake);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics under this lock")
 }
 
 /// Turns the first SIGTERM or SIGINT into `host.stop()`. A second one exits at once with 128 + its
