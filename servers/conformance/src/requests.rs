@@ -42,3 +42,8 @@ pub(crate) fn host(value: impl AsRef<[u8]>) -> Vec<u8> {
 pub(crate) fn old(lines: impl AsRef<[u8]>) -> Vec<u8> {
     [b"GET / HTTP/1.0\r\n", lines.as_ref(), b"\r\n"].concat()
 }
+
+/// A request and what follows it.
+pub(crate) fn followed(request: impl AsRef<[u8]>, by: impl AsRef<[u8]>) -> Vec<u8> {
+    [request.as_ref(), by.as_ref()].concat()
+}

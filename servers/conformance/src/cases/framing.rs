@@ -3,7 +3,7 @@
 use crate::Expected::{Hello, Refusal};
 use crate::Then::{Closes, Persists};
 use crate::case::{Case, hello, not_allowed, one, refused, sections, several};
-use crate::requests::{chunked, get, post};
+use crate::requests::{chunked, followed, get, post};
 
 pub(crate) fn cases() -> Vec<Case> {
     sections([
@@ -274,11 +274,10 @@ fn both() -> Vec<Case> {
         refused(
             "GET with length and chunked",
             400,
-            [
-                &get("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n")[..],
+            followed(
+                get("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
                 b"0\r\n\r\n",
-            ]
-            .concat(),
+            ),
         ),
     ]
 }

@@ -5,7 +5,7 @@ use crate::Then::Persists;
 use crate::case::{
     Case, head_refused, hello, not_allowed, not_implemented, one, refused, sections,
 };
-use crate::requests::{get, head, line};
+use crate::requests::{followed, get, head, line};
 
 pub(crate) fn cases() -> Vec<Case> {
     let options = |name, sent: Vec<u8>| one(name, sent, Options, Persists);
@@ -16,15 +16,14 @@ pub(crate) fn cases() -> Vec<Case> {
                 hello("GET", get("")),
                 hello(
                     "GET with a body",
-                    [&get("Content-Length: 3\r\n")[..], b"abc"].concat(),
+                    followed(get("Content-Length: 3\r\n"), b"abc"),
                 ),
                 hello(
                     "GET with a chunked body",
-                    [
-                        &get("Transfer-Encoding: chunked\r\n")[..],
+                    followed(
+                        get("Transfer-Encoding: chunked\r\n"),
                         b"3\r\nabc\r\n0\r\n\r\n",
-                    ]
-                    .concat(),
+                    ),
                 ),
                 hello("GET with a body of no length", get("Content-Length: 0\r\n")),
             ],
@@ -35,7 +34,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 one("HEAD", head(""), Head, Persists),
                 one(
                     "HEAD with a body",
-                    [&head("Content-Length: 3\r\n")[..], b"abc"].concat(),
+                    followed(head("Content-Length: 3\r\n"), b"abc"),
                     Head,
                     Persists,
                 ),
@@ -77,7 +76,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 head_refused(
                     "HEAD with a malformed chunk",
                     400,
-                    [&head("Transfer-Encoding: chunked\r\n")[..], b"x\r\n"].concat(),
+                    followed(head("Transfer-Encoding: chunked\r\n"), b"x\r\n"),
                 ),
                 head_refused(
                     "HEAD with a target too long",
@@ -102,11 +101,10 @@ pub(crate) fn cases() -> Vec<Case> {
                 ),
                 options(
                     "OPTIONS with a body",
-                    [
-                        &b"OPTIONS / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n"[..],
+                    followed(
+                        b"OPTIONS / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n",
                         b"abc",
-                    ]
-                    .concat(),
+                    ),
                 ),
                 options(
                     "OPTIONS with Max-Forwards",
@@ -193,11 +191,10 @@ pub(crate) fn cases() -> Vec<Case> {
                 not_implemented("method of WebDAV", line("PROPFIND / HTTP/1.1")),
                 not_implemented(
                     "unknown method with a body",
-                    [
-                        &b"BREW / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n"[..],
+                    followed(
+                        b"BREW / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n",
                         b"abc",
-                    ]
-                    .concat(),
+                    ),
                 ),
             ],
         ),

@@ -3,24 +3,21 @@
 use crate::Expected::{Hello, Refusal};
 use crate::Then::Persists;
 use crate::case::{Case, hello, refused, sections, several};
-use crate::requests::{get, line, post};
+use crate::requests::{followed, get, line, post};
 
 pub(crate) fn cases() -> Vec<Case> {
     sections([
         (
             "9112 §2.2",
             vec![
-                hello(
-                    "empty line before a request",
-                    [b"\r\n", &get("")[..]].concat(),
-                ),
+                hello("empty line before a request", followed(b"\r\n", get(""))),
                 hello(
                     "empty lines before a request",
-                    [b"\r\n\r\n\r\n", &get("")[..]].concat(),
+                    followed(b"\r\n\r\n\r\n", get("")),
                 ),
                 hello(
                     "empty line that ends in LF before a request",
-                    [b"\n", &get("")[..]].concat(),
+                    followed(b"\n", get("")),
                 ),
                 several(
                     "empty line between two requests",
@@ -42,15 +39,11 @@ pub(crate) fn cases() -> Vec<Case> {
                     "lines that end in LF and lines that end in CR LF",
                     "GET / HTTP/1.1\r\nHost: localhost\nA: b\r\n\n",
                 ),
-                refused(
-                    "CR alone before a request",
-                    400,
-                    [b"\r", &get("")[..]].concat(),
-                ),
+                refused("CR alone before a request", 400, followed(b"\r", get(""))),
                 refused(
                     "CR CR LF before a request",
                     400,
-                    [b"\r\r\n", &get("")[..]].concat(),
+                    followed(b"\r\r\n", get("")),
                 ),
                 refused("CR in the request line", 400, line("GET /\r HTTP/1.1")),
                 refused("CR CR LF behind the version", 400, line("GET / HTTP/1.1\r")),

@@ -4,7 +4,7 @@ use crate::Expected::{Head, Hello, Refusal};
 use crate::GET;
 use crate::Then::{Closes, Persists};
 use crate::case::{Case, not_allowed, one, refused, sections, several};
-use crate::requests::{chunked, get, head, line, post};
+use crate::requests::{chunked, followed, get, head, line, post};
 
 pub(crate) fn cases() -> Vec<Case> {
     let inner = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -29,7 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
             not_allowed("CL.0", post(format!("Content-Length: {length}"), inner)),
             one(
                 "0.CL",
-                [get(format!("Content-Length: {length}\r\n")), GET.to_vec()].concat(),
+                followed(get(format!("Content-Length: {length}\r\n")), GET),
                 Hello,
                 Persists,
             ),
@@ -39,7 +39,7 @@ pub(crate) fn cases() -> Vec<Case> {
             ),
             one(
                 "request in the body of HEAD",
-                [head(format!("Content-Length: {length}\r\n")), GET.to_vec()].concat(),
+                followed(head(format!("Content-Length: {length}\r\n")), GET),
                 Head,
                 Persists,
             ),
