@@ -44,7 +44,11 @@ impl Stop {
     }
 
     pub(crate) fn closes(&self, listener: TcpListener) {
-        *lock(&self.listener) = Some(listener);
+        let mut there = lock(&self.listener);
+        match self.stopping() {
+            false => *there = Some(listener),
+            true => *lock(&self.queue) = Some(take_queue(&listener)),
+        }
     }
 
     pub(crate) fn queue(&self) -> Option<VecDeque<TcpStream>> {
@@ -52,9 +56,12 @@ impl Stop {
     }
 
     pub(crate) fn stop(&self, drain_time: Duration) {
-        self.stopping.store(true, SeqCst);
-        if let Some(listener) = lock(&self.listener).take() {
-            *lock(&self.queue) = Some(take_queue(&listener));
+        {
+            let mut listener = lock(&self.listener);
+            self.stopping.store(true, SeqCst);
+            if let Some(listener) = listener.take() {
+                *lock(&self.queue) = Some(take_queue(&listener));
+            }
         }
         let wakers = {
             let mut wakers = lock(&self.wakers);
@@ -102,7 +109,7 @@ pub(crate) fn on_signals(host: Arc<Host>) -> io::Result<()> {
                     _ => std::process::exit(128 + signal),
                 }
             }
-            if stopped.elapsed() >= host.drain_time() {
+            if (host.drain_until()).is_some_and(|until| until <= Instant::now()) {
                 host.stop_waiting();
             }
             std::thread::sleep(SECOND_SIGNAL_EVERY);
