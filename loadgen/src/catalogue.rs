@@ -65,6 +65,9 @@ pub struct Workload {
     pub name: String,
     /// Open at once.
     pub connections: usize,
+    /// Further connections that are opened first, served once each, and stay open and silent.
+    #[serde(default)]
+    pub idle: usize,
     /// 0 is keep-alive without end.
     #[serde(default)]
     pub requests_per_connection: u64,
@@ -393,9 +396,21 @@ mod tests {
         assert_eq!(servers[0].ready, Ready::Line);
         assert!(!servers[0].reference);
         let workloads = parse_workloads(WORKLOAD).unwrap();
+        assert_eq!(workloads[0].idle, 0);
         assert_eq!(workloads[0].pipeline, 1);
         assert_eq!(workloads[0].requests_per_connection, 0);
         assert_eq!(workloads[0].warmup, Duration::ZERO);
+    }
+
+    #[test]
+    fn workloads_may_have_idle_connections() {
+        let workloads = parse_workloads(&format!("{WORKLOAD}idle = 5000\n")).unwrap();
+        assert_eq!((workloads[0].connections, workloads[0].idle), (1, 5_000));
+        // Into the record of a set, and back.
+        let text = toml::to_string(&workloads[0]).unwrap();
+        assert_eq!(toml::from_str::<Workload>(&text).unwrap(), workloads[0]);
+        let without = parse_workloads(WORKLOAD).unwrap();
+        assert!(!workloads[0].asks_the_same(&without[0]));
     }
 
     /// One wrong line each: the message is one line that names file, line and key.
@@ -460,6 +475,10 @@ mod tests {
             (
                 "pace = 'constant:5/s'\npipeline = 2",
                 "benches/workloads.toml:1:1: `pipeline` of `w`: in open loop a request waits for a free connection",
+            ),
+            (
+                "idle = -1",
+                "benches/workloads.toml:5:8: invalid value: integer `-1`, expected usize",
             ),
             (
                 "pipeline = 0",

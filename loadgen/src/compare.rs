@@ -24,6 +24,8 @@ pub enum Metric {
     P50,
     /// 99th percentile of the response time
     P99,
+    /// Memory per idle connection, server side
+    IdleMemory,
 }
 
 impl Metric {
@@ -34,6 +36,7 @@ impl Metric {
             Metric::Throughput => "Requests per second",
             Metric::P50 => "Response time, median, microseconds",
             Metric::P99 => "Response time, 99th percentile, microseconds",
+            Metric::IdleMemory => "Bytes of memory per idle connection, server side",
         }
     }
 
@@ -45,7 +48,7 @@ impl Metric {
     /// The percentile it is, if it is one.
     pub fn percentile(self) -> Option<f64> {
         match self {
-            Metric::Cpu | Metric::Throughput => None,
+            Metric::Cpu | Metric::Throughput | Metric::IdleMemory => None,
             Metric::P50 => Some(50.0),
             Metric::P99 => Some(99.0),
         }
@@ -53,11 +56,12 @@ impl Metric {
 
     /// Whether a cell with this verdict counts. When the generator is the bottleneck, throughput and
     /// latency are the generator's; what a request costs the server is still the server's, and
-    /// rather too high than too low: a server that is not busy has less to do at once.
+    /// rather too high than too low: a server that is not busy has less to do at once. What an idle
+    /// connection costs was found out before the load.
     fn counts(self, verdict: Option<Status>) -> bool {
         match verdict {
             Some(Status::Valid) => true,
-            Some(Status::ClientBound) => self == Metric::Cpu,
+            Some(Status::ClientBound) => matches!(self, Metric::Cpu | Metric::IdleMemory),
             Some(Status::Invalid) | None => false,
         }
     }
@@ -68,6 +72,7 @@ impl Metric {
             Metric::Throughput => cell.requests_per_s,
             Metric::P50 => cell.response_us_p50,
             Metric::P99 => cell.response_us_p99,
+            Metric::IdleMemory => cell.server_bytes_per_idle_connection,
         }
     }
 }
@@ -95,6 +100,8 @@ pub struct Evidence {
     pub machine: Machine,
     /// What.
     pub build: Build,
+    /// What every server was handed beside its command.
+    pub server_args: Vec<String>,
 }
 
 /// Sets that must not stand in one table.
@@ -130,6 +137,7 @@ impl Evidence {
             cells: first.cells,
             machine: first.machine,
             build: first.build,
+            server_args: first.campaign.server_args,
         };
         for set in sets {
             all.add(set)?;
@@ -146,6 +154,9 @@ impl Evidence {
             {
                 differences.push(format!("workload {}: another load", mine.name));
             }
+        }
+        if self.server_args != set.campaign.server_args {
+            differences.push("servers: other arguments (--server-arg)".to_owned());
         }
         if !differences.is_empty() {
             return Err(Mixed {
@@ -180,13 +191,16 @@ impl Evidence {
 
     /// Each server under each workload, by one metric.
     pub fn compare(&self, metric: Metric) -> Comparison {
-        let rows = self.workloads.iter().map(|workload| {
+        let says = |workload: &&Workload| metric != Metric::IdleMemory || workload.idle > 0;
+        let rows = self.workloads.iter().filter(says).map(|workload| {
             let columns: Vec<Column> = (self.servers.iter())
                 .map(|server| self.column(server, &workload.name, metric))
                 .collect();
             Row {
                 workload: workload.name.clone(),
                 rate: workload.pace.rate(),
+                connections: workload.connections,
+                idle: workload.idle,
                 entries: entries(&columns, metric),
             }
         });
@@ -195,6 +209,15 @@ impl Evidence {
             servers: self.servers.clone(),
             rows: rows.collect(),
         }
+    }
+
+    /// What it is summed up by, the metric to lead with first.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = vec![Metric::Cpu, Metric::Throughput, Metric::P99];
+        if self.workloads.iter().any(|workload| workload.idle > 0) {
+            metrics.push(Metric::IdleMemory);
+        }
+        metrics
     }
 
     /// Every server and workload of which a round was not valid or failed.
@@ -271,6 +294,10 @@ pub struct Row {
     pub workload: String,
     /// At which rate, in open loop: latency is not to be held against that of a closed one.
     pub rate: Option<Rate>,
+    /// Connections open at once.
+    pub connections: usize,
+    /// Idle ones beside them.
+    pub idle: usize,
     /// One a server, in the order of the columns.
     pub entries: Vec<Entry>,
 }
@@ -388,7 +415,10 @@ fn entries(columns: &[Column], metric: Metric) -> Vec<Entry> {
         .filter(|best| !(0..columns.len()).any(|other| outruns(&other, best)));
     let ratio = |index: usize| {
         let best = &columns[best?].by_round;
-        let ratio = |(round, value): (&u32, &f64)| Some(value / best.get(round)?);
+        let ratio = |(round, value): (&u32, &f64)| {
+            // Memory need not grow at all.
+            Some(value / best.get(round)?).filter(|ratio| ratio.is_finite())
+        };
         let ratios: Vec<f64> = columns[index].by_round.iter().filter_map(ratio).collect();
         estimate(&ratios)
     };
@@ -587,6 +617,38 @@ mod tests {
                 (Standing::ClientBound, None, false),
             ]
         );
+    }
+
+    /// It was found out before the generator had anything to do. Memory that does not grow makes no ratio.
+    #[test]
+    fn idle_memory_is_that_of_workloads_with_idle_connections() {
+        let holds = |cell: Cell, bytes: f64| Cell {
+            server_bytes_per_idle_connection: Some(bytes),
+            verdict: Some(Status::ClientBound),
+            ..cell
+        };
+        let cells = vec![
+            holds(cell("a", "w", 1, 1.0), 4_000.0),
+            holds(cell("b", "w", 1, 1.0), 6_000.0),
+            cell("a", "v", 1, 1.0),
+            cell("b", "v", 1, 1.0),
+        ];
+        let mut evidence = evidence(&["a", "b"], &["w", "v"], cells);
+        assert!(!evidence.metrics().contains(&Metric::IdleMemory));
+        evidence.workloads[0].idle = 5_000;
+        assert!(evidence.metrics().contains(&Metric::IdleMemory));
+        let rows = evidence.compare(Metric::IdleMemory).rows;
+        assert_eq!((rows.len(), rows[0].idle), (1, 5_000));
+        let ratios = |rows: &[Row]| -> Vec<_> {
+            let entries = rows[0].entries.iter();
+            entries
+                .map(|entry| entry.ratio.map(|it| it.value))
+                .collect()
+        };
+        assert_eq!(ratios(&rows), [Some(1.0), Some(1.5)]);
+        evidence.cells[0].server_bytes_per_idle_connection = Some(0.0);
+        let rows = evidence.compare(Metric::IdleMemory).rows;
+        assert_eq!(ratios(&rows), [None, None]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::calibration::Calibration;
 use crate::latency::Latency;
 use crate::plan::{Close, Limit, Pace, Plan, Rate};
-use crate::record::{ClientCost, Kind, Outcome, Phase};
+use crate::record::{ClientCost, Idle, Kind, Outcome, Phase};
 use crate::response::Expected;
 use crate::run;
 use crate::target::ServerCost;
@@ -28,6 +28,9 @@ pub struct Run<'a> {
     target: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<&'a str>,
+    /// Handed to it when it was started.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    server_args: &'a [String],
     plan: PlanFacts<'a>,
     verdict: &'a Verdict,
     /// Stopped by the user before its limit.
@@ -51,6 +54,8 @@ pub struct Run<'a> {
     connections_open_max: u64,
     /// Connections that the server was asked to close and kept open.
     close_ignored: u64,
+    /// Those that only stay open, which count nowhere else.
+    idle: Option<&'a Idle>,
     bytes_received: u64,
     requests_per_s: Option<f64>,
     connections_per_s: Option<f64>,
@@ -70,6 +75,7 @@ pub struct Run<'a> {
 struct PlanFacts<'a> {
     urls: &'a [String],
     connections: usize,
+    idle: usize,
     threads: usize,
     requests_per_connection: u64,
     pipeline: usize,
@@ -103,6 +109,7 @@ impl<'a> PlanFacts<'a> {
         PlanFacts {
             urls,
             connections: plan.connections,
+            idle: plan.idle,
             threads: plan.threads,
             requests_per_connection: plan.life.requests(),
             pipeline: plan.pipeline,
@@ -233,6 +240,7 @@ impl<'a> Run<'a> {
             version: env!("CARGO_PKG_VERSION"),
             target: run.urls.first().map_or("", String::as_str),
             server: run.server,
+            server_args: run.server_args,
             plan: PlanFacts::of(run.plan, run.urls),
             verdict: run.verdict,
             interrupted: run.outcome.interrupted,
@@ -250,6 +258,7 @@ impl<'a> Run<'a> {
             connections_in_time: record.connections_in_time,
             connections_open_max: record.connections_open_max,
             close_ignored: record.close_ignored,
+            idle: run.outcome.idle.as_ref(),
             bytes_received: record.bytes_received,
             requests_per_s: run.requests_per_s(),
             connections_per_s: run.connections_per_s(),

@@ -26,7 +26,10 @@ pub struct Plan {
     pub expect: Option<Arc<Expected>>,
     /// Connections open at once: in closed loop so many, in open loop as many at the most.
     pub connections: usize,
-    /// Threads that share them.
+    /// Further connections that are opened before the run, served once each, and stay open and silent until
+    /// its end.
+    pub idle: usize,
+    /// Threads that share [`Plan::connections`].
     pub threads: usize,
     /// When a connection ends.
     pub life: ConnectionLife,
@@ -63,6 +66,7 @@ impl Plan {
             server_closes: false,
             expect: None,
             connections: 64,
+            idle: 0,
             threads: 1,
             life: ConnectionLife::KeepAlive,
             close: Close::Fin,

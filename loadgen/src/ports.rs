@@ -24,7 +24,7 @@ pub fn sources(plan: &Plan) -> Vec<IpAddr> {
         return plan.sources.clone();
     }
     let come_and_go = plan.life != ConnectionLife::KeepAlive;
-    let many = plan.connections as u64 > Budget::here().ports / 2;
+    let many = open_at_once(plan) > Budget::here().ports / 2;
     match plan.target {
         SocketAddr::V4(target) if target.ip().is_loopback() && (come_and_go || many) => {
             let last = 1..=LOOPBACK_SOURCES;
@@ -33,6 +33,11 @@ pub fn sources(plan: &Plan) -> Vec<IpAddr> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Connections of `plan` that are open at the same time.
+fn open_at_once(plan: &Plan) -> u64 {
+    plan.connections.saturating_add(plan.idle) as u64
 }
 
 /// How many ports there are and what shortens the time for which a closed connection keeps one.
@@ -90,6 +95,7 @@ impl Budget {
 pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
     let sources = sources(plan).len().max(1) as u64;
     let ports = budget.ports * sources;
+    let left = ports.saturating_sub(plan.idle as u64);
     let from = match sources {
         1 => "one source address has".to_owned(),
         n => format!("{n} source addresses have"),
@@ -98,9 +104,13 @@ pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
         true => "spread them with --source 127.0.0.0/27, against a server on an IPv4 address",
         false => "spread them with --source over more addresses of this machine",
     };
-    if plan.connections as u64 > ports {
+    if open_at_once(plan) > ports {
+        let idle = match plan.idle {
+            0 => String::new(),
+            idle => format!(" and {idle} idle ones"),
+        };
         return Some(format!(
-            "{} connections need more than the {ports} local ports that {from}: {more}",
+            "{} connections{idle} need more than the {ports} local ports that {from}: {more}",
             plan.connections
         ));
     }
@@ -113,7 +123,7 @@ pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
         return None;
     }
     let rest = budget.rest(plan.target.ip().is_loopback());
-    let lasting = ports as f64 / rest.as_secs_f64();
+    let lasting = left as f64 / rest.as_secs_f64();
     let rate = plan.pace.rate().map(|rate| match plan.life {
         ConnectionLife::Requests(1) | ConnectionLife::KeepAlive => rate.per_s(),
         ConnectionLife::Requests(n) => rate.per_s() / n as f64,
@@ -123,11 +133,15 @@ pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
         (Limit::For(duration), Some(rate)) => Some(rate * (plan.warmup + duration).as_secs_f64()),
         _ => None,
     };
-    if all.is_some_and(|all| all <= ports as f64) || rate.is_some_and(|rate| rate <= lasting) {
+    if all.is_some_and(|all| all <= left as f64) || rate.is_some_and(|rate| rate <= lasting) {
         return None;
     }
+    let idle = match plan.idle {
+        0 => String::new(),
+        idle => format!(", of which idle connections take {idle}"),
+    };
     let each = format!(
-        "{from} {ports} local ports, and a closed connection keeps its own for {} s",
+        "{from} {ports} local ports{idle}, and a closed connection keeps its own for {} s",
         rest.as_secs_f64()
     );
     match rate {
@@ -169,6 +183,8 @@ mod tests {
         let own = |plan: &mut Plan| plan.sources = vec!["10.0.0.7".parse().unwrap()];
         assert_eq!(sources(&plan("127.0.0.1:80", new_each)).len(), 32);
         assert_eq!(sources(&plan("127.0.0.1:80", |_| {})).len(), 0);
+        let idle = |plan: &mut Plan| plan.idle = 60_000;
+        assert_eq!(sources(&plan("127.0.0.1:80", idle)).len(), 32);
         assert_eq!(sources(&plan("[::1]:80", new_each)).len(), 0);
         assert_eq!(sources(&plan("10.0.0.1:80", new_each)).len(), 0);
         assert_eq!(sources(&plan("10.0.0.1:80", own)).len(), 1);
@@ -178,13 +194,28 @@ mod tests {
     fn forecasts() {
         let rate = |rate: f64| Pace::Constant(crate::plan::Rate::per_second(rate).unwrap());
         type Change<'a> = &'a dyn Fn(&mut Plan);
-        let cases: [(&str, Change<'_>, Option<&str>); 10] = [
+        let cases: [(&str, Change<'_>, Option<&str>); 14] = [
             ("10.0.0.1:80", &|_| {}, None),
             (
                 "10.0.0.1:80",
                 &|p| p.connections = 30_000,
                 Some("30000 connections need more than the 28232 local ports"),
             ),
+            ("10.0.0.1:80", &|p| p.idle = 28_000, None),
+            (
+                "10.0.0.1:80",
+                &|p| p.idle = 28_200,
+                Some("64 connections and 28200 idle ones need more than the 28232 local ports"),
+            ),
+            (
+                "10.0.0.1:80",
+                &|p| (p.idle, p.life) = (10_000, ConnectionLife::Requests(1)),
+                Some(
+                    "28232 local ports, of which idle connections take 10000, and a closed \
+                     connection keeps its own for 60 s, enough for 304 new",
+                ),
+            ),
+            ("127.0.0.1:80", &|p| p.idle = 500_000, None),
             (
                 "10.0.0.1:80",
                 &|p| p.life = ConnectionLife::Requests(1),

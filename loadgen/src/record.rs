@@ -416,11 +416,38 @@ pub struct Outcome {
     pub duration: Duration,
     /// Stopped by the user before its limit.
     pub interrupted: bool,
+    /// What became of the idle connections; absent when none were asked for.
+    pub idle: Option<Idle>,
     /// The generator's own cost over that time.
     pub client: ClientCost,
     /// Share of the time of all CPUs, over that time, that the hypervisor gave to others; absent when
     /// the system does not tell.
     pub steal: Option<f64>,
+}
+
+/// What became of the connections that were to stay open beside those of a [`Record`], which knows nothing
+/// of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Idle {
+    /// Connections established: as many as the server accepted beside [`Record::connections_opened`].
+    pub connections: u64,
+    /// Requests sent on them, one each.
+    pub requests: u64,
+    /// Of the connections, those that were answered, and left open with that answer.
+    pub served: u64,
+    /// Of these, the ones that the server had closed when the time that counts was over.
+    pub closed_by_server: u64,
+    /// Why no more were opened, if they are fewer than asked for.
+    pub fault: Option<Fault>,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// When.
+    pub phase: Phase,
+    /// How.
+    pub kind: Kind,
 }
 
 /// What the generator itself consumed.

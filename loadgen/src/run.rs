@@ -16,6 +16,8 @@ pub struct Run<'a> {
     pub urls: &'a [String],
     /// Name of the server in the catalogue, if it has one.
     pub server: Option<&'a str>,
+    /// What it was handed beside its command in the catalogue.
+    pub server_args: &'a [String],
     /// What was asked for.
     pub plan: &'a Plan,
     /// What was seen.

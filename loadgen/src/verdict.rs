@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::latency::{effective_size, precise_enough, samples_needed};
 use crate::plan::{Close, Limit, Pace, Plan};
-use crate::record::{Kind, Outcome, Phase};
+use crate::record::{Fault, Kind, Outcome, Phase};
 use crate::report::run::{thousands, time};
 use crate::steady::{self, Change, What};
 
@@ -92,6 +92,9 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
         silence(plan, outcome, &mut verdict);
     }
     errors(plan, outcome, &mut verdict);
+    if let Some((reason, advice)) = idle_missing(plan, outcome) {
+        verdict.object(Status::Invalid, reason, advice);
+    }
     if answered {
         match plan.pace {
             Pace::Closed => closed_loop(plan, outcome, &mut verdict),
@@ -139,7 +142,16 @@ fn errors(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     if record.responses == 0 || errors as f64 <= ERROR_SHARE_MAX * attempts as f64 {
         return;
     }
-    let advice = match (phase, kind) {
+    let reason = format!(
+        "{errors} errors for {} requests, {count} of them {phase}: {kind}",
+        record.requests
+    );
+    verdict.object(Status::Invalid, reason, advice_on(plan, *phase, *kind));
+}
+
+/// What to try against most errors of a kind.
+fn advice_on(plan: &Plan, phase: Phase, kind: Kind) -> &'static str {
+    match (phase, kind) {
         (_, Kind::AddressExhausted) => {
             "Spread the connections over more addresses: --source, or fewer of them per second."
         }
@@ -159,12 +171,38 @@ fn errors(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             "If its answers may differ in length, say what they must be: --expect-body."
         }
         _ => "See the server's log for why.",
-    };
-    let reason = format!(
-        "{errors} errors for {} requests, {count} of them {phase}: {kind}",
-        record.requests
-    );
-    verdict.object(Status::Invalid, reason, advice);
+    }
+}
+
+/// Why there were fewer idle connections than asked for, if so, and what to try.
+pub(crate) fn idle_missing(plan: &Plan, outcome: &Outcome) -> Option<(String, &'static str)> {
+    let idle = outcome.idle.as_ref()?;
+    let asked = thousands(plan.idle as u64);
+    let served = thousands(idle.served);
+    let reason = format!("only {served} of {asked} idle connections were served and left open");
+    if let Some(Fault { phase, kind }) = idle.fault {
+        let advice = match (phase, kind) {
+            (Phase::Close, Kind::ClosedEarly) => {
+                "The server closes connections with its answer: see whether it keeps any alive."
+            }
+            (Phase::FirstByte, Kind::Timeout) => {
+                "It serves no more at once: it holds on to a connection until that is over, or is at a \
+                 limit (of ours: --max-connections). Use fewer (--idle)."
+            }
+            (phase, kind) => advice_on(plan, phase, kind),
+        };
+        return Some((format!("{reason} ({phase}: {kind})"), advice));
+    }
+    if idle.served < plan.idle as u64 {
+        return Some((reason, "The run was ended before the others were opened."));
+    }
+    let closed = thousands(idle.closed_by_server);
+    (idle.closed_by_server > 0).then(|| {
+        let advice = "Raise the server's idle timeout (of ours: --server-arg=--idle-timeout=10m), or \
+                      run for less long.";
+        let reason = format!("the server closed {closed} of {asked} idle connections");
+        (reason, advice)
+    })
 }
 
 fn closed_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
@@ -399,7 +437,7 @@ fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
 mod tests {
     use super::*;
     use crate::plan::{ConnectionLife, Precision, Rate};
-    use crate::record::{ClientCost, Record, record_ns};
+    use crate::record::{ClientCost, Idle, Record, record_ns};
 
     const SECONDS: u64 = 10;
     const CONNECTIONS: u64 = 10;
@@ -426,6 +464,7 @@ mod tests {
             record,
             duration: Duration::from_secs(SECONDS),
             interrupted: false,
+            idle: None,
             client: ClientCost {
                 busiest_thread: 0.5,
                 ..ClientCost::default()
@@ -445,6 +484,16 @@ mod tests {
         record.lag.record_n(20_000, record.requests).unwrap();
         record.lag_own.record_n(20_000, record.requests).unwrap();
         (plan, outcome)
+    }
+
+    fn idle(served: u64, closed_by_server: u64, fault: Option<Fault>) -> Option<Idle> {
+        Some(Idle {
+            connections: served,
+            requests: served,
+            served,
+            closed_by_server,
+            fault,
+        })
     }
 
     #[test]
@@ -576,6 +625,43 @@ mod tests {
                 },
                 Invalid,
                 "the rate was missed: 8,000 of 10,000 requests per second were sent",
+            ),
+            (
+                closed,
+                |p, o| {
+                    p.idle = 10_000;
+                    o.idle = idle(10_000, 9_998, None);
+                },
+                Invalid,
+                "the server closed 9,998 of 10,000 idle connections",
+            ),
+            (
+                open,
+                |p, o| {
+                    p.idle = 10_000;
+                    let (phase, kind) = (Phase::FirstByte, Kind::Timeout);
+                    o.idle = idle(1, 0, Some(Fault { phase, kind }));
+                },
+                Invalid,
+                "only 1 of 10,000 idle connections were served and left open (first byte: timeout)",
+            ),
+            (
+                closed,
+                |p, o| {
+                    p.idle = 10_000;
+                    o.idle = idle(1_000, 0, None);
+                },
+                Invalid,
+                "only 1,000 of 10,000 idle connections were served and left open",
+            ),
+            (
+                closed,
+                |p, o| {
+                    p.idle = 10_000;
+                    o.idle = idle(10_000, 0, None);
+                },
+                Valid,
+                "",
             ),
             // Two hundred milliseconds of stall at the very end.
             (open, |_, o| o.record.sent_in_time = 98_000, Valid, ""),

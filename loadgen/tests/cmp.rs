@@ -20,9 +20,11 @@ fn campaign() -> Campaign {
         seed: 7,
         rounds: 2,
         servers: ["fast", "slow"].map(str::to_owned).to_vec(),
+        server_args: Vec::new(),
         workloads: vec![Workload {
             name: "stay".to_owned(),
             connections: 2,
+            idle: 0,
             requests_per_connection: 0,
             pipeline: 1,
             pace: Pace::Closed,
@@ -58,6 +60,7 @@ fn set(parent: &Path, campaign: &Campaign, machine: &Machine, build: &Build) -> 
             record,
             duration: Duration::from_secs(1),
             interrupted: false,
+            idle: None,
             client: ClientCost::default(),
             steal: None,
         };
@@ -67,6 +70,7 @@ fn set(parent: &Path, campaign: &Campaign, machine: &Machine, build: &Build) -> 
             context_switches: Some(1),
             threads_max: 1,
             rss_bytes_max: 1,
+            idle: None,
         };
         let verdict = Verdict {
             status: Status::Valid,

@@ -18,6 +18,7 @@ fn campaign() -> Campaign {
     let workload = |name: &str| Workload {
         name: name.to_owned(),
         connections: 2,
+        idle: 0,
         requests_per_connection: 0,
         pipeline: 1,
         pace: Pace::Closed,
@@ -32,6 +33,7 @@ fn campaign() -> Campaign {
         seed: 7,
         rounds: 3,
         servers: ["a", "b"].map(str::to_owned).to_vec(),
+        server_args: Vec::new(),
         workloads: vec![workload("x"), workload("y")],
     }
 }
@@ -48,6 +50,7 @@ fn outcome() -> Outcome {
         record,
         duration: Duration::from_millis(1500),
         interrupted: false,
+        idle: None,
         client: ClientCost::default(),
         steal: None,
     }
@@ -60,6 +63,7 @@ fn measured(key: &Key) -> Cell {
         context_switches: None,
         threads_max: 3,
         rss_bytes_max: 4096,
+        idle: None,
     };
     let verdict = Verdict {
         status: Status::Invalid,
@@ -253,6 +257,34 @@ fn a_kill_loses_the_running_cell_only() {
     }
 }
 
+/// The columns of idle connections were added later.
+#[test]
+fn sets_with_the_first_columns_are_read() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = set_of(parent.path(), 2);
+    let now = Set::open(&path).unwrap();
+    let text = fs::read_to_string(path.join("cells.csv")).unwrap();
+    let first_columns = |line: &str| {
+        let columns: Vec<&str> = line.split(',').collect();
+        columns[..columns.len() - 4].join(",") + "\n"
+    };
+    let text: String = text.lines().map(first_columns).collect();
+    assert!(
+        text.lines()
+            .next()
+            .unwrap()
+            .ends_with(",client_context_switches")
+    );
+    fs::write(path.join("cells.csv"), text).unwrap();
+    let then = Set::open(&path).unwrap();
+    assert_eq!(then.cells, now.cells);
+    let error = Writer::resume(&then).unwrap_err().to_string();
+    assert!(
+        error.ends_with("it can be read, and not resumed"),
+        "{error}"
+    );
+}
+
 #[test]
 fn what_is_no_set_or_damaged_is_said_in_one_line() {
     let parent = tempfile::tempdir().unwrap();
@@ -284,7 +316,7 @@ fn what_is_no_set_or_damaged_is_said_in_one_line() {
     );
     assert_eq!(
         cells(&|text| text + "a,b\n"),
-        "SET/cells.csv:4: 2 columns instead of 42"
+        "SET/cells.csv:4: 2 columns instead of 46"
     );
     assert_eq!(
         cells(&|text| text.replacen("verdict", "opinion", 1)),

@@ -82,7 +82,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let cpus = machine::own_cpus();
     let (server, client) = (&arguments.pin_server, &arguments.pin_client);
     let pinning = pinning(server.as_ref(), client.as_ref(), &cpus);
-    require_files(CONNECTIONS)?;
+    require_files(CONNECTIONS, 0)?;
     arguments.json.as_deref().map_or(Ok(()), check_file)?;
     let mut contenders = contenders(&arguments.against)?;
     let interrupted = interruption()?;
@@ -426,7 +426,7 @@ impl Bench<'_> {
         let (mut begin, mut end) = (None, None);
         let outcome = drive::run_observed(plan, self.interrupted, &mut |moment| match moment {
             Moment::Begin => begin = used(),
-            Moment::Progress(_) => {}
+            Moment::Idle(_) | Moment::Progress(_) => {}
             Moment::End => end = used(),
         })
         .context("running the load")?;

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::Usage;
 use crate::compare::{Evidence, Metric};
-use crate::report::{METRICS, markdown, table};
+use crate::report::{markdown, table};
 use crate::set::Set;
 
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub(super) struct Arguments {
     /// Folders of sets; several are taken together as more rounds of the same
     #[arg(required = true, value_name = "SET")]
     sets: Vec<PathBuf>,
-    /// What to compare, one table each [default: cpu,throughput,p99]
+    /// What to compare, one table each [default: cpu,throughput,p99, and idle-memory where connections were idle]
     #[arg(long, value_name = "METRIC", value_delimiter = ',')]
     metric: Vec<Metric>,
     /// How to print it
@@ -40,7 +40,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     } = arguments;
     let evidence = evidence(&sets)?;
     let metrics = if metric.is_empty() {
-        METRICS.to_vec()
+        evidence.metrics()
     } else {
         metric
     };

@@ -29,10 +29,12 @@ pub(super) fn interruption() -> io::Result<Arc<AtomicBool>> {
     Ok(interrupted)
 }
 
-/// Makes sure, before anything starts, that so many connections may be open at once; raises the soft
-/// limit where the hard one allows it.
-pub(super) fn require_files(connections: usize) -> Result<(), Usage> {
-    let needed = connections as u64 + FILES_RESERVED;
+/// Makes sure, before anything starts, that so many connections, and so many idle ones, may be open at once;
+/// raises the soft limit where the hard one allows it.
+pub(super) fn require_files(connections: usize, idle: usize) -> Result<(), Usage> {
+    let needed = (connections as u64)
+        .saturating_add(idle as u64)
+        .saturating_add(FILES_RESERVED);
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
         .map_err(|error| Usage(format!("cannot read the limit of open files: {error}")))?;
     if needed <= soft {
@@ -41,8 +43,12 @@ pub(super) fn require_files(connections: usize) -> Result<(), Usage> {
     if needed <= hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
         return Ok(());
     }
+    let idle = match idle {
+        0 => String::new(),
+        idle => format!(" and {idle} idle ones"),
+    };
     Err(Usage(format!(
-        "{connections} connections need {needed} open files, the limit is {hard} \
+        "{connections} connections{idle} need {needed} open files, the limit is {hard} \
          (ulimit -Hn); use fewer connections or raise the limit"
     )))
 }
@@ -159,6 +165,15 @@ pub(super) fn pinning(server: Option<&Cpus>, client: Option<&Cpus>, cpus: &[usiz
     }
 }
 
+/// A word as a shell takes it.
+pub(super) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:=/@%+".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// A number of 1 or more.
 pub(super) fn count<N: FromStr>(text: &str) -> Result<N, String> {
     (text.parse()).map_err(|_| "expected a number of 1 or more".to_owned())
@@ -193,6 +208,19 @@ mod tests {
         assert_eq!("0-0".parse(), Ok(Cpus(vec![0])));
         for wrong in ["", "x", "1-", "3-1", "0,", "99999"] {
             assert!(wrong.parse::<Cpus>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn words_for_a_shell() {
+        for (word, expected) in [
+            ("--idle-timeout=10m", "--idle-timeout=10m"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert_eq!(quoted(word), expected);
         }
     }
 

@@ -13,7 +13,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Usage;
-use super::common::{Cpus, interruption, pinning, require_files};
+use super::common::{Cpus, interruption, pinning, quoted, require_files};
+use super::meter::Meter;
 use super::outputs::calibration;
 use crate::catalogue::{self, Catalogue, Server, Workload};
 use crate::compare::Evidence;
@@ -21,9 +22,9 @@ use crate::drive::{self, Moment};
 use crate::machine::{self, Build, CpuTime, Machine, Pinning};
 use crate::plan::{ConnectionLife, Limit, Plan};
 use crate::record::Record;
-use crate::report::{self, markdown, table};
+use crate::report::{markdown, table};
 use crate::set::{self, Campaign, Cell, Key, Set, Writer};
-use crate::target::{self, Sampler, Target};
+use crate::target::{self, Target};
 use crate::verdict::{self, Status};
 
 #[derive(Debug, Args)]
@@ -47,7 +48,7 @@ pub(super) struct Arguments {
     #[arg(
         long,
         value_name = "SET",
-        conflicts_with_all = ["servers", "workloads", "rounds", "quick", "out", "seed", "calibration", "pin_server", "pin_client"]
+        conflicts_with_all = ["servers", "workloads", "rounds", "quick", "out", "seed", "calibration", "pin_server", "pin_client", "server_arg"]
     )]
     resume: Option<PathBuf>,
     /// Of the order in which cells are measured [default: another one each time]
@@ -66,6 +67,9 @@ pub(super) struct Arguments {
     /// CPUs of the generator [default: those that are not the server's]
     #[arg(long, value_name = "CPUS")]
     pin_client: Option<Cpus>,
+    /// One more argument for every server; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    server_arg: Vec<String>,
 }
 
 const ROUNDS: u32 = 5;
@@ -76,6 +80,9 @@ const QUICK_SCALE: f64 = 0.4;
 
 /// What a cell takes beside its load: start, probe, stop, reap, write.
 const CELL_OVERHEAD: Duration = Duration::from_millis(50);
+
+/// What an idle connection takes to be opened, served and closed, in round figures.
+const IDLE_OVERHEAD: Duration = Duration::from_micros(100);
 
 /// How long a connect or an answer may take. Longer than any cell: whoever is starved is counted as
 /// never served when the time is up, and not as an error of its own.
@@ -109,12 +116,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     let campaign = job.campaign().clone();
     let servers = servers(&campaign.servers, &catalogue)?;
-    let connections_max = campaign
-        .workloads
-        .iter()
-        .map(|workload| workload.connections)
-        .max();
-    require_files(connections_max.unwrap_or(0))?;
+    for workload in &campaign.workloads {
+        require_files(workload.connections, workload.idle)?;
+    }
     let cells = job.cells();
     if let (Job::Resume(set), true) = (&job, cells.is_empty()) {
         eprintln!("{} is complete", set.path.display());
@@ -239,6 +243,7 @@ fn campaign(arguments: Arguments, catalogue: &Catalogue) -> Result<Campaign, Usa
         seed,
         rounds: arguments.rounds.map_or(rounds, NonZeroU32::get),
         servers,
+        server_args: arguments.server_arg,
         workloads: workloads.map_err(|error: catalogue::Error| Usage(error.to_string()))?,
     })
 }
@@ -271,6 +276,9 @@ fn command(arguments: &Arguments, seed: u32) -> String {
             let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
             command += &format!(" {name} {}", cpus.join(","));
         }
+    }
+    for argument in &arguments.server_arg {
+        command += &format!(" --server-arg={}", quoted(argument));
     }
     command + &format!(" --seed {seed}")
 }
@@ -320,7 +328,11 @@ fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, writer: &Writ
 
 fn time_of(key: &Key, campaign: &Campaign) -> Duration {
     let load = campaign.workload(&key.workload);
-    load.map_or(Duration::ZERO, |load| load.warmup + load.duration) + CELL_OVERHEAD
+    let time = |load: &Workload| {
+        let idle = u32::try_from(load.idle).unwrap_or(u32::MAX);
+        load.warmup + load.duration + IDLE_OVERHEAD.saturating_mul(idle)
+    };
+    load.map_or(Duration::ZERO, time) + CELL_OVERHEAD
 }
 
 /// All that a cell needs.
@@ -411,6 +423,7 @@ impl Laboratory<'_> {
 
         let options = target::Options {
             cpus: self.machine.pinning.server.clone(),
+            arguments: self.campaign.server_args.clone(),
             ..target::Options::default()
         };
         // This is the main thread, which lives as long as the process, as a target demands.
@@ -422,18 +435,15 @@ impl Laboratory<'_> {
             return failed(error.to_string());
         }
         let plan = self.plan(workload, &target);
-        let mut sampler = None;
-        let mut cost = None;
+        let mut meter = Meter::new(Some(target.pid()), true);
         let mut begin = begin;
-        let outcome = drive::run_observed(&plan, self.interrupted, &mut |moment| match moment {
-            // A server that is gone has no cost; that it ended is found below.
-            Moment::Begin => {
+        let outcome = drive::run_observed(&plan, self.interrupted, &mut |moment| {
+            if let Moment::Begin = moment {
                 begin = SystemTime::now();
-                sampler = Sampler::start(target.pid()).ok();
             }
-            Moment::Progress(_) => {}
-            Moment::End => cost = sampler.take().and_then(|sampler| sampler.finish().ok()),
+            meter.on(moment);
         });
+        let cost = meter.finish();
         let outcome = outcome.context("running the load")?;
         let died = target.has_ended();
         let ended = target.stop(target::STOP_WITHIN);
@@ -467,6 +477,7 @@ impl Laboratory<'_> {
         let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
         Plan {
             connections: workload.connections,
+            idle: workload.idle,
             threads: cpus_count.clamp(1, workload.connections),
             life: ConnectionLife::from_requests(workload.requests_per_connection),
             pipeline: workload.pipeline,
@@ -573,10 +584,9 @@ fn finish(path: &Path, interrupted: bool) -> anyhow::Result<ExitCode> {
     if set.cells.is_empty() {
         eprintln!("nothing was measured");
     } else {
-        print!(
-            "{}",
-            table::text(&Evidence::of(vec![set])?, &report::METRICS, table::WIDTH)
-        );
+        let evidence = Evidence::of(vec![set])?;
+        let metrics = evidence.metrics();
+        print!("{}", table::text(&evidence, &metrics, table::WIDTH));
     }
     eprintln!("recorded in {}", path.display());
     if incomplete {

@@ -7,6 +7,7 @@ mod completions;
 mod doctor;
 mod floor;
 mod measure;
+mod meter;
 mod outputs;
 mod place;
 mod progress;

@@ -48,6 +48,10 @@ impl<'a> Progress<'a> {
             return;
         };
         match moment {
+            Moment::Idle(open) => {
+                let (open, all) = (thousands(open as u64), thousands(self.plan.idle as u64));
+                bar.set_prefix(format!("{open} of {all} idle connections"));
+            }
             Moment::Begin => {}
             Moment::Progress(progress) => {
                 let (share, left) = stand(self.plan, progress);

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::cmp::evidence;
-use crate::report::{METRICS, markdown};
+use crate::report::markdown;
 use crate::set::write_atomically;
 
 #[derive(Debug, Args)]
@@ -26,7 +26,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { sets, splice } = arguments;
     let command = command(&sets, splice.as_deref());
-    let text = markdown::report(&evidence(&sets)?, &METRICS, &command);
+    let evidence = evidence(&sets)?;
+    let text = markdown::report(&evidence, &evidence.metrics(), &command);
     let Some(path) = splice else {
         print!("{text}");
         return Ok(ExitCode::SUCCESS);

@@ -1,6 +1,6 @@
 //! `loadgen run`: one workload against one server, somebody's at a URL or one of the catalogue's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::process::ExitCode;
@@ -14,6 +14,7 @@ use http::Method;
 
 use super::Usage;
 use super::common::{Cpus, count, duration, duration_or_zero, interruption, require_files};
+use super::meter::Meter;
 use super::outputs::Outputs;
 use super::place::{Place, resolve, url_of};
 use super::progress::Progress;
@@ -28,9 +29,10 @@ use crate::json;
 use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan, Precision, Rate};
 use crate::ports::{self, Budget};
 use crate::record::Outcome;
+use crate::report::run::with_arguments;
 use crate::run::Run;
 use crate::slo::{Confirmation, Slo};
-use crate::target::{self, Sampler, ServerCost, Target};
+use crate::target::{self, ServerCost, Target};
 use crate::verdict::{self, Status};
 
 #[derive(Debug, Args)]
@@ -61,6 +63,7 @@ Examples:
   loadgen run http://localhost:8000/ -r 5k --until 'p99±5%'
   loadgen run http://localhost:8000/ -k 1 -n 100000   a new connection for each
   loadgen run event-loop --json run.json           a server of this repository
+  loadgen run event-loop --idle 10000 --server-arg=--idle-timeout=10m
 
 In closed loop the next request waits for the answer before it: a slow server is
 asked less often, and its queue not seen. For latency as users see it, give -r.
@@ -119,6 +122,9 @@ struct Connections {
     /// Connections open at once; with --rate, at the most
     #[arg(short, long, value_name = "N", default_value = "64", value_parser = count::<NonZeroUsize>)]
     connections: NonZeroUsize,
+    /// Further ones that are opened first, served once each, and stay open and silent
+    #[arg(long, value_name = "N", default_value = "0")]
+    idle: usize,
     /// Requests on each: 1 = a new one every time, 0 = keep-alive
     #[arg(short = 'k', long, value_name = "N", default_value = "0")]
     requests_per_connection: u64,
@@ -157,6 +163,9 @@ struct Placement {
     /// CPUs for a server started by name
     #[arg(long, value_name = "CPUS")]
     pin_server: Option<Cpus>,
+    /// One more argument for a server started by name; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    server_arg: Vec<String>,
 }
 
 /// Requests on one connection that may be in flight; more would only fill buffers.
@@ -198,7 +207,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Place::Server(_, server) => Some(&server.name),
             Place::Urls(_) => None,
         },
+        arguments: &arguments.placement.server_arg,
         target,
+        is_fresh: Cell::new(true),
+        began: Cell::new(SystemTime::now()),
         addresses: RefCell::new(addresses),
         calibration: calibration.as_ref(),
         interrupted: &interrupted,
@@ -256,8 +268,25 @@ fn check(arguments: &Arguments, place: &Place) -> Result<(), Usage> {
             "--pipeline: {pipeline} requests cannot be in flight on a connection that has {each}"
         )));
     }
-    if arguments.placement.pin_server.is_some() && matches!(place, Place::Urls(_)) {
-        return refuse("--pin-server needs a server that loadgen starts: a name, not a URL");
+    if arguments.request.server_closes() && arguments.connections.idle > 0 {
+        return refuse(
+            "the header field Connection: close leaves no connection idle: it does not go with --idle",
+        );
+    }
+    let Placement {
+        pin_server,
+        server_arg,
+        ..
+    } = &arguments.placement;
+    for (flag, given) in [
+        ("--pin-server", pin_server.is_some()),
+        ("--server-arg", !server_arg.is_empty()),
+    ] {
+        if given && matches!(place, Place::Urls(_)) {
+            return Err(Usage(format!(
+                "{flag} needs a server that loadgen starts: a name, not a URL"
+            )));
+        }
     }
     arguments.request.check()?;
     arguments.outputs.check()?;
@@ -267,7 +296,7 @@ fn check(arguments: &Arguments, place: &Place) -> Result<(), Usage> {
             sources.check_server(&server.name)?;
         }
     }
-    require_files(connections)
+    require_files(connections, arguments.connections.idle)
 }
 
 fn start(arguments: &Arguments, catalogue: &Catalogue, server: &Server) -> anyhow::Result<Target> {
@@ -275,6 +304,7 @@ fn start(arguments: &Arguments, catalogue: &Catalogue, server: &Server) -> anyho
     let cpus = arguments.placement.pin_server.clone();
     let options = target::Options {
         cpus: cpus.map(|Cpus(cpus)| cpus).unwrap_or_default(),
+        arguments: arguments.placement.server_arg.clone(),
         ..target::Options::default()
     };
     Ok(Target::start(server, &catalogue.root, &options)?)
@@ -305,6 +335,7 @@ fn plan(arguments: &Arguments, base: Plan) -> Plan {
         server_closes,
         expect: request.expected(),
         connections: connections.connections.get(),
+        idle: connections.idle,
         threads: placement.threads.get(),
         life: match server_closes {
             true => ConnectionLife::Requests(1),
@@ -332,8 +363,14 @@ struct Subject<'a> {
     urls: Vec<String>,
     /// In the catalogue.
     name: Option<&'a str>,
+    /// Beside those of the catalogue.
+    arguments: &'a [String],
     /// When it was started for this.
     target: Option<Target>,
+    /// No run has gone against that yet.
+    is_fresh: Cell<bool>,
+    /// When the first request that counts was due, in the last run.
+    began: Cell<SystemTime>,
     /// Of the server; those behind the first are tried when nobody listens there. A name such as
     /// `localhost` often stands for an IPv6 address too. They are tried by the run itself, as a
     /// connection made to find out would be one that nobody counts.
@@ -348,7 +385,6 @@ type Measured = Confirmation<Option<ServerCost>>;
 impl Subject<'_> {
     /// One run, as the plan says.
     fn once(mut self, arguments: &Arguments, plan: &Plan) -> anyhow::Result<ExitCode> {
-        let started = SystemTime::now() + plan.warmup;
         let (plan, outcome, cost) = self.drive(plan)?;
         let mut verdict = verdict::judge(&plan, &outcome);
         if let Some(fault) = self.stop() {
@@ -364,7 +400,9 @@ impl Subject<'_> {
             verdict,
             cost,
         };
-        arguments.outputs.write(&self.run(&measured), started)?;
+        arguments
+            .outputs
+            .write(&self.run(&measured), self.began.get())?;
         Ok(match measured.verdict.status {
             Status::Valid | Status::ClientBound => ExitCode::SUCCESS,
             Status::Invalid => ExitCode::FAILURE,
@@ -379,7 +417,10 @@ impl Subject<'_> {
         plan: &Plan,
     ) -> anyhow::Result<ExitCode> {
         let target = match self.name {
-            Some(name) => format!("{name} at {}", self.urls[0]),
+            Some(name) => {
+                let server = with_arguments(name, self.arguments);
+                format!("{server} at {}", self.urls[0])
+            }
             None => self.urls.join(" "),
         };
         let request = slo::Request {
@@ -415,6 +456,7 @@ impl Subject<'_> {
         Run {
             urls: &self.urls,
             server: self.name,
+            server_args: self.arguments,
             plan: &measured.plan,
             outcome: &measured.outcome,
             verdict: &measured.verdict,
@@ -435,7 +477,9 @@ impl Subject<'_> {
                 ..plan.clone()
             };
             let (outcome, cost) = self.drive_once(&plan)?;
-            if outcome.record.connections_opened > 0 || outcome.interrupted || others == 0 {
+            let idle = outcome.idle.as_ref().map_or(0, |idle| idle.connections);
+            let reached = outcome.record.connections_opened + idle > 0;
+            if reached || outcome.interrupted || others == 0 {
                 return Ok((plan, outcome, cost));
             }
             self.addresses.borrow_mut().remove(0);
@@ -444,22 +488,17 @@ impl Subject<'_> {
 
     fn drive_once(&self, plan: &Plan) -> anyhow::Result<(Outcome, Option<ServerCost>)> {
         let progress = Progress::start(plan, self.interrupted);
-        let mut sampler = None;
-        let mut cost = None;
+        let pid = self.target.as_ref().map(Target::pid);
+        let mut meter = Meter::new(pid, self.is_fresh.replace(false));
         let outcome = drive::run_observed(plan, self.interrupted, &mut |moment| {
             progress.on(moment);
-            match moment {
-                // A server that has died has no cost; the verdict says why.
-                Moment::Begin => {
-                    let pid = self.target.as_ref().map(Target::pid);
-                    sampler = pid.and_then(|pid| Sampler::start(pid).ok());
-                }
-                Moment::Progress(_) => {}
-                Moment::End => cost = sampler.take().and_then(|sampler| sampler.finish().ok()),
+            meter.on(moment);
+            if let Moment::Begin = moment {
+                self.began.set(SystemTime::now());
             }
         });
         progress.clear();
-        Ok((outcome.context("running the load")?, cost))
+        Ok((outcome.context("running the load")?, meter.finish()))
     }
 }
 
@@ -494,6 +533,7 @@ mod tests {
     fn without_flags() {
         let plan = parse("").unwrap();
         assert_eq!((plan.connections, plan.threads, plan.pipeline), (64, 1, 1));
+        assert_eq!(plan.idle, 0);
         assert_eq!(plan.pace, Pace::Closed);
         assert_eq!(plan.life, ConnectionLife::KeepAlive);
         assert_eq!(plan.close, Close::Fin);
@@ -544,6 +584,7 @@ mod tests {
             ("--drain 250ms", &|p| p.drain == Duration::from_millis(250)),
             ("--drain 0s", &|p| p.drain.is_zero()),
             ("-c 3 -t 2", &|p| (p.connections, p.threads) == (3, 2)),
+            ("--idle 10000", &|p| (p.connections, p.idle) == (64, 10_000)),
             ("-k 1", &|p| p.life == ConnectionLife::Requests(1)),
             ("-k 0", &|p| p.life == ConnectionLife::KeepAlive),
             ("-p 16", &|p| p.pipeline == 16),
@@ -633,7 +674,15 @@ mod tests {
             ),
             ("--hgrm /", "is a folder"),
             ("--pin-client 9999", "no CPU 9999"),
+            (
+                "--idle 100000000",
+                "64 connections and 100000000 idle ones need 100000128 open files",
+            ),
+            ("--idle 18446744073709551615", "open files"),
+            ("--idle -1", "unexpected argument"),
+            ("--idle 1 -H Connection:close", "no connection idle"),
             ("--pin-server 0", "a name, not a URL"),
+            ("--server-arg --idle-timeout", "a name, not a URL"),
             ("http://127.0.0.1:10/", "must share host and port"),
             ("event-loop", "a server's name stands alone"),
         ] {

@@ -1,9 +1,11 @@
 //! The send/receive loop: threads, each with its own share of the connections.
 //!
 //! A run has three parts: the warm-up, the time that counts, and the drain, in which requests that were
-//! due before the end are still sent and waited for, so that the slowest are not cut off.
+//! due before the end are still sent and waited for, so that the slowest are not cut off. Idle connections
+//! are opened before the first and closed after the last.
 
 mod connection;
+mod idle;
 mod live;
 mod open_loop;
 mod requests;
@@ -28,12 +30,16 @@ use crate::ports;
 use crate::record::{ClientCost, Outcome, Record, Serial, latency_histogram};
 use crate::response::Response;
 
+use idle::Idle;
 use live::Mailbox;
 use worker::Worker;
 
 /// Tells an observer where a run stands.
 #[derive(Debug, Clone, Copy)]
 pub enum Moment<'a> {
+    /// So many idle connections are open and were served, of none, half and all of those asked for; no other
+    /// connection is there yet. Told of plans that have some, as long as all goes well.
+    Idle(usize),
     /// The warm-up is over: from here on requests count.
     Begin,
     /// Several times a second.
@@ -81,6 +87,8 @@ pub fn run_observed(
     interrupted: &AtomicBool,
     on: &mut dyn FnMut(Moment<'_>),
 ) -> io::Result<Outcome> {
+    let mut idle = Idle::open(plan, interrupted, on)?;
+    // The time of the run begins here.
     let shared = Shared::new(plan);
     let (done, all_done) = mpsc::channel();
     thread::scope(|scope| {
@@ -131,6 +139,7 @@ pub fn run_observed(
         watch.until(&|shared| shared.end(), on);
         let cpu_at_end = CpuTime::now();
         on(Moment::End);
+        let idle = idle.as_mut().map(Idle::look);
         watch.drain();
         let interrupted = watch.ended_early();
 
@@ -152,6 +161,7 @@ pub fn run_observed(
         });
         Ok(Outcome {
             interrupted,
+            idle: idle.transpose()?,
             steal,
             ..merge(&shared, parts, &watch.response)
         })
@@ -414,6 +424,7 @@ fn merge(shared: &Shared<'_>, parts: Vec<Part>, response: &Histogram<u64>) -> Ou
         record,
         duration,
         interrupted: false,
+        idle: None,
         client,
         steal: None,
     }

@@ -33,6 +33,7 @@ pub(crate) fn workload(name: &str) -> Workload {
     Workload {
         name: name.to_owned(),
         connections: 64,
+        idle: 0,
         requests_per_connection: 0,
         pipeline: 1,
         pace: Pace::Closed,
@@ -71,6 +72,7 @@ pub(crate) fn evidence(servers: &[&str], workloads: &[&str], cells: Vec<Cell>) -
             profile: "release".to_owned(),
             ..Build::default()
         },
+        server_args: Vec::new(),
     }
 }
 
@@ -134,6 +136,7 @@ pub(crate) fn five_servers() -> Evidence {
 pub(crate) struct Example {
     pub(crate) urls: Vec<String>,
     pub(crate) server: Option<String>,
+    pub(crate) server_args: Vec<String>,
     pub(crate) plan: Plan,
     pub(crate) outcome: Outcome,
     pub(crate) verdict: Verdict,
@@ -145,6 +148,7 @@ impl Example {
         Run {
             urls: &self.urls,
             server: self.server.as_deref(),
+            server_args: &self.server_args,
             plan: &self.plan,
             outcome: &self.outcome,
             verdict: &self.verdict,
@@ -161,11 +165,13 @@ impl Example {
         Example {
             urls: vec!["http://127.0.0.1:8000/".to_owned()],
             server: None,
+            server_args: Vec::new(),
             plan: Plan::new(address, Vec::new()),
             outcome: Outcome {
                 record,
                 duration: Duration::from_secs(10),
                 interrupted: false,
+                idle: None,
                 client: ClientCost {
                     cpu_user_s: 0.2,
                     cpu_system_s: 0.3,
@@ -196,6 +202,7 @@ impl Example {
                 context_switches: Some(1_200),
                 threads_max: 1,
                 rss_bytes_max: 5_400_000,
+                idle: None,
             }),
             ..Example::unanswered()
         };

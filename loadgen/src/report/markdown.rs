@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Faults, METRICS, absent, figure, plural};
+use super::run::thousands;
+use super::{Faults, absent, figure, plural};
 use crate::compare::{Entry, Estimate, Evidence, Metric, Standing};
 
 /// Where the generated part of a file begins; the line ends with `-->`.
@@ -42,13 +43,17 @@ fn tables(evidence: &Evidence, metrics: &[Metric]) -> String {
                 .iter()
                 .map(|entry| entry_text(entry, metric))
                 .collect();
-            let pace = match row.rate {
+            let mut load = match row.rate {
                 Some(rate) => format!("<br>*open loop, {rate}*"),
                 None => String::new(),
             };
+            if row.idle > 0 {
+                let idle = thousands(row.idle as u64);
+                load += &format!("<br>*{} conns + {idle} idle*", row.connections);
+            }
             line(
                 &mut out,
-                &format!("| {}{pace} | {} |", row.workload, entries.join(" | ")),
+                &format!("| {}{load} | {} |", row.workload, entries.join(" | ")),
             );
         }
         out.push('\n');
@@ -98,7 +103,7 @@ pub fn readme(evidence: &Evidence) -> String {
     );
     out += &provenance(evidence);
     out.push('\n');
-    out += &tables_with_legend(evidence, &METRICS);
+    out += &tables_with_legend(evidence, &evidence.metrics());
     line(&mut out, "\n## How to read it\n");
     out += &analyses(evidence);
     line(&mut out, "\n## Files\n");
@@ -329,6 +334,16 @@ mod tests {
         let expected = "| ten-requests<br>*open loop, 5000/s* |";
         assert_eq!(report.matches(expected).count(), 1, "{report}");
         assert_eq!(report.matches("open loop").count(), 1, "{report}");
+    }
+
+    #[test]
+    fn idle_connections_stand_beside_the_name() {
+        let mut evidence = fixture::five_servers();
+        evidence.workloads[1].idle = 5_000;
+        let report = report(&evidence, &[Metric::P99], "loadgen");
+        let expected = "| ten-requests<br>*64 conns + 5,000 idle* |";
+        assert_eq!(report.matches(expected).count(), 1, "{report}");
+        assert_eq!(report.matches("idle*").count(), 1, "{report}");
     }
 
     #[test]

@@ -15,9 +15,6 @@ pub mod tracking;
 use crate::compare::{Entry, Fault, Metric, Standing};
 use crate::latency::samples_needed;
 
-/// Those that a set is summed up by, the one to lead with first.
-pub const METRICS: [Metric; 3] = [Metric::Cpu, Metric::Throughput, Metric::P99];
-
 /// Three significant digits, with `k` or `M` for thousands or millions.
 pub(crate) fn figure(value: f64) -> String {
     let (value, unit) = match value {

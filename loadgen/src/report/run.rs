@@ -63,7 +63,9 @@ impl Page {
     fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
         let options = textwrap::Options::new(COLUMNS)
             .initial_indent(first)
-            .subsequent_indent(rest);
+            .subsequent_indent(rest)
+            // An option that is broken cannot be copied.
+            .word_splitter(textwrap::WordSplitter::NoHyphenation);
         self.line(&textwrap::fill(text, options).replace(NO_BREAK, " "));
     }
 
@@ -90,7 +92,7 @@ fn asked(page: &mut Page, run: &Run<'_>) {
         [first, rest @ ..] => format!("{first} and {} more in turn", rest.len()),
     };
     let whom = match run.server {
-        Some(server) => format!("{server} at {url}"),
+        Some(server) => format!("{} at {url}", with_arguments(server, run.server_args)),
         None => url,
     };
     page.wrapped("", "  ", &whom);
@@ -99,6 +101,14 @@ fn asked(page: &mut Page, run: &Run<'_>) {
     if run.outcome.interrupted {
         page.line(&format!("ended early by the user after {seconds:.1} s"));
     }
+}
+
+/// A server and what it was handed.
+pub(crate) fn with_arguments(server: &str, arguments: &[String]) -> String {
+    let words = [server]
+        .into_iter()
+        .chain(arguments.iter().map(String::as_str));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// What was asked for, in a sentence.
@@ -115,7 +125,11 @@ pub(super) fn workload(run: &Run<'_>) -> String {
     };
     let up_to = if run.is_open_loop() { "up to " } else { "" };
     let connections = count(plan.connections as u64, "connection");
-    parts.push(format!("{up_to}{connections}"));
+    let idle = match plan.idle {
+        0 => String::new(),
+        idle => format!(" + {} idle", thousands(idle as u64)),
+    };
+    parts.push(format!("{up_to}{connections}{idle}"));
     parts.push(count(plan.threads as u64, "thread"));
     parts.push(match plan.life.requests() {
         0 => "keep-alive".to_owned(),
@@ -175,6 +189,18 @@ fn counts(page: &mut Page, run: &Run<'_>) {
             thousands(record.connections_open_max)
         ),
     );
+    if let Some(idle) = &run.outcome.idle {
+        let asked = run.plan.idle as u64;
+        let what = match (idle.served < asked, idle.closed_by_server) {
+            (true, _) => format!("of {} connections were served", thousands(asked)),
+            (false, 0) => "connections, served once, all open to the end".to_owned(),
+            (false, n) => format!(
+                "connections, served once, {} closed by the server",
+                thousands(n)
+            ),
+        };
+        page.fact("idle", &thousands(idle.served), &what);
+    }
     let mut came = vec![("responses", record.responses), ("good", record.good)];
     let left = [
         ("in flight", record.in_flight_at_end),
@@ -330,6 +356,17 @@ fn costs(page: &mut Page, run: &Run<'_>) {
             ),
         );
     }
+    if let Some(idle) = run.server_cost.and_then(|cost| cost.idle.as_ref())
+        && let Some(server) = idle.bytes_per_connection
+        && let Some(kernel) = idle.kernel_bytes_per_connection
+    {
+        let kernel = signed_bytes(kernel);
+        page.fact(
+            "idle memory",
+            &signed_bytes(server),
+            &format!("for each idle connection; kernel stacks and page tables: {kernel}"),
+        );
+    }
     let client = &outcome.client;
     let spun = match client.spin_s {
         ..0.005 => String::new(),
@@ -435,6 +472,12 @@ pub(crate) fn thousands(n: u64) -> String {
     text
 }
 
+/// Memory may shrink.
+fn signed_bytes(n: f64) -> String {
+    let sign = if n <= -0.5 { "-" } else { "" };
+    format!("{sign}{}", bytes(n.abs().round() as u64))
+}
+
 pub(super) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let power = (n.max(1).ilog2() / 10).min(4);
@@ -456,7 +499,9 @@ mod tests {
 
     use super::*;
     use crate::plan::{ConnectionLife, Precision};
+    use crate::record::Idle;
     use crate::report::fixture::Example;
+    use crate::target::IdleCost;
 
     /// The text of a run, which must fit a screen.
     fn screen(example: &Example) -> String {
@@ -548,6 +593,51 @@ mod tests {
         let expected = "open loop, constant 0.50/s, up to 1 connection, 2 threads, \
                         1 request on each, closed by the server, 10.00 s after 1 s of warm-up";
         assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn idle_connections() {
+        let mut example = Example::closed();
+        example.server_args = ["--idle-timeout", "10m"].map(str::to_owned).to_vec();
+        example.plan.idle = 10_000;
+        let cost = example.cost.as_mut().unwrap();
+        cost.idle = Some(IdleCost {
+            bytes_per_connection: Some(4_700.4),
+            kernel_bytes_per_connection: Some(-100.0),
+            memory: Vec::new(),
+        });
+        for (served, closed_by_server, figures) in [
+            (
+                10_000,
+                0,
+                "idle 10,000 connections, served once, all open to the end",
+            ),
+            (
+                10_000,
+                9_998,
+                "idle 10,000 connections, served once, 9,998 closed by the server",
+            ),
+            (1, 0, "idle 1 of 10,000 connections were served"),
+        ] {
+            example.outcome.idle = Some(Idle {
+                served,
+                closed_by_server,
+                ..Idle::default()
+            });
+            let text = screen(&example);
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            for expected in [
+                "event-loop --idle-timeout 10m at http://",
+                "closed loop, 64 connections + 10,000 idle, 1 thread",
+                "idle memory 4.6 KiB for each idle connection; kernel stacks and page tables: -100 B",
+                figures,
+            ] {
+                assert!(text.contains(expected), "{expected}: {text}");
+            }
+        }
+        // Where it is not known, nothing is said of it.
+        example.cost.as_mut().unwrap().idle = Some(IdleCost::default());
+        assert!(!screen(&example).contains("idle memory"));
     }
 
     /// Numbers and words as long as they come.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::run::count;
+use super::run::{count, thousands};
 use crate::plan::{Close, ConnectionLife, Pace};
 use crate::slo::{Ending, Found, Held, Report, Search, Step, Value, rate_text};
 
@@ -27,12 +27,16 @@ pub fn head(search: &Search, target: &str) -> String {
         ConnectionLife::KeepAlive => String::new(),
         ConnectionLife::Requests(n) => format!(", {} on each", count(n, "request")),
     };
+    let idle = match plan.idle {
+        0 => String::new(),
+        idle => format!(" + {} idle", thousands(idle as u64)),
+    };
     let close = match plan.close {
         Close::Fin => "",
         Close::Rst => "; connections are reset, not closed (--close rst)",
     };
     text += &paragraph(&format!(
-        "open loop, {arrivals} arrivals, {connections} at the most{life}, {threads}, to {percent}%{close}"
+        "open loop, {arrivals} arrivals, {connections} at the most{idle}{life}, {threads}, to {percent}%{close}"
     ));
     text.push('\n');
     write!(text, "step  phase   {:>10} {:>10}", "rate/s", "achieved/s").expect(INFALLIBLE);

@@ -3,6 +3,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
+use super::run::thousands;
 use super::{Faults, absent, figure, plural};
 use crate::compare::{Comparison, Entry, Evidence, Metric, Standing};
 
@@ -59,6 +60,10 @@ fn table(comparison: &Comparison, columns: std::ops::Range<usize>) -> String {
         let mut name = at_hyphens(&row.workload, WORKLOAD_WIDTH);
         if let Some(rate) = row.rate {
             name += &format!("\nopen loop,\n{rate}");
+        }
+        if row.idle > 0 {
+            let idle = thousands(row.idle as u64);
+            name += &format!("\n{} conns +\n{idle} idle", row.connections);
         }
         table.add_row([name].into_iter().chain(entries));
     }
@@ -155,11 +160,12 @@ fn at_hyphens(name: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{METRICS, fixture};
+    use crate::report::fixture;
 
     #[test]
     fn five_servers_fit_80_columns() {
-        let text = text(&fixture::five_servers(), &METRICS, WIDTH);
+        let evidence = fixture::five_servers();
+        let text = text(&evidence, &evidence.metrics(), WIDTH);
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
@@ -185,6 +191,36 @@ mod tests {
             "{text}"
         );
         assert_eq!(text.matches("open loop").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn idle_connections_stand_beside_the_name() {
+        let mut evidence = fixture::five_servers();
+        evidence.workloads[1].idle = 100_000;
+        for cell in &mut evidence.cells {
+            cell.server_bytes_per_idle_connection = Some(4_700.0);
+        }
+        let text = text(&evidence, &evidence.metrics(), WIDTH);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= WIDTH),
+            "{text}"
+        );
+        let (others, memory) = text
+            .split_once("Bytes of memory per idle connection")
+            .unwrap();
+        for (table, count) in [(others, 3), (memory, 1)] {
+            let lines: Vec<&str> = table.lines().map(str::trim_start).collect();
+            let row = ["ten-requests", "64 conns +", "100,000 idle"];
+            let is_row =
+                |lines: &[&str]| lines.iter().zip(row).all(|(line, it)| line.starts_with(it));
+            let found = lines.windows(3).filter(|lines| is_row(lines)).count();
+            assert_eq!(found, count, "{text}");
+        }
+        let (memory, _) = memory.split_once("Medians over").unwrap();
+        assert!(
+            memory.contains("4.70k") && !memory.contains("keep-alive"),
+            "{memory}"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::run::{bytes, percent, thousands, workload};
+use super::run::{bytes, percent, thousands, with_arguments, workload};
 use crate::latency::{interval, percentile};
 use crate::plan::{Close, Pace};
 use crate::run::Run;
@@ -135,7 +135,7 @@ fn entry(
 
 /// Who ran under which workload: the same name for every run of the same kind, as it is followed by it.
 fn name(run: &Run<'_>) -> String {
-    let who = run.server.map(str::to_owned);
+    let who = (run.server).map(|server| with_arguments(server, run.server_args));
     let who = who.or_else(|| run.urls.first().cloned());
     let mut parts = vec![who.unwrap_or_default()];
     parts.push(match run.plan.pace {
@@ -144,6 +144,10 @@ fn name(run: &Run<'_>) -> String {
         Pace::Poisson(rate) => format!("Poisson {rate}"),
     });
     parts.push(format!("-c {}", run.plan.connections));
+    match run.plan.idle {
+        0 => {}
+        n => parts.push(format!("--idle {n}")),
+    }
     match run.plan.life.requests() {
         0 => {}
         n => parts.push(format!("-k {n}")),
@@ -222,6 +226,17 @@ mod tests {
         let entries = github_smaller_is_better(&example.run());
         assert_eq!(entries.len(), 1, "{entries:?}");
         assert!(entries[0].name.ends_with(": errors"), "{entries:?}");
+    }
+
+    #[test]
+    fn another_load_has_another_name() {
+        let mut example = Example::closed();
+        example.plan.idle = 5_000;
+        example.server_args = vec!["--idle-timeout=10m".to_owned()];
+        assert_eq!(
+            name(&example.run()),
+            "event-loop --idle-timeout=10m, closed loop, -c 64, --idle 5000"
+        );
     }
 
     #[test]

@@ -98,6 +98,14 @@ pub struct Cell {
     pub client_busiest_thread: Option<f64>,
     /// Of all threads of the generator.
     pub client_context_switches: Option<u64>,
+    /// Idle connections, each served once before the run.
+    pub idle_connections: Option<u64>,
+    /// Of these, the ones that the server had closed at the end.
+    pub idle_closed_by_server: Option<u64>,
+    /// Memory of the server for each of them.
+    pub server_bytes_per_idle_connection: Option<f64>,
+    /// Memory of the kernel for each of them: stacks of threads and page tables, no sockets.
+    pub kernel_bytes_per_idle_connection: Option<f64>,
 }
 
 /// Which cell.
@@ -145,6 +153,8 @@ impl Cell {
         };
         let response = Latency::of(&record.response);
         let fairness = Fairness::of(outcome);
+        let idle = outcome.idle.as_ref();
+        let memory = cost.and_then(|cost| cost.idle.as_ref());
         let client_cpu_s = outcome.client.cpu_user_s + outcome.client.cpu_system_s;
         let text = |text: String| (!text.is_empty()).then(|| one_line(&text));
         Cell {
@@ -185,6 +195,14 @@ impl Cell {
             client_cpu_us_per_request: us_per_response(client_cpu_s),
             client_busiest_thread: Some(digits(outcome.client.busiest_thread, 4)),
             client_context_switches: Some(outcome.client.context_switches),
+            idle_connections: idle.map(|idle| idle.served),
+            idle_closed_by_server: idle.map(|idle| idle.closed_by_server),
+            server_bytes_per_idle_connection: memory
+                .and_then(|memory| memory.bytes_per_connection)
+                .map(|bytes| digits(bytes, 1)),
+            kernel_bytes_per_idle_connection: memory
+                .and_then(|memory| memory.kernel_bytes_per_connection)
+                .map(|bytes| digits(bytes, 1)),
             ..Cell::empty(key, started)
         }
     }
@@ -234,6 +252,10 @@ impl Cell {
             client_cpu_us_per_request: None,
             client_busiest_thread: None,
             client_context_switches: None,
+            idle_connections: None,
+            idle_closed_by_server: None,
+            server_bytes_per_idle_connection: None,
+            kernel_bytes_per_idle_connection: None,
         }
     }
 }

@@ -55,6 +55,9 @@ pub struct Campaign {
     pub rounds: u32,
     /// Names.
     pub servers: Vec<String>,
+    /// What each of them was handed beside its command in the catalogue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_args: Vec<String>,
     /// As they were driven, durations included.
     #[serde(rename = "workload")]
     pub workloads: Vec<Workload>,
@@ -268,6 +271,14 @@ impl Writer {
         let cells = set.path.join(CELLS);
         let text = fs::read_to_string(&cells).map_err(io_error("reading", &cells))?;
         let whole = whole_lines(&text);
+        if whole.lines().next() != Some(&columns().join(",")) {
+            return Err(Error::Damaged {
+                path: cells,
+                line: Some(1),
+                message: "it lacks columns that are written now: it can be read, and not resumed"
+                    .to_owned(),
+            });
+        }
         if whole.len() < text.len() {
             write_atomically(&cells, whole)?;
         }
@@ -451,6 +462,9 @@ fn whole_lines(text: &str) -> &str {
     &text[..text.rfind('\n').map_or(0, |end| end + 1)]
 }
 
+/// Columns at the end that the first sets lack.
+const COLUMNS_ADDED: usize = 4;
+
 /// The names of the columns of `cells.csv`, in order.
 fn columns() -> Vec<String> {
     let key = Key {
@@ -481,7 +495,8 @@ fn read_cells(path: &Path) -> Result<Vec<Cell>, Error> {
         .headers()
         .map_err(|error| damaged(Some(1), error.to_string()))?;
     let expected = columns();
-    if let Some(missing) = expected
+    let (required, _) = expected.split_at(expected.len() - COLUMNS_ADDED);
+    if let Some(missing) = required
         .iter()
         .find(|name| !header.iter().any(|h| h == *name))
     {
@@ -493,7 +508,7 @@ fn read_cells(path: &Path) -> Result<Vec<Cell>, Error> {
     {
         return Err(damaged(Some(1), format!("unknown column `{unknown}`")));
     }
-    if !header.iter().eq(expected.iter()) {
+    if !header.iter().eq(expected.iter().take(header.len())) {
         return Err(damaged(
             Some(1),
             "its columns are in another order".to_owned(),

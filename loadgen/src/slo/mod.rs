@@ -296,7 +296,16 @@ impl Search {
             value: objective.measure.of(record),
         });
         let values: Vec<Value> = values.collect();
-        let (held, reason) = match judge(phase, outcome, &values, verdict) {
+        let judgement = match verdict::idle_missing(&self.plan, outcome) {
+            // Another load than was asked for.
+            Some((reason, _)) => {
+                let fault = outcome.idle.as_ref().and_then(|idle| idle.fault);
+                let own = fault.is_some_and(|fault| is_own(fault.kind));
+                Err((if own { Held::Limited } else { Held::Missed }, reason))
+            }
+            None => judge(phase, outcome, &values, verdict),
+        };
+        let (held, reason) = match judgement {
             Ok(()) => (Held::Met, None),
             Err((held, reason)) => (held, Some(reason)),
         };
@@ -513,9 +522,12 @@ fn is_excused(value: &Value, record: &Record) -> bool {
 
 /// Errors for want of something on this side.
 fn own_errors(record: &Record) -> u64 {
-    let own = |kind| matches!(kind, Kind::AddressExhausted | Kind::TooManyFiles);
-    let errors = record.errors.iter().filter(|((_, kind), _)| own(*kind));
+    let errors = record.errors.iter().filter(|((_, kind), _)| is_own(*kind));
     errors.map(|(_, count)| count).sum()
+}
+
+fn is_own(kind: Kind) -> bool {
+    matches!(kind, Kind::AddressExhausted | Kind::TooManyFiles)
 }
 
 fn wanted_connections(record: &Record) -> bool {
@@ -559,7 +571,7 @@ mod tests {
 
     use super::simulated::{Simulated, search};
     use super::*;
-    use crate::record::{Phase as ErrorPhase, record_ns};
+    use crate::record::{Fault, Idle, Phase as ErrorPhase, record_ns};
 
     #[test]
     fn the_largest_rate_of_a_queue_is_found() {
@@ -749,6 +761,35 @@ mod tests {
             reasons: vec!["a reason".to_owned()],
             advice: Vec::new(),
             notes: Vec::new(),
+        }
+    }
+
+    /// Whatever the response times were, it was not the load that was asked for.
+    #[test]
+    fn without_its_idle_connections_nothing_is_met() {
+        let mut search = search("p99<11ms");
+        search.plan.idle = 100;
+        let fault = |kind| {
+            let phase = ErrorPhase::Connect;
+            Some(Fault { phase, kind })
+        };
+        for (served, closed_by_server, fault, held) in [
+            (100, 0, None, Held::Met),
+            (100, 1, None, Held::Missed),
+            (50, 0, fault(Kind::Refused), Held::Missed),
+            (50, 0, fault(Kind::TooManyFiles), Held::Limited),
+        ] {
+            let mut outcome = outcome(0, 0);
+            outcome.idle = Some(Idle {
+                served,
+                closed_by_server,
+                fault,
+                ..Idle::default()
+            });
+            let valid = verdict(Status::Valid);
+            let step = search.step(Phase::Double, 1000.0, &outcome, &valid);
+            assert_eq!(step.held, held, "{outcome:?}");
+            assert_eq!(step.reason.is_none(), held == Held::Met);
         }
     }
 

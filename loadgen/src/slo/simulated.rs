@@ -91,6 +91,7 @@ impl Simulated {
             record,
             duration,
             interrupted: false,
+            idle: None,
             client: ClientCost::default(),
             steal: None,
         }

@@ -11,6 +11,8 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
+use super::memory::IdleCost;
+
 /// What a server consumed: the sum over all processes of its group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerCost {
@@ -28,6 +30,8 @@ pub struct ServerCost {
     /// Most memory resident at once since the processes started, bytes. Pages that processes of the
     /// group share are counted once for each.
     pub rss_bytes_max: u64,
+    /// What its idle connections cost in memory; absent when it had none, or had some before.
+    pub idle: Option<IdleCost>,
 }
 
 impl ServerCost {
@@ -105,6 +109,7 @@ impl Sampler {
             context_switches: switches_between(&self.begin.switches, &end.switches),
             threads_max: peaks.threads,
             rss_bytes_max: peaks.rss_bytes,
+            idle: None,
         })
     }
 }
@@ -172,7 +177,7 @@ impl Peaks {
 }
 
 /// The processes of a group.
-fn members(group: i32) -> io::Result<Vec<i32>> {
+pub(super) fn members(group: i32) -> io::Result<Vec<i32>> {
     let pids: Vec<i32> = fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid| {
@@ -246,8 +251,8 @@ impl Stat {
     }
 }
 
-/// The number behind `key` in `/proc/PID/status`.
-fn status_number(status: &str, key: &str) -> Option<u64> {
+/// The number behind `key` in `/proc/PID/status` and what is like it.
+pub(super) fn status_number(status: &str, key: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(key))?;
     value.split_ascii_whitespace().next()?.parse().ok()
 }

@@ -13,6 +13,7 @@
 
 mod build;
 mod cost;
+mod memory;
 mod pipe;
 mod probe;
 
@@ -33,6 +34,7 @@ use tempfile::TempDir;
 
 pub use build::{build, version};
 pub use cost::{Sampler, ServerCost};
+pub use memory::{IdleCost, Memory};
 pub use probe::{ProbeError, probe};
 
 use crate::catalogue::{Ready, Server};
@@ -62,6 +64,8 @@ pub struct Target {
 pub struct Options {
     /// CPUs that it may run on; empty for those of the calling thread.
     pub cpus: Vec<usize>,
+    /// Further arguments, behind those of its command.
+    pub arguments: Vec<String>,
     /// How long it may take until it can accept.
     pub ready_within: Duration,
 }
@@ -70,6 +74,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             cpus: Vec::new(),
+            arguments: Vec::new(),
             ready_within: READY_WITHIN,
         }
     }
@@ -209,7 +214,7 @@ impl Target {
         };
         let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let empty_dir_path = empty_dir.as_ref().map(TempDir::path);
-        let run = server
+        let mut run = server
             .run
             .iter()
             .map(|arg| fill(arg, asked, empty_dir_path.unwrap_or(Path::new(""))))
@@ -218,6 +223,7 @@ impl Target {
                 server: server.name.clone(),
                 message,
             })?;
+        run.extend_from_slice(&options.arguments);
 
         let mut child = spawn(&run, root, &options.cpus).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::NotFound {

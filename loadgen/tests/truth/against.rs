@@ -85,8 +85,9 @@ pub(crate) fn books_balance(plan: &Plan, outcome: &Outcome, truth: &Truth, unrea
     let lost = sum(&costs_a_request);
     let faulty = sum(&|(_, kind)| matches!(kind, Kind::BadStatus | Kind::WrongBody));
 
+    let idle = outcome.idle.as_ref();
     assert_eq!(
-        record.requests + record.warmup_requests,
+        record.requests + record.warmup_requests + idle.map_or(0, |idle| idle.requests),
         truth.requests + unread,
         "requests sent, and read by the server{context}"
     );
@@ -163,8 +164,10 @@ pub(crate) fn books_balance(plan: &Plan, outcome: &Outcome, truth: &Truth, unrea
 
 /// The connections that were opened, and accepted.
 pub(crate) fn connections_agree(outcome: &Outcome, truth: &Truth) {
+    let idle = outcome.idle.as_ref();
     assert_eq!(
-        outcome.record.connections_opened, truth.connections,
+        outcome.record.connections_opened + idle.map_or(0, |idle| idle.connections),
+        truth.connections,
         "connections"
     );
 }
