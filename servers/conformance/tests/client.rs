@@ -11,22 +11,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::subject::SOON;
 
-pub(crate) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-/// An answer, as it must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Expected {
-    /// 200 with `hello world`.
-    Hello,
-    /// The head of that alone.
-    Head,
-    /// 204 with the methods there are.
-    Options,
-    /// This status.
-    Refusal(u16),
-    /// 100, and then another answer.
-    Continue,
-}
+pub(crate) use conformance::{Expected, GET};
 
 /// A response as it came.
 #[derive(Debug)]
@@ -36,6 +21,19 @@ pub(crate) struct Answer {
     body: Vec<u8>,
 }
 
+/// What a server does that nothing is expected of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// An answer with this status.
+    Answer(u16),
+    /// Nothing whole so far.
+    NotYet,
+    /// Bytes that are no answer, or half of one before the end.
+    Stray,
+    /// The end, in whatever order.
+    End,
+}
+
 pub(crate) struct Client {
     stream: TcpStream,
     /// All that was received, of which `received[..read]` has been read as answers.
@@ -43,8 +41,6 @@ pub(crate) struct Client {
     read: usize,
     /// Bytes sent by [`send_until_blocked`](Self::send_until_blocked).
     sent: usize,
-    /// Answers read, interim ones apart.
-    pub(crate) answers: u64,
 }
 
 impl Client {
@@ -70,7 +66,6 @@ impl Client {
             received: Vec::new(),
             read: 0,
             sent: 0,
-            answers: 0,
         })
     }
 
@@ -103,6 +98,37 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).context("shutting")
     }
 
+    /// Sends what the server may not want to have: it may have closed.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Shuts the client's own side, if the connection is still there.
+    pub(crate) fn try_end(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Reads whatever comes next, within this time.
+    pub(crate) fn reply(&mut self, head_only: bool, within: Duration) -> Result<Reply> {
+        self.stream.set_read_timeout(Some(within))?;
+        loop {
+            match Answer::parse(self.unread(), head_only) {
+                Ok(Some((answer, used))) => {
+                    self.read += used;
+                    return Ok(Reply::Answer(answer.status));
+                }
+                Ok(None) => {}
+                Err(_) => return Ok(Reply::Stray),
+            }
+            match self.receive() {
+                Ok(1..) => {}
+                Err(error) if is_timeout(&error) => return Ok(Reply::NotYet),
+                Ok(0) | Err(_) if self.unread().is_empty() => return Ok(Reply::End),
+                Ok(0) | Err(_) => return Ok(Reply::Stray),
+            }
+        }
+    }
+
     /// Closes with RST.
     pub(crate) fn reset(self) -> Result<()> {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
@@ -111,7 +137,7 @@ impl Client {
 
     /// Reads the next answer, which must be this one and say this in `Connection`.
     pub(crate) fn expect(&mut self, expected: Expected, connection: Option<&str>) -> Result<()> {
-        let answer = self.answer(expected == Expected::Head);
+        let answer = self.answer(expected.is_head_only());
         answer
             .and_then(|answer| answer.check(expected, connection))
             .with_context(|| self.story(&format!("{expected:?}, Connection {connection:?}")))
@@ -203,7 +229,6 @@ impl Client {
         loop {
             if let Some((answer, used)) = Answer::parse(self.unread(), head_only)? {
                 self.read += used;
-                self.answers += u64::from(answer.status >= 200);
                 return Ok(answer);
             }
             ensure!(self.receive()? > 0, "the end came before a whole answer");
@@ -254,13 +279,7 @@ impl Answer {
     }
 
     fn check(&self, expected: Expected, connection: Option<&str>) -> Result<()> {
-        let status = match expected {
-            Expected::Hello | Expected::Head => 200,
-            Expected::Options => 204,
-            Expected::Refusal(status) => status,
-            Expected::Continue => 100,
-        };
-        ensure!(self.status == status, "status {}", self.status);
+        ensure!(self.status == expected.status(), "status {}", self.status);
         if expected == Expected::Continue {
             return Ok(());
         }
@@ -269,13 +288,18 @@ impl Answer {
             "{:?}",
             self.headers
         );
-        if matches!(expected, Expected::Options | Expected::Refusal(405)) {
+        if matches!(self.status, 204 | 405) {
             let allow = self.header("allow")?;
             ensure!(allow == Some("GET, HEAD, OPTIONS"), "Allow: {allow:?}");
         }
         match expected {
             Expected::Hello => ensure!(self.body == b"hello world", "another body"),
             Expected::Head => ensure!(self.header("content-length")? == Some("11"), "not as GET"),
+            Expected::HeadRefusal(_) => ensure!(
+                self.header("content-length")?.is_some_and(|n| n != "0"),
+                "not as for GET: {:?}",
+                self.headers
+            ),
             _ => {}
         }
         let date = self.header("date")?.context("no Date")?;

@@ -1,6 +1,6 @@
 //! What every server must do, over real sockets: one table of [`cases`] and three ways to send each,
 //! then what needs more than bytes, their [`connections`] and [`processes`], and what foreign
-//! [`clients`] make of them.
+//! [`clients`] make of them. The same table is held against servers of others, the [`peers`].
 //!
 //! The servers are those of `benches/servers.toml`, built as it says and started afresh for each trial
 //! on a free port. A name on the command line selects trials, as with any test:
@@ -10,6 +10,7 @@ mod cases;
 mod client;
 mod clients;
 mod connections;
+mod peers;
 mod processes;
 mod rules;
 mod subject;
@@ -21,6 +22,7 @@ use anyhow::Context as _;
 use libtest_mimic::{Arguments, Completion, Trial};
 use loadgen::catalogue::Catalogue;
 
+use peers::Peers;
 use subject::Subject;
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -36,7 +38,9 @@ fn main() -> anyhow::Result<ExitCode> {
             subject.build().context("building a server to test")?;
         }
     }
+    let peers = Peers::start(&catalogue);
     let mut trials = rules::trials(&catalogue);
+    trials.extend(peers.trials());
     for subject in subjects() {
         trials.extend(cases::trials(&subject));
         trials.extend(connections::trials(&subject));
