@@ -14,6 +14,7 @@ mod cli;
 mod connection;
 mod counters;
 mod crowd;
+mod few;
 mod memory;
 mod pace;
 pub mod peers;

@@ -12,10 +12,9 @@ use nix::unistd::Pid;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use crate::answer::{After, Expected};
-use crate::connection::{Connection, Room};
 use crate::counters;
 use crate::crowd::Crowd;
+use crate::few::{ask, starves};
 use crate::memory::Memory;
 use crate::peers::{BEHAVIOURS, Behaviour};
 use crate::process::Sample;
@@ -495,44 +494,4 @@ fn told(end: &End) -> String {
         End::Fault(fault) => format!("{}: {}", fault.kind, fault.story),
         other => format!("{other:?}"),
     }
-}
-
-/// Says hello on a new connection.
-async fn ask(world: &Rc<World>) -> Result<(), End> {
-    let behaviour = &BEHAVIOURS[0];
-    let mut connection = Connection::open(world, behaviour, Room::Usual).await?;
-    connection
-        .send_late(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .await?;
-    connection.answer(Expected::Hello, After::Closes).await?;
-    connection.end().await
-}
-
-/// Whether so many silent connections keep a server from answering one more, until they close. This is what
-/// tells a server that serves few at a time, whatever it is called; one try could be a hiccup of the
-/// machine.
-async fn starves(world: &Rc<World>, connections: usize) -> Result<bool, End> {
-    const TRIES: usize = 3;
-    const SOON: Duration = Duration::from_secs(1);
-    for _ in 0..TRIES {
-        let mut silent = Vec::new();
-        while silent.len() < connections {
-            // Where the accept queue is full, connecting itself takes long.
-            let one = Connection::open(world, &BEHAVIOURS[0], Room::Usual);
-            match timeout(SOON / 2, one).await {
-                Ok(one) => silent.push(one?),
-                Err(_) => break,
-            }
-        }
-        let asked = timeout(SOON, ask(world)).await;
-        drop(silent);
-        match asked {
-            Ok(answered) => {
-                answered?;
-                return Ok(false);
-            }
-            Err(_) => ask(world).await?,
-        }
-    }
-    Ok(true)
 }

@@ -95,7 +95,7 @@ pub(crate) struct Tally {
     pub(crate) by_behaviour: BTreeMap<&'static str, OfBehaviour>,
     /// Final answers seen whole, right or wrong, by status.
     pub(crate) statuses: BTreeMap<u16, u64>,
-    /// The first faults since the crowd came, to see what happened together.
+    /// Right answers and faults in all.
     answers: u64,
     faults: u64,
 }
