@@ -265,11 +265,12 @@ impl Connection {
             let mut pending = mem::take(&mut self.pending);
             let rest = self.take(&pending, desk).len();
             if rest > 0 {
-                if rest < after {
-                    pending.drain(..after - rest);
-                    self.pending_since = desk.now;
-                }
+                pending.drain(..after - rest);
                 self.pending = pending;
+            }
+            // Empty lines begin no new head.
+            if !self.output.is_empty() {
+                self.pending_since = desk.now;
             }
         }
     }
