@@ -265,12 +265,11 @@ impl Connection {
             let mut pending = mem::take(&mut self.pending);
             let rest = self.take(&pending, desk).len();
             if rest > 0 {
-                pending.drain(..after - rest);
+                if rest < after {
+                    pending.drain(..after - rest);
+                    self.pending_since = desk.now;
+                }
                 self.pending = pending;
-            }
-            // Empty lines begin no new head.
-            if !self.output.is_empty() {
-                self.pending_since = desk.now;
             }
         }
     }

@@ -307,14 +307,6 @@ fn empty_lines_buy_no_time() {
     }
     assert_eq!(peer.time_out(), Timeout::Idle);
     assert_received(&peer, "");
-
-    let mut peer = self::peer();
-    peer.send(b"\r");
-    for _ in 0..6 {
-        peer.wait(seconds(1));
-        peer.send(b"\n\r");
-    }
-    assert_eq!(peer.patience(), seconds(1), "seven from the first byte on");
 }
 
 #[test]
