@@ -201,6 +201,10 @@ async fn step(stream: &mut TcpStream, connection: &mut Connection, host: &Host) 
                     let now = host::now();
                     heed_stop(connection, scratch, host, now);
                     connection.received(scratch, n, now);
+                    // Whoever sends without a pause keeps the timer from being looked at.
+                    if connection.deadline() <= now.instant && connection.next() != Next::Close {
+                        connection.timed_out(scratch, now);
+                    }
                     Poll::Ready(Ok(()))
                 })
             })

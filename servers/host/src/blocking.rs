@@ -94,8 +94,9 @@ pub struct Stream<'a> {
 #[derive(Debug)]
 struct Peer {
     socket: TcpStream,
-    /// Whoever serves it has seen that the server stops, and needs not be woken for that.
-    knows_of_stop: AtomicBool,
+    /// Whoever serves it has seen that the server stops, or only waits for the peer to close: a stop needs
+    /// not wake it.
+    needs_no_waking: AtomicBool,
 }
 
 impl<'a> Stream<'a> {
@@ -103,7 +104,7 @@ impl<'a> Stream<'a> {
         host.counters.accepted();
         let peer = Arc::new(Peer {
             socket,
-            knows_of_stop: AtomicBool::new(false),
+            needs_no_waking: AtomicBool::new(false),
         });
         let key = lock(&host.open.table).peers.insert(Arc::clone(&peer));
         Stream { peer, key, host }
@@ -165,7 +166,7 @@ impl Open {
     /// Wakes those who have been blocked in `recv` since before the stop signal.
     pub(crate) fn wake_idle(&self) {
         for (_, peer) in &lock(&self.table).peers {
-            if !peer.knows_of_stop.load(SeqCst) {
+            if !peer.needs_no_waking.load(SeqCst) {
                 shut_reading(&peer.socket);
             }
         }
@@ -189,7 +190,7 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
     let mut patience = Patience::of(socket, host);
     loop {
         if let Some(until) = host.drain_until() {
-            peer.knows_of_stop.store(true, SeqCst);
+            peer.needs_no_waking.store(true, SeqCst);
             // One that has waited for its turn so long may have sent its request long ago.
             connection.drain(&scratch, until.max(at.instant + LAST_LOOK), at);
         }
@@ -216,6 +217,7 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
             }),
             Next::ShutdownWrite => socket.shutdown(Shutdown::Write).map(|()| {
                 at = now();
+                peer.needs_no_waking.store(true, SeqCst);
                 connection.write_is_shut(&scratch, at);
             }),
             Next::Close => return Ok(()),

@@ -49,10 +49,11 @@ impl Counters {
         self.out_of_threads.fetch_add(1, Relaxed);
     }
 
-    /// One line of JSON on stderr.
+    /// One line of JSON on stderr, in one write: stderr has no buffer.
     pub(crate) fn print(&self) {
+        let line = format!("{self}\n");
         // Nobody may read it.
-        writeln!(io::stderr(), "{self}").unwrap_or_default();
+        io::stderr().write_all(line.as_bytes()).unwrap_or_default();
     }
 }
 

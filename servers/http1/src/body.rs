@@ -16,7 +16,7 @@ pub(crate) struct Body {
     /// Bytes of content seen, and the most there may be.
     content: u64,
     content_max: u64,
-    /// Bytes of chunk extensions and trailers seen, which are limited like a head.
+    /// Bytes of chunk extensions, leading zeros and trailers seen, which are limited like a head.
     overhead: usize,
     overhead_max: usize,
 }
@@ -26,8 +26,8 @@ enum State {
     Length(u64),
     /// In a chunk-size: its value so far and whether it has a digit yet (9112 §7.1).
     Size(u64, bool),
-    /// In a chunk extension, which is ignored (9112 §7.1.1).
-    Extension(u64),
+    /// In the chunk extensions, which are ignored.
+    Extension(u64, Extension),
     /// Behind the CR that ends a chunk-size line.
     SizeEnd(u64),
     Data(u64),
@@ -35,10 +35,31 @@ enum State {
     DataLf,
     /// At the start of a trailer line; an empty one ends the body (9112 §7.1.2).
     TrailerStart,
-    Trailer,
+    TrailerName,
+    TrailerValue,
     TrailerLf,
     LastLf,
     Done,
+}
+
+/// Where in `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (9112 §7.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extension {
+    /// In white space that only a further extension may follow.
+    Space,
+    /// Behind a `;`.
+    NameStart,
+    Name,
+    /// In white space behind a name.
+    NameEnd,
+    /// Behind a `=`.
+    ValueStart,
+    Value,
+    Quoted,
+    /// Behind a backslash in a quoted string.
+    Escaped,
+    /// Behind a quoted string.
+    QuotedEnd,
 }
 
 /// What [`Body::take`] found.
@@ -120,31 +141,41 @@ impl Body {
     /// are smuggled past recipients that disagree about it.
     fn step(&mut self, byte: u8) -> Result<State, Status> {
         const BAD: Status = Status::BadRequest;
+        match self.state {
+            State::Extension(..) | State::TrailerName | State::TrailerValue => {
+                self.count_overhead()?;
+            }
+            // Zeros in front too, so that a size is not padded without end.
+            State::Size(0, _) if byte == b'0' => self.count_overhead()?,
+            _ => {}
+        }
         Ok(match (self.state, byte) {
             (State::Size(size, _), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = char::from(byte).to_digit(16).expect("a hexadecimal digit");
-                let size = size.checked_mul(16).ok_or(BAD)? + u64::from(digit);
-                // Counted too, so that a size is not padded with zeros without end.
-                self.count_overhead()?;
-                State::Size(size, true)
+                State::Size(size.checked_mul(16).ok_or(BAD)? + u64::from(digit), true)
             }
             (State::Size(size, true), b'\r') => State::SizeEnd(self.admit(size)?),
-            (State::Size(size, true), b';' | b' ' | b'\t') => State::Extension(self.admit(size)?),
-            (State::Extension(size), b'\r') => State::SizeEnd(size),
-            (State::Extension(size), b'\t' | b' '..=b'~' | 0x80..) => {
-                self.count_overhead()?;
-                State::Extension(size)
+            (State::Size(size, true), b';') => {
+                State::Extension(self.admit(size)?, Extension::NameStart)
+            }
+            (State::Size(size, true), b' ' | b'\t') => {
+                State::Extension(self.admit(size)?, Extension::Space)
+            }
+            (State::Extension(size, extension), b'\r') if extension.may_end() => {
+                State::SizeEnd(size)
+            }
+            (State::Extension(size, extension), _) => {
+                State::Extension(size, extension.step(byte).ok_or(BAD)?)
             }
             (State::SizeEnd(0), b'\n') => State::TrailerStart,
             (State::SizeEnd(size), b'\n') => State::Data(size),
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size(0, false),
             (State::TrailerStart, b'\r') => State::LastLf,
-            (State::TrailerStart, b'!'..=b'~') | (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.count_overhead()?;
-                State::Trailer
-            }
-            (State::Trailer, b'\r') => State::TrailerLf,
+            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => State::TrailerName,
+            (State::TrailerName, b':') => State::TrailerValue,
+            (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => State::TrailerValue,
+            (State::TrailerValue, b'\r') => State::TrailerLf,
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::LastLf, b'\n') => State::Done,
             _ => return Err(BAD),
@@ -166,6 +197,44 @@ impl Body {
         }
         Ok(())
     }
+}
+
+impl Extension {
+    fn step(self, byte: u8) -> Option<Extension> {
+        use Extension::*;
+        Some(match (self, byte) {
+            (Space | Name | NameEnd | Value | QuotedEnd, b';') => NameStart,
+            (NameStart | Name, _) if is_token(byte) => Name,
+            (Name | NameEnd, b'=') => ValueStart,
+            (ValueStart | Value, _) if is_token(byte) => Value,
+            (ValueStart, b'"') => Quoted,
+            (Space | NameStart | NameEnd | ValueStart, b' ' | b'\t') => self,
+            (Name, b' ' | b'\t') => NameEnd,
+            (Value | QuotedEnd, b' ' | b'\t') => Space,
+            (Quoted, b'"') => QuotedEnd,
+            (Quoted, b'\\') => Escaped,
+            (Quoted | Escaped, b'\t' | b' '..=b'~' | 0x80..) => Quoted,
+            _ => return None,
+        })
+    }
+
+    /// The chunk-size line may end here.
+    fn may_end(self) -> bool {
+        matches!(
+            self,
+            Extension::Name | Extension::Value | Extension::QuotedEnd
+        )
+    }
+}
+
+/// A character of a token (9110 §5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-'
+        )
+        || matches!(byte, b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
 #[cfg(test)]
@@ -201,6 +270,13 @@ mod tests {
                 b"00A\r\n0123456789\r\n0\r\n\r\n",
                 Taken::Complete(22),
             ),
+            (
+                Chunked,
+                b"3;a;b = c\t;d=\"e\\\";f\"\r\nabc\r\n0\r\n\r\n",
+                Taken::Complete(32),
+            ),
+            // Chunks themselves are no overhead, however many.
+            (Chunked, &b"1\r\na\r\n".repeat(900), Taken::Incomplete),
             (Chunked, b"3\r\nabc\r\n", Taken::Incomplete),
             (Chunked, b"0\r\n", Taken::Incomplete),
             (Chunked, b"0\r\n\r", Taken::Incomplete),
@@ -224,6 +300,17 @@ mod tests {
             b"0\r\n: b\n",
             b"0\r\n a: b\r\n\r\n",
             b"10000000000000000\r\n",
+            b"3 \r\nabc\r\n",
+            b"3 3\r\nabc\r\n",
+            b"3;\r\nabc\r\n",
+            b"3;a=\r\nabc\r\n",
+            b"3;a b\r\nabc\r\n",
+            b"3;a=b \r\nabc\r\n",
+            b"3;a=\"b\r\nabc\r\n",
+            b"3;a=\"b\"c\r\nabc\r\n",
+            b"0\r\nA\r\n\r\n",
+            b"0\r\nA : b\r\n\r\n",
+            b"0\r\nA(b): c\r\n\r\n",
         ] {
             assert_eq!(
                 taken(Framing::Chunked, input),

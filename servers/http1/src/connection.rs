@@ -190,7 +190,7 @@ impl Connection {
             Timeout::Write
         } else {
             match self.phase {
-                Phase::Head if self.pending.is_empty() => Timeout::Idle,
+                Phase::Head if !self.has_begun() => Timeout::Idle,
                 Phase::Head => Timeout::Header,
                 Phase::Body(..) => Timeout::Body,
                 Phase::LastAnswer | Phase::Linger | Phase::Closed => Timeout::Linger,
@@ -223,6 +223,11 @@ impl Connection {
         self.written < self.output.len()
     }
 
+    /// Part of a head is here. Half of an empty line before it is none.
+    fn has_begun(&self) -> bool {
+        !matches!(self.pending[..], [] | [b'\r'])
+    }
+
     fn drop_output(&mut self, scratch: &mut Scratch) {
         self.output.clear();
         self.written = 0;
@@ -235,7 +240,7 @@ impl Connection {
             (now + limits.idle_timeout).min(self.output_since + all)
         } else {
             let waited_for = match &self.phase {
-                Phase::Head if self.pending.is_empty() => self.since + limits.idle_timeout,
+                Phase::Head if !self.has_begun() => self.since + limits.idle_timeout,
                 Phase::Head => self.pending_since + limits.header_timeout,
                 Phase::Body(_, body) => {
                     self.since + limits.header_timeout + limits.time_for(body.content())

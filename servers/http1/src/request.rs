@@ -11,6 +11,9 @@ use crate::{Limits, PANIC_TARGET};
 /// Most header fields in one request.
 const HEADERS_MAX: usize = 100;
 
+/// Of those that are known.
+const LONGEST_METHOD: &str = "OPTIONS";
+
 /// What a request asks of this server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
@@ -71,13 +74,11 @@ pub(crate) fn parse(input: &[u8], limits: &Limits) -> Parsed {
     let line = &input[..line_length.unwrap_or(input.len())];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() > limits.request_line_bytes_max {
-        return Parsed::Invalid(
-            match line[..limits.request_line_bytes_max].contains(&b' ') {
-                true => Status::UriTooLong,
-                // It is the method that has no end (9112 §3).
-                false => Status::NotImplemented,
-            },
-        );
+        let method = line.split(|&byte| byte == b' ').next();
+        return Parsed::Invalid(match method {
+            Some(method) if method.len() <= LONGEST_METHOD.len() => Status::UriTooLong,
+            _ => Status::NotImplemented, // 9112 §3
+        });
     }
     let within = &input[..input.len().min(limits.head_bytes_max)];
     // Only whole lines are read: half a line could be judged otherwise than the line.
@@ -136,11 +137,16 @@ fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<Head, S
     if !is_target(method, target) {
         return Err(BAD);
     }
+    let scheme = target.split_once("://").map(|(scheme, _)| scheme);
+    if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
+        // Not received over a secured connection (9110 §7.4).
+        return Err(Status::MisdirectedRequest);
+    }
     assert!(!limits.panics || target != PANIC_TARGET, "as asked for");
 
     let mut hosts = 0;
     let mut length: Option<&[u8]> = None;
-    let mut coding: Option<&[u8]> = None;
+    let mut coding: Option<Coding> = None;
     let mut close = false;
     let mut keep_alive = false;
     let mut expectation = Expectation::None;
@@ -178,10 +184,7 @@ fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<Head, S
                 length = Some(header.value);
             }
             17 if is("transfer-encoding") => {
-                if coding.is_some() {
-                    return Err(BAD);
-                }
-                coding = Some(header.value);
+                coding.get_or_insert_default().extend(header.value);
             }
             _ => {}
         }
@@ -197,7 +200,7 @@ fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<Head, S
         // (9112 §6.1).
         (Some(_), Some(_)) => return Err(BAD),
         (None, Some(_)) if one_dot_zero => return Err(BAD),
-        (None, Some(coding)) => Some(transfer_coding(coding)?),
+        (None, Some(coding)) => Some(coding.framing()?),
     };
     Ok(Head {
         method: match method {
@@ -224,14 +227,20 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
 /// The four forms of request target, each where it may stand (9112 §3.2).
 fn is_target(method: &str, target: &str) -> bool {
     match (method, target.as_bytes()) {
-        ("CONNECT", target) => {
-            matches!(split_port(target), Some((host, Some([_, ..]))) if !host.is_empty())
-                && is_host(target)
-        }
+        ("CONNECT", target) => is_authority(target),
         ("OPTIONS", b"*") => true,
         (_, origin @ [b'/', ..]) => is_path_and_query(origin),
         _ => is_absolute(target),
     }
+}
+
+/// A host and a port that exists (9112 §3.2.3, 9110 §9.3.6).
+fn is_authority(target: &[u8]) -> bool {
+    let Some((host, Some(port))) = split_port(target) else {
+        return false;
+    };
+    let port = std::str::from_utf8(port).map(str::parse::<u16>);
+    !host.is_empty() && is_host(target) && matches!(port, Ok(Ok(1..)))
 }
 
 /// `http` or `https`, a host, and what an origin-form may hold (9112 §3.2.2). A host that is empty is
@@ -248,24 +257,24 @@ fn is_absolute(target: &str) -> bool {
         && is_path_and_query(path.as_bytes())
 }
 
-/// What may stand in path and query (RFC 3986 §3.3, §3.4), with whole percent-encoded bytes.
+/// What may stand in path and query (RFC 3986 §3.3, §3.4).
 fn is_path_and_query(text: &[u8]) -> bool {
+    is_uri_text(text, |byte| matches!(byte, b'/' | b'?' | b':' | b'@'))
+}
+
+/// Unreserved characters, delimiters within a part of a URI, whole percent-encoded bytes, and others that
+/// may stand in that part (RFC 3986 §2).
+fn is_uri_text(text: &[u8], is_other: fn(u8) -> bool) -> bool {
     let percent_encoded = |at: usize| {
         let digits = text.get(at + 1..at + 3);
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     };
     text.iter().enumerate().all(|(at, &byte)| match byte {
-        b'/' | b'?' | b':' | b'@' => true,
         b'%' => percent_encoded(at),
-        _ => is_name_byte(byte),
+        b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' => true,
+        b'+' | b',' | b';' | b'=' => true,
+        _ => byte.is_ascii_alphanumeric() || is_other(byte),
     })
-}
-
-/// Unreserved characters and delimiters within a part of a URI (RFC 3986 §2.2, §2.3).
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'')
-        || matches!(byte, b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
 }
 
 /// A host and what follows its colon; `None` where brackets are not closed or something else follows.
@@ -287,13 +296,24 @@ fn is_host(value: &[u8]) -> bool {
         return false;
     };
     let host_is_fine = match host {
+        [b'[', b'v' | b'V', address @ .., b']'] => is_ip_future(address),
         [b'[', address @ .., b']'] => {
             (std::str::from_utf8(address)).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
         }
-        _ => (host.iter()).all(|&byte| is_name_byte(byte) || byte == b'%'),
+        name => is_uri_text(name, |_| false),
     };
-    let port_is_fine = port.unwrap_or_default().iter().all(u8::is_ascii_digit);
-    host_is_fine && port_is_fine && port.is_none_or(|port| port.len() <= 5)
+    host_is_fine && port.unwrap_or_default().iter().all(u8::is_ascii_digit)
+}
+
+/// Behind the `v`: a version in hexadecimal, a dot, and whatever that version makes of it.
+fn is_ip_future(address: &[u8]) -> bool {
+    let Some(dot) = address.iter().position(|&byte| byte == b'.') else {
+        return false;
+    };
+    let (version, rest) = (&address[..dot], &address[dot + 1..]);
+    let is_hexadecimal = !version.is_empty() && version.iter().all(u8::is_ascii_hexdigit);
+    let is_text = !rest.is_empty() && !rest.contains(&b'%');
+    is_hexadecimal && is_text && is_uri_text(rest, |byte| byte == b':')
 }
 
 /// Digits only, and no overflow (9110 §8.6).
@@ -304,18 +324,30 @@ fn content_length(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// Chunked alone is understood: other codings before it are 501, and a body that does not end in it
-/// has no end that both sides agree on (9112 §6.1, §6.3).
-fn transfer_coding(value: &[u8]) -> Result<Framing, Status> {
-    let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-    let codings = list(value);
-    let count = codings.clone().count();
-    let times_chunked = codings.clone().filter(|coding| chunked(coding)).count();
-    match codings.last() {
-        Some(last) if chunked(last) && times_chunked == 1 => match count {
-            1 => Ok(Framing::Chunked),
-            _ => Err(Status::NotImplemented),
-        },
-        _ => Err(Status::BadRequest),
+/// The transfer codings of a message, which may be spread over several lines (9110 §5.3).
+#[derive(Debug, Default)]
+struct Coding {
+    all: usize,
+    chunked: usize,
+    ends_in_chunked: bool,
+}
+
+impl Coding {
+    fn extend(&mut self, value: &[u8]) {
+        for coding in list(value) {
+            self.ends_in_chunked = coding.eq_ignore_ascii_case(b"chunked");
+            self.all += 1;
+            self.chunked += usize::from(self.ends_in_chunked);
+        }
+    }
+
+    /// Chunked alone is understood: other codings before it are 501, and a body that does not end in it
+    /// has no end that both sides agree on (9112 §6.1, §6.3).
+    fn framing(&self) -> Result<Framing, Status> {
+        match (self.ends_in_chunked, self.chunked, self.all) {
+            (true, 1, 1) => Ok(Framing::Chunked),
+            (true, 1, _) => Err(Status::NotImplemented),
+            _ => Err(Status::BadRequest),
+        }
     }
 }

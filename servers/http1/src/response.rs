@@ -18,13 +18,14 @@ pub(crate) enum Status {
     ContentTooLarge,
     UriTooLong,
     ExpectationFailed,
+    MisdirectedRequest,
     HeaderFieldsTooLarge,
     NotImplemented,
     VersionNotSupported,
 }
 
 impl Status {
-    pub(crate) const ALL: [Status; 11] = [
+    pub(crate) const ALL: [Status; 12] = [
         Status::Ok,
         Status::NoContent,
         Status::BadRequest,
@@ -33,6 +34,7 @@ impl Status {
         Status::ContentTooLarge,
         Status::UriTooLong,
         Status::ExpectationFailed,
+        Status::MisdirectedRequest,
         Status::HeaderFieldsTooLarge,
         Status::NotImplemented,
         Status::VersionNotSupported,
@@ -49,6 +51,7 @@ impl Status {
             Status::ContentTooLarge => "413 Content Too Large",
             Status::UriTooLong => "414 URI Too Long",
             Status::ExpectationFailed => "417 Expectation Failed",
+            Status::MisdirectedRequest => "421 Misdirected Request",
             Status::HeaderFieldsTooLarge => "431 Request Header Fields Too Large",
             Status::NotImplemented => "501 Not Implemented",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",

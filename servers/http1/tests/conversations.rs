@@ -310,6 +310,19 @@ fn empty_lines_buy_no_time() {
 }
 
 #[test]
+fn empty_lines_in_halves_buy_no_time() {
+    let mut peer = peer();
+    peer.send(b"\r");
+    for second in (1..5).rev() {
+        peer.wait(seconds(1));
+        peer.send(b"\n\r");
+        assert_eq!(peer.patience(), seconds(second));
+    }
+    assert_eq!(peer.time_out(), Timeout::Idle);
+    assert_received(&peer, "");
+}
+
+#[test]
 fn the_time_to_take_an_answer_begins_with_the_answer() {
     for idle in [seconds(4), seconds(400)] {
         let mut peer = peer();

@@ -48,7 +48,7 @@ fn valid() -> impl Strategy<Value = Request> {
             "eXPECT: 100-Continue\r\n",
         ]),
         vec("[A-Za-z-]{1,12}:[ \t]*[ -~]{0,20}\r\n", 0..4),
-        select(vec!["/", "/a/b?c=d", "http://localhost/", "HTTPS://x"]),
+        select(vec!["/", "/a/b?c=d", "http://localhost/", "HTTP://x"]),
     );
     parts.prop_map(|(what, before, expect, others, target)| {
         let ((method, status), one_dot_zero, connection, framing) = what;

@@ -186,7 +186,7 @@ fn chunk_framing() -> Vec<Case> {
         refused(
             "size of too many zeros",
             431,
-            chunked(format!("{}3", "0".repeat(HEAD_MAX))),
+            chunked(format!("{}3", "0".repeat(HEAD_MAX + 1))),
         ),
         refused(
             "extensions too long together",
