@@ -138,7 +138,7 @@ impl Connection {
     /// Reads the next answer, which must be this one; whether the connection stays open after it.
     pub(crate) async fn answer(&mut self, expected: Expected, after: After) -> Result<bool, End> {
         let head_only = expected == Expected::HelloHead;
-        let until = Instant::now() + self.patience();
+        let mut until = Instant::now() + self.patience();
         loop {
             match answer::read(&self.unread, head_only) {
                 Read::Whole(answer, used) => {
@@ -166,7 +166,8 @@ impl Connection {
                 Read::Incomplete => {}
             }
             match self.receive(until).await? {
-                Found::Bytes => {}
+                // One that comes late is waited for to its end.
+                Found::Bytes => until = Instant::now() + self.patience(),
                 Found::End => {
                     let why = format!("the end came before {expected:?}");
                     return Err(self.judge(Kind::EarlyEnd, &why));
@@ -340,7 +341,10 @@ impl Connection {
                 false => std::future::pending().await,
             }
         };
+        // A Vec without room would be given 64 bytes of it.
+        self.unread.reserve(READ_BYTES);
         let outcome = tokio::select! {
+            biased; // What is here has come in time.
             outcome = self.stream.read_buf(&mut self.unread) => outcome,
             () = sleep_until(until) => return Ok(Found::Nothing),
             _ = left => return Err(End::Left),
@@ -355,6 +359,9 @@ impl Connection {
         }
     }
 }
+
+/// Read at once at the most, or somewhat more.
+const READ_BYTES: usize = 4096;
 
 /// A server that serves few at a time may cut off whoever still waits when its grace is over.
 const CUT_OFF_MARGIN: Duration = Duration::from_millis(500);
