@@ -227,8 +227,13 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
             // The socket's own timeout, which may be that of an earlier wait.
             Err((io::ErrorKind::WouldBlock, _)) => {
                 at = now();
-                if connection.next() == Next::Read {
-                    patience.set(connection.deadline().saturating_duration_since(at.instant))?;
+                match connection.next() {
+                    Next::Read => {
+                        patience
+                            .set(connection.deadline().saturating_duration_since(at.instant))?;
+                    }
+                    // Not a byte was taken for the whole idle timeout.
+                    _ => _ = connection.timed_out(&mut scratch, at),
                 }
             }
             Err((_, error)) => return Err(error),
