@@ -9,9 +9,8 @@ use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::Settings;
 
-/// A listening socket, blocking, with everything set that its connections need too: Linux hands
-/// `TCP_NODELAY`, `SO_RCVTIMEO` and `SO_SNDTIMEO` down from a listener to what it accepts, which saves
-/// three system calls a connection.
+/// A listening socket, blocking, with everything set that its connections need too: Linux hands all these
+/// options down from a listener to what it accepts, which saves a system call each a connection.
 ///
 /// # Errors
 ///
@@ -27,6 +26,12 @@ pub fn listen(address: SocketAddr, settings: &Settings) -> io::Result<TcpListene
         socket.set_reuse_address(true)?;
         // Answers are written whole; Nagle's algorithm could only delay them.
         socket.set_tcp_nodelay(true)?;
+        // Grown by themselves, they would hold megabytes of answers for a peer that reads none.
+        socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
+        socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
+        // Answers that nobody takes would outlive their closed connection by minutes. Later than the server's
+        // own timeout, which is the one that counts.
+        socket.set_tcp_user_timeout(Some(3 * settings.limits.idle_timeout))?;
         // Heard by blocking architectures alone: how long one recv or send may take.
         socket.set_read_timeout(Some(settings.limits.idle_timeout))?;
         socket.set_write_timeout(Some(settings.limits.idle_timeout))?;
@@ -48,6 +53,10 @@ pub fn listen(address: SocketAddr, settings: &Settings) -> io::Result<TcpListene
         )
     })
 }
+
+/// What the kernel may hold of a peer's input, and of the answers to it; it takes twice as much memory
+/// (socket(7), `SO_SNDBUF`). More than is read or written at once.
+const SOCKET_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Files that a server needs beside its connections: standard streams, listener, epoll, wakers.
 const FILES_RESERVED: u64 = 32;
