@@ -94,9 +94,9 @@ pub struct Stream<'a> {
 #[derive(Debug)]
 struct Peer {
     socket: TcpStream,
-    /// Whoever serves it has seen that the server stops, or only waits for the peer to close: a stop needs
-    /// not wake it.
-    needs_no_waking: AtomicBool,
+    /// A thread serves it that does not know of a stop, and may be blocked in `recv`. Not while it waits
+    /// for a thread, nor once it only waits for the peer to close: for those, a read of 0 would not do.
+    must_be_woken: AtomicBool,
 }
 
 impl<'a> Stream<'a> {
@@ -104,7 +104,7 @@ impl<'a> Stream<'a> {
         host.counters.accepted();
         let peer = Arc::new(Peer {
             socket,
-            needs_no_waking: AtomicBool::new(false),
+            must_be_woken: AtomicBool::new(false),
         });
         let key = lock(&host.open.table).peers.insert(Arc::clone(&peer));
         Stream { peer, key, host }
@@ -166,7 +166,7 @@ impl Open {
     /// Wakes those who have been blocked in `recv` since before the stop signal.
     pub(crate) fn wake_idle(&self) {
         for (_, peer) in &lock(&self.table).peers {
-            if !peer.needs_no_waking.load(SeqCst) {
+            if peer.must_be_woken.load(SeqCst) {
                 shut_reading(&peer.socket);
             }
         }
@@ -188,9 +188,10 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
     let mut at = now();
     let mut connection = Connection::new(&scratch, at);
     let mut patience = Patience::of(socket, host);
+    peer.must_be_woken.store(true, SeqCst);
     loop {
         if let Some(until) = host.drain_until() {
-            peer.needs_no_waking.store(true, SeqCst);
+            peer.must_be_woken.store(false, SeqCst);
             // One that has waited for its turn so long may have sent its request long ago.
             connection.drain(&scratch, until.max(at.instant + LAST_LOOK), at);
         }
@@ -217,7 +218,7 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
             }),
             Next::ShutdownWrite => socket.shutdown(Shutdown::Write).map(|()| {
                 at = now();
-                peer.needs_no_waking.store(true, SeqCst);
+                peer.must_be_woken.store(false, SeqCst);
                 connection.write_is_shut(&scratch, at);
             }),
             Next::Close => return Ok(()),
