@@ -224,7 +224,9 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
             Next::Close => return Ok(()),
         };
         match outcome.map_err(|error| (error.kind(), error)) {
-            Ok(()) | Err((io::ErrorKind::Interrupted, _)) => {}
+            Ok(()) => {}
+            // By a signal, which must not give the peer its time anew.
+            Err((io::ErrorKind::Interrupted, _)) => at = now(),
             // The socket's own timeout, which may be that of an earlier wait.
             Err((io::ErrorKind::WouldBlock, _)) => {
                 at = now();
