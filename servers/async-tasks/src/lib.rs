@@ -167,6 +167,7 @@ async fn converse(mut stream: TcpStream, open: Open, mut stopped: watch::Receive
             outcome = step(&mut stream, &mut connection, host) => match outcome {
                 Ok(()) if connection.next() == Next::Close => break,
                 Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // What a peer does wrong ends its own connection and nothing else.
                 Err(_) => break,
             },
