@@ -301,9 +301,15 @@ impl Connection {
                 return End::GaveUp;
             }
         }
-        if unserved && self.world.may_starve() && matches!(kind, Kind::NoAnswer | Kind::NotDropped)
-        {
-            return End::GaveUp;
+        if unserved && self.world.may_starve() {
+            let is_in_vain = match kind {
+                Kind::NoAnswer | Kind::NotDropped => true,
+                Kind::Reset => self.world.has_overflowed(),
+                _ => false,
+            };
+            if is_in_vain {
+                return End::GaveUp;
+            }
         }
         let stopping = match self.world.stage() {
             Stage::Stopping(since) => format!(", {:.1?} after SIGTERM", since.elapsed()),

@@ -27,6 +27,7 @@ pub(crate) struct World {
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) tally: RefCell<Tally>,
     source: Cell<u8>,
+    overflows_before: u64,
 }
 
 /// The limits that the server was started with.
@@ -68,7 +69,14 @@ impl World {
             stage: watch::Sender::new(Stage::Mix),
             tally: RefCell::default(),
             source: Cell::new(0),
+            overflows_before: accept_queue_overflows(),
         }
+    }
+
+    /// An accept queue has been full, as that of a server that serves few at a time will be. The kernel
+    /// drops the end of a handshake then, and may later reset a connection that the server never had.
+    pub(crate) fn has_overflowed(&self) -> bool {
+        accept_queue_overflows() > self.overflows_before
     }
 
     /// Where the next connection comes from.
@@ -104,4 +112,20 @@ impl World {
     pub(crate) fn header_safely(&self) -> Duration {
         self.times.header.mul_f64(0.75)
     }
+}
+
+/// Of all sockets of the network namespace (`ListenOverflows` in /proc/net/netstat); 0 where the kernel does
+/// not tell.
+fn accept_queue_overflows() -> u64 {
+    let netstat = std::fs::read_to_string("/proc/net/netstat").unwrap_or_default();
+    let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (
+        lines.next().unwrap_or_default(),
+        lines.next().unwrap_or_default(),
+    );
+    let mut counters = names.split(' ').zip(values.split(' '));
+    let found = counters.find(|(name, _)| *name == "ListenOverflows");
+    found
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or_default()
 }
