@@ -182,7 +182,7 @@ fn chunk_framing() -> Vec<Case> {
             "extension of 10,000 bytes",
             chunked(format!("3;{}\r\nabc\r\n0\r\n\r\n", "a".repeat(10_000))),
         ),
-        refused("extension too long", 431, chunked(format!("3;{long}"))),
+        refused("extension too long", 431, chunked(format!("3;{long}a"))),
         refused(
             "size of too many zeros",
             431,
