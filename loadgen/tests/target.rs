@@ -1,5 +1,6 @@
 //! Servers as processes: started, waited for, stopped, and never left behind.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 use loadgen::catalogue::{Ready, Server};
 use loadgen::machine::own_cpus;
 use loadgen::target::{Options, Target, build, probe, version};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 fn server(run: &[&str]) -> Server {
     Server {
@@ -157,6 +160,24 @@ fn a_full_pipe_blocks_nobody() {
         "{}",
         stderr.len()
     );
+}
+
+#[test]
+fn stderr_can_be_read_while_it_runs() {
+    let script = "trap 'echo again >&2' USR1; echo first >&2; while :; do sleep 0.01; done";
+    let target = start(&ready(script), PLENTY).unwrap();
+    let said = |end: &str| {
+        let said = RefCell::new(String::new());
+        soon(end, || {
+            said.borrow_mut().push_str(&target.take_stderr());
+            said.borrow().ends_with(end)
+        });
+        said.into_inner()
+    };
+    assert_eq!(said("first\n"), "first\n");
+    kill(Pid::from_raw(target.pid().cast_signed()), Signal::SIGUSR1).unwrap();
+    assert_eq!(said("again\n"), "again\n");
+    assert_eq!(target.stop(PLENTY).stderr, "", "all of it was taken");
 }
 
 #[test]

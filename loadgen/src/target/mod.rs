@@ -87,7 +87,7 @@ pub struct Ended {
     pub status: ExitStatus,
     /// It was still there when its time to stop was over, and was killed.
     pub killed: bool,
-    /// The last of what it wrote on stderr, at most 8 KiB.
+    /// The last of what it wrote on stderr, at most 8 KiB, without what was taken before.
     pub stderr: String,
 }
 
@@ -270,6 +270,12 @@ impl Target {
                 waitid(Id::Pid(self.group()), flags),
                 Ok(WaitStatus::StillAlive)
             )
+    }
+
+    /// What it has written on stderr since this was last called, at most the last 8 KiB;
+    /// [`Ended::stderr`] holds the rest.
+    pub fn take_stderr(&self) -> String {
+        self.stderr.take()
     }
 
     /// Asks it to stop (SIGTERM), waits up to `within`, kills what is left of its process group, and

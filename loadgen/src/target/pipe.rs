@@ -41,12 +41,17 @@ impl Tail {
         Tail { bytes, end }
     }
 
-    /// What was kept. Waits for the end of the source only briefly: a process that left the group may
-    /// still hold the other end.
-    pub(super) fn finish(&mut self) -> String {
-        let _ = self.end.recv_timeout(Duration::from_millis(200));
+    /// What was kept of what has come since this was last called.
+    pub(super) fn take(&self) -> String {
         let bytes = mem::take(&mut *self.bytes.lock().expect("no holder panics"));
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The rest. Waits for the end of the source only briefly: a process that left the group may still
+    /// hold the other end.
+    pub(super) fn finish(&mut self) -> String {
+        let _ = self.end.recv_timeout(Duration::from_millis(200));
+        self.take()
     }
 }
 

@@ -73,6 +73,11 @@ impl Client {
         self.stream.write_all(bytes).context("sending")
     }
 
+    /// Another hand on the connection, for sending while answers are read.
+    pub(crate) fn sender(&self) -> Result<TcpStream> {
+        self.stream.try_clone().context("a second handle")
+    }
+
     /// A write for each byte.
     pub(crate) fn send_bytewise(&mut self, bytes: &[u8]) -> Result<()> {
         bytes.chunks(1).try_for_each(|byte| self.send(byte))

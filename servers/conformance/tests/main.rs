@@ -6,13 +6,21 @@
 //! on a free port. A name on the command line selects trials, as with any test:
 //! `cargo test --package conformance -- event-loop`.
 
+mod backpressure;
 mod cases;
 mod client;
 mod clients;
 mod connections;
+mod counters;
+mod faults;
+mod hostile;
+mod overload;
+mod panics;
 mod peers;
 mod processes;
 mod rules;
+mod slowhttptest;
+mod stopping;
 mod subject;
 
 use std::path::Path;
@@ -44,10 +52,32 @@ fn main() -> anyhow::Result<ExitCode> {
     for subject in subjects() {
         trials.extend(cases::trials(&subject));
         trials.extend(connections::trials(&subject));
+        trials.extend(backpressure::trials(&subject));
+        trials.extend(hostile::trials(&subject));
+        trials.extend(overload::trials(&subject));
+        trials.extend(faults::trials(&subject));
+        trials.extend(counters::trials(&subject));
+        trials.extend(panics::trials(&subject));
         trials.extend(processes::trials(&subject));
+        trials.extend(slowhttptest::trials(&subject));
+        trials.extend(stopping::trials(&subject));
         trials.extend(clients::trials(&subject));
     }
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+/// What a trial does with a server.
+type Body = fn(&Subject) -> anyhow::Result<()>;
+
+/// A trial of `subject` for each of these.
+fn each(subject: &Subject, trials: &[(&str, Body)]) -> Vec<Trial> {
+    let trials = trials.iter().map(|&(name, body)| {
+        let subject = subject.clone();
+        trial(format!("{}::{name}", subject.name()), move || {
+            body(&subject)
+        })
+    });
+    trials.collect()
 }
 
 /// A trial that passes or fails.

@@ -1,6 +1,8 @@
 //! A server under test, as a process.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,47 @@ use crate::client::{Client, Expected, GET};
 
 /// No server here has a reason to take longer for anything that it is not told to wait for.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
+
+/// Waits until it goes well, which must be soon.
+pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + 2 * SOON;
+    loop {
+        match attempt() {
+            Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Tries again what failed only because the machine stood still for longer than a server's timeout, which
+/// shows nothing.
+pub(crate) fn unless_stalled(attempt: impl Fn() -> Result<()>) -> Result<()> {
+    for _ in 0..9 {
+        match attempt() {
+            Err(error) if error.is::<Stalled>() => {}
+            outcome => return outcome,
+        }
+    }
+    attempt()
+}
+
+/// An outcome of what began then, and is good only if it took no longer than `time`.
+pub(crate) fn in_time<T>(since: Instant, time: Duration, outcome: Result<T>) -> Result<T> {
+    match outcome {
+        Err(error) if since.elapsed() > time => Err(error.context(Stalled)),
+        outcome => outcome,
+    }
+}
+
+/// The machine stood still.
+#[derive(Debug)]
+pub(crate) struct Stalled;
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too late to tell")
+    }
+}
 
 /// A server of `benches/servers.toml`.
 #[derive(Debug, Clone)]
@@ -70,6 +113,30 @@ impl Subject {
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(self.root.join(&self.server.run[0]));
         output(command.args(arguments))
+    }
+
+    /// Whether a connection is served whatever others do. It is the purpose of most architectures; those
+    /// that starve some by design are named here.
+    pub(crate) fn serves_all_at_once(&self) -> bool {
+        !self.converses_in_turn() && self.name() != "thread-pool"
+    }
+
+    /// Whether it accepts a connection only when the one before is over.
+    pub(crate) fn converses_in_turn(&self) -> bool {
+        self.name() == "iterative"
+    }
+
+    /// Whether it makes a thread for each connection.
+    pub(crate) fn makes_threads(&self) -> bool {
+        self.name() == "thread-per-connection"
+    }
+
+    /// The most memory, in KiB, that so many peers may cost the server, whatever they do: half a head of 16 KiB
+    /// or answers of 32 KiB for each, 16 KiB for what goes with it, a stack if it has a thread; and what the
+    /// server may allocate once and keep.
+    pub(crate) fn peers_kib_max(&self, peers: u64) -> u64 {
+        let each = if self.makes_threads() { 72 } else { 48 };
+        128 + peers * each
     }
 
     pub(crate) fn has_threads(&self) -> Result<bool> {
@@ -147,7 +214,7 @@ pub(crate) struct Limits {
     pub(crate) body: u64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct Timeouts {
     pub(crate) idle: u64,
     pub(crate) header: u64,
@@ -164,6 +231,13 @@ impl Counters {
         let agrees = counters.accepted == counters.closed + counters.open
             && counters.requests == counters.responses.values().sum::<u64>();
         ensure!(agrees, "{counters:?}");
+        Ok(counters)
+    }
+
+    /// The same when the server has stopped, with no connection left.
+    fn at_end(line: &str) -> Result<Counters> {
+        let counters = Counters::parse(line)?;
+        ensure!(counters.open == 0, "cut off: {counters:?}");
         Ok(counters)
     }
 }
@@ -204,37 +278,95 @@ impl Running {
         kill(pid, signal).context("sending a signal")
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.target.has_ended()
+    }
+
     /// Waits until the process has ended.
     pub(crate) fn wait(&self, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
-        while !self.target.has_ended() {
+        while !self.has_ended() {
             ensure!(Instant::now() < deadline, "still there after {within:?}");
             thread::sleep(Duration::from_millis(2));
         }
         Ok(())
     }
 
+    /// Sends SIGTERM, and comes back when the server has heard it.
+    pub(crate) fn begin_to_stop(&self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        // Of signals that come together, SIGUSR1 may be heard first; of those that come later, none is.
+        self.counters()?;
+        self.counters()?;
+        Ok(())
+    }
+
     /// Sends SIGTERM, and waits for the exit status and what stands on stderr.
-    pub(crate) fn terminate(self, within: Duration) -> Result<(i32, String)> {
-        let ended = self.target.stop(within);
-        ensure!(
-            !ended.killed,
-            "still there {within:?} after SIGTERM: {ended}"
-        );
+    pub(crate) fn terminate(self) -> Result<(i32, String)> {
+        let ended = self.target.stop(2 * SOON);
+        ensure!(!ended.killed, "still there after SIGTERM: {ended}");
         let status = ended.status.code().with_context(|| ended.to_string())?;
         Ok((status, ended.stderr))
     }
 
-    /// Sends SIGTERM: it must exit soon with status 0 and its counters alone on stderr.
+    /// Sends SIGTERM: it must exit with status 0, with its counters alone on stderr, and with no connection
+    /// cut off because `--grace` was over.
     pub(crate) fn stop(self) -> Result<Counters> {
-        let (status, stderr) = self.terminate(SOON / 2)?;
+        let stderr = self.stderr_of_stop()?;
+        Counters::at_end(stderr.strip_suffix('\n').unwrap_or(&stderr))
+    }
+
+    /// The same where something else may stand on stderr before the counters.
+    pub(crate) fn stop_loudly(self) -> Result<Counters> {
+        let stderr = self.stderr_of_stop()?;
+        Counters::at_end(stderr.lines().next_back().context("nothing on stderr")?)
+    }
+
+    fn stderr_of_stop(self) -> Result<String> {
+        let (status, stderr) = self.terminate()?;
         ensure!(status == 0, "exit status {status}: {stderr}");
-        Counters::parse(stderr.strip_suffix('\n').unwrap_or(&stderr))
+        Ok(stderr)
+    }
+
+    /// Sends SIGUSR1 and reads the counters that it prints.
+    pub(crate) fn counters(&self) -> Result<Counters> {
+        self.target.take_stderr();
+        self.signal(Signal::SIGUSR1)?;
+        let mut said = String::new();
+        let line = eventually(|| {
+            said += &self.target.take_stderr();
+            let mut lines = said.split_inclusive('\n');
+            let line = lines.find(|line| line.starts_with('{') && line.ends_with('\n'));
+            line.map(str::to_owned)
+                .with_context(|| format!("no counters after SIGUSR1: {said:?}"))
+        })?;
+        Counters::parse(line.trim_end())
+    }
+
+    /// Waits until its counters are so.
+    pub(crate) fn counters_become(&self, so: impl Fn(&Counters) -> bool) -> Result<Counters> {
+        eventually(|| {
+            let counters = self.counters()?;
+            ensure!(so(&counters), "{counters:?}");
+            Ok(counters)
+        })
+    }
+
+    /// Memory of its own that is resident, in KiB: heap and stacks, without the program itself and without
+    /// what the kernel holds for its sockets.
+    pub(crate) fn memory_kib(&self) -> Result<u64> {
+        // What /proc/PID/status says is added up only now and then.
+        let maps = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.target.pid()))?;
+        let line = maps
+            .lines()
+            .find_map(|line| line.strip_prefix("Anonymous:"));
+        let kib = line.context("no Anonymous in /proc/PID/smaps_rollup")?;
+        Ok(kib.trim().trim_end_matches(" kB").parse()?)
     }
 
     /// CPU time used so far, in clock ticks (/proc/PID/stat; a second has 100).
     pub(crate) fn cpu_ticks(&self) -> Result<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.target.pid()))?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.target.pid()))?;
         // The name in parentheses may hold anything; utime and stime are the 12th and 13th after it.
         let (_, rest) = stat.rsplit_once(')').context("a name in /proc/PID/stat")?;
         let times = rest.split_ascii_whitespace().skip(11).take(2);

@@ -1,0 +1,266 @@
+//! System calls that fail as they may: accept for many reasons, all calls for signals. Injected by
+//! strace, and done for real by signals under load.
+
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use loadgen::plan::{Limit, Plan};
+use nix::sys::signal::Signal;
+use tempfile::NamedTempFile;
+
+use crate::client::Expected::Hello;
+use crate::client::{Client, GET};
+use crate::subject::{Counters, Running, SOON, Subject, eventually, output};
+use crate::{Possible, each, trial_if_possible};
+
+pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
+    let mut trials = each(
+        subject,
+        &[("signals under load harm nobody", signals_under_load)],
+    );
+    for faults in FAULTS {
+        let subject = subject.clone();
+        let name = format!("{}::{}", subject.name(), faults.name);
+        trials.push(trial_if_possible(name, move || injected(&subject, faults)));
+    }
+    if subject.makes_threads() {
+        let name = format!("{}::threads that cannot be made", subject.name());
+        let subject = subject.clone();
+        trials.push(trial_if_possible(name, move || no_thread(&subject)));
+    }
+    trials
+}
+
+/// What fails in one run of a server.
+struct Faults {
+    name: &'static str,
+    /// As strace takes them: call, error, and which calls of a thread fail.
+    injected: &'static [(&'static str, &'static str, &'static str)],
+    /// What else must be so of a server that was served these.
+    counted: fn(&Counters) -> bool,
+}
+
+const FAULTS: &[Faults] = &[
+    Faults {
+        name: "every other system call interrupted",
+        injected: &[
+            ("accept4", "EINTR", "1+2"),
+            ("recvfrom", "EINTR", "1+2"),
+            // Of each thread the second and the fourth, which are answers. One of the others wakes whoever
+            // waits for signals; it does not block, so that it is never interrupted.
+            ("sendto", "EINTR", "2..4+2"),
+            ("epoll_wait", "EINTR", "1+2"),
+        ],
+        counted: |_| true,
+    },
+    Faults {
+        name: "connections gone before they are accepted",
+        injected: &[("accept4", "ECONNABORTED", "1+2")],
+        counted: |counters| counters.limits.files == 0,
+    },
+    Faults {
+        name: "network errors of those who connect",
+        injected: &[("accept4", "EPROTO", "1+3")],
+        counted: |counters| counters.limits.files == 0,
+    },
+    Faults {
+        name: "connections that a firewall forbids",
+        injected: &[("accept4", "EPERM", "2+3")],
+        counted: |counters| counters.limits.files == 0,
+    },
+    Faults {
+        name: "no file for a connection",
+        injected: &[("accept4", "EMFILE", "2+3")],
+        counted: |counters| counters.limits.files > 0,
+    },
+    Faults {
+        name: "no file in the whole system",
+        injected: &[("accept4", "ENFILE", "2+3")],
+        counted: |counters| counters.limits.files > 0,
+    },
+    Faults {
+        name: "no memory for a connection",
+        injected: &[("accept4", "ENOBUFS", "2+3")],
+        counted: |counters| counters.limits.files > 0,
+    },
+];
+
+/// All clients are served, whatever fails, and the server stops in good order.
+fn injected(subject: &Subject, faults: &Faults) -> Result<Possible> {
+    const CLIENTS: u64 = 12;
+    if let Err(reason) = strace_works() {
+        return Ok(Possible::Not(reason));
+    }
+    let trace = Trace::new()?;
+    let server = trace.start(subject, faults.injected)?;
+    for at in 0..CLIENTS {
+        converse(&server).with_context(|| format!("client {at} of {CLIENTS}"))?;
+    }
+    let counters = server.stop()?;
+    let counted = counters.accepted == CLIENTS
+        && counters.requests == 3 * CLIENTS
+        && (faults.counted)(&counters);
+    ensure!(counted, "{counters:?}");
+    trace.has_injected(faults.injected)
+}
+
+/// Two requests, and a last one.
+fn converse(server: &Running) -> Result<()> {
+    let mut client = server.connect()?;
+    for _ in 0..2 {
+        client.send(GET)?;
+        client.expect(Hello, None)?;
+    }
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+    client.expect(Hello, Some("close"))?;
+    client.expect_end()
+}
+
+/// Every second thread is refused: its client is shed, the others are served.
+fn no_thread(subject: &Subject) -> Result<Possible> {
+    const CLIENTS: u64 = 12;
+    if let Err(reason) = strace_works() {
+        return Ok(Possible::Not(reason));
+    }
+    let injected = [("clone3", "EAGAIN", "3+2")];
+    let trace = Trace::new()?;
+    let server = trace.start(subject, &injected)?;
+    let mut clients = (0..CLIENTS)
+        .map(|_| server.connect())
+        .collect::<Result<Vec<Client>>>()?;
+    let mut served = 0;
+    for client in &mut clients {
+        served += u64::from(client.send(GET).is_ok() && client.expect(Hello, None).is_ok());
+    }
+    drop(clients);
+    let counters = server.stop()?;
+    ensure!(counters.accepted == CLIENTS, "{counters:?}");
+    ensure!(counters.limits.threads == CLIENTS - served, "{counters:?}");
+    let possible = trace.has_injected(&injected)?;
+    ensure!(served == CLIENTS / 2, "{served} served: {counters:?}");
+    Ok(possible)
+}
+
+/// Whether strace is there, and may be used.
+fn strace_works() -> Result<(), String> {
+    let output = output(Command::new("strace").args(["-D", "-f", "-o", "/dev/null", "true"]));
+    match output {
+        Err(error) => Err(format!("{:#}", error.context("is strace installed?"))),
+        Ok(output) if !output.status.success() => Err(format!("strace may not trace: {output:?}")),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// What strace saw of a server.
+struct Trace {
+    file: NamedTempFile,
+}
+
+impl Trace {
+    fn new() -> Result<Self> {
+        let file = NamedTempFile::new()?;
+        Ok(Trace { file })
+    }
+
+    /// Starts a server whose calls fail. It is strace that goes into the background, not the server.
+    fn start(&self, subject: &Subject, injected: &[(&str, &str, &str)]) -> Result<Running> {
+        let calls: Vec<&str> = injected.iter().map(|(call, ..)| *call).collect();
+        let trace = format!("trace={}", calls.join(","));
+        let injected: Vec<String> = injected
+            .iter()
+            .map(|(call, error, when)| format!("inject={call}:error={error}:when={when}"))
+            .collect();
+        let path = self.file.path().to_str().context("a path in UTF-8")?;
+        let mut prefix = vec!["strace", "-D", "-f", "-o", path, "-e", &trace];
+        for fault in &injected {
+            prefix.extend(["-e", fault]);
+        }
+        subject.start_under(&prefix, &[])
+    }
+
+    /// Each call that the server makes at all has failed.
+    fn has_injected(&self, injected: &[(&str, &str, &str)]) -> Result<Possible> {
+        let trace = eventually(|| {
+            let trace = fs::read_to_string(self.file.path())?;
+            // The last that strace tells, which may be after the server has ended.
+            ensure!(trace.contains("+++ exited with"), "strace has not ended");
+            Ok(trace)
+        })?;
+        let mut made = 0;
+        for (call, error, _) in injected {
+            let mut calls = trace.lines().filter(|line| {
+                line.contains(&format!("{call}(")) || line.contains(&format!("{call} resumed"))
+            });
+            let Some(first) = calls.next() else {
+                continue;
+            };
+            made += 1;
+            let failed = |line: &str| line.contains(error) && line.contains("INJECTED");
+            ensure!(
+                failed(first) || calls.any(failed),
+                "no {error} injected into {call}:\n{trace}"
+            );
+        }
+        Ok(match made {
+            0 => Possible::Not(format!("it makes no such call: {injected:?}")),
+            _ => Possible::Held,
+        })
+    }
+}
+
+/// Signals that are handled, and such that stop and continue the whole process: each interrupts system
+/// calls, wherever they are.
+fn signals_under_load(subject: &Subject) -> Result<()> {
+    let server = subject.start(&[])?;
+    let plan = Plan {
+        connections: 8,
+        limit: Limit::For(10 * SOON),
+        warmup: Duration::ZERO,
+        timeout: 2 * SOON,
+        ..Plan::new(server.address(), GET.to_vec())
+    };
+    let over = AtomicBool::new(false);
+    let seen = thread::scope(|scope| {
+        let load = scope.spawn(|| loadgen::drive::run(&plan, &over));
+        let outcome = interrupt(&server);
+        over.store(true, SeqCst);
+        let seen = load.join().expect("the generator does not panic")?.record;
+        outcome.map(|()| seen)
+    })?;
+    let counters = server.stop()?;
+    ensure!(
+        seen.errors.is_empty() && seen.responses > 0,
+        "{:?}",
+        seen.errors
+    );
+    ensure!(
+        counters.requests == seen.requests,
+        "{} requests, {counters:?}",
+        seen.requests
+    );
+    Ok(())
+}
+
+fn interrupt(server: &Running) -> Result<()> {
+    let mut requests = 0;
+    for _ in 0..20 {
+        for _ in 0..10 {
+            server.signal(Signal::SIGUSR1)?;
+        }
+        server.signal(Signal::SIGSTOP)?;
+        server.signal(Signal::SIGCONT)?;
+        let counters = server.counters()?;
+        ensure!(
+            counters.requests >= requests,
+            "{requests} before, {counters:?}"
+        );
+        requests = counters.requests;
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
