@@ -13,6 +13,10 @@ const TAIL_BYTES_MAX: usize = 8 << 10;
 /// How much of a first line is kept.
 const LINE_BYTES_MAX: usize = 1 << 10;
 
+/// How long a source may take to end once its process has: it is over at once, unless a process that left
+/// the group still holds the other end.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
 /// The last of an output.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -47,10 +51,9 @@ impl Tail {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The rest. Waits for the end of the source only briefly: a process that left the group may still
-    /// hold the other end.
+    /// The rest, when its process has ended.
     pub(super) fn finish(&mut self) -> String {
-        let _ = self.end.recv_timeout(Duration::from_millis(200));
+        let _ = self.end.recv_timeout(END_WITHIN);
         self.take()
     }
 }
