@@ -19,7 +19,7 @@ use crate::{ACCEPT_BACKOFF, AcceptError, Host, accept_error, now};
 /// The connections of `listener`, each as soon as it is accepted; blocks in `accept`, or while as many
 /// are open as there may be. After the stop signal it yields what stood in the accept queue, and ends.
 pub fn incoming(listener: TcpListener, host: &Host) -> Incoming<'_> {
-    // Without a duplicate, the stop ends with the listener's receive timeout.
+    // Without a duplicate of it, only the end of `--grace` ends the server.
     host.closes(&listener).unwrap_or_default();
     let open = Arc::clone(&host.open);
     host.on_stop(move || open.wake_who_waits_for_room());
