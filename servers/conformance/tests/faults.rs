@@ -75,7 +75,7 @@ const FAULTS: &[Faults] = &[
     },
     Faults {
         name: "no file for a connection",
-        injected: &[("accept4", "EMFILE", "2+3")],
+        injected: &[("accept4", "EMFILE", "2..7")],
         counted: |counters| counters.limits.files > 0,
     },
     Faults {
@@ -232,7 +232,7 @@ fn signals_under_load(subject: &Subject) -> Result<()> {
         let seen = load.join().expect("the generator does not panic")?.record;
         outcome.map(|()| seen)
     })?;
-    let counters = server.stop()?;
+    let counters = server.stop_loudly()?;
     ensure!(
         seen.errors.is_empty() && seen.responses > 0,
         "{:?}",
