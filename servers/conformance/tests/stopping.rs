@@ -148,7 +148,7 @@ fn within_a_request(subject: &Subject) -> Result<()> {
 }
 
 fn within_a_request_for_ever(subject: &Subject) -> Result<()> {
-    let server = subject.start(&["--grace", "4s"])?;
+    let server = subject.start(&[])?;
     let mut client = server.connect()?;
     client.send(&GET[..10])?;
     server.counters_become(|counters| counters.open == 1)?;
