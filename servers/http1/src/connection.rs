@@ -219,6 +219,12 @@ impl Connection {
         timeout
     }
 
+    /// Bytes of heap that it holds; none while it waits for a next request.
+    #[doc(hidden)]
+    pub fn bytes_held(&self) -> usize {
+        self.pending.capacity() + self.output.capacity()
+    }
+
     fn is_writing(&self) -> bool {
         self.written < self.output.len()
     }

@@ -2,13 +2,20 @@
 //! knows no packets), and no peer makes the server keep or say more than its limits allow.
 
 mod peer;
+mod plan;
+mod reference;
 
-use http1::{Limits, Next};
+use std::time::Duration;
+
+use http1::Limits;
 use peer::{Peer, statuses};
+use plan::{Ending, Plan, Step};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::FileFailurePersistence;
+
+const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A request with the answer it must get.
 #[derive(Debug, Clone)]
@@ -154,68 +161,49 @@ fn tail() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Limits as they are, and so narrow that a few bytes reach them.
-fn limits() -> impl Strategy<Value = Limits> {
-    let narrow = Limits {
-        request_line_bytes_max: 40,
-        head_bytes_max: 160,
-        body_bytes_max: 50,
-        ..Limits::default()
-    };
-    select(vec![Limits::default(), narrow])
+fn step() -> impl Strategy<Value = Step> {
+    let bytes = prop_oneof![4 => 1usize..60, 1 => 1usize..4096];
+    let time = (0u64..80).prop_map(|tenths| Duration::from_millis(100 * tenths));
+    prop_oneof![
+        8 => bytes.clone().prop_map(Step::Read),
+        1 => (1usize..200).prop_map(Step::Again),
+        4 => bytes.prop_map(Step::Write),
+        2 => time.clone().prop_map(Step::Wait),
+        1 => Just(Step::TimeOut),
+        1 => Just(Step::End),
+        1 => time.prop_map(Step::Drain),
+        1 => Just(Step::Neighbour),
+    ]
 }
 
-/// How a conversation went on: what was answered, whether the server is through with the peer, and
-/// what it does when the peer has shut its side too.
-#[derive(Debug, PartialEq, Eq)]
-struct Outcome {
-    answers: String,
-    over: bool,
-    requests: u64,
-    end: (String, Next),
+fn plan(text: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Plan> {
+    let ending = select(vec![Ending::Shut, Ending::Silent, Ending::Dead]);
+    let parts = (any::<bool>(), vec(step(), 0..30), text, ending);
+    parts.prop_map(|(narrow, steps, text, ending)| Plan {
+        limits: plan::limits(narrow),
+        steps,
+        text,
+        ending,
+    })
 }
 
-fn converse(pieces: &[&[u8]], limits: Limits, write_bytes_max: usize) -> Outcome {
-    let mut peer = Peer::new(limits);
-    peer.write_bytes_max = write_bytes_max;
-    for piece in pieces {
-        peer.send(piece);
-    }
-    let (answers, over) = (plain(&peer.received), peer.is_over());
-    peer.end();
-    assert!(peer.output_bytes_max <= 32 * 1024);
-    Outcome {
-        answers,
-        over,
-        requests: peer.requests(),
-        end: (plain(&peer.received), peer.connection.next()),
-    }
+fn conversation() -> impl Strategy<Value = Vec<u8>> {
+    (requests(), tail()).prop_map(|(requests, tail)| {
+        let requests = requests.into_iter().flat_map(|request| request.bytes);
+        requests.chain(tail).collect()
+    })
 }
 
-/// Answers for comparing: without `100 Continue`, which is left out when the body is there already and
-/// so does depend on how that came (9110 §10.1.1).
-fn plain(answers: &[u8]) -> String {
-    String::from_utf8_lossy(answers).replace("HTTP/1.1 100 Continue\r\n\r\n", "")
-}
-
-fn split<'a>(mut input: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
-    let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
-    at.sort_unstable_by(|a, b| b.cmp(a));
-    let mut pieces = Vec::new();
-    for at in at {
-        let (rest, piece) = input.split_at(at);
-        pieces.push(piece);
-        input = rest;
-    }
-    pieces.push(input);
-    pieces.reverse();
-    pieces
+/// Bytes that mean nothing, and a little of what does.
+fn noise() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![select(b"\r\n :/0G".to_vec()), any::<u8>()];
+    vec(byte, 0..1500)
 }
 
 fn config() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        ..ProptestConfig::with_cases(300)
+        ..ProptestConfig::with_cases(250)
     }
 }
 
@@ -223,20 +211,13 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn answers_do_not_depend_on_how_requests_arrive(
-        requests in requests(),
-        tail in tail(),
-        limits in limits(),
-        cuts in vec(any::<Index>(), 0..20),
-        write_bytes_max in 1usize..300,
-    ) {
-        let mut input: Vec<u8> = requests.iter().flat_map(|r| r.bytes.clone()).collect();
-        input.extend(tail);
-        let whole = converse(&[&input], limits, usize::MAX);
-        prop_assert_eq!(&converse(&split(&input, &cuts), limits, write_bytes_max), &whole);
-        let bytes: Vec<&[u8]> = input.chunks(1).collect();
-        prop_assert_eq!(&converse(&bytes, limits, usize::MAX), &whole);
-        prop_assert_eq!(whole.end.1, Next::Close);
+    fn requests_are_answered_alike_however_they_come(plan in plan(conversation())) {
+        plan.check();
+    }
+
+    #[test]
+    fn no_bytes_are_too_much(plan in plan(noise())) {
+        plan.check();
     }
 
     #[test]
@@ -244,25 +225,13 @@ proptest! {
         let input: Vec<u8> = requests.iter().flat_map(|r| r.bytes.clone()).collect();
         let last = requests.iter().position(|r| r.last).map_or(requests.len(), |at| at + 1);
         let answered = &requests[..last];
-        let outcome = converse(&[&input], Limits::default(), usize::MAX);
+        let mut peer = Peer::new(Limits::default());
+        peer.send(&input);
+        let answers = String::from_utf8_lossy(&peer.received).replace(CONTINUE, "");
         let expected: Vec<u16> = answered.iter().map(|r| r.status).collect();
-        let got = statuses(outcome.answers.as_bytes(), |at| answered.get(at).is_some_and(|r| r.head_only));
+        let got = statuses(answers.as_bytes(), |at| answered.get(at).is_some_and(|r| r.head_only));
         prop_assert_eq!(got, expected);
-        prop_assert_eq!(outcome.requests, answered.len() as u64);
-        prop_assert_eq!(outcome.over, answered.last().is_some_and(|r| r.last));
-    }
-
-    #[test]
-    fn no_bytes_make_it_panic_or_answer_unasked(
-        pieces in vec(vec(prop_oneof![select(b"\r\n :/0G".to_vec()), any::<u8>()], 0..200), 0..20),
-        limits in limits(),
-    ) {
-        let input = pieces.concat();
-        let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
-        let outcome = converse(&pieces, limits, 7);
-        prop_assert_eq!(&converse(&[&input], limits, usize::MAX), &outcome);
-        // Even the shortest request takes a line of its own, or a buffer full.
-        let lines = input.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        prop_assert!(outcome.requests <= lines as u64);
+        prop_assert_eq!(peer.requests(), answered.len() as u64);
+        prop_assert_eq!(peer.is_over(), answered.last().is_some_and(|r| r.last));
     }
 }

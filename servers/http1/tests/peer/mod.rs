@@ -65,7 +65,8 @@ impl Peer {
         let n = space.len().min(bytes.len());
         space[..n].copy_from_slice(&bytes[..n]);
         // What another connection may have left there must not matter.
-        space[n..].fill(b'\n');
+        let left = space.len().min(n + 64);
+        space[n..left].fill(b'\n');
         self.connection.received(&mut self.scratch, n, self.now);
         &bytes[n..]
     }
