@@ -34,6 +34,7 @@ fn answers(subject: &Subject) -> Result<()> {
         (post("Content-Length: 2000000"), 413),
         (format!("GET /{} HTTP/1.1\r\n\r\n", long(9_000)), 414),
         (post("Content-Length: 1\r\nExpect: a miracle"), 417),
+        ("GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 421),
         (post(&format!("A: {}", long(17_000))), 431),
         (post("Transfer-Encoding: gzip, chunked"), 501),
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n".to_owned(), 505),

@@ -146,13 +146,18 @@ fn no_thread(subject: &Subject) -> Result<Possible> {
     Ok(possible)
 }
 
-/// Whether strace is there, and may be used.
+/// Whether strace is there, and may trace. In the background it would run what it may not trace.
 fn strace_works() -> Result<(), String> {
-    let output = output(Command::new("strace").args(["-D", "-f", "-o", "/dev/null", "true"]));
-    match output {
-        Err(error) => Err(format!("{:#}", error.context("is strace installed?"))),
-        Ok(output) if !output.status.success() => Err(format!("strace may not trace: {output:?}")),
-        Ok(_) => Ok(()),
+    let mut strace = Command::new("strace");
+    let Ok(output) = output(strace.args(["-f", "-o", "/dev/null", "true"])) else {
+        return Err("strace is not installed".to_owned());
+    };
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "strace may not trace: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
     }
 }
 
