@@ -13,6 +13,10 @@ use crate::subject::SOON;
 
 pub(crate) use conformance::{Expected, GET};
 
+/// After which the client sends no more.
+pub(crate) const LAST_GET: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
 /// A response as it came.
 #[derive(Debug)]
 pub(crate) struct Answer {

@@ -13,7 +13,7 @@ use loadgen::record::{Kind, Phase, Record};
 use nix::sys::signal::Signal;
 
 use crate::client::Expected::{Hello, Refusal};
-use crate::client::GET;
+use crate::client::{GET, LAST_GET};
 use crate::subject::{Counters, Running, SOON, Subject, in_time, unless_stalled};
 use crate::{each, trial};
 
@@ -87,8 +87,6 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     }));
     trials
 }
-
-const LAST_GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 fn alone(subject: &Subject) -> Result<()> {
     let server = subject.start(&[])?;
