@@ -16,7 +16,7 @@ use crate::client::Expected::{Head, Hello, Options, Refusal};
 use crate::client::{Client, Expected, GET};
 use crate::each;
 use crate::hostile::connect;
-use crate::subject::{Running, SOON, Subject, eventually};
+use crate::subject::{Running, Subject, eventually};
 
 pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     each(
