@@ -239,6 +239,10 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
                     _ => _ = connection.timed_out(&mut scratch, at),
                 }
             }
+            // The kernel's limit, which lies behind that.
+            Err((io::ErrorKind::TimedOut, _)) if connection.next() == Next::Write => {
+                connection.timed_out(&mut scratch, at);
+            }
             Err((_, error)) => return Err(error),
         }
     }
@@ -250,8 +254,8 @@ const LAST_LOOK: Duration = Duration::from_millis(50);
 /// The socket's receive timeout. It stands at the idle timeout from the listener on and is set anew
 /// only for the rare wait that must be much shorter, so that a request costs a recv and a send.
 ///
-/// The send timeout stays what it is: a peer that takes no answer may be given its time once more, and
-/// is dropped after twice the idle timeout at the latest.
+/// The send timeout stays what it is: a peer that takes no answer is given its time anew when the kernel
+/// has found room for a little more. After three times the idle timeout the kernel itself gives up.
 struct Patience<'a> {
     socket: &'a TcpStream,
     timeout: Duration,
