@@ -209,7 +209,7 @@ fn a_target_that_is_dropped_is_gone() {
 
 #[test]
 fn one_that_ended_by_itself_tells_how() {
-    let target = start(&ready("echo oh >&2; exit 7"), PLENTY).unwrap();
+    let target = start(&ready("sleep 0.5; echo oh >&2; exit 7"), PLENTY).unwrap();
     soon("it ends", || target.has_ended());
     let ended = target.stop(PLENTY);
     assert_eq!(ended.to_string(), "exited with status 7: oh");

@@ -169,7 +169,13 @@ async fn converse(mut stream: TcpStream, open: Open, mut stopped: watch::Receive
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // What a peer does wrong ends its own connection and nothing else.
-                Err(_) => break,
+                Err(error) => {
+                    // The kernel's own limit for answers that nobody takes.
+                    if error.kind() == io::ErrorKind::TimedOut && connection.next() == Next::Write {
+                        with_scratch(host, |scratch| connection.timed_out(scratch, host::now()));
+                    }
+                    break;
+                }
             },
             () = &mut timer => {
                 let now = host::now();

@@ -224,7 +224,15 @@ impl<'a> EventLoop<'a> {
         match fate {
             Ok(Ok(Fate::Keep)) => self.deadlines.watch(key, peer.connection.deadline()),
             // What a peer does wrong, or makes go wrong here, ends its own connection and nothing else.
-            Ok(Ok(Fate::Close) | Err(_)) => self.close(key),
+            Ok(Ok(Fate::Close)) => self.close(key),
+            Ok(Err(error)) => {
+                // The kernel's own limit for answers that nobody takes.
+                if error.kind() == io::ErrorKind::TimedOut && peer.connection.next() == Next::Write
+                {
+                    peer.connection.timed_out(scratch, now);
+                }
+                self.close(key);
+            }
             Err(_) => {
                 self.host.counters.panicked();
                 self.close(key);
