@@ -1,8 +1,9 @@
-//! System calls that fail as they may: accept for many reasons, all calls for signals. Injected by
-//! strace, and done for real by signals under load.
+//! System calls that fail as they may: accept for many reasons, the end of a connection for some, those that
+//! wait for signals. Injected by strace, and done for real by signals under load.
 
 use std::fs;
-use std::process::Command;
+use std::io::{self, BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
@@ -28,6 +29,9 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
         let name = format!("{}::{}", subject.name(), faults.name);
         trials.push(trial_if_possible(name, move || injected(&subject, faults)));
     }
+    let name = format!("{}::errors of closing a connection", subject.name());
+    let closing = subject.clone();
+    trials.push(trial_if_possible(name, move || failing_close(&closing)));
     if subject.makes_threads() {
         let name = format!("{}::threads that cannot be made", subject.name());
         let subject = subject.clone();
@@ -88,6 +92,13 @@ const FAULTS: &[Faults] = &[
         injected: &[("accept4", "ENOBUFS", "2+3")],
         counted: |counters| counters.limits.files > 0,
     },
+    Faults {
+        name: "peers gone before their connection is shut",
+        // Of the signal thread it is the listener that is not shut: whoever blocks in accept is not woken
+        // then, and the end of the grace period has to do.
+        injected: &[("shutdown", "ENOTCONN", "1+2")],
+        counted: |_| true,
+    },
 ];
 
 /// All clients are served, whatever fails, and the server stops in good order.
@@ -97,7 +108,7 @@ fn injected(subject: &Subject, faults: &Faults) -> Result<Possible> {
         return Ok(Possible::Not(reason));
     }
     let trace = Trace::new()?;
-    let server = trace.start(subject, faults.injected)?;
+    let server = trace.start(subject, faults.injected, &["--grace", "1s"])?;
     for at in 0..CLIENTS {
         converse(&server).with_context(|| format!("client {at} of {CLIENTS}"))?;
     }
@@ -129,7 +140,7 @@ fn no_thread(subject: &Subject) -> Result<Possible> {
     }
     let injected = [("clone3", "EAGAIN", "3+2")];
     let trace = Trace::new()?;
-    let server = trace.start(subject, &injected)?;
+    let server = trace.start(subject, &injected, &[])?;
     let mut clients = (0..CLIENTS)
         .map(|_| server.connect())
         .collect::<Result<Vec<Client>>>()?;
@@ -144,6 +155,31 @@ fn no_thread(subject: &Subject) -> Result<Possible> {
     let possible = trace.has_injected(&injected)?;
     ensure!(served == CLIENTS / 2, "{served} served: {counters:?}");
     Ok(possible)
+}
+
+/// Every second file is closed with an error. This is worse than what a kernel does: a call that is not
+/// run releases no file, and the peer sees the end of its connection only because it was shut before.
+fn failing_close(subject: &Subject) -> Result<Possible> {
+    const CLIENTS: u64 = 12;
+    if let Err(reason) = strace_works() {
+        return Ok(Possible::Not(reason));
+    }
+    // The loader closes files too, and does not take an error for an answer: strace comes later.
+    let injected = [("close", "EIO", "1+2")];
+    let server = subject.start(&[])?;
+    let trace = Trace::new()?;
+    if let Err(reason) = trace.attach(&server, &injected)? {
+        return Ok(Possible::Not(reason));
+    }
+    for at in 0..CLIENTS {
+        converse(&server).with_context(|| format!("client {at} of {CLIENTS}"))?;
+    }
+    let counters = server.stop()?;
+    ensure!(
+        counters.accepted == CLIENTS && counters.requests == 3 * CLIENTS,
+        "{counters:?}"
+    );
+    trace.has_injected(&injected)
 }
 
 /// Whether strace is there, and may trace. In the background it would run what it may not trace.
@@ -173,19 +209,55 @@ impl Trace {
     }
 
     /// Starts a server whose calls fail. It is strace that goes into the background, not the server.
-    fn start(&self, subject: &Subject, injected: &[(&str, &str, &str)]) -> Result<Running> {
+    fn start(
+        &self,
+        subject: &Subject,
+        injected: &[(&str, &str, &str)],
+        arguments: &[&str],
+    ) -> Result<Running> {
+        let strace = self.command(injected)?;
+        let mut prefix = vec!["strace", "-D"];
+        prefix.extend(strace.iter().map(String::as_str));
+        subject.start_under(&prefix, arguments)
+    }
+
+    /// From here on calls of a server fail; or why strace may not attach itself to one.
+    fn attach(
+        &self,
+        server: &Running,
+        injected: &[(&str, &str, &str)],
+    ) -> Result<Result<(), String>> {
+        let mut strace = Command::new("strace")
+            .args(self.command(injected)?)
+            .args(["-p", &server.pid().to_string()])
+            .stderr(Stdio::piped())
+            .spawn()?;
+        // "strace: Process 123 attached with 3 threads"; it ends by itself when the server does.
+        let stderr = strace.stderr.take().context("is piped")?;
+        let mut said = BufReader::new(stderr);
+        let mut line = String::new();
+        said.read_line(&mut line)?;
+        thread::spawn(move || {
+            io::copy(&mut said, &mut io::sink()).ok();
+            strace.wait().ok();
+        });
+        Ok(match line.contains(" attached") {
+            true => Ok(()),
+            false => Err(line.trim().to_owned()),
+        })
+    }
+
+    /// The arguments by which strace injects these faults.
+    fn command(&self, injected: &[(&str, &str, &str)]) -> Result<Vec<String>> {
         let calls: Vec<&str> = injected.iter().map(|(call, ..)| *call).collect();
-        let trace = format!("trace={}", calls.join(","));
-        let injected: Vec<String> = injected
-            .iter()
-            .map(|(call, error, when)| format!("inject={call}:error={error}:when={when}"))
-            .collect();
         let path = self.file.path().to_str().context("a path in UTF-8")?;
-        let mut prefix = vec!["strace", "-D", "-f", "-o", path, "-e", &trace];
-        for fault in &injected {
-            prefix.extend(["-e", fault]);
+        let trace = format!("trace={}", calls.join(","));
+        let mut arguments = ["-f", "-o", path, "-e", &trace].map(str::to_owned).to_vec();
+        for (call, error, when) in injected {
+            arguments.push("-e".to_owned());
+            arguments.push(format!("inject={call}:error={error}:when={when}"));
         }
-        subject.start_under(&prefix, &[])
+        Ok(arguments)
     }
 
     /// Each call that the server makes at all has failed.

@@ -247,6 +247,10 @@ impl Running {
         self.target.address()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.target.pid()
+    }
+
     pub(crate) fn connect(&self) -> Result<Client> {
         Client::connect(self.address())
     }
