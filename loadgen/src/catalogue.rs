@@ -41,9 +41,19 @@ pub struct Server {
     /// How it says that it can accept.
     #[serde(default)]
     pub ready: Ready,
-    /// Somebody else's: measured only when asked for by name.
+    /// Somebody else's: measured only when asked for by name, never ranked with ours.
     #[serde(default)]
     pub reference: bool,
+    /// What answers without reading: it is no architecture but the cost that every one has.
+    #[serde(default)]
+    pub floor: bool,
+}
+
+impl Server {
+    /// One of the architectures that are compared.
+    pub fn is_ours(&self) -> bool {
+        !self.reference && !self.floor
+    }
 }
 
 /// How a server says that it can accept.
@@ -83,6 +93,9 @@ pub struct Workload {
     /// Load before it that does not count.
     #[serde(default, deserialize_with = "duration", serialize_with = "as_text")]
     pub warmup: Duration,
+    /// Names by which several are asked for at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// Prose: what the workload shows and how to read it.
     #[serde(default)]
     pub analysis: String,
@@ -92,6 +105,7 @@ impl Workload {
     /// Whether `other` puts the same load on a server, whatever is said about it.
     pub fn asks_the_same(&self, other: &Workload) -> bool {
         let without_prose = |workload: &Workload| Workload {
+            groups: Vec::new(),
             analysis: String::new(),
             ..workload.clone()
         };
@@ -419,7 +433,7 @@ mod tests {
         let rows = [
             (
                 "bild = ['b']",
-                "benches/servers.toml:5:1: unknown field `bild`, expected one of `name`, `about`, `build`, `run`, `version`, `ready`, `reference`",
+                "benches/servers.toml:5:1: unknown field `bild`, expected one of `name`, `about`, `build`, `run`, `version`, `ready`, `reference`, `floor`",
             ),
             (
                 "ready = 'soon'",

@@ -20,8 +20,11 @@ fn campaign() -> Campaign {
         seed: 7,
         rounds: 2,
         servers: ["fast", "slow"].map(str::to_owned).to_vec(),
+        floor: None,
+        references: Vec::new(),
         server_args: Vec::new(),
         workloads: vec![Workload {
+            groups: Vec::new(),
             name: "stay".to_owned(),
             connections: 2,
             idle: 0,

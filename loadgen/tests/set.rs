@@ -24,6 +24,7 @@ fn campaign() -> Campaign {
         pace: Pace::Closed,
         duration: Duration::from_millis(1500),
         warmup: Duration::ZERO,
+        groups: Vec::new(),
         analysis: "a \"quoted\" word,\nand a second line".to_owned(),
     };
     Campaign {
@@ -33,6 +34,8 @@ fn campaign() -> Campaign {
         seed: 7,
         rounds: 3,
         servers: ["a", "b"].map(str::to_owned).to_vec(),
+        floor: None,
+        references: Vec::new(),
         server_args: Vec::new(),
         workloads: vec![workload("x"), workload("y")],
     }
@@ -257,7 +260,7 @@ fn a_kill_loses_the_running_cell_only() {
     }
 }
 
-/// The columns of idle connections were added later.
+/// The columns of idle connections, and of the ledger, were added later.
 #[test]
 fn sets_with_the_first_columns_are_read() {
     let parent = tempfile::tempdir().unwrap();
@@ -266,7 +269,7 @@ fn sets_with_the_first_columns_are_read() {
     let text = fs::read_to_string(path.join("cells.csv")).unwrap();
     let first_columns = |line: &str| {
         let columns: Vec<&str> = line.split(',').collect();
-        columns[..columns.len() - 4].join(",") + "\n"
+        columns[..columns.len() - 14].join(",") + "\n"
     };
     let text: String = text.lines().map(first_columns).collect();
     assert!(
@@ -316,7 +319,7 @@ fn what_is_no_set_or_damaged_is_said_in_one_line() {
     );
     assert_eq!(
         cells(&|text| text + "a,b\n"),
-        "SET/cells.csv:4: 2 columns instead of 46"
+        "SET/cells.csv:4: 2 columns instead of 56"
     );
     assert_eq!(
         cells(&|text| text.replacen("verdict", "opinion", 1)),

@@ -24,6 +24,7 @@ fn server(run: &[&str]) -> Server {
         version: None,
         ready: Ready::Line,
         reference: false,
+        floor: false,
     }
 }
 

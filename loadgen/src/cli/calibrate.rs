@@ -183,6 +183,7 @@ fn floor() -> anyhow::Result<Server> {
         version: None,
         ready: Ready::Line,
         reference: false,
+        floor: false,
     })
 }
 

@@ -222,6 +222,15 @@ fn campaign(arguments: Arguments, catalogue: &Catalogue) -> Result<Campaign, Usa
         );
     }
     without_repetition(&mut names);
+    let servers_that = |is: &dyn Fn(&Server) -> bool| -> Vec<String> {
+        let known = servers
+            .iter()
+            .filter_map(|name| catalogue.server(name).ok());
+        let names = known.filter(|server| is(server));
+        names.map(|server| server.name.clone()).collect()
+    };
+    let floor = servers_that(&|server| server.floor).into_iter().next();
+    let references = servers_that(&|server| server.reference);
     let workload = |name: &String| {
         let workload = catalogue.workload(name)?;
         Ok(if arguments.quick {
@@ -243,6 +252,8 @@ fn campaign(arguments: Arguments, catalogue: &Catalogue) -> Result<Campaign, Usa
         seed,
         rounds: arguments.rounds.map_or(rounds, NonZeroU32::get),
         servers,
+        floor,
+        references,
         server_args: arguments.server_arg,
         workloads: workloads.map_err(|error: catalogue::Error| Usage(error.to_string()))?,
     })

@@ -39,6 +39,7 @@ pub(crate) fn workload(name: &str) -> Workload {
         pace: Pace::Closed,
         duration: Duration::from_secs(2),
         warmup: Duration::from_millis(250),
+        groups: Vec::new(),
         analysis: format!("What {name} shows."),
     }
 }
@@ -73,6 +74,9 @@ pub(crate) fn evidence(servers: &[&str], workloads: &[&str], cells: Vec<Cell>) -
             ..Build::default()
         },
         server_args: Vec::new(),
+        floor: None,
+        references: Vec::new(),
+        ledger: Vec::new(),
     }
 }
 

@@ -106,6 +106,26 @@ pub struct Cell {
     pub server_bytes_per_idle_connection: Option<f64>,
     /// Memory of the kernel for each of them: stacks of threads and page tables, no sockets.
     pub kernel_bytes_per_idle_connection: Option<f64>,
+    /// Of all its threads, because they waited; absent when threads came or went.
+    pub server_context_switches_voluntary: Option<u64>,
+    /// Of all its threads, because others had their turn; absent when threads came or went.
+    pub server_context_switches_involuntary: Option<u64>,
+    /// How long its threads could have run and had no CPU; absent when threads came or went.
+    pub server_run_delay_s: Option<f64>,
+    /// Page faults that needed no disk.
+    pub server_page_faults_minor: Option<u64>,
+    /// Page faults that waited for a disk.
+    pub server_page_faults_major: Option<u64>,
+    /// Most files it had open.
+    pub server_files_max: Option<u64>,
+    /// Connections dropped since an accept queue of this machine was full.
+    pub listen_overflows: Option<u64>,
+    /// Connections dropped by listeners of this machine for any reason.
+    pub listen_drops: Option<u64>,
+    /// Segments that this machine sent again.
+    pub tcp_retransmits: Option<u64>,
+    /// Segments with RST that this machine sent.
+    pub tcp_resets_sent: Option<u64>,
 }
 
 /// Which cell.
@@ -256,6 +276,16 @@ impl Cell {
             idle_closed_by_server: None,
             server_bytes_per_idle_connection: None,
             kernel_bytes_per_idle_connection: None,
+            server_context_switches_voluntary: None,
+            server_context_switches_involuntary: None,
+            server_run_delay_s: None,
+            server_page_faults_minor: None,
+            server_page_faults_major: None,
+            server_files_max: None,
+            listen_overflows: None,
+            listen_drops: None,
+            tcp_retransmits: None,
+            tcp_resets_sent: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! - `plan.toml`: what was asked for, and so what is left to do when it was interrupted;
 //! - `machine.toml` and `build.toml`: where, and with what, it was measured;
 //! - `cells.csv`: one row a cell;
+//! - `ledger.csv`: what was counted in passes of their own, because counting disturbs;
 //! - `<server>.hlog`: the histograms of its cells;
 //! - `README.md`: generated from the above.
 //!
@@ -13,6 +14,7 @@
 
 mod cell;
 pub mod hlog;
+pub mod ledger;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -37,6 +39,7 @@ const PLAN: &str = "plan.toml";
 const MACHINE: &str = "machine.toml";
 const BUILD: &str = "build.toml";
 const CELLS: &str = "cells.csv";
+const LEDGER: &str = "ledger.csv";
 const CALIBRATION: &str = "calibration.json";
 const README: &str = "README.md";
 
@@ -55,6 +58,12 @@ pub struct Campaign {
     pub rounds: u32,
     /// Names.
     pub servers: Vec<String>,
+    /// Which of them is the floor, what every architecture pays: it is never ranked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<String>,
+    /// Which of them are somebody else's, and so not ranked with ours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
     /// What each of them was handed beside its command in the catalogue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_args: Vec<String>,
@@ -105,6 +114,8 @@ pub struct Set {
     pub build: Build,
     /// In the order of measurement.
     pub cells: Vec<Cell>,
+    /// What was counted in passes of their own; the first sets have none.
+    pub ledger: Vec<ledger::Row>,
 }
 
 /// Why a set cannot be read or written. Each is one line.
@@ -181,6 +192,7 @@ impl Set {
             machine: read_toml(&path.join(MACHINE))?,
             build: read_toml(&path.join(BUILD))?,
             cells: read_cells(&path.join(CELLS))?,
+            ledger: ledger::read(&path.join(LEDGER))?,
         })
     }
 
@@ -378,6 +390,16 @@ impl Writer {
         file.sync_data()
     }
 
+    /// Appends what was counted of a server under a workload. When this returns, it is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn append_ledger(&self, rows: &[ledger::Row]) -> Result<(), Error> {
+        let path = self.path.join(LEDGER);
+        ledger::append(&path, rows).map_err(io_error("writing", &path))
+    }
+
     /// Renews `machine.toml`.
     ///
     /// # Errors
@@ -463,7 +485,7 @@ fn whole_lines(text: &str) -> &str {
 }
 
 /// Columns at the end that the first sets lack.
-const COLUMNS_ADDED: usize = 4;
+const COLUMNS_ADDED: usize = 14;
 
 /// The names of the columns of `cells.csv`, in order.
 fn columns() -> Vec<String> {
@@ -518,22 +540,22 @@ fn read_cells(path: &Path) -> Result<Vec<Cell>, Error> {
         .map(|row| {
             row.map_err(|error: csv::Error| {
                 let line = error.position().map(csv::Position::line);
-                damaged(line, reason(&error))
+                damaged(line, reason_of_row(&error, &expected))
             })
         })
         .collect()
 }
 
-/// What is wrong with a row, without its position, which csv would give in its own way.
-fn reason(error: &csv::Error) -> String {
+/// What is wrong with a row of these columns, without its position, which csv would give in its own way.
+fn reason_of_row(error: &csv::Error, columns: &[String]) -> String {
     match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => match err.field() {
-            Some(field) => {
-                let column = columns().get(field as usize).cloned().unwrap_or_default();
-                format!("column `{column}`: {}", err.kind())
+        csv::ErrorKind::Deserialize { err, .. } => {
+            let field = err.field().and_then(|field| columns.get(field as usize));
+            match field {
+                Some(column) => format!("column `{column}`: {}", err.kind()),
+                None => err.kind().to_string(),
             }
-            None => err.kind().to_string(),
-        },
+        }
         csv::ErrorKind::UnequalLengths {
             expected_len, len, ..
         } => format!("{len} columns instead of {expected_len}"),

@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::from_args();
     let catalogue = Catalogue::find(Path::new(env!("CARGO_MANIFEST_DIR")))?;
     let subjects = || {
-        let ours = catalogue.servers.iter().filter(|server| !server.reference);
+        let ours = catalogue.servers.iter().filter(|server| server.is_ours());
         ours.map(|server| Subject::new(server.clone(), &catalogue.root))
     };
     if !arguments.list {

@@ -145,6 +145,7 @@ fn server(name: &str, run: &[&str], version: &[&str], ready: Ready) -> Server {
         version: Some(owned(version)),
         ready,
         reference: true,
+        floor: false,
     }
 }
 

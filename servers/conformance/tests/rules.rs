@@ -14,7 +14,7 @@ use crate::trial;
 
 pub(crate) fn trials(catalogue: &Catalogue) -> Vec<Trial> {
     let root = catalogue.root.clone();
-    let ours = catalogue.servers.iter().filter(|server| !server.reference);
+    let ours = catalogue.servers.iter().filter(|server| server.is_ours());
     let listed: BTreeSet<String> = ours.map(|server| server.name.clone()).collect();
     let there = root.clone();
     vec![

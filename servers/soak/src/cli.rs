@@ -189,7 +189,7 @@ fn catalogue() -> Result<Catalogue, Usage> {
 
 fn chosen(catalogue: &Catalogue, names: &[String]) -> Result<Vec<Server>, Usage> {
     if names.is_empty() {
-        let ours = catalogue.servers.iter().filter(|server| !server.reference);
+        let ours = catalogue.servers.iter().filter(|server| server.is_ours());
         return Ok(ours.cloned().collect());
     }
     let server = |name: &String| {

@@ -76,7 +76,7 @@ fn start(
     progress: &Progress,
     report: &mut Report,
 ) -> Result<()> {
-    let ours = !server.reference;
+    let ours = server.is_ours();
     let mut server = server.clone();
     let times = match ours {
         true => Times {

@@ -2,14 +2,20 @@
 //!
 //! The unit of evidence is the round: requests within one are not independent, and freshly started
 //! processes settle at different values. So a value is the median over rounds, a ratio the median of the
-//! ratios within each round, and their 95% intervals come from resampling rounds. With few rounds such
-//! an interval is hardly more than the range of what was seen; it is absent with one.
+//! ratios within each round, and their 95% intervals come from resampling rounds. Two servers are told
+//! apart only when the interval of their ratio does not hold 1; those that are not share a rank.
+
+mod estimate;
 
 use std::collections::BTreeMap;
+
+pub use estimate::Estimate;
+pub(crate) use estimate::{estimate, median};
 
 use crate::catalogue::Workload;
 use crate::machine::{Build, Machine};
 use crate::plan::Rate;
+use crate::set::ledger;
 use crate::set::{Cell, Set};
 use crate::verdict::Status;
 
@@ -102,6 +108,12 @@ pub struct Evidence {
     pub build: Build,
     /// What every server was handed beside its command.
     pub server_args: Vec<String>,
+    /// Which of the servers is the floor.
+    pub floor: Option<String>,
+    /// Which of the servers are somebody else's.
+    pub references: Vec<String>,
+    /// What was counted in passes of their own, of all sets.
+    pub ledger: Vec<ledger::Row>,
 }
 
 /// Sets that must not stand in one table.
@@ -138,6 +150,9 @@ impl Evidence {
             machine: first.machine,
             build: first.build,
             server_args: first.campaign.server_args,
+            floor: first.campaign.floor,
+            references: first.campaign.references,
+            ledger: first.ledger,
         };
         for set in sets {
             all.add(set)?;
@@ -179,6 +194,9 @@ impl Evidence {
                 self.workloads.push(workload);
             }
         }
+        self.floor = self.floor.take().or(set.campaign.floor);
+        self.references.extend(set.campaign.references);
+        self.ledger.extend(set.ledger);
         self.build.servers.extend(set.build.servers);
         let before = self.rounds;
         self.rounds += set.campaign.rounds;
@@ -196,12 +214,14 @@ impl Evidence {
             let columns: Vec<Column> = (self.servers.iter())
                 .map(|server| self.column(server, &workload.name, metric))
                 .collect();
+            let floor = self.servers.iter().position(|server| self.is_floor(server));
+            let floor = floor.filter(|_| metric == Metric::Cpu);
             Row {
                 workload: workload.name.clone(),
                 rate: workload.pace.rate(),
                 connections: workload.connections,
                 idle: workload.idle,
-                entries: entries(&columns, metric),
+                entries: entries(&columns, floor, metric),
             }
         });
         Comparison {
@@ -246,6 +266,18 @@ impl Evidence {
         faults
     }
 
+    /// Whether that server is the floor.
+    pub fn is_floor(&self, server: &str) -> bool {
+        self.floor.as_deref() == Some(server)
+    }
+
+    /// Whether that server is one of those that are ranked. Where none of ours was measured, all are.
+    pub fn competes(&self, server: &str) -> bool {
+        let is_ours = |server: &String| !self.is_floor(server) && !self.references.contains(server);
+        let has_ours = self.servers.iter().any(is_ours);
+        is_ours(&server.to_owned()) || (!has_ours && !self.is_floor(server))
+    }
+
     fn cells_of<'a>(
         &'a self,
         server: &'a str,
@@ -266,6 +298,7 @@ impl Evidence {
         };
         let value = |cell: &&Cell| Some((cell.round, metric.of(cell)?));
         Column {
+            competes: self.competes(server),
             standing,
             left_out: cells
                 .iter()
@@ -311,6 +344,11 @@ pub struct Entry {
     pub value: Option<Estimate>,
     /// Its value divided by that of the best, for entries that are compared.
     pub ratio: Option<Estimate>,
+    /// Its value divided by that of the floor, where there is one and the metric is CPU.
+    pub of_floor: Option<Estimate>,
+    /// From 1, among ours that are compared; those that the rounds do not tell apart from the first of a
+    /// rank share it. Absent where nobody is the best.
+    pub rank: Option<u32>,
     /// No other entry that is compared is better, nor one whose bottleneck was the generator.
     pub is_best: bool,
     /// Rounds that do not count, of an entry that is compared.
@@ -332,23 +370,6 @@ pub enum Standing {
     Missing,
 }
 
-/// A median over rounds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Estimate {
-    /// The median.
-    pub value: f64,
-    /// 95% interval; absent with a single round.
-    pub interval: Option<(f64, f64)>,
-}
-
-impl Estimate {
-    /// The farther end of the interval, as a share of the value.
-    pub fn spread(&self) -> Option<f64> {
-        let (low, high) = self.interval?;
-        Some((self.value - low).max(high - self.value) / self.value)
-    }
-}
-
 /// Why rounds of a server under a workload were not valid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
@@ -368,6 +389,8 @@ pub struct Fault {
 
 /// The rounds of a server under a workload that count.
 struct Column {
+    /// Not the floor, nor somebody else's.
+    competes: bool,
     standing: Standing,
     left_out: usize,
     by_round: BTreeMap<u32, f64>,
@@ -389,122 +412,91 @@ fn standing(cells: &[&Cell], metric: Metric) -> Standing {
     }
 }
 
-fn entries(columns: &[Column], metric: Metric) -> Vec<Entry> {
+fn entries(columns: &[Column], floor: Option<usize>, metric: Metric) -> Vec<Entry> {
     let values: Vec<Option<Estimate>> = columns
         .iter()
         .map(|column| estimate(&column.by_round.values().copied().collect::<Vec<_>>()))
         .collect();
-    let ranked = |index: &usize| columns[*index].standing == Standing::Ranked;
+    let is_compared = |index: &usize| columns[*index].standing == Standing::Ranked;
     let goodness = |index: &usize| {
         values[*index].map(|estimate| match metric.less_is_better() {
             true => -estimate.value,
             false => estimate.value,
         })
     };
+    // From the best to the worst.
+    let mut order: Vec<usize> = (0..columns.len())
+        .filter(|index| columns[*index].competes && is_compared(index) && values[*index].is_some())
+        .collect();
+    let by_goodness = |a: &usize, b: &usize| {
+        (goodness(b).partial_cmp(&goodness(a))).expect("medians are numbers")
+    };
+    order.sort_by(by_goodness);
     // A client-bound value is a bound: its server can do better still. Nobody is the best below it.
     let outruns = |other: &usize, index: &usize| {
-        columns[*other].standing == Standing::ClientBound && goodness(other) > goodness(index)
+        let other_is_bound = columns[*other].standing == Standing::ClientBound;
+        other_is_bound && columns[*other].competes && goodness(other) > goodness(index)
     };
-    let best = (0..columns.len())
-        .filter(|index| ranked(index) && values[*index].is_some())
-        .max_by(|a, b| {
-            goodness(a)
-                .partial_cmp(&goodness(b))
-                .expect("medians are numbers")
-        })
+    let best = (order.first().copied())
         .filter(|best| !(0..columns.len()).any(|other| outruns(&other, best)));
-    let ratio = |index: usize| {
-        let best = &columns[best?].by_round;
-        let ratio = |(round, value): (&u32, &f64)| {
-            // Memory need not grow at all.
-            Some(value / best.get(round)?).filter(|ratio| ratio.is_finite())
-        };
-        let ratios: Vec<f64> = columns[index].by_round.iter().filter_map(ratio).collect();
-        estimate(&ratios)
+    let ranks = match best {
+        Some(_) => ranks(&order, |a, b| ratio(&columns[b], &columns[a])),
+        None => BTreeMap::new(),
     };
     let entry = |index: usize| {
         let column = &columns[index];
+        let compared_with = |other: Option<usize>| {
+            let other = other.filter(|_| is_compared(&index))?;
+            ratio(column, &columns[other])
+        };
         Entry {
             standing: column.standing,
             value: values[index],
-            ratio: if ranked(&index) { ratio(index) } else { None },
+            ratio: compared_with(best),
+            of_floor: compared_with(floor.filter(is_compared)),
+            rank: ranks.get(&index).copied(),
             is_best: best == Some(index),
-            left_out: if ranked(&index) { column.left_out } else { 0 },
+            left_out: match is_compared(&index) {
+                true => column.left_out,
+                false => 0,
+            },
         }
     };
     (0..columns.len()).map(entry).collect()
 }
 
-/// Often enough that the ends of an interval do not depend on the seed in the digits that are shown.
-const RESAMPLES: usize = 4_000;
-
-/// The median and its 95% interval by the percentile bootstrap (Efron 1979). The same numbers give the
-/// same interval always.
-fn estimate(values: &[f64]) -> Option<Estimate> {
-    if values.is_empty() {
-        return None;
-    }
-    let mut sample = values.to_vec();
-    let value = median(&mut sample);
-    let interval = (values.len() > 1).then(|| {
-        let mut random = fastrand::Rng::with_seed(1979);
-        let mut medians: Vec<f64> = (0..RESAMPLES)
-            .map(|_| {
-                sample.fill_with(|| values[random.usize(..values.len())]);
-                median(&mut sample)
-            })
-            .collect();
-        medians.sort_by(f64::total_cmp);
-        (
-            medians[RESAMPLES / 40],
-            medians[RESAMPLES - 1 - RESAMPLES / 40],
-        )
-    });
-    Some(Estimate { value, interval })
+/// The values of one divided by those of another, round by round.
+fn ratio(of: &Column, to: &Column) -> Option<Estimate> {
+    let ratio = |(round, value): (&u32, &f64)| {
+        // Memory need not grow at all.
+        Some(value / to.by_round.get(round)?).filter(|ratio| ratio.is_finite())
+    };
+    estimate(&of.by_round.iter().filter_map(ratio).collect::<Vec<_>>())
 }
 
-/// Of at least one value; sorts them.
-pub(crate) fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() % 2 {
-        1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
+/// Ranks of what stands in this order: whoever is not told apart from the first of a rank shares it, and
+/// the next rank counts all before it (1, 1, 3).
+pub(crate) fn ranks(
+    order: &[usize],
+    ratio: impl Fn(usize, usize) -> Option<Estimate>,
+) -> BTreeMap<usize, u32> {
+    let mut ranks = BTreeMap::new();
+    let mut first: Option<(usize, u32)> = None;
+    for (place, &index) in (1..).zip(order) {
+        let shared = first.filter(|&(first, _)| {
+            let ratio = ratio(first, index);
+            !ratio.is_some_and(|ratio| ratio.tells_apart())
+        });
+        let (_, rank) = *first.insert(shared.unwrap_or((index, place)));
+        ranks.insert(index, rank);
     }
+    ranks
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::report::fixture::{cell, evidence};
-
-    #[test]
-    fn medians() {
-        for (values, expected) in [
-            (vec![3.0], 3.0),
-            (vec![4.0, 1.0], 2.5),
-            (vec![9.0, 1.0, 2.0], 2.0),
-            (vec![4.0, 3.0, 2.0, 1.0], 2.5),
-        ] {
-            assert_eq!(estimate(&values).unwrap().value, expected, "for {values:?}");
-        }
-        assert_eq!(estimate(&[]), None);
-        assert_eq!(estimate(&[3.0]).unwrap().interval, None);
-    }
-
-    proptest! {
-        #[test]
-        fn intervals_hold_the_median(values in prop::collection::vec(0.1..1e6_f64, 2..9)) {
-            let estimate = estimate(&values).unwrap();
-            let (low, high) = estimate.interval.unwrap();
-            let min = values.iter().copied().fold(f64::INFINITY, f64::min);
-            let max = values.iter().copied().fold(0.0, f64::max);
-            prop_assert!(min <= low && low <= estimate.value);
-            prop_assert!(estimate.value <= high && high <= max);
-        }
-    }
 
     /// A machine that slows down by half between rounds changes values, not ratios.
     #[test]
@@ -649,6 +641,67 @@ mod tests {
         evidence.cells[0].server_bytes_per_idle_connection = Some(0.0);
         let rows = evidence.compare(Metric::IdleMemory).rows;
         assert_eq!(ratios(&rows), [None, None]);
+    }
+
+    /// The floor and somebody else's are shown beside, and never win.
+    #[test]
+    fn only_ours_are_ranked() {
+        let mut cells = Vec::new();
+        for round in 1..=6 {
+            let drift = 1.0 + f64::from(round) / 10.0;
+            for (server, cpu) in [("floor", 4.0), ("theirs", 4.5), ("a", 5.0), ("b", 10.0)] {
+                cells.push(cell(server, "w", round, cpu * drift));
+            }
+        }
+        let mut evidence = evidence(&["floor", "theirs", "a", "b"], &["w"], cells);
+        evidence.floor = Some("floor".to_owned());
+        evidence.references = vec!["theirs".to_owned()];
+        let value = |estimate: Option<Estimate>| estimate.map(|it| (it.value * 1e6).round() / 1e6);
+        let summary = |evidence: &Evidence, metric| -> Vec<_> {
+            let entries = evidence.compare(metric).rows.remove(0).entries;
+            (entries.into_iter())
+                .map(|it| (it.rank, value(it.ratio), value(it.of_floor)))
+                .collect()
+        };
+        assert_eq!(
+            summary(&evidence, Metric::Cpu),
+            [
+                (None, Some(0.8), Some(1.0)),
+                (None, Some(0.9), Some(1.125)),
+                (Some(1), Some(1.0), Some(1.25)),
+                (Some(2), Some(2.0), Some(2.5)),
+            ]
+        );
+        assert!(
+            summary(&evidence, Metric::P99)
+                .iter()
+                .all(|it| it.2.is_none())
+        );
+        evidence.servers.truncate(2);
+        assert_eq!(
+            summary(&evidence, Metric::Cpu),
+            [
+                (None, Some(0.888_889), Some(1.0)),
+                (Some(1), Some(1.0), Some(1.125))
+            ]
+        );
+    }
+
+    /// Overlap with the first of a rank decides, not with the neighbour.
+    #[test]
+    fn who_is_not_told_apart_shares_a_rank() {
+        let noise = [0.97, 1.04, 1.0, 0.99, 1.03, 0.98];
+        let mut cells = Vec::new();
+        for (round, noise) in (1..).zip(noise) {
+            cells.push(cell("a", "w", round, 10.0));
+            cells.push(cell("b", "w", round, 10.1 * noise));
+            cells.push(cell("c", "w", round, 12.0 * noise));
+            cells.push(cell("d", "w", round, 12.1));
+        }
+        let evidence = evidence(&["d", "c", "b", "a"], &["w"], cells);
+        let entries = evidence.compare(Metric::Cpu).rows.remove(0).entries;
+        let ranks: Vec<_> = entries.into_iter().map(|entry| entry.rank).collect();
+        assert_eq!(ranks, [Some(3), Some(3), Some(1), Some(1)]);
     }
 
     #[test]
