@@ -216,7 +216,9 @@ impl Trace {
         arguments: &[&str],
     ) -> Result<Running> {
         let strace = self.command(injected)?;
-        let mut prefix = vec!["strace", "-D"];
+        // In a process group of its own: that of the server is killed when its leader has ended, which may be
+        // before strace has written what it saw of that.
+        let mut prefix = vec!["strace", "-DD"];
         prefix.extend(strace.iter().map(String::as_str));
         subject.start_under(&prefix, arguments)
     }
