@@ -186,7 +186,7 @@ fn failing_servers_become_rows() {
     }
     assert!(ended.stdout.contains("failed"), "{}", ended.stdout);
     assert!(
-        ended.stderr.contains("[ 12/12] round 2 "),
+        ended.stderr.contains("[12/12, 0s left] round 2 "),
         "{}",
         ended.stderr
     );
@@ -298,7 +298,7 @@ fn compare_and_report(repository: &Repository, set: &Path) {
 fn wrong_usage() {
     let repository = Repository::new(&[("event-loop", "exit 1")]);
     fs::write(repository.path("file"), "").unwrap();
-    let rows: [(&[&str], i32, &str); 8] = [
+    let rows: [(&[&str], i32, &str); 12] = [
         (
             &["--servers", "evnt-loop"],
             2,
@@ -307,7 +307,7 @@ fn wrong_usage() {
         (
             &["--workloads", "stay,go"],
             2,
-            "no workload `go` in benches/workloads.toml; known: stay, leave",
+            "no workload or group `go` in benches/workloads.toml; workloads: stay, leave; groups: none",
         ),
         (&["--out", "file"], 1, "cannot write into file: "),
         (
@@ -323,7 +323,7 @@ fn wrong_usage() {
         (
             &["--rounds", "0"],
             2,
-            "error: invalid value '0' for '--rounds <N>'",
+            "error: invalid value '0' for '--rounds <N|auto>': expected a number of 1 or more, or `auto`",
         ),
         (
             &["--pin-server", "9999"],
@@ -334,6 +334,26 @@ fn wrong_usage() {
             &["--resume", "x", "--quick"],
             2,
             "error: the argument '--resume <SET>' cannot be used with",
+        ),
+        (
+            &["--aa", "evnt-loop"],
+            2,
+            "no server `evnt-loop` in benches/servers.toml, did you mean `event-loop`?",
+        ),
+        (
+            &["--aa", "event-loop", "--servers", "event-loop"],
+            2,
+            "error: the argument '--aa <SERVER>' cannot be used with '--servers <A,B>'",
+        ),
+        (
+            &["--rounds", "5", "--time-limit", "1m"],
+            2,
+            "--precision and --time-limit say when to end: they need --rounds auto",
+        ),
+        (
+            &["--rounds", "auto", "--precision", "3"],
+            2,
+            "error: invalid value '3' for '--precision <PERCENT>': expected a share from 0.1% to 100%",
         ),
     ];
     for (arguments, code, message) in rows {
