@@ -365,3 +365,108 @@ fn a_server_that_dies_during_the_run() {
         Some("it was ended by SIGKILL during the run")
     );
 }
+
+/// What is the same is told to be so often enough, and never makes the command fail.
+#[test]
+fn one_server_measured_as_two() {
+    let repository = Repository::new(&[("good", &serving("hello world")), ("other", "exit 1")]);
+    let arguments = ["measure", "--aa", "good", "--rounds", "2", "--seed", "9"];
+    let ended = repository.loadgen(&arguments);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout.contains("A/A: good measured as two"),
+        "{ended:?}"
+    );
+    assert!(ended.stdout.contains(" comparisons"), "{ended:?}");
+    let set = Set::open(&repository.only_set("results")).unwrap();
+    assert_eq!(
+        set.campaign.command,
+        "loadgen measure --aa good --rounds 2 --seed 9"
+    );
+    assert_eq!(set.campaign.aa.as_deref(), Some("good"));
+    assert_eq!(set.campaign.servers, ["good.a", "good.b"]);
+    assert_eq!(set.cells.len(), 2 * 2 * 2);
+    assert!(
+        set.cells.iter().all(|cell| cell.error.is_none()),
+        "{:?}",
+        set.cells
+    );
+    let versions = ["good.a", "good.b"].map(|half| set.build.servers[half].version.clone());
+    assert_eq!(
+        versions,
+        [Some("good 1".to_owned()), Some("good 1".to_owned())]
+    );
+    let readme = fs::read_to_string(set.path.join("README.md")).unwrap();
+    assert!(readme.contains("A/A: good measured as two"), "{readme}");
+    let name = set.path.display().to_string();
+    assert_eq!(repository.loadgen(&["cmp", &name]).code, Some(0));
+    let again = repository.loadgen(&["measure", "--resume", &name]);
+    assert_eq!((again.code, again.stdout), (Some(0), ended.stdout));
+}
+
+/// Rounds are added while the leading ratio is too wide, until there is no time for another, by the process
+/// that began and by one that goes on.
+#[test]
+fn rounds_until_enough_is_known() {
+    let (one, other) = (serving("hello world"), serving("hello world"));
+    let repository = Repository::new(&[("one", &one), ("other", &other)]);
+    repository.hurry();
+    let arguments = ["measure", "--workloads", "stay", "--rounds", "auto"];
+    let limits = ["--precision", "100%", "--time-limit", "1ms", "--seed", "3"];
+    let ended = repository.loadgen(&[&arguments[..], &limits[..]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("x 6 rounds or more)"), "{ended:?}");
+    assert!(ended.stdout.contains("Rounds: 6. "), "{ended:?}");
+    let path = repository.only_set("results");
+    let set = Set::open(&path).unwrap();
+    assert_eq!(
+        set.campaign.command,
+        "loadgen measure --workloads stay --rounds auto --precision 100% --time-limit 1ms --seed 3"
+    );
+    let auto = set.campaign.auto.clone().unwrap();
+    assert_eq!(
+        (set.campaign.rounds, auto.precision, auto.ended),
+        (6, 1.0, true)
+    );
+
+    // As if it had been killed after the sixth round, which left much to be known, with time for some more.
+    let noise = [1.0, 3.0, 2.0, 5.0, 1.5, 4.0];
+    let mut rows = csv::Writer::from_path(path.join("cells.csv")).unwrap();
+    for mut cell in set.cells.clone() {
+        let noise = noise[cell.round as usize - 1];
+        let cpu = if cell.server == "one" {
+            10.0
+        } else {
+            11.0 * noise
+        };
+        cell.server_cpu_us_per_request = Some(cpu);
+        cell.verdict = Some(loadgen::verdict::Status::Valid);
+        rows.serialize(cell).unwrap();
+    }
+    rows.flush().unwrap();
+    let plan = fs::read_to_string(path.join("plan.toml")).unwrap();
+    let plan = plan
+        .replace("ended = true\n", "")
+        .replace("\"1ms\"", "\"1600ms\"");
+    let plan = plan.replace("precision = 1.0", "precision = 0.001");
+    fs::write(path.join("plan.toml"), plan).unwrap();
+    let name = path.display().to_string();
+    let ended = repository.loadgen(&["measure", "--resume", &name]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let after = Set::open(&path).unwrap();
+    assert!(after.campaign.rounds > 6, "{ended:?}");
+    assert!(after.campaign.auto.as_ref().unwrap().ended);
+    assert_eq!(after.missing(), []);
+    let keys: Vec<_> = after.cells.iter().map(loadgen::set::Cell::key).collect();
+    assert_eq!(
+        keys,
+        after.campaign.cells(),
+        "the seed decides the order of all rounds"
+    );
+    let limit = "another round would have passed the limit of 1s 600ms:\n  stay: other to one, ";
+    assert!(ended.stdout.contains(limit), "{ended:?}");
+    let readme = fs::read_to_string(path.join("README.md")).unwrap();
+    assert!(readme.contains(limit), "{readme}");
+    let again = repository.loadgen(&["measure", "--resume", &name]);
+    assert!(again.stderr.contains(" is complete\n"), "{again:?}");
+}

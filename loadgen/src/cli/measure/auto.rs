@@ -86,15 +86,15 @@ pub(super) fn wide(evidence: &Evidence, precision: f64) -> Vec<Leading> {
 
 /// What came of it, in a paragraph of lines.
 pub(super) fn outcome(evidence: &Evidence, auto: &Auto) -> String {
-    let all = leading(evidence).len();
+    let all = leading(evidence);
     let wide = wide(evidence, auto.precision);
     let mut out = format!(
         "Rounds: {}. CPU per request of the second to the best is known to within {} in\n{} of {} \
          workloads{}\n",
         evidence.rounds,
         percent(auto.precision),
-        all - wide.len(),
-        all,
+        all.len() - wide.len(),
+        evidence.workloads.len(),
         match (wide.is_empty(), auto.ended) {
             (true, _) => ".".to_owned(),
             (false, true) => format!(
@@ -113,6 +113,15 @@ pub(super) fn outcome(evidence: &Evidence, auto: &Auto) -> String {
         out += &format!(
             "  {workload}: {} to {}, {ratio:.3}x{spread}\n",
             it.second, it.best
+        );
+    }
+    let has_none = |name: &&str| all.iter().all(|it| it.workload != **name);
+    let names = evidence.workloads.iter().map(|it| it.name.as_str());
+    let without: Vec<&str> = names.filter(has_none).collect();
+    if !without.is_empty() {
+        out += &format!(
+            "Fewer than two servers are compared, and there is no such ratio, in:\n  {}\n",
+            without.join(", ")
         );
     }
     out
@@ -152,7 +161,8 @@ mod tests {
                 cells.push(cell(server, "noisy", round, cpu * own));
             }
         }
-        let mut evidence = evidence(&["floor", "c", "b", "a"], &["steady", "noisy"], cells);
+        let workloads = ["steady", "noisy", "nobody"];
+        let mut evidence = evidence(&["floor", "c", "b", "a"], &workloads, cells);
         evidence.floor = Some("floor".to_owned());
         let wide: Vec<String> = (wide(&evidence, 0.03).into_iter())
             .map(|it| it.workload)
