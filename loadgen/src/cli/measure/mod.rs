@@ -124,7 +124,12 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let (server, client) = (&arguments.pin_server, &arguments.pin_client);
             let pinning = pinning(server.as_ref(), client.as_ref(), &cpus);
             let campaign = campaign::campaign(arguments, &catalogue)?;
-            (Job::New(parent, campaign, calibration), pinning)
+            let new = New {
+                parent,
+                campaign,
+                calibration,
+            };
+            (Job::New(Box::new(new)), pinning)
         }
     };
     let campaign = job.campaign().clone();
@@ -174,31 +179,38 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// A new set, or one to go on with.
 enum Job {
-    New(PathBuf, Campaign, Option<Calibration>),
+    New(Box<New>),
     Resume(Box<Set>),
+}
+
+struct New {
+    parent: PathBuf,
+    campaign: Campaign,
+    calibration: Option<Calibration>,
 }
 
 impl Job {
     fn campaign(&self) -> &Campaign {
         match self {
-            Job::New(_, campaign, _) => campaign,
+            Job::New(new) => &new.campaign,
             Job::Resume(set) => &set.campaign,
         }
     }
 
     fn cells(&self) -> Vec<Key> {
         match self {
-            Job::New(_, campaign, _) => campaign.cells(),
+            Job::New(new) => new.campaign.cells(),
             Job::Resume(set) => set.missing(),
         }
     }
 
     fn writer(self, machine: &Machine, build: &Build) -> anyhow::Result<Writer> {
         match self {
-            Job::New(parent, campaign, calibration) => {
-                let calibration = calibration.as_ref();
+            Job::New(new) => {
+                let (parent, calibration) = (&new.parent, new.calibration.as_ref());
+                let campaign = &new.campaign;
                 let writer =
-                    Writer::create_calibrated(&parent, &campaign, machine, build, calibration);
+                    Writer::create_calibrated(parent, campaign, machine, build, calibration);
                 Ok(writer?)
             }
             Job::Resume(set) => {
