@@ -93,7 +93,8 @@ pub struct Workload {
     /// Load before it that does not count.
     #[serde(default, deserialize_with = "duration", serialize_with = "as_text")]
     pub warmup: Duration,
-    /// Names by which several are asked for at once.
+    /// Names by which several are asked for at once; those in [`DEFAULT_GROUP`] are measured when nobody asks
+    /// for any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
     /// Prose: what the workload shows and how to read it.
@@ -159,7 +160,34 @@ pub enum Error {
         /// All names.
         known: Vec<String>,
     },
+    /// What is neither the name of a workload nor of a group, and matches none as a glob.
+    #[error(
+        "no workload or group `{wanted}` in {WORKLOADS}{}; workloads: {}; groups: {}",
+        did_you_mean(nearest.as_deref()), workloads.join(", "),
+        if groups.is_empty() { "none".to_owned() } else { groups.join(", ") }
+    )]
+    NoWorkload {
+        /// As asked for.
+        wanted: String,
+        /// A known name that is close to it.
+        nearest: Option<String>,
+        /// All names of workloads.
+        workloads: Vec<String>,
+        /// All names of groups.
+        groups: Vec<String>,
+    },
+    /// A glob that is none.
+    #[error("workloads `{wanted}`: {cause}")]
+    Glob {
+        /// As asked for.
+        wanted: String,
+        /// What is wrong with it.
+        cause: glob::PatternError,
+    },
 }
+
+/// The group of the workloads that are measured when nobody asks for any.
+pub const DEFAULT_GROUP: &str = "default";
 
 const SERVERS: &str = "benches/servers.toml";
 const WORKLOADS: &str = "benches/workloads.toml";
@@ -209,17 +237,65 @@ impl Catalogue {
         })
     }
 
-    /// The workload of that name.
+    /// The workloads that these names, groups and globs (`new-connection*`) stand for, each once and in the
+    /// order of the file. Without any, those of [`DEFAULT_GROUP`], or all where the file has no such group.
     ///
     /// # Errors
     ///
-    /// When there is none; the error lists those there are.
-    pub fn workload(&self, name: &str) -> Result<&Workload, Error> {
-        let workload = self.workloads.iter().find(|workload| workload.name == name);
-        workload.ok_or_else(|| {
-            let known = self.workloads.iter().map(|workload| workload.name.clone());
-            unknown("workload", WORKLOADS, name, known.collect())
-        })
+    /// When one of them stands for nothing; the error lists what there is.
+    pub fn workloads(&self, wanted: &[String]) -> Result<Vec<&Workload>, Error> {
+        let groups = self.groups();
+        let mut chosen = BTreeSet::new();
+        for wanted in wanted {
+            let matching = self.matching(wanted, &groups)?;
+            if matching.is_empty() {
+                let workloads: Vec<String> =
+                    (self.workloads.iter().map(|it| it.name.clone())).collect();
+                let known = [workloads.clone(), groups.clone()].concat();
+                return Err(Error::NoWorkload {
+                    wanted: wanted.clone(),
+                    nearest: nearest(wanted, &known),
+                    workloads,
+                    groups,
+                });
+            }
+            chosen.extend(matching);
+        }
+        if wanted.is_empty() {
+            let in_default = |name: &String| name == DEFAULT_GROUP;
+            chosen.extend(match groups.iter().any(in_default) {
+                true => self.matching(DEFAULT_GROUP, &groups)?,
+                false => (0..self.workloads.len()).collect(),
+            });
+        }
+        Ok(chosen.into_iter().map(|at| &self.workloads[at]).collect())
+    }
+
+    /// The places of the workloads that a name, a group or a glob stands for.
+    fn matching(&self, wanted: &str, groups: &[String]) -> Result<Vec<usize>, Error> {
+        let at = |is: &dyn Fn(&Workload) -> bool| -> Vec<usize> {
+            let places = self.workloads.iter().enumerate();
+            places.filter(|(_, it)| is(it)).map(|(at, _)| at).collect()
+        };
+        if groups.iter().any(|group| group == wanted) {
+            return Ok(at(&|it| it.groups.iter().any(|group| group == wanted)));
+        }
+        let pattern = glob::Pattern::new(wanted).map_err(|cause| Error::Glob {
+            wanted: wanted.to_owned(),
+            cause,
+        })?;
+        Ok(at(&|it| pattern.matches(&it.name)))
+    }
+
+    /// The names of all groups, in the order of the file.
+    fn groups(&self) -> Vec<String> {
+        let mut groups: Vec<String> = Vec::new();
+        for group in self.workloads.iter().flat_map(|it| &it.groups) {
+            if !groups.contains(group) {
+                groups.push(group.clone());
+            }
+        }
+        groups
     }
 }
 
@@ -262,9 +338,26 @@ fn parse_servers(text: &str) -> Result<Vec<Server>, Error> {
 fn parse_workloads(text: &str) -> Result<Vec<Workload>, Error> {
     let file: WorkloadsFile =
         toml::from_str(text).map_err(|error| syntax(WORKLOADS, text, &error))?;
+    let names_all: BTreeSet<String> = (file.workload.iter())
+        .map(|workload| workload.get_ref().name.clone())
+        .collect();
     let mut names = BTreeSet::new();
     let check = |workload: &Workload| {
         check_name(&workload.name, &mut names)?;
+        for group in &workload.groups {
+            if names_all.contains(group) {
+                return Err(format!(
+                    "`groups` of `{}`: `{group}` is the name of a workload already",
+                    workload.name
+                ));
+            }
+            if !is_plain(group) {
+                return Err(format!(
+                    "`groups` of `{}`: {group:?} {PLAIN}",
+                    workload.name
+                ));
+            }
+        }
         for (key, is_zero) in [
             ("connections", workload.connections == 0),
             ("pipeline", workload.pipeline == 0),
@@ -285,13 +378,18 @@ fn parse_workloads(text: &str) -> Result<Vec<Workload>, Error> {
     checked(WORKLOADS, text, file.workload, check)
 }
 
+const PLAIN: &str =
+    "must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`";
+
 /// Names become file names, parts of tags and of comma-separated lists.
-fn check_name(name: &str, seen: &mut BTreeSet<String>) -> Result<(), String> {
+fn is_plain(name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
-        return Err(format!(
-            "`name` {name:?} must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`"
-        ));
+    !name.is_empty() && !name.starts_with(['.', '-']) && name.chars().all(is_plain)
+}
+
+fn check_name(name: &str, seen: &mut BTreeSet<String>) -> Result<(), String> {
+    if !is_plain(name) {
+        return Err(format!("`name` {name:?} {PLAIN}"));
     }
     if !seen.insert(name.to_owned()) {
         return Err(format!("`name` `{name}` is used twice"));
@@ -373,7 +471,7 @@ fn pace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pace, D::Error> {
         .map_err(|error| serde::de::Error::custom(format_args!("`pace` {error}")))
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     struct Text;
     impl serde::de::Visitor<'_> for Text {
         type Value = Duration;
@@ -393,7 +491,10 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     deserializer.deserialize_str(Text)
 }
 
-fn as_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_text<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*duration))
 }
 
@@ -495,6 +596,14 @@ mod tests {
                 "benches/workloads.toml:5:8: invalid value: integer `-1`, expected usize",
             ),
             (
+                "groups = ['few', 'w']",
+                "benches/workloads.toml:1:1: `groups` of `w`: `w` is the name of a workload already",
+            ),
+            (
+                "groups = ['a b']",
+                "benches/workloads.toml:1:1: `groups` of `w`: \"a b\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+            ),
+            (
                 "pipeline = 0",
                 "benches/workloads.toml:1:1: `pipeline` of `w` must be above zero",
             ),
@@ -548,11 +657,66 @@ mod tests {
             catalogue.server("evnt-loop").unwrap_err().to_string(),
             "no server `evnt-loop` in benches/servers.toml, did you mean `event-loop`?; known: a, event-loop"
         );
-        assert_eq!(
-            catalogue.workload("zzz").unwrap_err().to_string(),
-            "no workload `zzz` in benches/workloads.toml; known: w"
-        );
         assert_eq!(catalogue.server("a").unwrap().name, "a");
+    }
+
+    /// By names, groups and globs, in any mixture: each once, in the order of the file.
+    #[test]
+    fn workloads_are_chosen() {
+        let entry = |name: &str, groups: &str| {
+            WORKLOAD.replace("'w'", &format!("'{name}'")) + &format!("groups = {groups}\n")
+        };
+        let file = [
+            entry("stay", "['default', 'all']"),
+            entry("leave-1", "['all']"),
+            entry("leave-2", "['all', 'few']"),
+            entry("crowd", "[]"),
+        ];
+        let catalogue = Catalogue {
+            root: PathBuf::new(),
+            servers: Vec::new(),
+            workloads: parse_workloads(&file.concat()).unwrap(),
+        };
+        let known = "workloads: stay, leave-1, leave-2, crowd; groups: default, all, few";
+        let none = |wanted: &str, hint: &str| {
+            format!("no workload or group `{wanted}` in benches/workloads.toml{hint}; {known}")
+        };
+        for (wanted, expected) in [
+            ("", Ok("stay")),
+            ("leave-1", Ok("leave-1")),
+            ("few", Ok("leave-2")),
+            ("few,all", Ok("stay leave-1 leave-2")),
+            ("leave*", Ok("leave-1 leave-2")),
+            ("*-[2-9]", Ok("leave-2")),
+            ("*", Ok("stay leave-1 leave-2 crowd")),
+            ("crowd,few,leave-?,crowd", Ok("leave-1 leave-2 crowd")),
+            ("laeve-1", Err(none("laeve-1", ", did you mean `leave-1`?"))),
+            (
+                "stay,defualt",
+                Err(none("defualt", ", did you mean `default`?")),
+            ),
+            ("x*", Err(none("x*", ""))),
+            (
+                "a[",
+                Err(
+                    "workloads `a[`: Pattern syntax error near position 1: invalid range pattern"
+                        .to_owned(),
+                ),
+            ),
+        ] {
+            let wanted: Vec<String> = wanted.split_terminator(',').map(str::to_owned).collect();
+            let chosen = catalogue.workloads(&wanted).map(|chosen| {
+                let names: Vec<&str> = chosen.iter().map(|it| it.name.as_str()).collect();
+                names.join(" ")
+            });
+            let chosen = chosen.map_err(|error| error.to_string());
+            assert_eq!(chosen, expected.map(str::to_owned), "{wanted:?}");
+        }
+        let without_groups = Catalogue {
+            workloads: parse_workloads(WORKLOAD).unwrap(),
+            ..catalogue
+        };
+        assert_eq!(without_groups.workloads(&[]).unwrap().len(), 1);
     }
 
     /// The files of this repository.
@@ -567,6 +731,9 @@ mod tests {
                 .iter()
                 .all(|workload| !workload.analysis.is_empty())
         );
+        let count = |wanted: &str| catalogue.workloads(&[wanted.to_owned()]).unwrap().len();
+        assert_eq!(catalogue.workloads(&[]).unwrap().len(), 4);
+        assert_eq!(count("curated"), catalogue.workloads.len());
     }
 
     #[test]

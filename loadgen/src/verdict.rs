@@ -120,6 +120,15 @@ fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             ),
             "Start the server, or look at the port.",
         ),
+        // What is sent first is what was due first.
+        _ if record.requests == 0 && record.due > 0 => (
+            format!(
+                "the rate was missed: of {} requests that were due none was sent, as the server still had \
+                 those of the warm-up",
+                thousands(record.due)
+            ),
+            "The server cannot take this rate, or needs more connections (-c).",
+        ),
         _ => (
             "no response at all".to_owned(),
             "Ask it once by hand: curl -v, with the same URL.",
@@ -514,6 +523,16 @@ mod tests {
                 |_, o| o.record = Record::new(10),
                 Invalid,
                 "no response at all",
+            ),
+            (
+                open,
+                |_, o| {
+                    o.record = Record::new(10);
+                    (o.record.due, o.record.unsent) = (5_000, 5_000);
+                },
+                Invalid,
+                "the rate was missed: of 5,000 requests that were due none was sent, as the server still had \
+                 those of the warm-up",
             ),
             (
                 closed,

@@ -20,9 +20,11 @@ fn campaign() -> Campaign {
         seed: 7,
         rounds: 2,
         servers: ["fast", "slow"].map(str::to_owned).to_vec(),
+        aa: None,
         floor: None,
         references: Vec::new(),
         server_args: Vec::new(),
+        auto: None,
         workloads: vec![Workload {
             groups: Vec::new(),
             name: "stay".to_owned(),

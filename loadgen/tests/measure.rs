@@ -1,138 +1,21 @@
 //! `loadgen measure` as its users meet it, in a catalogue of made-up servers.
 
+mod repository;
+
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Child;
 
 use loadgen::set::Set;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tempfile::TempDir;
-
-/// Set in processes that are to serve: the port, and what to answer.
-const SERVE: &str = "LOADGEN_TEST_SERVE";
+use repository::{Ended, Repository, serving, soon};
 
 /// Not a test of its own: the server that the others measure.
 #[test]
 #[ignore = "run by other tests"]
 fn serve() {
-    let Ok(wanted) = std::env::var(SERVE) else {
-        return;
-    };
-    let (port, body) = wanted.split_once(' ').unwrap();
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    for stream in TcpListener::bind(format!("127.0.0.1:{port}"))
-        .unwrap()
-        .incoming()
-    {
-        let (mut stream, answer) = (stream.unwrap(), answer.clone());
-        thread::spawn(move || {
-            let mut seen = Vec::new();
-            let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = stream.read(&mut buffer) {
-                seen.extend_from_slice(&buffer[..count]);
-                while let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") {
-                    seen.drain(..end + 4);
-                    if stream.write_all(answer.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            }
-        });
-    }
-}
-
-/// A repository with these servers and two short workloads.
-struct Repository(TempDir);
-
-impl Repository {
-    /// Of names and shell commands.
-    fn new(servers: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("benches")).unwrap();
-        let entry = |(name, run): &(&str, &str)| {
-            format!(
-                "[[server]]\nname = '{name}'\nabout = ''\nready = 'connect'\n\
-                 run = ['sh', '-c', '''{run}''']\nversion = ['echo', '{name} 1']\n"
-            )
-        };
-        let servers: String = servers.iter().map(entry).collect();
-        fs::write(folder.path().join("benches/servers.toml"), servers).unwrap();
-        fs::write(
-            folder.path().join("benches/workloads.toml"),
-            "[[workload]]\nname = 'stay'\nconnections = 2\nduration = '150ms'\nanalysis = 'Stays.'\n\
-             [[workload]]\nname = 'leave'\nconnections = 2\nrequests_per_connection = 1\n\
-             duration = '100ms'\nwarmup = '20ms'\n",
-        )
-        .unwrap();
-        Repository(folder)
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.0.path().join(path)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-        command
-            .args(arguments)
-            .current_dir(self.0.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    fn loadgen(&self, arguments: &[&str]) -> Ended {
-        Ended::of(self.command(arguments).output().unwrap())
-    }
-
-    fn only_set(&self, parent: &str) -> PathBuf {
-        let sets: Vec<_> = fs::read_dir(self.path(parent)).unwrap().collect();
-        assert_eq!(sets.len(), 1, "{sets:?}");
-        sets[0].as_ref().unwrap().path()
-    }
-}
-
-#[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    fn of(output: Output) -> Self {
-        Ended {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
-
-/// A command that runs this test binary as a server with such a body.
-fn serving(body: &str) -> String {
-    let own = std::env::current_exe().unwrap();
-    format!(
-        "{SERVE}=\"{{port}} {body}\" exec \"{}\" --ignored --exact serve --nocapture",
-        own.display()
-    )
-}
-
-fn soon(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "not soon: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
+    repository::serve();
 }
 
 /// One that serves, one that does not start, one that answers something else: all get their rows, and
@@ -186,7 +69,7 @@ fn failing_servers_become_rows() {
     }
     assert!(ended.stdout.contains("failed"), "{}", ended.stdout);
     assert!(
-        ended.stderr.contains("[ 12/12] round 2 "),
+        ended.stderr.contains("[12/12, 0s left] round 2 "),
         "{}",
         ended.stderr
     );
@@ -298,7 +181,7 @@ fn compare_and_report(repository: &Repository, set: &Path) {
 fn wrong_usage() {
     let repository = Repository::new(&[("event-loop", "exit 1")]);
     fs::write(repository.path("file"), "").unwrap();
-    let rows: [(&[&str], i32, &str); 8] = [
+    let rows: [(&[&str], i32, &str); 12] = [
         (
             &["--servers", "evnt-loop"],
             2,
@@ -307,7 +190,7 @@ fn wrong_usage() {
         (
             &["--workloads", "stay,go"],
             2,
-            "no workload `go` in benches/workloads.toml; known: stay, leave",
+            "no workload or group `go` in benches/workloads.toml; workloads: stay, leave; groups: none",
         ),
         (&["--out", "file"], 1, "cannot write into file: "),
         (
@@ -323,7 +206,7 @@ fn wrong_usage() {
         (
             &["--rounds", "0"],
             2,
-            "error: invalid value '0' for '--rounds <N>'",
+            "error: invalid value '0' for '--rounds <N|auto>': expected a number of 1 or more, or `auto`",
         ),
         (
             &["--pin-server", "9999"],
@@ -334,6 +217,26 @@ fn wrong_usage() {
             &["--resume", "x", "--quick"],
             2,
             "error: the argument '--resume <SET>' cannot be used with",
+        ),
+        (
+            &["--aa", "evnt-loop"],
+            2,
+            "no server `evnt-loop` in benches/servers.toml, did you mean `event-loop`?",
+        ),
+        (
+            &["--aa", "event-loop", "--servers", "event-loop"],
+            2,
+            "error: the argument '--aa <SERVER>' cannot be used with '--servers <A,B>'",
+        ),
+        (
+            &["--rounds", "5", "--time-limit", "1m"],
+            2,
+            "--precision and --time-limit say when to end: they need --rounds auto",
+        ),
+        (
+            &["--rounds", "auto", "--precision", "3"],
+            2,
+            "error: invalid value '3' for '--precision <PERCENT>': expected a share from 0.1% to 100%",
         ),
     ];
     for (arguments, code, message) in rows {
@@ -461,4 +364,109 @@ fn a_server_that_dies_during_the_run() {
         set.cells[0].error.as_deref(),
         Some("it was ended by SIGKILL during the run")
     );
+}
+
+/// What is the same is told to be so often enough, and never makes the command fail.
+#[test]
+fn one_server_measured_as_two() {
+    let repository = Repository::new(&[("good", &serving("hello world")), ("other", "exit 1")]);
+    let arguments = ["measure", "--aa", "good", "--rounds", "2", "--seed", "9"];
+    let ended = repository.loadgen(&arguments);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout.contains("A/A: good measured as two"),
+        "{ended:?}"
+    );
+    assert!(ended.stdout.contains(" comparisons"), "{ended:?}");
+    let set = Set::open(&repository.only_set("results")).unwrap();
+    assert_eq!(
+        set.campaign.command,
+        "loadgen measure --aa good --rounds 2 --seed 9"
+    );
+    assert_eq!(set.campaign.aa.as_deref(), Some("good"));
+    assert_eq!(set.campaign.servers, ["good.a", "good.b"]);
+    assert_eq!(set.cells.len(), 2 * 2 * 2);
+    assert!(
+        set.cells.iter().all(|cell| cell.error.is_none()),
+        "{:?}",
+        set.cells
+    );
+    let versions = ["good.a", "good.b"].map(|half| set.build.servers[half].version.clone());
+    assert_eq!(
+        versions,
+        [Some("good 1".to_owned()), Some("good 1".to_owned())]
+    );
+    let readme = fs::read_to_string(set.path.join("README.md")).unwrap();
+    assert!(readme.contains("A/A: good measured as two"), "{readme}");
+    let name = set.path.display().to_string();
+    assert_eq!(repository.loadgen(&["cmp", &name]).code, Some(0));
+    let again = repository.loadgen(&["measure", "--resume", &name]);
+    assert_eq!((again.code, again.stdout), (Some(0), ended.stdout));
+}
+
+/// Rounds are added while the leading ratio is too wide, until there is no time for another, by the process
+/// that began and by one that goes on.
+#[test]
+fn rounds_until_enough_is_known() {
+    let (one, other) = (serving("hello world"), serving("hello world"));
+    let repository = Repository::new(&[("one", &one), ("other", &other)]);
+    repository.hurry();
+    let arguments = ["measure", "--workloads", "stay", "--rounds", "auto"];
+    let limits = ["--precision", "100%", "--time-limit", "1ms", "--seed", "3"];
+    let ended = repository.loadgen(&[&arguments[..], &limits[..]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("x 6 rounds or more)"), "{ended:?}");
+    assert!(ended.stdout.contains("Rounds: 6. "), "{ended:?}");
+    let path = repository.only_set("results");
+    let set = Set::open(&path).unwrap();
+    assert_eq!(
+        set.campaign.command,
+        "loadgen measure --workloads stay --rounds auto --precision 100% --time-limit 1ms --seed 3"
+    );
+    let auto = set.campaign.auto.clone().unwrap();
+    assert_eq!(
+        (set.campaign.rounds, auto.precision, auto.ended),
+        (6, 1.0, true)
+    );
+
+    // As if it had been killed after the sixth round, which left much to be known, with time for some more.
+    let noise = [1.0, 3.0, 2.0, 5.0, 1.5, 4.0];
+    let mut rows = csv::Writer::from_path(path.join("cells.csv")).unwrap();
+    for mut cell in set.cells.clone() {
+        let noise = noise[cell.round as usize - 1];
+        let cpu = if cell.server == "one" {
+            10.0
+        } else {
+            11.0 * noise
+        };
+        cell.server_cpu_us_per_request = Some(cpu);
+        cell.verdict = Some(loadgen::verdict::Status::Valid);
+        rows.serialize(cell).unwrap();
+    }
+    rows.flush().unwrap();
+    let plan = fs::read_to_string(path.join("plan.toml")).unwrap();
+    let plan = plan
+        .replace("ended = true\n", "")
+        .replace("\"1ms\"", "\"1600ms\"");
+    let plan = plan.replace("precision = 1.0", "precision = 0.001");
+    fs::write(path.join("plan.toml"), plan).unwrap();
+    let name = path.display().to_string();
+    let ended = repository.loadgen(&["measure", "--resume", &name]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let after = Set::open(&path).unwrap();
+    assert!(after.campaign.rounds > 6, "{ended:?}");
+    assert!(after.campaign.auto.as_ref().unwrap().ended);
+    assert_eq!(after.missing(), []);
+    let keys: Vec<_> = after.cells.iter().map(loadgen::set::Cell::key).collect();
+    assert_eq!(
+        keys,
+        after.campaign.cells(),
+        "the seed decides the order of all rounds"
+    );
+    let limit = "another round would have passed the limit of 1s 600ms:\n  stay: other to one, ";
+    assert!(ended.stdout.contains(limit), "{ended:?}");
+    let readme = fs::read_to_string(path.join("README.md")).unwrap();
+    assert!(readme.contains(limit), "{readme}");
+    let again = repository.loadgen(&["measure", "--resume", &name]);
+    assert!(again.stderr.contains(" is complete\n"), "{again:?}");
 }

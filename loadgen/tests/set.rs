@@ -34,9 +34,11 @@ fn campaign() -> Campaign {
         seed: 7,
         rounds: 3,
         servers: ["a", "b"].map(str::to_owned).to_vec(),
+        aa: None,
         floor: None,
         references: Vec::new(),
         server_args: Vec::new(),
+        auto: None,
         workloads: vec![workload("x"), workload("y")],
     }
 }

@@ -11,6 +11,9 @@ pub const BEGIN: &str = "<!-- loadgen:begin";
 /// Where it ends.
 pub const END: &str = "<!-- loadgen:end -->";
 
+/// What stands where cells are missing.
+pub(crate) const INCOMPLETE: &str = "**Incomplete**";
+
 /// A table for each metric, servers as columns and workloads as rows, and what their marks mean.
 pub fn tables_with_legend(evidence: &Evidence, metrics: &[Metric]) -> String {
     tables(evidence, metrics) + &medians(evidence) + &exclusions(evidence)
@@ -216,7 +219,7 @@ fn medians(evidence: &Evidence) -> String {
         let missing = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
         line(
             &mut out,
-            &format!("\n**Incomplete**: {missing} not measured."),
+            &format!("\n{INCOMPLETE}: {missing} not measured."),
         );
     }
     out

@@ -1,5 +1,6 @@
 //! What is measured, for people, as text on a terminal and as Markdown, and for programs that follow it.
 
+pub mod aa;
 pub mod calibration;
 pub mod doctor;
 #[cfg(test)]

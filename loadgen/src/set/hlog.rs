@@ -1,4 +1,6 @@
-//! HdrHistogram V2 interval logs: one line a histogram, tagged. Values are nanoseconds.
+//! HdrHistogram V2 interval logs: one line a histogram, tagged. Values are nanoseconds, with two significant
+//! digits: the third is of use where a percentile is read, which `cells.csv` holds, and takes four times the
+//! room.
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
@@ -18,7 +20,9 @@ use hdrhistogram::serialization::interval_log::{
 pub fn write_head(out: &mut impl Write, start: SystemTime) -> io::Result<()> {
     IntervalLogWriterBuilder::new()
         .add_comment("[Histogram log format version 1.3]")
-        .add_comment("[Values are nanoseconds. Tag=workload:round:kind of latency]")
+        .add_comment("[Values are nanoseconds, 2 significant digits. Tag=workload:round:kind of latency]")
+        .add_comment("[A kind that is missing equals another: service the response, first_byte the service,]")
+        .add_comment("[lag_own the lag]")
         .with_start_time(start)
         .with_base_time(start)
         .begin_log_with(out, &mut V2DeflateSerializer::new())?;
@@ -26,6 +30,51 @@ pub fn write_head(out: &mut impl Write, start: SystemTime) -> io::Result<()> {
         out,
         "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\""
     )
+}
+
+/// The kind of latency that a reader takes where one is missing.
+pub fn stand_in(kind: &str) -> Option<&'static str> {
+    match kind {
+        "service" => Some("response"),
+        "first_byte" => Some("service"),
+        "lag_own" => Some("lag"),
+        _ => None,
+    }
+}
+
+/// These histograms as they stand in a log: with two significant digits, without empty ones and without
+/// those that equal their [`stand_in`].
+pub(super) fn worth_writing<'a>(
+    histograms: &[(&'a str, &Histogram<u64>)],
+) -> Vec<(&'a str, Histogram<u64>)> {
+    let mut all: Vec<(&str, Histogram<u64>)> = (histograms.iter())
+        .filter(|(_, histogram)| !histogram.is_empty())
+        .map(|&(kind, histogram)| (kind, coarse(histogram)))
+        .collect();
+    let find = |kind: &str| all.iter().find(|(name, _)| *name == kind);
+    let is_repeated = |(kind, histogram): &(&str, Histogram<u64>)| {
+        // A closed loop has no service time of its own.
+        let mut other = stand_in(kind);
+        while let Some(name) = other {
+            match find(name) {
+                Some((_, standing_in)) => return standing_in == histogram,
+                None => other = stand_in(name),
+            }
+        }
+        false
+    };
+    let repeated: Vec<bool> = all.iter().map(is_repeated).collect();
+    let mut repeated = repeated.into_iter();
+    all.retain(|_| !repeated.next().unwrap_or_default());
+    all
+}
+
+/// The same samples with two significant digits. Its buckets are made of whole ones of the finer histogram.
+fn coarse(histogram: &Histogram<u64>) -> Histogram<u64> {
+    let mut coarse = Histogram::new_with_bounds(histogram.low(), histogram.high(), 2)
+        .expect("bounds that did for 3 digits do for 2");
+    coarse.add(histogram).expect("the bounds are the same");
+    coarse
 }
 
 /// Appends one histogram of nanoseconds, taken from `since_start` for so long.
@@ -98,6 +147,62 @@ mod tests {
             (1, 5_003)
         );
         assert_eq!(entries.len(), 4);
+    }
+
+    /// What is left out equals what stands in for it, and every sample is within 1% of what it was.
+    #[test]
+    fn what_is_repeated_is_left_out() {
+        let of = |values: &[u64]| {
+            let mut histogram = latency_histogram();
+            values.iter().for_each(|&ns| record_ns(&mut histogram, ns));
+            histogram
+        };
+        let (fast, slow) = (of(&[10_000, 123_456]), of(&[10_001, 223_456]));
+        let (close, none) = (of(&[10_010, 123_400]), of(&[]));
+        for (histograms, expected) in [
+            (vec![("response", &fast), ("first_byte", &fast)], "response"),
+            (
+                vec![("response", &fast), ("first_byte", &close)],
+                "response",
+            ),
+            (
+                vec![("response", &fast), ("first_byte", &slow)],
+                "response first_byte",
+            ),
+            (
+                vec![("response", &fast), ("connect", &fast)],
+                "response connect",
+            ),
+            (vec![("response", &fast), ("first_byte", &none)], "response"),
+            (
+                vec![
+                    ("response", &slow),
+                    ("service", &fast),
+                    ("first_byte", &fast),
+                ],
+                "response service",
+            ),
+            (
+                vec![
+                    ("response", &slow),
+                    ("service", &fast),
+                    ("first_byte", &slow),
+                ],
+                "response service first_byte",
+            ),
+            (
+                vec![("response", &slow), ("lag", &fast), ("lag_own", &fast)],
+                "response lag",
+            ),
+        ] {
+            let kinds: Vec<_> = worth_writing(&histograms).iter().map(|it| it.0).collect();
+            assert_eq!(kinds.join(" "), expected);
+        }
+        let written = worth_writing(&[("response", &fast)]);
+        for (quantile, ns) in [(0.5, 10_000.0), (1.0, 123_456.0)] {
+            let off = written[0].1.value_at_quantile(quantile) as f64 / ns - 1.0;
+            assert!((0.0..0.01).contains(&off), "{off}");
+        }
     }
 
     #[test]

@@ -9,8 +9,10 @@
 //! - `<server>.hlog`: the histograms of its cells;
 //! - `README.md`: generated from the above.
 //!
-//! A row of `cells.csv` is written whole or the cell was not measured: a last line without an end, left
-//! by a kill, is dropped, and so are histograms without a row.
+//! The folder gets its name when it has its first files, so that a kill leaves a set or none. A row of
+//! `cells.csv` is written whole or the cell was not measured: a last line without an end, left by a kill, is
+//! dropped, and so are histograms without a row. Room for all rows is reserved beforehand: on a disk that
+//! fills up, each cell still gets a row that says why it has no histograms.
 
 mod cell;
 pub mod hlog;
@@ -23,13 +25,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use cell::{Cell, Key};
 
 use crate::calibration::Calibration;
-use crate::catalogue::Workload;
+use crate::catalogue::{self, Workload};
 use crate::machine::{Build, Machine};
 
 /// Version of the files of a set; it grows when a column or a key changes its meaning or goes.
@@ -43,6 +47,12 @@ const LEDGER: &str = "ledger.csv";
 const CALIBRATION: &str = "calibration.json";
 const README: &str = "README.md";
 
+/// What the names of files and folders begin with that are not whole yet; a kill leaves them behind.
+const UNFINISHED: &str = ".new-";
+
+/// Room that is reserved for a row of `cells.csv`, which takes 300 to 500 bytes without a long error.
+const ROW_BYTES: i64 = 1024;
+
 /// `plan.toml`: what a `measure` was asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Campaign {
@@ -54,10 +64,13 @@ pub struct Campaign {
     pub started: String,
     /// Of the order of cells.
     pub seed: u32,
-    /// How often every cell is measured.
+    /// How often every cell is measured; so far, where [`Campaign::auto`] says when to end.
     pub rounds: u32,
     /// Names.
     pub servers: Vec<String>,
+    /// The one server that all of these are, in an A/A measurement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aa: Option<String>,
     /// Which of them is the floor, what every architecture pays: it is never ranked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<String>,
@@ -67,9 +80,28 @@ pub struct Campaign {
     /// What each of them was handed beside its command in the catalogue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_args: Vec<String>,
+    /// How the number of rounds is found, where it was not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto: Option<Auto>,
     /// As they were driven, durations included.
     #[serde(rename = "workload")]
     pub workloads: Vec<Workload>,
+}
+
+/// Rounds until the leading ratios are known well enough.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Auto {
+    /// How far the interval of a leading ratio may reach from it, as a share of it.
+    pub precision: f64,
+    /// No round is begun that would end later than this.
+    #[serde(
+        deserialize_with = "catalogue::duration",
+        serialize_with = "catalogue::as_text"
+    )]
+    pub time_limit: Duration,
+    /// There will be no further round.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }
 
 impl Campaign {
@@ -243,35 +275,45 @@ impl Writer {
         machine: &Machine,
         build: &Build,
     ) -> Result<Self, Error> {
-        fs::create_dir_all(parent).map_err(io_error("creating", parent))?;
-        let date = jiff::Zoned::now().date();
-        let mut n = 1;
-        let path = loop {
-            let path = parent.join(format!("{date}.{n}"));
-            // Not `create_dir_all`: that would be content with a set that is there.
-            match fs::create_dir(&path) {
-                Ok(()) => break path,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => n += 1,
-                Err(error) => return Err(io_error("creating", &path)(error)),
-            }
-        };
-        write_toml(&path.join(PLAN), campaign)?;
-        write_toml(&path.join(MACHINE), machine)?;
-        write_toml(&path.join(BUILD), build)?;
-        write_atomically(&path.join(CELLS), &(columns().join(",") + "\n"))?;
-        Writer::open(path, campaign)
+        Writer::create_calibrated(parent, campaign, machine, build, None)
     }
 
-    /// Keeps what the generator can do on this machine with the set.
+    /// As [`Writer::create`], and keeps what the generator can do on this machine with the set.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn keep(&self, calibration: &Calibration) -> Result<(), Error> {
-        let path = self.path.join(CALIBRATION);
-        let text = serde_json::to_string_pretty(calibration).map_err(io::Error::from);
-        let text = text.map_err(io_error("writing", &path))?;
-        write_atomically(&path, &(text + "\n"))
+    pub fn create_calibrated(
+        parent: &Path,
+        campaign: &Campaign,
+        machine: &Machine,
+        build: &Build,
+        calibration: Option<&Calibration>,
+    ) -> Result<Self, Error> {
+        fs::create_dir_all(parent).map_err(io_error("creating", parent))?;
+        let unfinished = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            // As any new folder: the umask takes away what the user does not want.
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
+            .tempdir_in(parent)
+            .map_err(io_error("creating a folder in", parent))?;
+        let folder = unfinished.path();
+        write_toml(&folder.join(PLAN), campaign)?;
+        write_toml(&folder.join(MACHINE), machine)?;
+        write_toml(&folder.join(BUILD), build)?;
+        write_atomically(&folder.join(CELLS), &(columns().join(",") + "\n"))?;
+        if let Some(calibration) = calibration {
+            let path = folder.join(CALIBRATION);
+            let text = serde_json::to_string_pretty(calibration).map_err(io::Error::from);
+            let text = text.map_err(io_error("writing", &path))?;
+            write_atomically(&path, &(text + "\n"))?;
+        }
+        let mut writer = Writer::open(folder.to_owned(), campaign)?;
+        writer.reserve(campaign.cells().len())?;
+        writer.path = name_set(folder, parent)?;
+        // It is not there any more by that name, and is not to be removed.
+        let _ = unfinished.keep();
+        Ok(writer)
     }
 
     /// Goes on with `set`: what a kill has left half written is removed first.
@@ -294,12 +336,46 @@ impl Writer {
         if whole.len() < text.len() {
             write_atomically(&cells, whole)?;
         }
+        drop_unfinished(&set.path)?;
         for server in &set.campaign.servers {
             let rows = set.cells.iter().filter(|cell| cell.server == *server);
             let tags = rows.map(|cell| tag(&cell.key(), "")).collect::<Vec<_>>();
             drop_histograms_without_row(&set.path.join(format!("{server}.hlog")), &tags)?;
         }
-        Writer::open(set.path.clone(), &set.campaign)
+        let writer = Writer::open(set.path.clone(), &set.campaign)?;
+        writer.reserve(set.missing().len())?;
+        Ok(writer)
+    }
+
+    /// Records that there are more rounds now, or will be no more, and reserves room for so many more cells.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn renew_plan(&self, campaign: &Campaign, cells_more: usize) -> Result<(), Error> {
+        self.reserve(cells_more)?;
+        write_toml(&self.path.join(PLAN), campaign)
+    }
+
+    /// Makes sure that so many more rows can be written, whatever else fills up the disk.
+    fn reserve(&self, rows: usize) -> Result<(), Error> {
+        let path = self.path.join(CELLS);
+        let io_error = io_error("reserving room for", &path);
+        let length = self.cells.metadata().map_err(&io_error)?.len();
+        let (offset, room) = (length.cast_signed(), rows as i64 * ROW_BYTES);
+        if room == 0 {
+            return Ok(());
+        }
+        match fallocate(
+            &self.cells,
+            FallocateFlags::FALLOC_FL_KEEP_SIZE,
+            offset,
+            room,
+        ) {
+            Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => Err(io_error(errno.into())),
+            // Not every file system can; rows are then written for as long as there is room.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn open(path: PathBuf, campaign: &Campaign) -> Result<Self, Error> {
@@ -326,12 +402,12 @@ impl Writer {
         &self.path
     }
 
-    /// Appends a cell, and its histograms of nanoseconds by kind of latency; empty ones are left out.
-    /// When this returns, it is on the disk.
+    /// Appends a cell, and its histograms of nanoseconds by kind of latency; empty ones are left out, and
+    /// those that [`hlog::stand_in`] says. When this returns, it is on the disk.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// When it cannot be written. Nothing of the cell is in the set then.
     pub fn append(
         &mut self,
         cell: &Cell,
@@ -339,55 +415,61 @@ impl Writer {
         begin: SystemTime,
         duration: Duration,
     ) -> Result<(), Error> {
-        // The row comes last: it says that the cell is complete.
-        if histograms
-            .iter()
-            .any(|(_, histogram)| !histogram.is_empty())
-        {
-            let path = self.path.join(format!("{}.hlog", cell.server));
-            self.append_histograms(&path, cell, histograms, begin, duration)
-                .map_err(io_error("writing", &path))?;
-        }
+        let lines = self
+            .lines(cell, histograms, begin, duration)
+            .map_err(io_error("writing the histograms of", &self.path))?;
         let mut row = csv::WriterBuilder::new()
             .has_headers(false)
             .from_writer(Vec::new());
         row.serialize(cell).expect("a cell is a flat row");
         let row = row.into_inner().expect("writing to memory does not fail");
-        // In one write, so that a kill leaves a row or a part of one, never a mixture.
-        self.cells
-            .write_all(&row)
-            .and_then(|()| self.cells.sync_data())
-            .map_err(io_error("writing", &self.path.join(CELLS)))
+
+        // The row comes last: it says that the cell is complete.
+        let log = match lines.is_empty() {
+            true => None,
+            false => Some(self.append_histograms(&cell.server, &lines)?),
+        };
+        append_whole(&mut self.cells, &row).map_err(|error| {
+            if let Some((log, length)) = log {
+                let _ = log.set_len(length);
+            }
+            io_error("writing", &self.path.join(CELLS))(error)
+        })
     }
 
-    fn append_histograms(
+    /// The lines of an interval log for these histograms.
+    fn lines(
         &self,
-        path: &Path,
         cell: &Cell,
         histograms: &[(&str, &Histogram<u64>)],
         begin: SystemTime,
         duration: Duration,
-    ) -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        let mut lines = Vec::new();
-        if file.metadata()?.len() == 0 {
-            hlog::write_head(&mut lines, self.start)?;
-        }
+    ) -> io::Result<Vec<u8>> {
         // A clock that was set back must not lose the cell.
         let since_start = begin.duration_since(self.start).unwrap_or_default();
-        for (kind, histogram) in histograms {
-            if !histogram.is_empty() {
-                hlog::append(
-                    &mut lines,
-                    since_start,
-                    duration,
-                    &tag(&cell.key(), kind),
-                    histogram,
-                )?;
-            }
+        let mut lines = Vec::new();
+        for (kind, histogram) in hlog::worth_writing(histograms) {
+            let tag = tag(&cell.key(), kind);
+            hlog::append(&mut lines, since_start, duration, &tag, &histogram)?;
         }
-        file.write_all(&lines)?;
-        file.sync_data()
+        Ok(lines)
+    }
+
+    /// Appends to the log of a server, and returns it with the length that it had before.
+    fn append_histograms(&self, server: &str, lines: &[u8]) -> Result<(File, u64), Error> {
+        let path = self.path.join(format!("{server}.hlog"));
+        let append = || {
+            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+            let length = file.metadata()?.len();
+            let mut text = Vec::new();
+            if length == 0 {
+                hlog::write_head(&mut text, self.start)?;
+            }
+            text.extend_from_slice(lines);
+            append_whole(&mut file, &text)?;
+            Ok((file, length))
+        };
+        append().map_err(io_error("writing", &path))
     }
 
     /// Appends what was counted of a server under a workload. When this returns, it is on the disk.
@@ -419,6 +501,43 @@ impl Writer {
     }
 }
 
+/// Gives back what was reserved and is not needed.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let length = self.cells.metadata().map(|metadata| metadata.len());
+        let _ = length.and_then(|length| self.cells.set_len(length));
+    }
+}
+
+/// Gives a folder the name of a set, by the date and the first number that is free.
+fn name_set(folder: &Path, parent: &Path) -> Result<PathBuf, Error> {
+    let date = jiff::Zoned::now().date();
+    let mut n = 1;
+    loop {
+        let path = parent.join(format!("{date}.{n}"));
+        // A folder takes the place of nothing, or of an empty folder.
+        match fs::rename(folder, &path) {
+            Ok(()) => return Ok(path),
+            Err(error) if path.symlink_metadata().is_err() => {
+                return Err(io_error("creating", &path)(error));
+            }
+            Err(_) => n += 1,
+        }
+    }
+}
+
+/// Appends all of `bytes` to a file that was opened for appending, on the disk, or nothing.
+fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    // In one write, so that a kill leaves lines or a part of one, never a mixture.
+    let written = file.write_all(bytes).and_then(|()| file.sync_data());
+    if written.is_err() {
+        // What was written of it must not become the beginning of the next line.
+        file.set_len(length)?;
+    }
+    written
+}
+
 /// Replaces or creates a file as a whole: whoever reads it sees the old text or the new one. A file
 /// that is there keeps its permissions, and a symbolic link its target.
 ///
@@ -432,6 +551,7 @@ pub fn write_atomically(path: &Path, text: &str) -> Result<(), Error> {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
         let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
             .permissions(match path.metadata() {
                 Ok(metadata) => metadata.permissions(),
                 // As any new file: the umask takes away what the user does not want.
@@ -459,6 +579,20 @@ fn tag(key: &Key, kind: &str) -> String {
     format!("{}:{}:{kind}", key.workload, key.round)
 }
 
+/// Removes files of a set that a kill has left half written.
+fn drop_unfinished(path: &Path) -> Result<(), Error> {
+    let drop_all = || {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    drop_all().map_err(io_error("removing what is not finished in", path))
+}
+
 fn drop_histograms_without_row(path: &Path, tags: &[String]) -> Result<(), Error> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -469,10 +603,12 @@ fn drop_histograms_without_row(path: &Path, tags: &[String]) -> Result<(), Error
         Some(tagged) => tags.iter().any(|tag| tagged.starts_with(tag)),
         None => true,
     };
-    let kept: String = whole_lines(&text)
-        .split_inclusive('\n')
-        .filter(has_row)
-        .collect();
+    let lines = whole_lines(&text).split_inclusive('\n');
+    let kept: String = lines.filter(has_row).collect();
+    if !kept.contains("\nTag=") {
+        // Its head may be cut as well; with the first histogram it gets a new one.
+        return fs::remove_file(path).map_err(io_error("removing", path));
+    }
     match kept.len() < text.len() {
         true => write_atomically(path, &kept),
         false => Ok(()),

@@ -1,0 +1,301 @@
+//! `loadgen measure`: every server under every workload, in rounds, recorded as a set.
+
+mod auto;
+mod campaign;
+mod laboratory;
+mod progress;
+
+use std::env;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::Usage;
+use super::common::{Cpus, duration, interruption, pinning, require_files};
+use super::outputs::calibration;
+use crate::calibration::Calibration;
+use crate::catalogue::Catalogue;
+use crate::compare::Evidence;
+use crate::machine::{self, Build, Machine, Pinning};
+use crate::report::{aa, table};
+use crate::set::{self, Campaign, Key, Set, Writer};
+use crate::target;
+use laboratory::{Laboratory, time_of_all};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Servers by name [default: ours and the floor: all that are no references]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    servers: Vec<String>,
+    /// Workloads by name, group (such as `curated`) or glob (such as 'open-*') [default: the group `default`]
+    #[arg(long, value_name = "X,Y", value_delimiter = ',')]
+    workloads: Vec<String>,
+    /// How often every cell is measured; `auto`: 6 times, and on until the leading ratios are known well
+    /// enough [default: 5, with --quick 3]
+    #[arg(long, value_name = "N|auto")]
+    rounds: Option<Rounds>,
+    /// With --rounds auto: how far the interval of the leading ratio, CPU per request of the second to that of
+    /// the best, may reach from it in each workload [default: 3%]
+    #[arg(long, value_name = "PERCENT", value_parser = auto::precision)]
+    precision: Option<f64>,
+    /// With --rounds auto: no round is begun that would end later [default: 30m]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    time_limit: Option<Duration>,
+    /// One server measured as two: how often does chance call them different?
+    #[arg(long, value_name = "SERVER", conflicts_with = "servers")]
+    aa: Option<String>,
+    /// Shorter cells and fewer rounds: under a minute for our servers, with wider intervals
+    #[arg(long)]
+    quick: bool,
+    /// Where the folder of the set is created [default: results/ of the repository]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with a set that was interrupted or killed
+    #[arg(
+        long,
+        value_name = "SET",
+        conflicts_with_all = ["servers", "workloads", "rounds", "precision", "time_limit", "aa", "quick", "out", "seed", "calibration", "pin_server", "pin_client", "server_arg"]
+    )]
+    resume: Option<PathBuf>,
+    /// Of the order in which cells are measured [default: another one each time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u32>,
+    /// Measure what is built already
+    #[arg(long)]
+    no_build: bool,
+    /// What the generator can do on this machine, as `loadgen calibrate --json FILE` has written it; kept
+    /// with the set
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+    /// CPUs of the server [default: the first half]
+    #[arg(long, value_name = "CPUS")]
+    pin_server: Option<Cpus>,
+    /// CPUs of the generator [default: those that are not the server's]
+    #[arg(long, value_name = "CPUS")]
+    pin_client: Option<Cpus>,
+    /// One more argument for every server; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    server_arg: Vec<String>,
+}
+
+/// How often every cell is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rounds {
+    Count(NonZeroU32),
+    Auto,
+}
+
+impl FromStr for Rounds {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Rounds::Auto),
+            count => (count.parse().map(Rounds::Count))
+                .map_err(|_| "expected a number of 1 or more, or `auto`"),
+        }
+    }
+}
+
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // Everything that can be wrong is found before anything is built.
+    let here = env::current_dir().context("finding the current folder")?;
+    let catalogue = Catalogue::find(&here).map_err(|error| Usage(error.to_string()))?;
+    let cpus = machine::own_cpus();
+    let no_build = arguments.no_build;
+    let calibration = arguments.calibration.as_deref().map(calibration);
+    let calibration = calibration.transpose()?;
+    let (job, pinning) = match &arguments.resume {
+        Some(path) => {
+            let set = Set::open(path)?;
+            let pinning = set.machine.pinning.clone();
+            (Job::Resume(Box::new(set)), pinning)
+        }
+        None => {
+            let parent = arguments.out.clone();
+            let parent = parent.unwrap_or_else(|| catalogue.root.join("results"));
+            set::check_parent(&parent)?;
+            let (server, client) = (&arguments.pin_server, &arguments.pin_client);
+            let pinning = pinning(server.as_ref(), client.as_ref(), &cpus);
+            let campaign = campaign::campaign(arguments, &catalogue)?;
+            let new = New {
+                parent,
+                campaign,
+                calibration,
+            };
+            (Job::New(Box::new(new)), pinning)
+        }
+    };
+    let campaign = job.campaign().clone();
+    let servers = campaign::servers(&campaign, &catalogue)?;
+    for workload in &campaign.workloads {
+        require_files(workload.connections, workload.idle)?;
+    }
+    let cells = job.cells();
+    if let (Job::Resume(set), true) = (&job, cells.is_empty() && !auto::goes_on(&campaign)) {
+        eprintln!("{} is complete", set.path.display());
+        laboratory::renew_readme(set)?;
+        return finish(&set.path, laboratory::Ended::Complete);
+    }
+
+    let interrupted = interruption()?;
+    if !no_build {
+        // Two that are one server are built once.
+        let is_another = |at: usize| servers[..at].iter().all(|it| it.build != servers[at].build);
+        for at in (0..servers.len()).filter(|&at| is_another(at)) {
+            target::build(&servers[at], &catalogue.root)?;
+            if interrupted.load(Relaxed) {
+                anyhow::bail!("interrupted before anything was measured");
+            }
+        }
+    }
+    let machine = Machine::here(cpus.len(), pinning);
+    let build = Build::here(&catalogue.root, &servers);
+    let writer = job.writer(&machine, &build)?;
+    announce(&campaign, &cells, &machine, &writer);
+
+    // The servers get CPUs of their own; all threads of this process share what is left.
+    if !machine.pinning.client.is_empty() {
+        machine::pin_thread(&machine.pinning.client).context("pinning the generator")?;
+    }
+    let laboratory = Laboratory {
+        root: &catalogue.root,
+        servers: &servers,
+        campaign,
+        machine,
+        cpus: cpus.len(),
+        interrupted: &interrupted,
+    };
+    let path = writer.path().to_owned();
+    let ended = laboratory.measure(cells, writer)?;
+    finish(&path, ended)
+}
+
+/// A new set, or one to go on with.
+enum Job {
+    New(Box<New>),
+    Resume(Box<Set>),
+}
+
+struct New {
+    parent: PathBuf,
+    campaign: Campaign,
+    calibration: Option<Calibration>,
+}
+
+impl Job {
+    fn campaign(&self) -> &Campaign {
+        match self {
+            Job::New(new) => &new.campaign,
+            Job::Resume(set) => &set.campaign,
+        }
+    }
+
+    fn cells(&self) -> Vec<Key> {
+        match self {
+            Job::New(new) => new.campaign.cells(),
+            Job::Resume(set) => set.missing(),
+        }
+    }
+
+    fn writer(self, machine: &Machine, build: &Build) -> anyhow::Result<Writer> {
+        match self {
+            Job::New(new) => {
+                let (parent, calibration) = (&new.parent, new.calibration.as_ref());
+                let campaign = &new.campaign;
+                let writer =
+                    Writer::create_calibrated(parent, campaign, machine, build, calibration);
+                Ok(writer?)
+            }
+            Job::Resume(set) => {
+                let mut differences = set.machine.differences(machine);
+                differences.extend(set.build.differences(build));
+                anyhow::ensure!(
+                    differences.is_empty(),
+                    "{} cannot be resumed here, it was measured with another: {}",
+                    set.path.display(),
+                    differences.join("; ")
+                );
+                Ok(Writer::resume(&set)?)
+            }
+        }
+    }
+}
+
+fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, writer: &Writer) {
+    eprintln!(
+        "{} cells ({} servers x {} workloads x {} rounds{}): about {}",
+        cells.len(),
+        campaign.servers.len(),
+        campaign.workloads.len(),
+        campaign.rounds,
+        if auto::goes_on(campaign) {
+            " or more"
+        } else {
+            ""
+        },
+        progress::time(time_of_all(cells, campaign))
+    );
+    let Pinning { server, client } = &machine.pinning;
+    match server.is_empty() || client.is_empty() {
+        true => eprintln!(
+            "warning: server and generator are not pinned apart, and take CPU time from each other"
+        ),
+        false => eprintln!("server on CPUs {server:?}, generator on CPUs {client:?}"),
+    }
+    if cfg!(debug_assertions) {
+        eprintln!("warning: this is a debug build of loadgen, and a slow generator");
+    }
+    eprintln!("recording in {}", writer.path().display());
+}
+
+/// Shows what stands in the set, and says how to go on with it if it is incomplete.
+fn finish(path: &Path, ended: laboratory::Ended) -> anyhow::Result<ExitCode> {
+    let set = Set::open(path)?;
+    let failed = set.cells.iter().any(|cell| cell.error.is_some());
+    let incomplete = !set.missing().is_empty() || ended != laboratory::Ended::Complete;
+    let campaign = set.campaign.clone();
+    if set.cells.is_empty() {
+        eprintln!("nothing was measured");
+    } else {
+        let evidence = Evidence::of(vec![set])?;
+        let metrics = evidence.metrics();
+        print!("{}", table::text(&evidence, &metrics, table::WIDTH));
+        print!("{}", about_the_whole(&evidence, &campaign));
+    }
+    eprintln!("recorded in {}", path.display());
+    if incomplete {
+        let why = match ended {
+            laboratory::Ended::Interrupted => "interrupted",
+            laboratory::Ended::NotRecorded => "incomplete, not all of it could be written",
+            laboratory::Ended::Complete => "incomplete",
+        };
+        eprintln!(
+            "{why}; to go on: loadgen measure --resume {}",
+            path.display()
+        );
+    }
+    Ok(match failed || incomplete {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// What is said of a set beside its tables: whether the rounds were enough, how often one server was called
+/// two. Paragraphs, each with an empty line before it.
+fn about_the_whole(evidence: &Evidence, campaign: &Campaign) -> String {
+    let mut out = String::new();
+    if let Some(auto) = &campaign.auto {
+        out += &format!("\n{}", auto::outcome(evidence, auto));
+    }
+    if let Some(server) = &campaign.aa {
+        out += &format!("\n{}", aa::text(evidence, server));
+    }
+    out
+}
