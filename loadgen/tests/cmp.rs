@@ -23,6 +23,7 @@ fn campaign() -> Campaign {
         aa: None,
         floor: None,
         references: Vec::new(),
+        ledger: false,
         server_args: Vec::new(),
         auto: None,
         workloads: vec![Workload {
@@ -75,7 +76,7 @@ fn set(parent: &Path, campaign: &Campaign, machine: &Machine, build: &Build) -> 
             context_switches: Some(1),
             threads_max: 1,
             rss_bytes_max: 1,
-            idle: None,
+            ..ServerCost::default()
         };
         let verdict = Verdict {
             status: Status::Valid,

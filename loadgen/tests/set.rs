@@ -37,6 +37,7 @@ fn campaign() -> Campaign {
         aa: None,
         floor: None,
         references: Vec::new(),
+        ledger: false,
         server_args: Vec::new(),
         auto: None,
         workloads: vec![workload("x"), workload("y")],
@@ -68,7 +69,7 @@ fn measured(key: &Key) -> Cell {
         context_switches: None,
         threads_max: 3,
         rss_bytes_max: 4096,
-        idle: None,
+        ..ServerCost::default()
     };
     let verdict = Verdict {
         status: Status::Invalid,

@@ -14,8 +14,10 @@
 mod build;
 mod cost;
 mod memory;
+mod network;
 mod pipe;
 mod probe;
+mod threads;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -33,6 +35,7 @@ use nix::unistd::{Pid, getpid, getppid};
 use tempfile::TempDir;
 
 pub use build::{build, version};
+pub(crate) use cost::members;
 pub use cost::{Sampler, ServerCost};
 pub use memory::{IdleCost, Memory};
 pub use probe::{ProbeError, probe};
