@@ -25,6 +25,7 @@ pub mod floor;
 pub mod json;
 pub mod latency;
 pub mod machine;
+mod names;
 pub mod plan;
 pub mod ports;
 pub mod record;
