@@ -196,6 +196,16 @@ impl Diff {
                 self.leave_out(&format!("{}, {server}", workload.name), &reason);
                 continue;
             }
+            // A percentile that few rounds support is that of the rounds with the most samples.
+            let sparse = faults
+                .into_iter()
+                .find(|(_, _, it)| 2 * it.by_round.len() <= it.rounds_all);
+            if let Some((which, _, column)) = sparse {
+                let (some, all) = (column.by_round.len(), column.rounds_all);
+                let reason = format!("a value in {some} of {all} rounds only, in the {which} set");
+                self.leave_out(&format!("{}, {server}", workload.name), &reason);
+                continue;
+            }
             let is_floor = old.is_floor(server) || new.is_floor(server);
             let of_floor = floors.as_ref().filter(|_| !is_floor && !metric.is_memory());
             let sides = of_floor.and_then(|(old_floor, new_floor)| {
@@ -209,7 +219,10 @@ impl Diff {
             let ratio = unpaired(&old_values, &new_values);
             let sides = side_of(&old_column, &old_values).zip(side_of(&new_column, &new_values));
             let (Some(ratio), Some((old_side, new_side))) = (ratio, sides) else {
-                self.leave_out(&format!("{}, {server}", workload.name), "no value");
+                self.leave_out(
+                    &format!("{}, {server}", workload.name),
+                    "it has values of zero",
+                );
                 continue;
             };
             let changes = match is_floor {
@@ -388,6 +401,12 @@ mod tests {
         // What a request costs is the server's even so.
         let diff = Diff::of(&old, &new, Metric::Cpu, 0.05);
         assert_eq!(diff.changes.len(), 1);
+        let diff = Diff::of(&new, &new, Metric::P99_9, 0.05);
+        let reason = "a value in 0 of 2 rounds only, in the old set";
+        assert!(
+            diff.left_out.iter().any(|it| it.reason == reason),
+            "{diff:?}"
+        );
     }
 
     /// Latency in open loop is another thing.

@@ -133,8 +133,7 @@ impl Report<'_> {
             if !diff.drift.is_empty() {
                 let changes: Vec<&Change> = diff.drift.iter().collect();
                 let title = format!("{}: the floor itself", diff.metric.title());
-                let grid = drift(&changes, widths);
-                document.table(&title, "the machine, and no server of ours", grid);
+                document.table(&title, "the machine's drift", drift(&changes, widths));
             }
         }
         document.paragraph(
@@ -196,7 +195,7 @@ fn cells(change: &Change, is_first: bool, [old, new]: [f64; 2], widths: Widths) 
         false => String::new(),
     };
     let interval = match change.ratio.interval {
-        Some((low, high)) => format!("{low:.3}–{high:.3}"),
+        Some((low, high)) => format!("{}–{}", ratio(low), ratio(high)),
         None => "one round".to_owned(),
     };
     vec![
@@ -204,9 +203,17 @@ fn cells(change: &Change, is_first: bool, [old, new]: [f64; 2], widths: Widths) 
         at_hyphens(&change.server, widths.server),
         figure(old),
         figure(new),
-        format!("{:.3}", change.ratio.value),
+        ratio(change.ratio.value),
         interval,
     ]
+}
+
+/// With a digit more than other figures, as what is looked for is a few percent.
+fn ratio(value: f64) -> String {
+    match value {
+        ..9.9995 => format!("{value:.3}"),
+        _ => figure(value),
+    }
 }
 
 /// What an outcome is called.

@@ -19,7 +19,7 @@ pub fn tables_with_legend(evidence: &Evidence, metrics: &[Metric]) -> String {
     tables(evidence, metrics) + &legend(evidence, metrics, FLOOR).markdown()
 }
 
-const FLOOR: &str = "*floor*: multiples of what the floor costs.";
+const FLOOR: &str = "1.25 *floor* is a multiple of the floor's.";
 
 fn tables(evidence: &Evidence, metrics: &[Metric]) -> String {
     let mut document = Document::default();

@@ -35,7 +35,7 @@ pub fn text(evidence: &Evidence, metrics: &[Metric], width: usize) -> String {
             out.push('\n');
         }
     }
-    out + &legend(evidence, metrics, "fl: multiples of the floor's.").text(width)
+    out + &legend(evidence, metrics, "1.25fl is a multiple of the floor's.").text(width)
 }
 
 fn table(comparison: &Comparison, columns: std::ops::Range<usize>, width: usize) -> String {
