@@ -480,6 +480,6 @@ fn other_machines_and_other_loads() {
     // A comparison of nothing must not pass.
     let output = loadgen(parent.path(), &["diff", &before, &otherwise]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(stdout(output.clone()).contains("stay: another load under the same name"));
+    assert!(stdout(output.clone()).contains("another load under the same name: stay"));
     assert!(stderr(output).contains("could be compared"));
 }

@@ -421,6 +421,7 @@ pub struct Entry {
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// More than half of its rounds count; the others are left out.
+    #[serde(rename = "compared")]
     Ranked,
     /// It was measured, and is shown, but the generator was the bottleneck in too many rounds.
     ClientBound,

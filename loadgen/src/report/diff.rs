@@ -4,32 +4,13 @@ use serde::Serialize;
 
 use super::document::Document;
 use super::grid::Grid;
-use super::table::{at_hyphens, wrapped};
+use super::table::wrapped;
 use super::{direction, figure, plural};
 use crate::compare::diff::{Basis, Change, Diff, Outcome};
 use crate::compare::{Evidence, Metric, titled};
 
-/// Of columns that are broken into lines.
-#[derive(Clone, Copy)]
-struct Widths {
-    workload: usize,
-    server: usize,
-    word: usize,
-}
-
-impl Widths {
-    /// With figures of five columns and intervals of twelve, a table of 80 columns.
-    const TEXT: Self = Widths {
-        workload: 14,
-        server: 12,
-        word: 19,
-    };
-    const ANY: Self = Widths {
-        workload: usize::MAX,
-        server: usize::MAX,
-        word: usize::MAX,
-    };
-}
+/// So that a table has 80 columns in text, with names of 21 characters.
+const WORD_WIDTH: usize = 19;
 
 /// One table for each metric and basis, and what they come to.
 #[derive(Debug, Clone, Copy)]
@@ -99,17 +80,37 @@ impl Report<'_> {
         self.diffs.iter().flat_map(of).collect()
     }
 
+    /// A line for each reason.
+    fn left_out_lines(&self) -> Vec<String> {
+        let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+        for left_out in self.left_out() {
+            let what = match self.diffs.len() {
+                1 => left_out.what.to_owned(),
+                _ => format!("{} ({})", left_out.what, left_out.metric),
+            };
+            match reasons
+                .iter_mut()
+                .find(|(reason, _)| *reason == left_out.reason)
+            {
+                Some((_, all)) => all.push(what),
+                None => reasons.push((left_out.reason, vec![what])),
+            }
+        }
+        let line = |(reason, all): (&str, Vec<String>)| format!("{reason}: {}", all.join("; "));
+        reasons.into_iter().map(line).collect()
+    }
+
     /// For a terminal.
     pub fn text(&self, width: usize) -> String {
-        self.document(Widths::TEXT).text(width)
+        self.document(WORD_WIDTH).text(width)
     }
 
     /// For a file.
     pub fn markdown(&self) -> String {
-        self.document(Widths::ANY).markdown()
+        self.document(usize::MAX).markdown()
     }
 
-    fn document(&self, widths: Widths) -> Document {
+    fn document(&self, word_width: usize) -> Document {
         let mut document = Document::default();
         let sides = [("old", self.old), ("new", self.new)];
         let sides = sides.map(|(which, side)| {
@@ -125,15 +126,14 @@ impl Report<'_> {
             for (basis, only, changes) in diff.tables() {
                 let mut title = titled(diff.metric, only);
                 if basis == Basis::OfFloor {
-                    title += ", as multiples of the floor's";
+                    title += ", over the floor's";
                 }
-                let grid = self.grid(diff.metric, &changes, widths);
+                let grid = self.grid(diff.metric, &changes, word_width);
                 document.table(&title, direction(diff.metric), grid);
             }
             if !diff.drift.is_empty() {
-                let changes: Vec<&Change> = diff.drift.iter().collect();
-                let title = format!("{}: the floor itself", diff.metric.title());
-                document.table(&title, "the machine's drift", drift(&changes, widths));
+                let title = format!("{}: the floor", diff.metric.title());
+                document.table(&title, "the machine's drift", drift(&diff.drift));
             }
         }
         document.paragraph(
@@ -141,66 +141,53 @@ impl Report<'_> {
              apart. An interval that holds 1 shows no difference, which is not the same as showing that \
              there is none.",
         );
-        let line = |it: &LeftOut<'_>| match self.diffs.len() {
-            1 => format!("{}: {}", it.what, it.reason),
-            _ => format!("{} ({}): {}", it.what, it.metric, it.reason),
-        };
-        document.list("Not compared:", self.left_out().iter().map(line).collect());
+        document.list("Not compared:", self.left_out_lines());
         document.paragraph(self.sum().text(self.threshold));
         document
     }
 
-    fn grid(&self, metric: Metric, changes: &[&Change], widths: Widths) -> Grid {
-        let mut grid =
-            Grid::new(header(&["old", "new", "new/old", "95% interval", ""]), 2).with_remarks(1);
+    fn grid(&self, metric: Metric, changes: &[&Change], word_width: usize) -> Grid {
+        let header = ["", "old", "new", "new/old", "95% interval", ""];
+        let mut grid = Grid::new(header.map(str::to_owned).to_vec(), 1).with_remarks(1);
         let mut above = "";
         for change in changes {
-            let word = word(change.outcome, metric, self.threshold);
-            let compared = [change.old.compared.value, change.new.compared.value];
-            let word = wrapped(&word, "", widths.word).trim_end().to_owned();
-            let is_first = above != change.workload;
-            if is_first {
+            if above != change.workload {
                 grid.gap();
+                grid.heading(&change.workload);
             }
-            let mut row = cells(change, is_first, compared, widths);
-            row.push(word);
-            grid.row(row);
             above = &change.workload;
+            let compared = [change.old.compared.value, change.new.compared.value];
+            let word = word(change.outcome, metric, self.threshold);
+            let word = wrapped(&word, "", word_width).trim_end().to_owned();
+            let cells = [format!("  {}", change.server)].into_iter();
+            grid.row(
+                cells
+                    .chain(figures(change, compared))
+                    .chain([word])
+                    .collect(),
+            );
         }
         grid
     }
 }
 
-fn drift(changes: &[&Change], widths: Widths) -> Grid {
-    let mut grid = Grid::new(header(&["old", "new", "drift", "95% interval"]), 2);
+fn drift(changes: &[Change]) -> Grid {
+    let header = ["", "old", "new", "drift", "95% interval"];
+    let mut grid = Grid::new(header.map(str::to_owned).to_vec(), 1);
     for change in changes {
         let values = [change.old.value.value, change.new.value.value];
-        grid.row(cells(change, true, values, widths));
+        let cells = [change.workload.clone()].into_iter();
+        grid.row(cells.chain(figures(change, values)).collect());
     }
     grid
 }
 
-fn header(figures: &[&str]) -> Vec<String> {
-    let names = ["workload", "server"];
-    names
-        .iter()
-        .chain(figures)
-        .map(|&name| name.to_owned())
-        .collect()
-}
-
-fn cells(change: &Change, is_first: bool, [old, new]: [f64; 2], widths: Widths) -> Vec<String> {
-    let workload = match is_first {
-        true => at_hyphens(&change.workload, widths.workload),
-        false => String::new(),
-    };
+fn figures(change: &Change, [old, new]: [f64; 2]) -> [String; 4] {
     let interval = match change.ratio.interval {
         Some((low, high)) => format!("{}–{}", ratio(low), ratio(high)),
         None => "one round".to_owned(),
     };
-    vec![
-        workload,
-        at_hyphens(&change.server, widths.server),
+    [
         figure(old),
         figure(new),
         ratio(change.ratio.value),

@@ -12,8 +12,15 @@ pub(super) struct Grid {
     remarks: usize,
     /// No column is narrower than that in text.
     width_min: usize,
-    /// `None` is a gap, in text.
-    rows: Vec<Option<Vec<String>>>,
+    rows: Vec<Line>,
+}
+
+enum Line {
+    Row(Vec<String>),
+    /// Above the rows that it is about.
+    Heading(String),
+    /// In text only.
+    Gap,
 }
 
 impl Grid {
@@ -40,21 +47,42 @@ impl Grid {
     }
 
     pub(super) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(Some(cells));
+        self.rows.push(Line::Row(cells));
     }
 
     /// Unless nothing stands above it.
     pub(super) fn gap(&mut self) {
         if !self.rows.is_empty() {
-            self.rows.push(None);
+            self.rows.push(Line::Gap);
         }
+    }
+
+    /// In the first column.
+    pub(super) fn heading(&mut self, text: &str) {
+        self.rows.push(Line::Heading(text.to_owned()));
+    }
+
+    /// The cells of each row; a gap has none.
+    fn cells(&self, heading: impl Fn(&str) -> String) -> impl Iterator<Item = Option<Vec<String>>> {
+        self.rows.iter().map(move |row| {
+            let mut cells = match row {
+                Line::Row(cells) => cells.clone(),
+                Line::Heading(text) => vec![heading(text)],
+                Line::Gap => return None,
+            };
+            cells.resize(self.header.len(), String::new());
+            Some(cells)
+        })
     }
 
     /// For a terminal: a blank before each column.
     pub(super) fn text(&self) -> String {
         let columns = self.header.len();
+        let rows: Vec<Vec<String>> = (self.cells(str::to_owned))
+            .map(|cells| cells.unwrap_or_else(|| vec![String::new(); columns]))
+            .collect();
         let width = |column: usize| {
-            let cells = self.rows.iter().flatten().map(|row| &row[column]);
+            let cells = rows.iter().map(|row| &row[column]);
             let lines = cells
                 .chain([&self.header[column]])
                 .flat_map(|it| it.lines());
@@ -65,11 +93,8 @@ impl Grid {
         table.load_style(NOTHING);
         table.add_row(&self.header);
         table.add_row((0..columns).map(|column| "─".repeat(width(column))));
-        for row in &self.rows {
-            match row {
-                Some(cells) => table.add_row(cells),
-                None => table.add_row(vec![""; columns]),
-            };
+        for row in &rows {
+            table.add_row(row);
         }
         for (index, column) in table.column_iter_mut().enumerate() {
             column.set_padding((1, 0));
@@ -95,7 +120,8 @@ impl Grid {
         });
         let mut out = line(&self.header);
         out += &format!("|{}\n", alignment.collect::<String>());
-        out.extend(self.rows.iter().flatten().map(|row| line(row)));
+        let rows = self.cells(|heading| format!("**{heading}**")).flatten();
+        out.extend(rows.map(|row| line(&row)));
         out
     }
 }

@@ -94,9 +94,17 @@ fn entry_text(row: &Row, column: usize, is_floor: bool, metric: Metric, width: u
     if entry.left_out > 0 {
         // Behind what is compared, if anything is.
         let compared = lines.len().min(2) - 1;
-        lines[compared].push('†');
+        lines[compared] = marked(&lines[compared], width);
     }
     lines.join("\n")
+}
+
+/// `text` with a mark behind it, or before its spread if that is how it fits into `width`.
+fn marked(text: &str, width: usize) -> String {
+    match text.chars().count() < width {
+        true => format!("{text}†"),
+        false => text.replacen(" ±", "†±", 1),
+    }
 }
 
 /// `text` in lines of at most `width`; the first begins with `indent`, the others with two blanks more
@@ -196,6 +204,17 @@ mod tests {
             ("averyveryverylongname", "averyveryverylongname"),
         ] {
             assert_eq!(at_hyphens(name, 12), expected);
+        }
+    }
+
+    #[test]
+    fn marks_take_no_room() {
+        for (text, expected) in [
+            ("best", "best†"),
+            ("2.62x ±4%", "2.62x ±4%†"),
+            ("2.62x ±14%", "2.62x†±14%"),
+        ] {
+            assert_eq!(marked(text, 10), expected);
         }
     }
 
