@@ -444,7 +444,7 @@ fn unknown(kind: &'static str, file: &'static str, name: &str, known: Vec<String
 }
 
 /// The known name most like `name`, unless none is much like it.
-fn nearest(name: &str, known: &[String]) -> Option<String> {
+pub(crate) fn nearest(name: &str, known: &[String]) -> Option<String> {
     let similar = |other: &String| strsim::jaro_winkler(name, other);
     let best = known
         .iter()
@@ -452,7 +452,7 @@ fn nearest(name: &str, known: &[String]) -> Option<String> {
     (similar(best) > 0.75).then(|| best.clone())
 }
 
-fn did_you_mean(name: Option<&str>) -> String {
+pub(crate) fn did_you_mean(name: Option<&str>) -> String {
     name.map(|name| format!(", did you mean `{name}`?"))
         .unwrap_or_default()
 }

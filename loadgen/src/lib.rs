@@ -27,6 +27,7 @@ pub mod json;
 pub mod latency;
 pub mod ledger;
 pub mod machine;
+mod names;
 pub mod plan;
 pub mod ports;
 pub mod record;

@@ -4,6 +4,7 @@ mod calibrate;
 mod cmp;
 mod common;
 mod completions;
+mod diff;
 mod doctor;
 mod floor;
 mod measure;
@@ -11,9 +12,11 @@ mod meter;
 mod outputs;
 mod place;
 mod progress;
+mod rank;
 mod report;
 mod request;
 mod run;
+mod selection;
 mod slo;
 mod sources;
 mod until;
@@ -38,6 +41,10 @@ enum Verb {
     Measure(measure::Arguments),
     /// Compare servers: values and ratios to the best, from one or more sets
     Cmp(cmp::Arguments),
+    /// The same servers in two sets: what became slower or dearer; exit code 1 for a regression
+    Diff(diff::Arguments),
+    /// Servers in one order over several workloads, by the geometric mean of ratios to the best
+    Rank(rank::Arguments),
     /// Renew the table of a set in a Markdown file
     Report(report::Arguments),
     /// Is this machine fit to measure? What to change
@@ -58,6 +65,8 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(*arguments),
         Verb::Measure(arguments) => measure::run(arguments),
         Verb::Cmp(arguments) => cmp::run(arguments),
+        Verb::Diff(arguments) => diff::run(arguments),
+        Verb::Rank(arguments) => rank::run(arguments),
         Verb::Report(arguments) => report::run(arguments),
         Verb::Doctor(arguments) => doctor::run(arguments),
         Verb::Completions(arguments) => completions::run(arguments),

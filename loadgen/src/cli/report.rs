@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::cmp::evidence;
+use super::selection::evidence;
 use crate::report::markdown;
 use crate::set::write_atomically;
 

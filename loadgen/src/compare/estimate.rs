@@ -67,6 +67,73 @@ fn resampled(values: &[f64], resamples: usize) -> Option<Estimate> {
     Some(Estimate { value, interval })
 }
 
+/// The median of `new` divided by that of `old`, whose rounds are not of the same time and so make no pairs,
+/// and its 95% interval: as in [`estimate`], but each side is resampled by itself. With fewer rounds than
+/// [`ROUNDS_FOR_RANGE`] on either side it is widened to that of t of the logarithms where that is wider.
+///
+/// `None` without values on both sides, or where one is not above zero.
+pub(crate) fn unpaired(old: &[f64], new: &[f64]) -> Option<Estimate> {
+    unpaired_resampled(old, new, RESAMPLES)
+}
+
+fn unpaired_resampled(old: &[f64], new: &[f64], resamples: usize) -> Option<Estimate> {
+    let rounds = old.len().min(new.len());
+    let is_positive = |values: &[f64]| values.iter().all(|&value| value > 0.0);
+    if rounds == 0 || !is_positive(old) || !is_positive(new) {
+        return None;
+    }
+    let value = median(&mut new.to_vec()) / median(&mut old.to_vec());
+    let interval = (rounds > 1).then(|| {
+        let mut random = fastrand::Rng::with_seed(1979);
+        let (mut old_sample, mut new_sample) = (old.to_vec(), new.to_vec());
+        let ratios = (0..resamples).map(|_| {
+            old_sample.fill_with(|| old[random.usize(..old.len())]);
+            new_sample.fill_with(|| new[random.usize(..new.len())]);
+            median(&mut new_sample) / median(&mut old_sample)
+        });
+        let (low, high) = ends(ratios.collect(), old.len() + new.len() - 1);
+        if rounds < ROUNDS_FOR_RANGE {
+            let (t_low, t_high) = two_sided_t(old, new);
+            (low.min(t_low), high.max(t_high))
+        } else {
+            (low, high)
+        }
+    });
+    Some(Estimate { value, interval })
+}
+
+/// 95% interval of the ratio of the middles by t of the logarithms of positive values, two at least on each
+/// side: Welch's, as one side may have the one round that is far off, or Student's with one variance for
+/// both where that is wider, as the two rounds of a short side may be alike by chance.
+fn two_sided_t(old: &[f64], new: &[f64]) -> (f64, f64) {
+    let (old_mean, old_variance) = log_moments(old);
+    let (new_mean, new_variance) = log_moments(new);
+    let (old_n, new_n) = (old.len() as f64, new.len() as f64);
+    let (old_part, new_part) = (old_variance / old_n, new_variance / new_n);
+    let welch = old_part + new_part;
+    let welch_freedom =
+        welch.powi(2) / (old_part.powi(2) / (old_n - 1.0) + new_part.powi(2) / (new_n - 1.0));
+    let freedom = old_n + new_n - 2.0;
+    let pooled = (old_variance * (old_n - 1.0) + new_variance * (new_n - 1.0)) / freedom;
+    let half = |variance: f64, freedom: f64| match StudentsT::new(0.0, 1.0, freedom) {
+        Ok(t) if variance > 0.0 => t.inverse_cdf(1.0 - ALPHA / 2.0) * variance.sqrt(),
+        // All alike.
+        _ => 0.0,
+    };
+    let half = half(welch, welch_freedom).max(half(pooled / old_n + pooled / new_n, freedom));
+    let difference = new_mean - old_mean;
+    ((difference - half).exp(), (difference + half).exp())
+}
+
+/// The mean of the logarithms and their variance.
+fn log_moments(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let logs = || values.iter().map(|value| value.ln());
+    let mean = logs().sum::<f64>() / n;
+    let variance = logs().map(|log| (log - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    (mean, variance)
+}
+
 /// The ends of the interval among medians of resamples of so many values.
 fn ends(mut medians: Vec<f64>, values: usize) -> (f64, f64) {
     medians.sort_by(f64::total_cmp);
@@ -89,9 +156,7 @@ fn students_t(values: &[f64]) -> Option<(f64, f64)> {
         return None;
     }
     let n = values.len() as f64;
-    let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
-    let mean = logs.iter().sum::<f64>() / n;
-    let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let (mean, variance) = log_moments(values);
     let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?;
     let half = t.inverse_cdf(1.0 - ALPHA / 2.0) * (variance / n).sqrt();
     Some(((mean - half).exp(), (mean + half).exp()))
@@ -145,32 +210,81 @@ mod tests {
         }
     }
 
+    /// Rounds of one kind: a noise of 3%, and now and then, if there are neighbours, one round far off.
+    struct Rounds {
+        random: rand_chacha::ChaCha8Rng,
+        dice: fastrand::Rng,
+        /// Of 100 rounds.
+        disturbed: u32,
+    }
+
+    impl Rounds {
+        fn new(disturbed: u32) -> Self {
+            use rand_chacha::rand_core::SeedableRng as _;
+            Rounds {
+                random: rand_chacha::ChaCha8Rng::seed_from_u64(7),
+                dice: fastrand::Rng::with_seed(7),
+                disturbed,
+            }
+        }
+
+        fn take(&mut self, rounds: usize) -> Vec<f64> {
+            let round = |_| {
+                let noise = match self.dice.u32(..100) < self.disturbed {
+                    true => 0.5,
+                    false => 0.03,
+                };
+                let noise = LogNormal::new(0.0, noise).expect("a deviation");
+                noise.sample(&mut self.random)
+            };
+            (0..rounds).map(round).collect()
+        }
+    }
+
+    /// In which share of 1,000 trials `trial` calls different what is the same.
+    fn share_told_apart(mut trial: impl FnMut() -> Option<Estimate>) -> f64 {
+        const TRIALS: u32 = 1_000;
+        let told_apart = |_: &u32| trial().expect("there are values").tells_apart();
+        (0..TRIALS).filter(told_apart).count() as f64 / f64::from(TRIALS)
+    }
+
+    /// 0.05, and two standard errors of that among 1,000.
+    const SELDOM: f64 = 0.064;
+
     /// Two of the same kind are called different in at most 5 of 100 cases, however few rounds there are and
     /// even if now and then one round is far off, as on a machine with neighbours.
     #[test]
     fn the_same_is_seldom_called_different() {
-        use rand_chacha::ChaCha8Rng;
-        use rand_chacha::rand_core::SeedableRng as _;
-        const TRIALS: u32 = 1_000;
-        let mut random = ChaCha8Rng::seed_from_u64(7);
-        let mut dice = fastrand::Rng::with_seed(7);
-        let (quiet, wild) = (
-            LogNormal::new(0.0, 0.03).unwrap(),
-            LogNormal::new(0.0, 0.5).unwrap(),
-        );
+        let mut source = Rounds::new(10);
         for rounds in [2, 3, 5, 6, 7, 10, 15] {
-            let mut different = 0;
-            for _ in 0..TRIALS {
-                let mut ratio = || {
-                    let disturbed = dice.u32(..10) == 0;
-                    (if disturbed { wild } else { quiet }).sample(&mut random)
-                };
-                let ratios: Vec<f64> = (0..rounds).map(|_| ratio()).collect();
-                different += u32::from(resampled(&ratios, 500).unwrap().tells_apart());
+            let share = share_told_apart(|| resampled(&source.take(rounds), 300));
+            assert!(share < SELDOM, "{share} with {rounds} rounds");
+        }
+    }
+
+    /// The same holds of rounds that make no pairs, and of sides of different length.
+    #[test]
+    fn the_same_in_two_sets_is_seldom_called_different() {
+        for disturbed in [0, 10] {
+            let mut source = Rounds::new(disturbed);
+            for (old, new) in [
+                (2, 2),
+                (3, 3),
+                (5, 5),
+                (6, 6),
+                (10, 10),
+                (2, 10),
+                (5, 3),
+                (10, 6),
+            ] {
+                let share = share_told_apart(|| {
+                    unpaired_resampled(&source.take(old), &source.take(new), 300)
+                });
+                assert!(
+                    share <= ALPHA,
+                    "{share} with {old} and {new} rounds, {disturbed}% disturbed"
+                );
             }
-            let share = f64::from(different) / f64::from(TRIALS);
-            // Two standard errors of a share of 0.05 of 1,000 are 0.014.
-            assert!(share < 0.064, "{share} with {rounds} rounds");
         }
     }
 
@@ -180,5 +294,32 @@ mod tests {
         let ratios = [1.07, 1.12, 1.1, 1.13, 1.08, 1.1];
         assert!(estimate(&ratios).unwrap().tells_apart());
         assert!(estimate(&ratios[..4]).unwrap().tells_apart());
+    }
+
+    /// The same over two sets. Three rounds on a side find a third, not a tenth.
+    #[test]
+    fn what_differs_between_sets_is_told_apart() {
+        let old = [1.0, 0.98, 1.02, 1.01, 0.99, 1.0];
+        for (rounds, factor, expected) in [
+            (6, 1.1, true),
+            (5, 1.1, true),
+            (3, 1.33, true),
+            (2, 1.02, false),
+        ] {
+            let new = old.map(|value| value * factor);
+            let estimate = unpaired(&old[..rounds], &new[..rounds]).unwrap();
+            assert!((estimate.value / factor - 1.0).abs() < 1e-9);
+            assert_eq!(estimate.tells_apart(), expected, "{rounds}: {estimate:?}");
+        }
+    }
+
+    #[test]
+    fn sides_without_an_interval() {
+        assert_eq!(unpaired(&[], &[1.0]), None);
+        assert_eq!(unpaired(&[1.0, 0.0], &[1.0, 1.0]), None);
+        assert_eq!(unpaired(&[2.0, 2.0, 2.0], &[3.0]).unwrap().interval, None);
+        let alike = unpaired(&[2.0, 2.0], &[3.0, 3.0]).unwrap();
+        let (low, high) = alike.interval.unwrap();
+        assert!(alike.value == 1.5 && high - low < 1e-9, "{alike:?}");
     }
 }

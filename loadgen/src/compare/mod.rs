@@ -5,83 +5,24 @@
 //! ratios within each round, and their 95% intervals come from resampling rounds. Two servers are told
 //! apart only when the interval of their ratio does not hold 1; those that are not share a rank.
 
+pub mod diff;
 mod estimate;
+mod metric;
+pub mod ranking;
 
 use std::collections::BTreeMap;
 
 pub use estimate::Estimate;
 pub(crate) use estimate::{estimate, median};
+pub use metric::{Metric, Units};
+use serde::Serialize;
 
 use crate::catalogue::Workload;
 use crate::machine::{Build, Machine};
-use crate::plan::Rate;
+use crate::plan::{Pace, Rate};
 use crate::set::ledger;
 use crate::set::{Cell, Set};
 use crate::verdict::Status;
-
-/// What is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Metric {
-    /// CPU microseconds per request, server side
-    Cpu,
-    /// Requests per second
-    Throughput,
-    /// Median response time
-    P50,
-    /// 99th percentile of the response time
-    P99,
-    /// Memory per idle connection, server side
-    IdleMemory,
-}
-
-impl Metric {
-    /// For headings.
-    pub fn title(self) -> &'static str {
-        match self {
-            Metric::Cpu => "CPU microseconds per request, server side",
-            Metric::Throughput => "Requests per second",
-            Metric::P50 => "Response time, median, microseconds",
-            Metric::P99 => "Response time, 99th percentile, microseconds",
-            Metric::IdleMemory => "Bytes of memory per idle connection, server side",
-        }
-    }
-
-    /// Whether less is better.
-    pub fn less_is_better(self) -> bool {
-        self != Metric::Throughput
-    }
-
-    /// The percentile it is, if it is one.
-    pub fn percentile(self) -> Option<f64> {
-        match self {
-            Metric::Cpu | Metric::Throughput | Metric::IdleMemory => None,
-            Metric::P50 => Some(50.0),
-            Metric::P99 => Some(99.0),
-        }
-    }
-
-    /// Whether a cell with this verdict counts. When the generator is the bottleneck, throughput and
-    /// latency are the generator's; what a request costs the server is still the server's, and
-    /// rather too high than too low: a server that is not busy has less to do at once. What an idle
-    /// connection costs was found out before the load.
-    fn counts(self, verdict: Option<Status>) -> bool {
-        match verdict {
-            Some(Status::Valid) => true,
-            Some(Status::ClientBound) => matches!(self, Metric::Cpu | Metric::IdleMemory),
-            Some(Status::Invalid) | None => false,
-        }
-    }
-
-    fn of(self, cell: &Cell) -> Option<f64> {
-        match self {
-            Metric::Cpu => cell.server_cpu_us_per_request,
-            Metric::Throughput => cell.requests_per_s,
-            Metric::P50 => cell.response_us_p50,
-            Metric::P99 => cell.response_us_p99,
-            Metric::IdleMemory => cell.server_bytes_per_idle_connection,
-        }
-    }
-}
 
 /// One set, or several that may be taken together: what was measured on one machine with one build.
 #[derive(Debug, Clone)]
@@ -207,25 +148,53 @@ impl Evidence {
         Ok(())
     }
 
+    /// Only these servers and workloads are compared and shown from here on. The floor goes on being what
+    /// others are multiples of.
+    pub fn keep(&mut self, server: impl Fn(&String) -> bool, workload: impl Fn(&Workload) -> bool) {
+        self.servers.retain(server);
+        self.workloads.retain(workload);
+    }
+
     /// Each server under each workload, by one metric.
     pub fn compare(&self, metric: Metric) -> Comparison {
-        let says = |workload: &&Workload| metric != Metric::IdleMemory || workload.idle > 0;
-        let rows = self.workloads.iter().filter(says).map(|workload| {
+        self.comparison(metric, None)
+    }
+
+    /// The same as it is shown: workloads in closed loop and in open loop in tables of their own, where the
+    /// metric is not the same thing in both.
+    pub fn tables(&self, metric: Metric) -> Vec<Comparison> {
+        let loops = match metric.depends_on_pace() {
+            true => vec![Some(Loop::Closed), Some(Loop::Open)],
+            false => vec![None],
+        };
+        let tables = loops.into_iter().map(|only| self.comparison(metric, only));
+        tables.filter(|table| !table.rows.is_empty()).collect()
+    }
+
+    fn comparison(&self, metric: Metric, only: Option<Loop>) -> Comparison {
+        let is_shown = |workload: &&Workload| {
+            metric.says(workload) && only.is_none_or(|only| only == Loop::of(workload.pace))
+        };
+        let rows = self.workloads.iter().filter(is_shown).map(|workload| {
             let columns: Vec<Column> = (self.servers.iter())
                 .map(|server| self.column(server, &workload.name, metric))
                 .collect();
-            let floor = self.servers.iter().position(|server| self.is_floor(server));
-            let floor = floor.filter(|_| metric == Metric::Cpu);
+            let floor = (self.floor.as_ref())
+                .filter(|_| metric == Metric::Cpu)
+                .map(|floor| self.column(floor, &workload.name, metric));
             Row {
                 workload: workload.name.clone(),
+                pace: workload.pace,
                 rate: workload.pace.rate(),
                 connections: workload.connections,
                 idle: workload.idle,
-                entries: entries(&columns, floor, metric),
+                entries: entries(&columns, floor.as_ref(), metric),
             }
         });
         Comparison {
             metric,
+            only,
+            floor: self.servers.iter().position(|server| self.is_floor(server)),
             servers: self.servers.clone(),
             rows: rows.collect(),
         }
@@ -264,6 +233,27 @@ impl Evidence {
             }
         }
         faults
+    }
+
+    /// Why a server under a workload is not compared by that metric.
+    fn reason(&self, server: &str, workload: &str, metric: Metric, standing: Standing) -> String {
+        let said = |cell: &Cell| match metric.counts(cell.verdict) {
+            true => None,
+            false => cell.error.clone().or_else(|| cell.reasons.clone()),
+        };
+        let reason = self.cells_of(server, workload).find_map(said);
+        let word = match standing {
+            Standing::Ranked => "no value",
+            // That says it all.
+            Standing::ClientBound => return "client-bound".to_owned(),
+            Standing::NotValid => "not valid",
+            Standing::Failed => "failed",
+            Standing::Missing => "not measured",
+        };
+        match reason {
+            Some(reason) => format!("{word}: {reason}"),
+            None => word.to_owned(),
+        }
     }
 
     /// Whether that server is the floor.
@@ -305,6 +295,7 @@ impl Evidence {
                 .filter(|cell| !metric.counts(cell.verdict))
                 .count(),
             by_round: cells.iter().filter(shown).filter_map(value).collect(),
+            rounds_all: cells.len(),
         }
     }
 }
@@ -314,10 +305,56 @@ impl Evidence {
 pub struct Comparison {
     /// By what.
     pub metric: Metric,
+    /// In which loop its workloads are driven, if it is of one alone.
+    pub only: Option<Loop>,
     /// The columns.
     pub servers: Vec<String>,
+    /// Which of them is the floor, if it is among them.
+    pub floor: Option<usize>,
     /// One a workload.
     pub rows: Vec<Row>,
+}
+
+impl Comparison {
+    /// What stands above it.
+    pub fn title(&self) -> String {
+        titled(self.metric, self.only)
+    }
+}
+
+/// A metric and the loop it is of.
+pub(crate) fn titled(metric: Metric, only: Option<Loop>) -> String {
+    match only {
+        Some(only) => format!("{}, {} loop", metric.title(), only.as_str()),
+        None => metric.title().to_owned(),
+    }
+}
+
+/// Who decides when a request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loop {
+    /// The server, by its answers.
+    Closed,
+    /// A schedule.
+    Open,
+}
+
+impl Loop {
+    /// That of a pace.
+    pub fn of(pace: Pace) -> Self {
+        match pace {
+            Pace::Closed => Loop::Closed,
+            Pace::Constant(_) | Pace::Poisson(_) => Loop::Open,
+        }
+    }
+
+    /// For headings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Loop::Closed => "closed",
+            Loop::Open => "open",
+        }
+    }
 }
 
 /// All servers under one workload.
@@ -325,6 +362,8 @@ pub struct Comparison {
 pub struct Row {
     /// Its name.
     pub workload: String,
+    /// When requests are sent.
+    pub pace: Pace,
     /// At which rate, in open loop: latency is not to be held against that of a closed one.
     pub rate: Option<Rate>,
     /// Connections open at once.
@@ -333,6 +372,24 @@ pub struct Row {
     pub idle: usize,
     /// One a server, in the order of the columns.
     pub entries: Vec<Entry>,
+}
+
+impl Row {
+    /// The rank of one entry as it is written: `#2`, or `#1=` where others share it.
+    pub fn rank_mark(&self, column: usize) -> Option<String> {
+        let rank = self.entries[column].rank?;
+        let sharing = self
+            .entries
+            .iter()
+            .filter(|it| it.rank == Some(rank))
+            .count();
+        Some(rank_mark(rank, sharing > 1))
+    }
+}
+
+/// A rank as it is written.
+pub(crate) fn rank_mark(rank: u32, is_shared: bool) -> String {
+    format!("#{rank}{}", if is_shared { "=" } else { "" })
 }
 
 /// One server under one workload.
@@ -353,12 +410,18 @@ pub struct Entry {
     pub is_best: bool,
     /// Rounds that do not count, of an entry that is compared.
     pub left_out: usize,
+    /// Rounds that the value comes from.
+    pub rounds: usize,
+    /// Rounds that were tried.
+    pub rounds_all: usize,
 }
 
 /// Whether an entry is compared with others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// More than half of its rounds count; the others are left out.
+    #[serde(rename = "compared")]
     Ranked,
     /// It was measured, and is shown, but the generator was the bottleneck in too many rounds.
     ClientBound,
@@ -388,12 +451,24 @@ pub struct Fault {
 }
 
 /// The rounds of a server under a workload that count.
+#[derive(Clone)]
 struct Column {
     /// Not the floor, nor somebody else's.
     competes: bool,
     standing: Standing,
     left_out: usize,
     by_round: BTreeMap<u32, f64>,
+    rounds_all: usize,
+}
+
+impl Column {
+    fn is_compared(&self) -> bool {
+        self.standing == Standing::Ranked
+    }
+
+    fn estimate(&self) -> Option<Estimate> {
+        estimate(&self.by_round.values().copied().collect::<Vec<_>>())
+    }
 }
 
 fn standing(cells: &[&Cell], metric: Metric) -> Standing {
@@ -412,12 +487,9 @@ fn standing(cells: &[&Cell], metric: Metric) -> Standing {
     }
 }
 
-fn entries(columns: &[Column], floor: Option<usize>, metric: Metric) -> Vec<Entry> {
-    let values: Vec<Option<Estimate>> = columns
-        .iter()
-        .map(|column| estimate(&column.by_round.values().copied().collect::<Vec<_>>()))
-        .collect();
-    let is_compared = |index: &usize| columns[*index].standing == Standing::Ranked;
+fn entries(columns: &[Column], floor: Option<&Column>, metric: Metric) -> Vec<Entry> {
+    let values: Vec<Option<Estimate>> = columns.iter().map(Column::estimate).collect();
+    let is_compared = |index: &usize| columns[*index].is_compared();
     let goodness = |index: &usize| {
         values[*index].map(|estimate| match metric.less_is_better() {
             true => -estimate.value,
@@ -445,21 +517,23 @@ fn entries(columns: &[Column], floor: Option<usize>, metric: Metric) -> Vec<Entr
     };
     let entry = |index: usize| {
         let column = &columns[index];
-        let compared_with = |other: Option<usize>| {
-            let other = other.filter(|_| is_compared(&index))?;
-            ratio(column, &columns[other])
+        let compared_with = |other: Option<&Column>| {
+            let other = other.filter(|other| column.is_compared() && other.is_compared())?;
+            ratio(column, other)
         };
         Entry {
             standing: column.standing,
             value: values[index],
-            ratio: compared_with(best),
-            of_floor: compared_with(floor.filter(is_compared)),
+            ratio: compared_with(best.map(|best| &columns[best])),
+            of_floor: compared_with(floor),
             rank: ranks.get(&index).copied(),
             is_best: best == Some(index),
             left_out: match is_compared(&index) {
                 true => column.left_out,
                 false => 0,
             },
+            rounds: column.by_round.len(),
+            rounds_all: column.rounds_all,
         }
     };
     (0..columns.len()).map(entry).collect()
@@ -467,11 +541,17 @@ fn entries(columns: &[Column], floor: Option<usize>, metric: Metric) -> Vec<Entr
 
 /// The values of one divided by those of another, round by round.
 fn ratio(of: &Column, to: &Column) -> Option<Estimate> {
+    estimate(&ratios(of, to).into_values().collect::<Vec<_>>())
+}
+
+/// The same, of each round that has both.
+fn ratios(of: &Column, to: &Column) -> BTreeMap<u32, f64> {
     let ratio = |(round, value): (&u32, &f64)| {
         // Memory need not grow at all.
-        Some(value / to.by_round.get(round)?).filter(|ratio| ratio.is_finite())
+        let ratio = Some(value / to.by_round.get(round)?).filter(|ratio| ratio.is_finite())?;
+        Some((*round, ratio))
     };
-    estimate(&of.by_round.iter().filter_map(ratio).collect::<Vec<_>>())
+    of.by_round.iter().filter_map(ratio).collect()
 }
 
 /// Ranks of what stands in this order: whoever is not told apart from the first of a rank shares it, and

@@ -136,6 +136,25 @@ pub(crate) fn five_servers() -> Evidence {
     evidence(&servers, &workloads, cells)
 }
 
+/// The same with the floor, and a workload in open loop.
+pub(crate) fn with_floor() -> Evidence {
+    let mut evidence = five_servers();
+    for round in 1..=5 {
+        for workload in ["keep-alive", "ten-requests", "new-connection"] {
+            evidence.cells.push(cell(
+                "floor",
+                workload,
+                round,
+                6.0 + f64::from(round) / 50.0,
+            ));
+        }
+    }
+    evidence.servers.push("floor".to_owned());
+    evidence.floor = Some("floor".to_owned());
+    evidence.workloads[1].pace = "constant:5000/s".parse().expect("a pace");
+    evidence
+}
+
 /// A made-up run.
 pub(crate) struct Example {
     pub(crate) urls: Vec<String>,

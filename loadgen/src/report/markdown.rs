@@ -2,69 +2,53 @@
 
 use std::fmt::Write as _;
 
+use super::document::Document;
+use super::grid::Grid;
 use super::run::thousands;
-use super::{Faults, absent, figure, plural};
-use crate::compare::{Entry, Estimate, Evidence, Metric, Standing};
+use super::{absent, direction, exclusions, legend, medians, with_interval};
+use crate::compare::{Evidence, Metric, Row, Standing};
 
 /// Where the generated part of a file begins; the line ends with `-->`.
 pub const BEGIN: &str = "<!-- loadgen:begin";
 /// Where it ends.
 pub const END: &str = "<!-- loadgen:end -->";
 
-/// What stands where cells are missing.
-pub(crate) const INCOMPLETE: &str = "**Incomplete**";
-
 /// The heading in the README of a set under which its ledger stands.
 pub(crate) const LEDGER: &str = "## Ledger";
 
-/// A table for each metric, servers as columns and workloads as rows, and what their marks mean.
+/// A table for each metric, or one for each loop, servers as columns and workloads as rows, and what their
+/// marks mean.
 pub fn tables_with_legend(evidence: &Evidence, metrics: &[Metric]) -> String {
-    tables(evidence, metrics) + &medians(evidence) + &exclusions(evidence)
+    tables(evidence, metrics) + &legend(evidence, metrics, FLOOR).markdown()
 }
 
+const FLOOR: &str = "1.25 *floor* is a multiple of the floor's.";
+
 fn tables(evidence: &Evidence, metrics: &[Metric]) -> String {
-    let mut out = String::new();
-    for &metric in metrics {
-        let comparison = evidence.compare(metric);
-        let direction = if metric.less_is_better() {
-            "less"
-        } else {
-            "more"
-        };
-        line(
-            &mut out,
-            &format!("**{}** ({direction} is better)\n", metric.title()),
-        );
-        line(
-            &mut out,
-            &format!("| | {} |", comparison.servers.join(" | ")),
-        );
-        line(
-            &mut out,
-            &format!("|---|{}", "---:|".repeat(comparison.servers.len())),
-        );
+    let mut document = Document::default();
+    for comparison in metrics.iter().flat_map(|&metric| evidence.tables(metric)) {
+        let header = [String::new()]
+            .into_iter()
+            .chain(comparison.servers.clone());
+        let mut grid = Grid::new(header.collect(), 1);
         for row in &comparison.rows {
-            let entries: Vec<String> = row
-                .entries
-                .iter()
-                .map(|entry| entry_text(entry, metric))
-                .collect();
-            let mut load = match row.rate {
-                Some(rate) => format!("<br>*open loop, {rate}*"),
-                None => String::new(),
-            };
+            let mut name = row.workload.clone();
+            if let Some(rate) = row.rate {
+                name += &format!("\n*open loop, {rate}*");
+            }
             if row.idle > 0 {
                 let idle = thousands(row.idle as u64);
-                load += &format!("<br>*{} conns + {idle} idle*", row.connections);
+                name += &format!("\n*{} conns + {idle} idle*", row.connections);
             }
-            line(
-                &mut out,
-                &format!("| {}{load} | {} |", row.workload, entries.join(" | ")),
-            );
+            let entries = (0..row.entries.len()).map(|column| {
+                let is_floor = comparison.floor == Some(column);
+                entry_text(row, column, is_floor, comparison.metric)
+            });
+            grid.row([name].into_iter().chain(entries).collect());
         }
-        out.push('\n');
+        document.table(&comparison.title(), direction(comparison.metric), grid);
     }
-    out
+    document.markdown() + "\n"
 }
 
 /// Tables with all that a number must carry: the commands, the machine, the build, the date. What a
@@ -86,13 +70,15 @@ pub fn report(evidence: &Evidence, metrics: &[Metric], command: &str) -> String 
     out.push('\n');
     let (first, further) = metrics.split_at(metrics.len().min(2));
     out += &tables(evidence, first);
-    out += &medians(evidence);
+    out += &medians(evidence, metrics, FLOOR).markdown();
     line(
         &mut out,
         "\n<details><summary>Marks, further figures, and how to read each workload</summary>\n",
     );
-    out += &tables(evidence, further);
-    out += exclusions(evidence).trim_start();
+    if !further.is_empty() {
+        out += &tables(evidence, further);
+    }
+    out += &exclusions(evidence).markdown();
     out.push('\n');
     out += &analyses(evidence);
     line(&mut out, "\n</details>");
@@ -190,67 +176,30 @@ fn provenance(evidence: &Evidence) -> String {
     out
 }
 
-fn entry_text(entry: &Entry, metric: Metric) -> String {
-    let with_interval =
-        |text: String, estimate: &Estimate, format: fn(f64) -> String| match estimate.interval {
-            Some((low, high)) => format!("{text} ({}–{})", format(low), format(high)),
-            None => text,
-        };
-    let mut text = match &entry.value {
-        Some(value) => with_interval(figure(value.value), value, figure),
+/// The value, the rank with the ratio to the best, and the multiple of the floor.
+fn entry_text(row: &Row, column: usize, is_floor: bool, metric: Metric) -> String {
+    let entry = &row.entries[column];
+    let mut lines = vec![match &entry.value {
+        Some(value) => with_interval(value, ""),
         None => absent(entry, metric),
+    }];
+    let ratio = match (entry.standing, &entry.ratio) {
+        (Standing::NotValid, _) => Some("*not valid*".to_owned()),
+        (Standing::ClientBound, _) => Some("*client-bound*".to_owned()),
+        _ if entry.is_best => Some("**best**".to_owned()),
+        (_, ratio) => ratio.as_ref().map(|ratio| with_interval(ratio, "x")),
     };
-    let ratio = |value: f64| format!("{value:.2}");
-    match (entry.standing, &entry.ratio) {
-        (Standing::NotValid, _) => text += "<br>*not valid*",
-        (Standing::ClientBound, _) => text += "<br>*client-bound*",
-        _ if entry.is_best => text += "<br>**best**",
-        (_, Some(estimate)) => {
-            text += "<br>";
-            text += &with_interval(format!("{:.2}x", estimate.value), estimate, ratio);
-        }
-        (_, None) => {}
+    let ranked: Vec<String> = row.rank_mark(column).into_iter().chain(ratio).collect();
+    if !ranked.is_empty() {
+        lines.push(ranked.join(" "));
     }
     if entry.left_out > 0 {
-        text.push('†');
+        let last = lines.last_mut().expect("there is the value");
+        last.push('†');
     }
-    text
-}
-
-/// What the figures are.
-fn medians(evidence: &Evidence) -> String {
-    let mut out = String::new();
-    line(
-        &mut out,
-        &format!(
-            "Medians over {}, below them the ratio to the best by rounds; in parentheses \
-             bootstrap intervals over rounds (nominally 95%; few rounds make them the range of what was \
-             seen).",
-            plural(evidence.rounds, "round")
-        ),
-    );
-    if evidence.missing > 0 {
-        let missing = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
-        line(
-            &mut out,
-            &format!("\n{INCOMPLETE}: {missing} not measured."),
-        );
-    }
-    out
-}
-
-/// What was not compared, and why.
-fn exclusions(evidence: &Evidence) -> String {
-    let faults = evidence.faults();
-    let faults = Faults::sorted(&faults);
-    let mut out = String::new();
-    for (heading, items) in faults.paragraphs(escaped) {
-        line(&mut out, &format!("\n{heading}\n"));
-        for item in items {
-            line(&mut out, &format!("- {item}"));
-        }
-    }
-    out
+    let of_floor = entry.of_floor.filter(|_| !is_floor);
+    lines.extend(of_floor.map(|of_floor| with_interval(&of_floor, " *floor*")));
+    lines.join("\n")
 }
 
 fn analyses(evidence: &Evidence) -> String {
@@ -344,13 +293,9 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_in_open_loop_says_so() {
-        let mut evidence = fixture::five_servers();
-        evidence.workloads[1].pace = "constant:5000/s".parse().unwrap();
-        let report = report(&evidence, &[Metric::P99], "loadgen");
-        let expected = "| ten-requests<br>*open loop, 5000/s* |";
-        assert_eq!(report.matches(expected).count(), 1, "{report}");
-        assert_eq!(report.matches("open loop").count(), 1, "{report}");
+    fn with_the_floor_and_an_open_loop() {
+        let evidence = fixture::with_floor();
+        insta::assert_snapshot!(tables_with_legend(&evidence, &evidence.metrics()));
     }
 
     #[test]

@@ -2,20 +2,29 @@
 
 pub mod aa;
 pub mod calibration;
+pub mod diff;
 pub mod doctor;
+mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod grid;
 pub mod hgrm;
 pub mod ledger;
 pub mod markdown;
+pub mod ranking;
+pub mod rows;
 pub mod run;
 pub mod slo;
 mod spectrum;
 pub mod table;
 pub mod tracking;
 
-use crate::compare::{Entry, Fault, Metric, Standing};
+use self::document::Document;
+use crate::compare::{Entry, Estimate, Evidence, Fault, Metric, Standing};
 use crate::latency::samples_needed;
+
+/// What stands where cells are missing.
+pub(crate) const INCOMPLETE: &str = "Incomplete: ";
 
 /// Three significant digits, with `k` or `M` for thousands or millions.
 pub(crate) fn figure(value: f64) -> String {
@@ -30,6 +39,64 @@ pub(crate) fn figure(value: f64) -> String {
         ..99.95 => format!("{value:.1}{unit}"),
         _ => format!("{value:.0}{unit}"),
     }
+}
+
+/// An estimate with its whole interval.
+fn with_interval(estimate: &Estimate, unit: &str) -> String {
+    let value = figure(estimate.value);
+    match estimate.interval {
+        Some((low, high)) => format!("{value}{unit} ({}–{})", figure(low), figure(high)),
+        None => format!("{value}{unit}"),
+    }
+}
+
+/// Behind a heading.
+fn direction(metric: Metric) -> &'static str {
+    match metric.less_is_better() {
+        true => "less is better",
+        false => "more is better",
+    }
+}
+
+/// What the figures of tables of servers are, and what was not compared and why. `floor` explains the
+/// multiples of the floor, where there are any.
+fn legend(evidence: &Evidence, metrics: &[Metric], floor: &str) -> Document {
+    let mut document = medians(evidence, metrics, floor);
+    document.append(exclusions(evidence));
+    document
+}
+
+/// What the figures are.
+fn medians(evidence: &Evidence, metrics: &[Metric], floor: &str) -> Document {
+    let mut document = Document::default();
+    let rounds = plural(evidence.rounds, "round");
+    let mut text =
+        format!("Medians over {rounds}, below them the ratio to the best, round by round");
+    text += match evidence.rounds {
+        0 | 1 => ". One round makes no interval, and tells nobody apart.",
+        _ => ", each with its 95% interval over rounds (± is its farther end).",
+    };
+    text += " #1 is the rank; who is not told apart from the first of a rank shares it (#1=).";
+    if evidence.floor.is_some() && metrics.contains(&Metric::Cpu) {
+        text += " ";
+        text += floor;
+    }
+    document.paragraph(text);
+    if evidence.missing > 0 {
+        let missing = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
+        document.paragraph(format!("{INCOMPLETE}{missing} not measured."));
+    }
+    document
+}
+
+/// What was not compared, and why.
+fn exclusions(evidence: &Evidence) -> Document {
+    let mut document = Document::default();
+    let faults = evidence.faults();
+    for (heading, items) in Faults::sorted(&faults).paragraphs() {
+        document.list(heading, items);
+    }
+    document
 }
 
 /// What stands for a value that is not there.
@@ -75,24 +142,22 @@ impl<'a> Faults<'a> {
         sorted
     }
 
-    /// Headings, each with its lines, where there are any. `escape` fits a reason into the format.
-    fn paragraphs(&self, escape: fn(&str) -> String) -> Vec<(&'static str, Vec<String>)> {
+    /// Headings, each with its lines.
+    fn paragraphs(&self) -> Vec<(&'static str, Vec<String>)> {
         let with_reason = |fault: &&Fault| {
-            let reason = escape(&fault.reason);
             format!(
-                "{}, {}: {reason} ({})",
+                "{}, {}: {} ({})",
                 fault.workload,
                 fault.server,
+                fault.reason,
                 rounds(fault)
             )
         };
-        let mut paragraphs = vec![
+        vec![
             (EXCLUDED, self.excluded.iter().map(with_reason).collect()),
             (CLIENT_BOUND, self.client_bound_lines()),
             (LEFT_OUT, self.left_out.iter().map(with_reason).collect()),
-        ];
-        paragraphs.retain(|(_, lines): &(_, Vec<String>)| !lines.is_empty());
-        paragraphs
+        ]
     }
 
     /// A line for each workload that has client-bound servers.
@@ -114,7 +179,7 @@ impl<'a> Faults<'a> {
 
 const EXCLUDED: &str = "Not valid or failed, so not compared:";
 const CLIENT_BOUND: &str = "Client-bound: the generator was the bottleneck and the server can do more. Only \
-                            CPU time is compared; where such a server leads, no ratio is given:";
+                            CPU time and memory are compared; where such a server leads, no ratio is given:";
 const LEFT_OUT: &str = "† Without the rounds that do not count:";
 
 fn plural(count: u32, noun: &str) -> String {

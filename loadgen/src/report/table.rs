@@ -1,87 +1,76 @@
 //! Tables of a terminal: servers as columns, workloads as rows, no wider than asked for.
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
-
+use super::grid::Grid;
 use super::run::thousands;
-use super::{Faults, absent, figure, plural};
-use crate::compare::{Comparison, Entry, Evidence, Metric, Standing};
+use super::{absent, direction, figure, legend};
+use crate::compare::{Comparison, Evidence, Loop, Metric, Row, Standing};
 
 /// Columns of a terminal that nobody has widened.
 pub const WIDTH: usize = 80;
 
-/// Each with a blank before it, and one behind the first: with five servers a table has 79 columns.
+/// With a blank before it, as every column.
 const WORKLOAD_WIDTH: usize = 12;
-const SERVER_WIDTH: usize = 12;
+/// The widest that lets all servers stand side by side is taken, or else the first. What an entry says fits
+/// into the last, with which six servers have room in 80 columns.
+const SERVER_WIDTHS: [usize; 3] = [12, 11, 10];
 
-/// A table for each metric, then what the marks in them mean. Servers for which `width` leaves no room
-/// stand in a further table below.
+/// A table for each metric, or one for each loop, then what the marks in them mean. Servers for which `width`
+/// leaves no room stand in a further table below.
 pub fn text(evidence: &Evidence, metrics: &[Metric], width: usize) -> String {
     let mut out = String::new();
-    for &metric in metrics {
-        let comparison = evidence.compare(metric);
-        let servers_max = (width.saturating_sub(WORKLOAD_WIDTH + 2) / (SERVER_WIDTH + 1)).max(1);
-        let direction = if metric.less_is_better() {
-            "less"
-        } else {
-            "more"
-        };
-        out += &format!("{} ({direction} is better)\n\n", metric.title());
-        for first in (0..comparison.servers.len()).step_by(servers_max) {
-            let last = (first + servers_max).min(comparison.servers.len());
-            out += &table(&comparison, first..last);
+    for comparison in metrics.iter().flat_map(|&metric| evidence.tables(metric)) {
+        let room = width.saturating_sub(WORKLOAD_WIDTH + 1);
+        let servers_max = |server_width: usize| (room / (server_width + 1)).max(1);
+        let servers = comparison.servers.len();
+        let server_width = (SERVER_WIDTHS.into_iter())
+            .find(|&server_width| servers_max(server_width) >= servers)
+            .unwrap_or(SERVER_WIDTHS[0]);
+        let title = comparison.title();
+        let title = format!("{title} ({})", direction(comparison.metric));
+        out += &wrapped(&title, "", width);
+        out.push('\n');
+        for first in (0..servers).step_by(servers_max(server_width)) {
+            let last = (first + servers_max(server_width)).min(servers);
+            out += &table(&comparison, first..last, server_width);
             out.push('\n');
         }
     }
-    out += &legend(evidence, width);
-    out
+    out + &legend(evidence, metrics, "1.25fl is a multiple of the floor's.").text(width)
 }
 
-fn table(comparison: &Comparison, columns: std::ops::Range<usize>) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    let names = &comparison.servers[columns.clone()];
-    let header: Vec<String> = names
-        .iter()
-        .map(|name| at_hyphens(name, SERVER_WIDTH))
-        .collect();
-    let rule = "─".repeat(SERVER_WIDTH);
-    table.add_row([String::new()].into_iter().chain(header));
-    table.add_row(
-        ["─".repeat(WORKLOAD_WIDTH)]
-            .into_iter()
-            .chain(names.iter().map(|_| rule.clone())),
-    );
+fn table(comparison: &Comparison, columns: std::ops::Range<usize>, width: usize) -> String {
+    let names = comparison.servers[columns.clone()].iter();
+    let names = names.map(|name| at_hyphens(name, width));
+    let mut grid = Grid::new([String::new()].into_iter().chain(names).collect(), 1).at_least(width);
     for row in &comparison.rows {
-        let entries = &row.entries[columns.clone()];
-        let entries = entries
-            .iter()
-            .map(|entry| entry_text(entry, comparison.metric));
         let mut name = at_hyphens(&row.workload, WORKLOAD_WIDTH);
         if let Some(rate) = row.rate {
-            name += &format!("\nopen loop,\n{rate}");
+            // In a table of open loops alone its title says so.
+            name += match comparison.only {
+                Some(Loop::Open) => "\n",
+                _ => "\nopen loop,\n",
+            };
+            name += &rate.to_string();
         }
         if row.idle > 0 {
             let idle = thousands(row.idle as u64);
             name += &format!("\n{} conns +\n{idle} idle", row.connections);
         }
-        table.add_row([name].into_iter().chain(entries));
+        let entries = columns.clone().map(|column| {
+            let is_floor = comparison.floor == Some(column);
+            entry_text(row, column, is_floor, comparison.metric, width)
+        });
+        grid.gap();
+        grid.row([name].into_iter().chain(entries).collect());
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-        column.set_padding((1, 0));
-    }
-    let lines: Vec<String> = table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect();
-    lines.join("\n") + "\n"
+    grid.text()
 }
 
-/// Two lines: the value, and how it compares.
-fn entry_text(entry: &Entry, metric: Metric) -> String {
+/// Three lines: the value, how it compares, and the rank with the multiple of the floor.
+fn entry_text(row: &Row, column: usize, is_floor: bool, metric: Metric, width: usize) -> String {
+    let entry = &row.entries[column];
     let with_spread = |text: String, spread: Option<f64>| match spread {
-        Some(spread) if spread >= 9.995 => format!("{text} ±{spread:.0}x"),
+        Some(spread) if spread >= 0.995 => format!("{text} ±{spread:.0}x"),
         Some(spread) => format!("{text} ±{:.0}%", spread * 100.0),
         None => text,
     };
@@ -89,58 +78,45 @@ fn entry_text(entry: &Entry, metric: Metric) -> String {
         Some(value) => with_spread(figure(value.value), value.spread()),
         None => absent(entry, metric),
     };
-    let standing = match (entry.standing, &entry.ratio) {
+    let compared = match (entry.standing, &entry.ratio) {
         (Standing::NotValid, _) => "not valid".to_owned(),
-        (Standing::ClientBound, _) => "client-bound".to_owned(),
+        // It has no rank, so that there is room below.
+        (Standing::ClientBound, _) => at_hyphens("client-bound", width),
         _ if entry.is_best => "best".to_owned(),
-        (_, Some(ratio)) => with_spread(format!("{:.2}x", ratio.value), ratio.spread()),
+        (_, Some(ratio)) => with_spread(format!("{}x", figure(ratio.value)), ratio.spread()),
         (_, None) => String::new(),
     };
-    let mark = if entry.left_out > 0 { "†" } else { "" };
-    format!("{value}\n{standing}{mark}")
+    let of_floor = entry.of_floor.filter(|_| !is_floor);
+    let of_floor = of_floor.map(|of_floor| format!("{}fl", figure(of_floor.value)));
+    let below: Vec<String> = row.rank_mark(column).into_iter().chain(of_floor).collect();
+    let mut lines = vec![value, compared, below.join(" ")];
+    lines.retain(|line| !line.is_empty());
+    if entry.left_out > 0 {
+        // Behind what is compared, if anything is.
+        let compared = lines.len().min(2) - 1;
+        lines[compared] = marked(&lines[compared], width);
+    }
+    lines.join("\n")
 }
 
-fn legend(evidence: &Evidence, width: usize) -> String {
-    let faults = evidence.faults();
-    let faults = Faults::sorted(&faults);
-    let mut out = wrapped(
-        &format!(
-            "Medians over {}, and below them the ratio to the best by rounds. \
-             ± is the farther end of the bootstrap interval over rounds (nominally 95%; few \
-             rounds make it the range of what was seen).",
-            plural(evidence.rounds, "round")
-        ),
-        "",
-        width,
-    );
-    if evidence.missing > 0 {
-        let missing = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
-        out += &wrapped(&format!("Incomplete: {missing} not measured."), "", width);
+/// `text` with a mark behind it, or before its spread if that is how it fits into `width`.
+fn marked(text: &str, width: usize) -> String {
+    match text.chars().count() < width {
+        true => format!("{text}†"),
+        false => text.replacen(" ±", "†±", 1),
     }
-    for (heading, items) in faults.paragraphs(str::to_owned) {
-        out.push('\n');
-        out += &wrapped(heading, "", width);
-        out.extend(items.iter().map(|item| wrapped(item, "  ", width)));
-    }
-    out
 }
 
 /// `text` in lines of at most `width`; the first begins with `indent`, the others with two blanks more
 /// if there is one.
 pub(super) fn wrapped(text: &str, indent: &str, width: usize) -> String {
-    let mut lines = String::new();
-    let mut line = indent.to_owned();
-    for word in text.split(' ') {
-        let used = line.chars().count();
-        if used > indent.len() && used + 1 + word.chars().count() > width {
-            lines += &(line + "\n");
-            line = indent.repeat(2);
-        } else if !line.trim().is_empty() {
-            line.push(' ');
-        }
-        line += word;
-    }
-    lines + &line + "\n"
+    let further = indent.repeat(2);
+    let options = textwrap::Options::new(width)
+        .initial_indent(indent)
+        .subsequent_indent(&further)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .break_words(false);
+    textwrap::fill(text, options) + "\n"
 }
 
 /// `name` in lines of at most `width`, broken behind hyphens where there are any.
@@ -177,20 +153,16 @@ mod tests {
         insta::assert_snapshot!(text(&fixture::five_servers(), &[Metric::Cpu], 60));
     }
 
+    /// With their ranks, and multiples of the floor; what is in open loop stands in a table of its own where
+    /// that matters.
     #[test]
-    fn a_workload_in_open_loop_says_so() {
-        let mut evidence = fixture::five_servers();
-        evidence.workloads[1].pace = "poisson:5000/s".parse().unwrap();
-        let text = text(&evidence, &[Metric::P99], WIDTH);
-        let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
-        let row = ["ten-requests", "open loop,", "5000/s"];
-        let is_row = |lines: &[&str]| lines.iter().zip(row).all(|(line, it)| line.starts_with(it));
-        assert_eq!(
-            lines.windows(3).filter(|lines| is_row(lines)).count(),
-            1,
-            "{text}"
-        );
-        assert_eq!(text.matches("open loop").count(), 1, "{text}");
+    fn six_servers_fit_80_columns() {
+        let evidence = fixture::with_floor();
+        let text = text(&evidence, &evidence.metrics(), WIDTH);
+        for line in text.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
+        insta::assert_snapshot!(text);
     }
 
     #[test]
@@ -232,6 +204,17 @@ mod tests {
             ("averyveryverylongname", "averyveryverylongname"),
         ] {
             assert_eq!(at_hyphens(name, 12), expected);
+        }
+    }
+
+    #[test]
+    fn marks_take_no_room() {
+        for (text, expected) in [
+            ("best", "best†"),
+            ("2.62x ±4%", "2.62x ±4%†"),
+            ("2.62x ±14%", "2.62x†±14%"),
+        ] {
+            assert_eq!(marked(text, 10), expected);
         }
     }
 

@@ -42,9 +42,9 @@ pub struct Cell {
     pub errors: Option<u64>,
     /// How many of each, joined by `; `.
     pub errors_by_kind: Option<String>,
-    /// Responses per second.
+    /// Responses to requests sent in time, per second.
     pub requests_per_s: Option<f64>,
-    /// Connections established per second.
+    /// Connections established in time, per second.
     pub connections_per_s: Option<f64>,
     /// Connections established.
     pub connections_opened: Option<u64>,
@@ -187,8 +187,8 @@ impl Cell {
             in_flight_at_end: Some(record.in_flight_at_end),
             errors: Some(record.errors_count()),
             errors_by_kind: text(errors_by_kind(outcome)),
-            requests_per_s: per_s(record.responses),
-            connections_per_s: per_s(record.connections_opened),
+            requests_per_s: per_s(record.responses_in_time),
+            connections_per_s: per_s(record.connections_in_time),
             connections_opened: Some(record.connections_opened),
             connections_open_max: Some(record.connections_open_max),
             connections_never_served: Some(fairness.connections_never_served),

@@ -14,7 +14,7 @@ use crate::drive::{self, Moment};
 use crate::machine::{CpuTime, Machine};
 use crate::plan::{ConnectionLife, Limit, Plan};
 use crate::record::Record;
-use crate::report::markdown;
+use crate::report::{self, markdown};
 use crate::set::{Campaign, Cell, Key, Set, Writer};
 use crate::target::{self, Target};
 use crate::verdict;
@@ -317,7 +317,7 @@ fn record(writer: &mut Writer, measured: &Measured) -> Result<Cell, crate::set::
 pub(super) fn renew_readme(set: &Set) -> anyhow::Result<()> {
     let is_of_all = |text: String| {
         let has_ledger = set.ledger.is_empty() || text.contains(markdown::LEDGER);
-        has_ledger && !text.contains(markdown::INCOMPLETE)
+        has_ledger && !text.contains(report::INCOMPLETE)
     };
     if std::fs::read_to_string(set.path.join("README.md")).is_ok_and(is_of_all) {
         return Ok(());

@@ -1,0 +1,487 @@
+//! `loadgen cmp`, `rank` and `diff` over sets that are made up: what is taken together, what is refused, and
+//! what is printed in each format.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
+
+use loadgen::catalogue::Workload;
+use loadgen::machine::{Build, Machine, ServerBuild};
+use loadgen::plan::Pace;
+use loadgen::record::{ClientCost, Outcome, Record};
+use loadgen::set::{Campaign, Cell, Key, SCHEMA, Writer};
+use loadgen::target::ServerCost;
+use loadgen::verdict::{Status, Verdict};
+
+fn workload(name: &str) -> Workload {
+    Workload {
+        groups: Vec::new(),
+        name: name.to_owned(),
+        connections: 2,
+        idle: 0,
+        requests_per_connection: 0,
+        pipeline: 1,
+        pace: Pace::Closed,
+        duration: Duration::from_secs(1),
+        warmup: Duration::ZERO,
+        analysis: String::new(),
+    }
+}
+
+fn campaign() -> Campaign {
+    Campaign {
+        schema: SCHEMA,
+        command: "loadgen measure --seed 7".to_owned(),
+        started: "2025-01-02T03:04:05Z".to_owned(),
+        seed: 7,
+        rounds: 2,
+        servers: ["fast", "slow"].map(str::to_owned).to_vec(),
+        floor: None,
+        aa: None,
+        references: Vec::new(),
+        ledger: false,
+        server_args: Vec::new(),
+        auto: None,
+        workloads: vec![workload("stay")],
+    }
+}
+
+/// Six rounds with the floor, under three workloads, one of them in open loop.
+fn campaign_with_floor() -> Campaign {
+    let mut workloads = ["stay", "stay-open", "leave"].map(workload);
+    workloads[1].pace = "constant:5000/s".parse().unwrap();
+    workloads[2].requests_per_connection = 1;
+    workloads[2].groups = vec!["churn".to_owned()];
+    Campaign {
+        rounds: 6,
+        servers: ["fast", "slow", "floor"].map(str::to_owned).to_vec(),
+        floor: Some("floor".to_owned()),
+        workloads: workloads.to_vec(),
+        ..campaign()
+    }
+}
+
+fn machine(kernel: &str) -> Machine {
+    Machine {
+        kernel: Some(kernel.to_owned()),
+        ..Machine::default()
+    }
+}
+
+fn build(revision: &str) -> Build {
+    Build {
+        revision: Some(revision.to_owned()),
+        dirty: Some(false),
+        ..Build::default()
+    }
+}
+
+/// What a request costs, by server: 5, 10 and 4 µs.
+fn cost_us(key: &Key) -> f64 {
+    match key.server.as_str() {
+        "fast" => 5.0,
+        "slow" => 10.0,
+        _ => 4.0,
+    }
+}
+
+/// A complete set; its name.
+fn set(parent: &Path, campaign: &Campaign, machine: &Machine, build: &Build) -> String {
+    set_with(parent, campaign, machine, build, cost_us)
+}
+
+/// A complete set in which a request costs so many microseconds; its name.
+fn set_with(
+    parent: &Path,
+    campaign: &Campaign,
+    machine: &Machine,
+    build: &Build,
+    cost_us: impl Fn(&Key) -> f64,
+) -> String {
+    let mut writer = Writer::create(parent, campaign, machine, build).unwrap();
+    for key in campaign.cells() {
+        let mut record = Record::new(2);
+        record.responses = 1_000_000;
+        record.responses_in_time = 1_000_000;
+        record.connections_in_time = 1_000;
+        let response_ns = (cost_us(&key) * 10_000.0) as u64;
+        record.response.record_n(response_ns, 1_000_000).unwrap();
+        let outcome = Outcome {
+            record,
+            duration: Duration::from_secs(1),
+            interrupted: false,
+            idle: None,
+            client: ClientCost::default(),
+            steal: None,
+        };
+        let cost = ServerCost {
+            cpu_user_s: cost_us(&key),
+            context_switches: Some(1),
+            threads_max: 1,
+            rss_bytes_max: 1,
+            ..ServerCost::default()
+        };
+        let verdict = Verdict {
+            status: Status::Valid,
+            reasons: Vec::new(),
+            advice: Vec::new(),
+            notes: Vec::new(),
+        };
+        let cell = Cell::measured(&key, String::new(), &outcome, Some(&cost), &verdict);
+        writer
+            .append(&cell, &[], SystemTime::now(), outcome.duration)
+            .unwrap();
+    }
+    let name = writer.path().file_name().unwrap();
+    name.to_str().unwrap().to_owned()
+}
+
+fn loadgen(parent: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(arguments)
+        .current_dir(parent)
+        .output()
+        .unwrap()
+}
+
+fn cmp(parent: &Path, sets: &[&str]) -> Output {
+    loadgen(parent, &[&["cmp", "--metric", "cpu"], sets].concat())
+}
+
+fn stdout(output: Output) -> String {
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn stderr(output: Output) -> String {
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn sets_of_one_build_are_taken_together() {
+    let parent = tempfile::tempdir().unwrap();
+    let (machine, build) = (machine("6.18"), build("abc"));
+    let one = set(parent.path(), &campaign(), &machine, &build);
+    let mut quiet = machine.clone();
+    // How it went on the day makes no other machine.
+    quiet.steal_percent = Some(3.5);
+    let two = set(parent.path(), &campaign(), &quiet, &build);
+    let output = cmp(parent.path(), &[&one, &two]);
+    assert!(output.status.success(), "{output:?}");
+    insta::assert_snapshot!(stdout(output));
+}
+
+/// A build whose server `slow` says that it is of this version.
+fn build_of_slow(version: &str) -> Build {
+    let server = ServerBuild {
+        version: Some(version.to_owned()),
+        command: None,
+    };
+    let mut build = build("abc");
+    build.servers.insert("slow".to_owned(), server);
+    build
+}
+
+#[test]
+fn mixed_sets_are_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let one = set(
+        parent.path(),
+        &campaign(),
+        &machine("6.18"),
+        &build_of_slow("1.0"),
+    );
+    let mut shorter = campaign();
+    shorter.workloads[0].duration /= 2;
+    let mut other_changes = build("abc");
+    other_changes.changes = Some("def".to_owned());
+    let rows = [
+        (
+            campaign(),
+            machine("6.1"),
+            build("abc"),
+            "kernel: \"6.18\" and \"6.1\"",
+        ),
+        (
+            campaign(),
+            machine("6.18"),
+            build("def"),
+            "revision: \"abc\" and \"def\"",
+        ),
+        (
+            shorter,
+            machine("6.18"),
+            build("abc"),
+            "workload stay: another load",
+        ),
+        (
+            campaign(),
+            machine("6.18"),
+            other_changes,
+            "changes in no commit: none and \"def\"",
+        ),
+        (
+            campaign(),
+            machine("6.18"),
+            build_of_slow("2.0"),
+            "version of slow: \"1.0\" and \"2.0\"",
+        ),
+    ];
+    for (campaign, machine, build, difference) in rows {
+        let two = set(parent.path(), &campaign, &machine, &build);
+        for verb in ["cmp", "rank", "report"] {
+            let output = loadgen(parent.path(), &[verb, &one, &two]);
+            assert_eq!(output.status.code(), Some(1));
+            assert_eq!(
+                stderr(output),
+                format!("loadgen: {one} and {two} cannot be taken together: {difference}\n")
+            );
+        }
+    }
+}
+
+/// One set of a folder of its own.
+fn one_set() -> (tempfile::TempDir, String) {
+    let parent = tempfile::tempdir().unwrap();
+    let set = set(
+        parent.path(),
+        &campaign_with_floor(),
+        &machine("6.18"),
+        &build("abc"),
+    );
+    (parent, set)
+}
+
+/// Snapshots must not hold the day on which sets were made up.
+fn without_name(text: &str, set: &str) -> String {
+    text.replace(set, "SET")
+}
+
+#[test]
+fn every_format_of_cmp() {
+    let (parent, set) = one_set();
+    for format in ["text", "markdown", "csv", "json"] {
+        let output = loadgen(
+            parent.path(),
+            &["cmp", &set, "--format", format, "--units", "cpu,requests"],
+        );
+        assert!(output.status.success(), "{output:?}");
+        insta::assert_snapshot!(format!("cmp_{format}"), without_name(&stdout(output), &set));
+    }
+}
+
+#[test]
+fn every_format_of_rank() {
+    let (parent, set) = one_set();
+    for format in ["text", "markdown", "csv", "json"] {
+        let output = loadgen(
+            parent.path(),
+            &["rank", &set, "--format", format, "--metric", "cpu,p99"],
+        );
+        assert!(output.status.success(), "{output:?}");
+        insta::assert_snapshot!(
+            format!("rank_{format}"),
+            without_name(&stdout(output), &set)
+        );
+    }
+}
+
+/// The same figures in other words.
+#[test]
+fn csv_and_json_have_the_same_rows() {
+    let (parent, set) = one_set();
+    for verb in ["cmp", "rank"] {
+        let print = |format| stdout(loadgen(parent.path(), &[verb, &set, "--format", format]));
+        let (csv, json) = (print("csv"), print("json"));
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        let names: Vec<String> = reader
+            .headers()
+            .unwrap()
+            .iter()
+            .map(str::to_owned)
+            .collect();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["schema"], 1);
+        let rows = json["rows"].as_array().unwrap();
+        let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        assert!(!rows.is_empty() && rows.len() == records.len());
+        for (row, record) in rows.iter().zip(&records) {
+            for (name, field) in names.iter().zip(record) {
+                match &row[name] {
+                    serde_json::Value::Null => assert_eq!(field, "", "{name}"),
+                    serde_json::Value::String(text) => assert_eq!(field, text, "{name}"),
+                    number => assert_eq!(
+                        field.parse::<f64>().unwrap(),
+                        number.as_f64().unwrap(),
+                        "{name}"
+                    ),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn filters() {
+    let (parent, set) = one_set();
+    let shown = |arguments: &[&str]| {
+        let arguments = [
+            &["cmp", &set, "--format", "csv", "--metric", "cpu"],
+            arguments,
+        ]
+        .concat();
+        let text = stdout(loadgen(parent.path(), &arguments));
+        let rows = text.lines().skip(1).map(|line| {
+            let fields: Vec<&str> = line.split(',').collect();
+            format!("{} {} {}", fields[0], fields[4], fields[14])
+        });
+        rows.collect::<Vec<_>>()
+    };
+    // The floor goes on being what others are multiples of.
+    assert_eq!(
+        shown(&["--servers", "slow", "--workloads", "stay*"]),
+        ["stay slow 2.5", "stay-open slow 2.5"]
+    );
+    assert_eq!(
+        shown(&["--servers", "f*t,slow", "--workloads", "churn"]),
+        ["leave fast 1.25", "leave slow 2.5"]
+    );
+    for (arguments, expected) in [
+        (
+            ["--workloads", "stay-opn"],
+            "no workload `stay-opn` in SET, did you mean `stay-open`?; there: stay, stay-open, leave",
+        ),
+        (
+            ["--servers", "x*"],
+            "no server `x*` in SET; there: fast, slow, floor",
+        ),
+    ] {
+        for verb in ["cmp", "rank"] {
+            let output = loadgen(parent.path(), &[&[verb, &set][..], &arguments].concat());
+            assert_eq!(output.status.code(), Some(2));
+            let message = without_name(&stderr(output), &set);
+            assert_eq!(message, format!("loadgen: {expected}\n"));
+        }
+    }
+}
+
+/// What no workload has is said, and is an error when nothing is left.
+#[test]
+fn metrics_that_no_workload_has() {
+    let (parent, set) = one_set();
+    let arguments = ["cmp", &set, "--units", "memory", "--format", "csv"];
+    let output = loadgen(parent.path(), &arguments);
+    assert!(output.status.success(), "{output:?}");
+    assert!(stderr(output).starts_with("SKIPPED: Bytes of memory per idle connection"));
+    let output = loadgen(parent.path(), &["cmp", &set, "--metric", "idle-memory"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(output).ends_with("loadgen: there is nothing to compare by\n"));
+    let arguments = ["cmp", &set, "--metric", "cpu", "--units", "cpu"];
+    assert_eq!(loadgen(parent.path(), &arguments).status.code(), Some(2));
+}
+
+#[test]
+fn the_floor_alone_is_no_ranking() {
+    let (parent, set) = one_set();
+    let output = loadgen(parent.path(), &["rank", &set, "--servers", "floor"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+/// A noise of 2% that is the same in each set.
+fn noisy(key: &Key) -> f64 {
+    let noise = (key.round * 7 + key.server.len() as u32 + key.workload.len() as u32) % 5;
+    cost_us(key) * (1.0 + 0.01 * f64::from(noise))
+}
+
+/// Two builds on a machine that has become a third slower; `slow` costs more by `factor` now.
+fn before_and_after(parent: &Path, factor: f64) -> (String, String) {
+    let mut dirty = build("def");
+    dirty.dirty = Some(true);
+    dirty.changes = Some("012".to_owned());
+    let (campaign, machine) = (campaign_with_floor(), machine("6.18"));
+    let before = set_with(parent, &campaign, &machine, &build("abc"), noisy);
+    let after = set_with(parent, &campaign, &machine, &dirty, |key| {
+        let factor = if key.server == "slow" { factor } else { 1.0 };
+        noisy(key) * 1.33 * factor
+    });
+    (before, after)
+}
+
+#[test]
+fn every_format_of_diff() {
+    let parent = tempfile::tempdir().unwrap();
+    let (before, after) = before_and_after(parent.path(), 1.2);
+    for format in ["text", "markdown", "csv", "json"] {
+        let output = loadgen(
+            parent.path(),
+            &["diff", &before, &after, "--format", format],
+        );
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = stdout(output)
+            .replace(&before, "OLD")
+            .replace(&after, "NEW");
+        insta::assert_snapshot!(format!("diff_{format}"), text);
+    }
+}
+
+#[test]
+fn only_a_certain_regression_fails() {
+    for (factor, threshold, expected) in [
+        (1.0, "5%", 0),
+        (0.8, "5%", 0),
+        (1.2, "5%", 1),
+        (1.2, "30%", 0),
+        (1.04, "0%", 1),
+    ] {
+        let parent = tempfile::tempdir().unwrap();
+        let (before, after) = before_and_after(parent.path(), factor);
+        let arguments = ["diff", &before, &after, "--threshold", threshold];
+        let output = loadgen(parent.path(), &arguments);
+        assert_eq!(output.status.code(), Some(expected), "{factor}: {output:?}");
+    }
+}
+
+/// The machine's drift is in throughput and latency where the floor does not count, and that is said.
+#[test]
+fn without_a_floor_drift_is_warned_of() {
+    let parent = tempfile::tempdir().unwrap();
+    let before = set(parent.path(), &campaign(), &machine("6.18"), &build("abc"));
+    let after = set(parent.path(), &campaign(), &machine("6.18"), &build("def"));
+    let output = loadgen(parent.path(), &["diff", &before, &after]);
+    assert_eq!(output.status.code(), Some(0));
+    let warning = stderr(output).replace('\n', " ");
+    assert!(
+        warning.contains("2 of 2 cells are compared as measured"),
+        "{warning}"
+    );
+    let (before, after) = before_and_after(parent.path(), 1.0);
+    let output = loadgen(parent.path(), &["diff", &before, &after]);
+    assert_eq!(stderr(output), "");
+}
+
+#[test]
+fn other_machines_and_other_loads() {
+    let parent = tempfile::tempdir().unwrap();
+    let before = set(parent.path(), &campaign(), &machine("6.18"), &build("abc"));
+    let mut other = campaign();
+    other.workloads[0].connections = 3;
+    let elsewhere = set(parent.path(), &campaign(), &machine("6.1"), &build("abc"));
+    let otherwise = set(parent.path(), &other, &machine("6.18"), &build("abc"));
+    let output = loadgen(parent.path(), &["diff", &before, &elsewhere]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        stderr(output),
+        format!(
+            "loadgen: {before} and {elsewhere} are of different machines: kernel: \"6.18\" and \"6.1\"; \
+             measure both on one, or say --across-machines\n"
+        )
+    );
+    let arguments = ["diff", &before, &elsewhere, "--across-machines"];
+    let output = loadgen(parent.path(), &arguments);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stderr(output).starts_with("warning: of different machines: kernel"));
+    // A comparison of nothing must not pass.
+    let output = loadgen(parent.path(), &["diff", &before, &otherwise]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stdout(output.clone()).contains("another load under the same name: stay"));
+    assert!(stderr(output).contains("could be compared"));
+}
