@@ -5,6 +5,7 @@ mod cmp;
 mod common;
 mod completions;
 mod doctor;
+mod explain;
 mod floor;
 mod measure;
 mod meter;
@@ -38,6 +39,8 @@ enum Verb {
     Measure(measure::Arguments),
     /// Compare servers: values and ratios to the best, from one or more sets
     Cmp(cmp::Arguments),
+    /// What a request should cost on this machine, against what it did cost, and why servers differ
+    Explain(explain::Arguments),
     /// Renew the table of a set in a Markdown file
     Report(report::Arguments),
     /// Is this machine fit to measure? What to change
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(*arguments),
         Verb::Measure(arguments) => measure::run(arguments),
         Verb::Cmp(arguments) => cmp::run(arguments),
+        Verb::Explain(arguments) => explain::run(arguments),
         Verb::Report(arguments) => report::run(arguments),
         Verb::Doctor(arguments) => doctor::run(arguments),
         Verb::Completions(arguments) => completions::run(arguments),

@@ -2,6 +2,7 @@
 
 pub mod calibration;
 pub mod doctor;
+pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod hgrm;

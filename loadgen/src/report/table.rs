@@ -127,7 +127,7 @@ fn legend(evidence: &Evidence, width: usize) -> String {
 
 /// `text` in lines of at most `width`; the first begins with `indent`, the others with two blanks more
 /// if there is one.
-fn wrapped(text: &str, indent: &str, width: usize) -> String {
+pub(super) fn wrapped(text: &str, indent: &str, width: usize) -> String {
     let mut lines = String::new();
     let mut line = indent.to_owned();
     for word in text.split(' ') {
