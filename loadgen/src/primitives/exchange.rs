@@ -1,4 +1,4 @@
-//! Requests and answers on open connections, with a peer that is awake and one that sleeps.
+//! Requests and answers on open connections, with a peer that is awake.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::clock::{Stopwatch, spin, us_each};
+use super::clock::{Stopwatch, us_each};
 use super::pair::{Client, both, connected};
 use super::{ANSWER_BYTES, CONNECTIONS, PIPELINE, Primitive, REQUEST_BYTES, Samples};
 use crate::machine::Pinning;
@@ -167,44 +167,4 @@ impl Server {
         };
         (0..ROUNDS).map(write).collect()
     }
-}
-
-/// Until the client is asleep for sure, and as long as a client is that waits for a single answer.
-const FALLS_ASLEEP: Duration = Duration::from_micros(50);
-
-/// One connection after the other is asked and answered, with the client asleep in its poll.
-pub(super) fn measure_asleep(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
-    const REQUESTS: usize = 4 * CONNECTIONS;
-    let (ours, theirs) = connected(CONNECTIONS)?;
-    let mut client = Client::new(theirs)?;
-    let taken = both(
-        pinning,
-        |clients, _| {
-            let stopwatch = Stopwatch::new()?;
-            let mut buffer = [0; 4096];
-            let serve = |request: usize| {
-                let mut stream = &ours[request % CONNECTIONS];
-                clients.wait_for(request as u64 + 1)?;
-                stream.read(&mut buffer)?;
-                spin(FALLS_ASLEEP);
-                let ((), took) = stopwatch.time(|| stream.write_all(&[b'a'; ANSWER_BYTES]))?;
-                Ok(us_each(took, 1))
-            };
-            (0..REQUESTS).map(serve).collect::<io::Result<Vec<f64>>>()
-        },
-        |_, clients| {
-            for request in 0..REQUESTS {
-                let slot = request % CONNECTIONS;
-                client.ask(slot..slot + 1, 1)?;
-                clients.reach(request as u64 + 1);
-                client.sleep_for(1)?;
-            }
-            Ok(())
-        },
-    )?;
-    let awake = samples.median(Primitive::Send);
-    for us in taken {
-        samples.add(Primitive::WakePeer, us - awake);
-    }
-    Ok(())
 }

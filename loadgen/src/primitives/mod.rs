@@ -75,7 +75,7 @@ pub enum Primitive {
     WakerWrite,
     /// A thread waits for input, its CPU goes idle, and the input wakes it: what that adds to its `recv`.
     SwitchIdle,
-    /// As above, but another thread runs meanwhile.
+    /// As above, but other threads run meanwhile, which the input interrupts.
     Switch,
     /// `futex` that wakes a thread on the same CPU.
     FutexWake,
@@ -232,12 +232,11 @@ pub fn measure(
 ) -> io::Result<Primitives> {
     type Experiment = fn(&Pinning, &mut Samples) -> io::Result<()>;
     // In this order: later ones take away what earlier ones have found.
-    let experiments: [Experiment; 7] = [
+    let experiments: [Experiment; 6] = [
         calls::measure,
         exchange::measure,
-        exchange::measure_asleep,
-        waits::measure_idle,
-        waits::measure_busy,
+        waits::measure_alone,
+        waits::measure_among_others,
         threads::measure,
         connections::measure,
     ];
@@ -289,3 +288,41 @@ impl Samples {
 
 /// A tenth of a nanosecond: nothing has no price.
 const LEAST_US: f64 = 1e-4;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_primitive_has_a_name_of_its_own() {
+        let titles: BTreeSet<&str> = ALL.into_iter().map(Primitive::title).collect();
+        assert_eq!(titles.len(), ALL.len());
+        assert_eq!(ALL.into_iter().collect::<BTreeSet<_>>().len(), ALL.len());
+    }
+
+    #[test]
+    fn costs_are_medians_with_quartiles() {
+        let rows: [(&[f64], [f64; 3]); 4] = [
+            (&[2.0], [2.0, 2.0, 2.0]),
+            (&[5.0, 1.0, 3.0, 2.0, 4.0], [2.0, 3.0, 4.0]),
+            (&[-1.0, -2.0, 3.0], [LEAST_US, LEAST_US, 3.0]),
+            (&[1.0, 1.0, 1.0, 900.0], [1.0, 1.0, 1.0]),
+        ];
+        for (values, [us_p25, us, us_p75]) in rows {
+            let mut samples = Samples::default();
+            for &value in values {
+                samples.add(Primitive::Send, value);
+            }
+            let cost = samples.costs()[&Primitive::Send];
+            let expected = Cost {
+                us,
+                us_p25,
+                us_p75,
+                samples: values.len(),
+            };
+            assert_eq!(cost, expected, "{values:?}");
+        }
+    }
+}

@@ -19,20 +19,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What one side waits for until the other has come so far. It waits awake: a wait in the kernel would be
 /// something else to measure.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turn {
     reached: AtomicU64,
     over: AtomicBool,
+    /// Both sides may have to share a CPU.
+    shared: bool,
 }
 
 impl Turn {
-    pub(super) fn reach(&self, step: u64) {
-        self.reached.store(step, SeqCst);
+    fn new(shared: bool) -> Self {
+        Turn {
+            reached: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+            shared,
+        }
     }
 
-    /// One step more; for several threads.
-    pub(super) fn advance(&self) {
-        self.reached.fetch_add(1, SeqCst);
+    pub(super) fn reach(&self, step: u64) {
+        self.reached.store(step, SeqCst);
     }
 
     pub(super) fn wait_for(&self, step: u64) -> io::Result<()> {
@@ -52,8 +57,10 @@ impl Turn {
                         "the other side of a measurement does not get on",
                     ));
                 }
-                // Where both sides share a CPU, the other one needs it.
-                thread::yield_now();
+                // Not where it need not be: another program would leave the caches cold.
+                if self.shared {
+                    thread::yield_now();
+                }
             }
             std::hint::spin_loop();
         }
@@ -78,7 +85,9 @@ pub(super) fn both<T: Send>(
     server: impl FnOnce(&Turn, &Turn) -> io::Result<T> + Send,
     client: impl FnOnce(&Turn, &Turn) -> io::Result<()> + Send,
 ) -> io::Result<T> {
-    let (servers, clients) = (Turn::default(), Turn::default());
+    let is_apart = |cpu: &usize| !pinning.client.contains(cpu);
+    let shared = pinning.server.is_empty() || !pinning.server.iter().all(is_apart);
+    let (servers, clients) = (Turn::new(shared), Turn::new(shared));
     thread::scope(|scope| {
         let client = scope.spawn(|| {
             let _over = Over(&[&clients]);
@@ -202,6 +211,33 @@ impl Client {
         self.take(answers, Some(PATIENCE))
     }
 
+    /// Has one request in flight on each connection until so many are answered: whoever gets an answer asks
+    /// again at once, and when there is none this side sleeps, as the generator does.
+    pub(super) fn converse(&mut self, answers: usize) -> io::Result<()> {
+        self.ask(0..self.streams.len(), 1)?;
+        let (mut asked, mut missing) = (self.streams.len(), answers);
+        while missing > 0 {
+            self.poll.poll(&mut self.events, Some(PATIENCE))?;
+            if self.events.is_empty() {
+                return Err(no_answers());
+            }
+            for event in &self.events {
+                let stream = &mut self.streams[event.token().0];
+                match stream.read(&mut self.buffer) {
+                    // An answer is too short to come in parts.
+                    Ok(_) => missing -= 1,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                    Err(error) => return Err(error),
+                }
+                if asked < answers {
+                    asked += 1;
+                    stream.write_all(&self.requests[..REQUEST_BYTES])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn take(&mut self, answers: usize, wait: Option<Duration>) -> io::Result<()> {
         let begin = Instant::now();
         let mut missing = answers * ANSWER_BYTES;
@@ -215,10 +251,62 @@ impl Client {
                 }
             }
             if self.events.is_empty() && begin.elapsed() > PATIENCE {
-                let message = "answers on loopback do not arrive";
-                return Err(io::Error::new(ErrorKind::TimedOut, message));
+                return Err(no_answers());
             }
         }
         Ok(())
+    }
+}
+
+fn no_answers() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "answers on loopback do not arrive")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever waits for the other side is not left waiting when that fails, and the reason is told.
+    #[test]
+    fn a_side_that_fails_ends_the_other() {
+        let broken = || io::Error::new(ErrorKind::ConnectionReset, "broken");
+        let nowhere = Pinning::default();
+        let server = both::<()>(
+            &nowhere,
+            |_, _| Err(broken()),
+            |servers, _| servers.wait_for(1),
+        );
+        let client = both(
+            &nowhere,
+            |clients, _| clients.wait_for(1),
+            |_, _| Err(broken()),
+        );
+        for outcome in [server, client] {
+            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        }
+    }
+
+    #[test]
+    fn sides_take_turns() {
+        let sum = both(
+            &Pinning::default(),
+            |clients, servers| {
+                let mut sum = 0;
+                for step in 1..=100 {
+                    clients.wait_for(step)?;
+                    sum += step;
+                    servers.reach(step);
+                }
+                Ok(sum)
+            },
+            |servers, clients| {
+                for step in 1..=100 {
+                    clients.reach(step);
+                    servers.wait_for(step)?;
+                }
+                Ok(())
+            },
+        );
+        assert_eq!(sum.unwrap(), 5050);
     }
 }

@@ -1,117 +1,125 @@
-//! Waiting in `recv`, as blocking servers do: alone on the CPU, and with others that take it meanwhile.
+//! Waiting in `recv`, as blocking servers do: alone on the CPU, and among others that take it meanwhile.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use super::clock::{spin, thread_cpu, us_each};
-use super::pair::{Client, Turn, both, connected};
-use super::{CONNECTIONS, Primitive, Samples};
+use nix::sys::resource::{UsageWho, getrusage};
+
+use super::clock::{Stopwatch, thread_cpu, us_each};
+use super::pair::{Client, both, connected};
+use super::{ANSWER_BYTES, CONNECTIONS, Primitive, Samples};
 use crate::machine::Pinning;
 
-/// Until the server is asleep for sure.
-const FALLS_ASLEEP: Duration = Duration::from_micros(50);
-
-/// One thread waits for a request on one connection after the other; each comes when it sleeps.
-pub(super) fn measure_idle(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
-    const ROUNDS: usize = 5;
+/// One thread, and one request in flight: while one side works the other sleeps, its CPU idle, and is woken
+/// from there by what it gets.
+pub(super) fn measure_alone(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
+    const REQUESTS: usize = 4 * CONNECTIONS;
     let (ours, theirs) = connected(CONNECTIONS)?;
     let mut client = Client::new(theirs)?;
     let taken = both(
         pinning,
-        |_, servers| {
+        |_, _| {
+            let stopwatch = Stopwatch::new()?;
             let mut buffer = [0; 4096];
-            let mut round = |number: usize| {
-                let begin = thread_cpu()?;
-                for (slot, mut stream) in ours.iter().enumerate() {
-                    stream.read(&mut buffer)?;
-                    servers.reach((number * CONNECTIONS + slot + 1) as u64);
-                }
-                Ok(us_each(thread_cpu()? - begin, CONNECTIONS))
+            let serve = |request: usize| {
+                let mut stream = &ours[request % CONNECTIONS];
+                let (_, receive) = stopwatch.time(|| stream.read(&mut buffer))?;
+                let ((), send) = stopwatch.time(|| stream.write_all(&[b'a'; ANSWER_BYTES]))?;
+                Ok((us_each(receive, 1), us_each(send, 1)))
             };
-            (0..ROUNDS)
-                .map(&mut round)
-                .collect::<io::Result<Vec<f64>>>()
+            (0..REQUESTS).map(serve).collect::<io::Result<Vec<_>>>()
         },
-        |servers, _| {
-            for request in 0..ROUNDS * CONNECTIONS {
-                servers.wait_for(request as u64)?;
-                spin(FALLS_ASLEEP);
+        |_, _| {
+            for request in 0..REQUESTS {
                 let slot = request % CONNECTIONS;
                 client.ask(slot..slot + 1, 1)?;
+                client.sleep_for(1)?;
             }
             Ok(())
         },
     )?;
-    let receive = samples.median(Primitive::Receive);
-    for us in taken {
-        samples.add(Primitive::SwitchIdle, us - receive);
+    let [receive, send] = [Primitive::Receive, Primitive::Send].map(|it| samples.median(it));
+    for (receiving, sending) in taken {
+        samples.add(Primitive::SwitchIdle, receiving - receive);
+        samples.add(Primitive::WakePeer, sending - send);
     }
     Ok(())
 }
 
-/// A thread waits on each connection; requests come on all of them at once, so that the CPU goes from
-/// one thread to the next.
-pub(super) fn measure_busy(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
-    const ROUNDS: usize = 8;
+/// A thread for each connection, and a request in flight on each: there are others to run while one waits.
+pub(super) fn measure_among_others(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
+    const ROUNDS: usize = 6;
+    const REQUESTS: usize = 20 * CONNECTIONS;
+    let others = [Primitive::Receive, Primitive::Send].map(|it| samples.median(it));
+    let wake = samples.median(Primitive::WakePeer);
+    for _ in 0..ROUNDS {
+        let (server, sleeps) = converse(pinning, REQUESTS)?;
+        let waits = us_each(server.cpu, REQUESTS) - others[0] - others[1];
+        let per_request = |count: u64| count as f64 / REQUESTS as f64;
+        // Each sleep of the other side has cost somebody a wake-up.
+        let waits = waits - per_request(sleeps) * wake;
+        let switches = per_request(server.switches.max(1));
+        samples.add(Primitive::Switch, waits / switches);
+    }
+    Ok(())
+}
+
+/// What the threads of a server have used.
+#[derive(Default)]
+struct Used {
+    cpu: Duration,
+    switches: u64,
+}
+
+/// Returns that, and how often the client has slept.
+fn converse(pinning: &Pinning, requests: usize) -> io::Result<(Used, u64)> {
     let (ours, theirs) = connected(CONNECTIONS)?;
-    let mut client = Client::new(theirs)?;
-    let taken = both(
+    let mut sleeps = 0;
+    let used = both(
         pinning,
-        |_, servers| {
-            let taken = Mutex::new(vec![Duration::ZERO; ROUNDS]);
+        |_, _| {
             thread::scope(|scope| {
-                let serve = |stream: TcpStream| {
-                    let taken = &taken;
-                    // Pinned as the thread that starts them.
-                    scope.spawn(move || receive_all(&stream, servers, taken))
-                };
+                // Pinned as the thread that starts them.
+                let serve = |stream: TcpStream| scope.spawn(move || answer_all(&stream));
                 let threads: Vec<_> = ours.into_iter().map(serve).collect();
-                let join = |thread: thread::ScopedJoinHandle<'_, io::Result<()>>| {
-                    thread.join().expect("it does not panic")
-                };
-                threads.into_iter().try_for_each(join)
-            })?;
-            Ok(taken.into_inner().expect("nothing panics under this lock"))
+                let mut all = Used::default();
+                for thread in threads {
+                    let used = thread.join().expect("it does not panic")?;
+                    all.cpu += used.cpu;
+                    all.switches += used.switches;
+                }
+                Ok(all)
+            })
         },
-        |servers, _| {
-            for burst in 0..ROUNDS * BURSTS {
-                servers.wait_for((burst * CONNECTIONS) as u64)?;
-                client.ask(0..CONNECTIONS, 1)?;
-            }
+        |_, _| {
+            let mut client = Client::new(theirs)?;
+            let before = switches()?;
+            client.converse(requests)?;
+            sleeps = switches()? - before;
             Ok(())
         },
     )?;
-    let receive = samples.median(Primitive::Receive);
-    // The first round has the start of the threads in it.
-    for round in &taken[1..] {
-        let us = us_each(*round, BURSTS * CONNECTIONS);
-        samples.add(Primitive::Switch, us - receive);
-    }
-    Ok(())
+    Ok((used, sleeps))
 }
 
-/// Requests on each connection in a round.
-const BURSTS: usize = 10;
-
-fn receive_all(
-    mut stream: &TcpStream,
-    servers: &Turn,
-    taken: &Mutex<Vec<Duration>>,
-) -> io::Result<()> {
-    let rounds = taken.lock().expect("nothing panics under this lock").len();
+/// Serves one connection until its peer closes it.
+fn answer_all(mut stream: &TcpStream) -> io::Result<Used> {
     let mut buffer = [0; 4096];
-    let mut before = thread_cpu()?;
-    for round in 0..rounds {
-        for _ in 0..BURSTS {
-            stream.read(&mut buffer)?;
-            servers.advance();
-        }
-        let now = thread_cpu()?;
-        taken.lock().expect("nothing panics under this lock")[round] += now - before;
-        before = now;
+    let (cpu, before) = (thread_cpu()?, switches()?);
+    while stream.read(&mut buffer)? > 0 {
+        stream.write_all(&[b'a'; ANSWER_BYTES])?;
     }
-    Ok(())
+    Ok(Used {
+        cpu: thread_cpu()? - cpu,
+        switches: switches()? - before,
+    })
+}
+
+/// Context switches of the calling thread so far.
+fn switches() -> io::Result<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
+    let all = usage.voluntary_context_switches() + usage.involuntary_context_switches();
+    Ok(all.try_into().unwrap_or(0))
 }
