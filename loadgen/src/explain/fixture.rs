@@ -184,7 +184,7 @@ fn facts() -> Vec<Facts> {
             ..row(
                 "thread-per-connection",
                 "new-connection",
-                52.0,
+                56.0,
                 3.0,
                 0.2,
                 66,

@@ -36,8 +36,8 @@ pub struct Explanation {
     pub schema: u32,
     /// Names of the sets.
     pub sets: Vec<String>,
-    /// Measured over predicted for the floor, the median over workloads: how much dearer everything was when
-    /// the set was measured than when the primitives were. Absent without a floor.
+    /// Measured over predicted for the floor, its own code aside, the median over workloads: how much dearer
+    /// everything was when the set was measured than when the primitives were. Absent without a floor.
     pub floor_ratio: Option<f64>,
     /// In the order of the sets.
     pub workloads: Vec<Workload>,
@@ -81,6 +81,17 @@ pub struct Server {
     pub items: Vec<Item>,
 }
 
+impl Server {
+    /// What of the sum was measured in the set, and so has no price that may have drifted.
+    fn taken_us(&self) -> f64 {
+        let taken = self
+            .items
+            .iter()
+            .filter(|item| item.source == Source::Taken);
+        taken.map(|item| item.us).sum()
+    }
+}
+
 /// A cell that cannot be explained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
@@ -122,11 +133,17 @@ pub fn explain(
     }
     let floors = workloads.iter().flat_map(|it| &it.servers);
     let floors = floors.filter(|server| server.is_floor);
-    let mut ratios: Vec<f64> = floors.map(|it| it.measured_us / it.predicted_us).collect();
+    let ratio = |floor: &Server| {
+        let taken_us = floor.taken_us();
+        (floor.measured_us - taken_us) / (floor.predicted_us - taken_us)
+    };
+    let mut ratios: Vec<f64> = floors.map(ratio).filter(|it| it.is_finite()).collect();
     let floor_ratio = (!ratios.is_empty()).then(|| median(&mut ratios));
     for workload in &mut workloads {
         for server in &mut workload.servers {
-            let share = |ratio: f64| 1.0 - ratio * server.predicted_us / server.measured_us;
+            let taken_us = server.taken_us();
+            let priced_us = server.predicted_us - taken_us;
+            let share = |ratio: f64| 1.0 - (taken_us + ratio * priced_us) / server.measured_us;
             server.residual_scaled = floor_ratio.map(share);
         }
         workload.comparisons = words::comparisons(workload);
@@ -177,6 +194,8 @@ struct Measured {
     user_us: f64,
     bytes: f64,
     client_sleeps: f64,
+    /// Where the kernel has kept them: it forgets those of threads that ended.
+    switches: Option<f64>,
     threads: u64,
 }
 
@@ -214,6 +233,7 @@ impl Measured {
             client_sleeps: per_request(|cell| {
                 cell.client_context_switches.map(|count| count as f64)
             })?,
+            switches: per_request(|cell| cell.server_context_switches.map(|count| count as f64)),
             threads: threads.max().unwrap_or(1),
         })
     }
@@ -223,6 +243,7 @@ impl Measured {
             connections: pass.per_request(pass.connections),
             answer_bytes: self.bytes,
             client_sleeps: self.client_sleeps,
+            switches: self.switches,
             serves_alone: self.threads <= SERVES_AND_HEARS_SIGNALS,
             server_cpus: pinning.server.len(),
             user_us: self.user_us,
@@ -289,14 +310,17 @@ mod tests {
         for server in all().workloads.iter().flat_map(|it| &it.servers) {
             for cell in &mut evidence.cells {
                 if cell.server == server.server && server.is_floor {
-                    cell.server_cpu_us_per_request = Some(server.predicted_us * 1.1);
+                    let taken_us = server.taken_us();
+                    let priced_us = server.predicted_us - taken_us;
+                    cell.server_cpu_us_per_request = Some(taken_us + priced_us * 1.1);
                 }
             }
         }
         let explanation = explain(&evidence, fixture::primitives(), |_, _| true);
         assert!((explanation.floor_ratio.unwrap() - 1.1).abs() < 1e-9);
         let floor = &explanation.workloads[0].servers[0];
-        assert!((floor.residual - 0.1 / 1.1).abs() < 1e-9);
+        let priced_us = floor.predicted_us - floor.taken_us();
+        assert!((floor.residual_us - 0.1 * priced_us).abs() < 1e-9);
         assert!(floor.residual_scaled.unwrap().abs() < 1e-9);
         evidence.floor = None;
         let explanation = explain(&evidence, fixture::primitives(), |_, _| true);

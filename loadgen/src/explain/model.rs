@@ -114,6 +114,8 @@ pub struct Load {
     /// How often a request finds the generator asleep when it is answered: each of its context switches is
     /// a sleep that an answer has ended.
     pub client_sleeps: f64,
+    /// Context switches a request in the timed rounds; where they are not known, the ledger's are taken.
+    pub switches: Option<f64>,
     /// A single thread serves: whenever it waits, its CPU is idle.
     pub serves_alone: bool,
     /// CPUs that the server is pinned to; 0 when it is not.
@@ -304,7 +306,8 @@ impl Sum<'_> {
         self.add(What::Yield, yields, self.us(Primitive::Yield));
         // Each thread that waits is woken by a call of another.
         let futexes = self.calls.take(&["futex"]);
-        let switches = event(pass, "context-switches");
+        let counted = || event(pass, "context-switches");
+        let switches = self.load.switches.unwrap_or_else(counted);
         let waits = (futexes / 2.0).min(switches);
         let wake = match self.load.server_cpus {
             1 => Primitive::FutexWake,
@@ -351,6 +354,7 @@ mod tests {
         connections: 0.0,
         answer_bytes: 130.0,
         client_sleeps: 0.0,
+        switches: None,
         serves_alone: true,
         server_cpus: 1,
         user_us: 0.0,
@@ -383,12 +387,17 @@ mod tests {
             client_sleeps: 0.25,
             ..LOAD
         };
+        let timed = Load {
+            switches: Some(0.5),
+            ..LOAD
+        };
         let two_cpus = Load {
             server_cpus: 2,
             ..LOAD
         };
+        type Counts = &'static [(&'static str, u64)];
         type Items = &'static [(What, f64, f64)];
-        let rows: &[(&str, &[(&str, u64)], &Load, Items)] = &[
+        let rows: &[(&str, Counts, &Load, Items)] = &[
             ("nothing", &[], &LOAD, &[]),
             (
                 "a request",
@@ -460,6 +469,12 @@ mod tests {
                 &[("context-switches", 10), ("page-faults", 1)],
                 &LOAD,
                 &[(What::SwitchIdle, 1.0, 22.0), (What::PageFault, 0.1, 1.5)],
+            ),
+            (
+                "switches of the timed rounds are nearer than those of another pass",
+                &[("context-switches", 10)],
+                &timed,
+                &[(What::SwitchIdle, 0.5, 22.0)],
             ),
             (
                 "of several threads one runs, unless the generator runs",

@@ -222,7 +222,8 @@ mod tests {
             10.0,
             &[(What::Send, 1.0, 5.0), (What::Receive, 1.0, 5.0)],
         );
-        let rows: &[(f64, &[(What, f64, f64)], &str)] = &[
+        type Items = &'static [(What, f64, f64)];
+        let rows: &[(f64, Items, &str)] = &[
             (
                 10.2,
                 &[(What::Send, 1.0, 5.2), (What::Receive, 1.0, 5.0)],

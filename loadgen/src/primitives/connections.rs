@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use super::clock::{Stopwatch, us_each};
 use super::pair::{Client, both, connect, listener};
-use super::{ANSWER_BYTES, CONNECTIONS, Primitive, Samples};
+use super::{ANSWER_BYTES, CONNECTIONS, Primitive, REQUEST_BYTES, Samples};
 use crate::machine::Pinning;
 
 const ROUNDS: u64 = 20;
@@ -116,10 +116,10 @@ impl<'a> Served<'a> {
     }
 
     fn exchange(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 4096];
+        let mut request = [0; REQUEST_BYTES];
         for stream in &mut self.streams {
             self.laps.time(Primitive::FirstExchange, || {
-                stream.read(&mut buffer)?;
+                stream.read_exact(&mut request)?;
                 stream.write_all(&[b'a'; ANSWER_BYTES])
             })?;
         }

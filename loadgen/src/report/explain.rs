@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table};
 
 use super::table::wrapped;
 use crate::explain::words::us;
-use crate::explain::{AIM, Explanation, Item, Server, Source, Workload};
+use crate::explain::{AIM, Explanation, Item, Server, Source, What, Workload};
 use crate::primitives::{ALL, Primitives};
 use crate::verdict::Status;
 
@@ -213,6 +213,21 @@ fn piped(rows: &Rows) -> String {
     out
 }
 
+/// What a residual comes to.
+fn missing(server: &Server) -> String {
+    let residual = us(server.residual_us.abs());
+    let switch = server.items.iter().find(|item| item.what == What::Switch);
+    match switch {
+        _ if server.residual_us < 0.0 => format!("{residual} us too much"),
+        // What a server with many threads does most, and what depends most on how busy the machine is.
+        Some(switch) => {
+            let switches = server.residual_us / switch.each_us;
+            format!("{residual} us, as much as {switches:.2} more context switches between threads")
+        }
+        None => format!("{residual} us"),
+    }
+}
+
 /// How to read it.
 fn notes(explanation: &Explanation) -> Vec<String> {
     let mut notes = Vec::new();
@@ -241,7 +256,10 @@ fn notes(explanation: &Explanation) -> Vec<String> {
     let missed: Vec<String> = (explanation.workloads.iter())
         .flat_map(|workload| workload.servers.iter().map(move |it| (workload, it)))
         .filter(|(_, server)| server.residual.abs() > AIM)
-        .map(|(workload, server)| format!("{} under {}", server.server, workload.workload))
+        .map(|(workload, server)| {
+            let (server, missing) = (&server.server, missing(server));
+            format!("{server} under {} ({missing})", workload.workload)
+        })
         .collect();
     if !missed.is_empty() {
         notes.push(format!(
@@ -249,7 +267,7 @@ fn notes(explanation: &Explanation) -> Vec<String> {
              have left cold, threads that were interrupted by other programs, timers, and interrupts that \
              were meant for somebody else.",
             AIM * 100.0,
-            missed.join(", ")
+            missed.join("; ")
         ));
     }
     for left_out in &explanation.left_out {
