@@ -6,6 +6,7 @@ mod common;
 mod completions;
 mod diff;
 mod doctor;
+mod explain;
 mod floor;
 mod measure;
 mod meter;
@@ -45,6 +46,8 @@ enum Verb {
     Diff(diff::Arguments),
     /// Servers in one order over several workloads, by the geometric mean of ratios to the best
     Rank(rank::Arguments),
+    /// What a request should cost on this machine, against what it did cost, and why servers differ
+    Explain(explain::Arguments),
     /// Renew the table of a set in a Markdown file
     Report(report::Arguments),
     /// Is this machine fit to measure? What to change
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Verb::Cmp(arguments) => cmp::run(arguments),
         Verb::Diff(arguments) => diff::run(arguments),
         Verb::Rank(arguments) => rank::run(arguments),
+        Verb::Explain(arguments) => explain::run(arguments),
         Verb::Report(arguments) => report::run(arguments),
         Verb::Doctor(arguments) => doctor::run(arguments),
         Verb::Completions(arguments) => completions::run(arguments),

@@ -5,6 +5,7 @@ pub mod calibration;
 pub mod diff;
 pub mod doctor;
 mod document;
+pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod grid;

@@ -1,0 +1,192 @@
+//! `loadgen explain`: predicted against measured.
+
+use std::fs;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use super::Usage;
+use super::common::{check_file, print, write_json};
+use super::selection::evidence;
+use crate::compare::Evidence;
+use crate::explain::explain;
+use crate::machine::{Machine, own_cpus};
+use crate::primitives::{self, Primitives};
+use crate::report::{explain as report, table};
+
+#[derive(Debug, Args)]
+#[command(after_help = ABOUT)]
+pub(super) struct Arguments {
+    /// Folders of sets; several are taken together as more rounds of the same
+    #[arg(required = true, value_name = "SET")]
+    sets: Vec<PathBuf>,
+    /// Workloads by name [default: all of which system calls were counted]
+    #[arg(long, value_name = "X,Y", value_delimiter = ',')]
+    workloads: Vec<String>,
+    /// Servers by name [default: all]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    servers: Vec<String>,
+    /// Prices from this file, which `--json` of an earlier time has written, instead of new ones
+    #[arg(long, value_name = "FILE")]
+    primitives: Option<PathBuf>,
+    /// Write all of it as JSON to a file, or to stdout (-) instead of the tables
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+    /// Print the items of each sum as well, and the price list
+    #[arg(long)]
+    items: bool,
+    /// How to print it
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For a terminal of 80 columns
+    Text,
+    /// For a file
+    Markdown,
+}
+
+const ABOUT: &str = "\
+It measures for some 5 seconds what this machine charges for a system call, a
+context switch, a thread, a connection, a request and an answer on loopback,
+with both sides pinned as in the set; multiplies that by what the ledger of the
+set counted of each server; and holds the sum against the measured CPU time.
+
+The machine should be the set's, and as quiet as it was then. The ledger is
+counted by `loadgen measure` as root.";
+
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(path) = arguments
+        .json
+        .as_deref()
+        .filter(|&path| path != Path::new("-"))
+    {
+        check_file(path)?;
+    }
+    let evidence = evidence(&arguments.sets)?;
+    check_names(&arguments, &evidence)?;
+    require_ledger(&evidence)?;
+    let primitives = match &arguments.primitives {
+        Some(path) => read(path)?,
+        None => measure(&evidence)?,
+    };
+    warn_of_differences(&evidence.machine, &primitives.machine);
+    let is_chosen = |chosen: &[String], name: &str| {
+        chosen.is_empty() || chosen.iter().any(|chosen| chosen == name)
+    };
+    let explanation = explain(&evidence, primitives, |server, workload| {
+        is_chosen(&arguments.servers, server) && is_chosen(&arguments.workloads, workload)
+    });
+    // With JSON on stdout, nothing else may stand there.
+    if arguments.json.as_deref() != Some(Path::new("-")) {
+        let mut text = match arguments.format {
+            Format::Text => report::text(&explanation, table::WIDTH),
+            Format::Markdown => report::markdown(&explanation),
+        };
+        if arguments.items {
+            text += &report::items_text(&explanation);
+            text += &report::primitives_text(&explanation.primitives);
+        }
+        print(io::stdout(), text)?;
+    }
+    if let Some(path) = &arguments.json {
+        write_json(path, &explanation)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_names(arguments: &Arguments, evidence: &Evidence) -> Result<(), Usage> {
+    let workloads: Vec<String> = evidence
+        .workloads
+        .iter()
+        .map(|it| it.name.clone())
+        .collect();
+    for (option, asked, there) in [
+        ("--servers", &arguments.servers, &evidence.servers),
+        ("--workloads", &arguments.workloads, &workloads),
+    ] {
+        if let Some(unknown) = asked.iter().find(|name| !there.contains(name)) {
+            let there = there.join(", ");
+            return Err(Usage(format!(
+                "{option}: {unknown} is not in the set: {there}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn require_ledger(evidence: &Evidence) -> anyhow::Result<()> {
+    if evidence.ledger.iter().any(|row| row.error.is_none()) {
+        return Ok(());
+    }
+    let set = evidence.sets.join(", ");
+    match evidence.ledger.iter().find_map(|row| row.error.as_deref()) {
+        Some(error) => anyhow::bail!(
+            "{set}: no system calls were counted: {error}; measure a set where that is permitted, as root: \
+             loadgen measure"
+        ),
+        None => anyhow::bail!(
+            "{set} has no ledger.csv, so that nothing says what its servers did; measure a set as root, \
+             which counts system calls: loadgen measure"
+        ),
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Primitives> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let json: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    // `--json` keeps them beside what was made of them.
+    let own = json.get("primitives").unwrap_or(&json).clone();
+    let primitives: Primitives =
+        serde_json::from_value(own).with_context(|| format!("{}: primitives", path.display()))?;
+    primitives
+        .check()
+        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    Ok(primitives)
+}
+
+fn measure(evidence: &Evidence) -> anyhow::Result<Primitives> {
+    let pinning = evidence.machine.pinning.clone();
+    let cpus = own_cpus();
+    let needed = pinning.server.iter().chain(&pinning.client);
+    if let Some(missing) = needed.into_iter().find(|cpu| !cpus.contains(cpu)) {
+        anyhow::bail!(
+            "the set was measured with a CPU {missing}, which there is none of to run on here, only {cpus:?}; \
+             measure on its machine, and use `--primitives FILE` elsewhere"
+        );
+    }
+    let machine = Machine::here(cpus.len(), pinning);
+    let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    let shows = io::stderr().is_terminal();
+    if !shows {
+        eprintln!("measuring what this machine charges ...");
+    }
+    let primitives = primitives::measure(machine, started.to_string(), |share| {
+        if shows {
+            let percent = share * 100.0;
+            eprint!("\rmeasuring what this machine charges ... {percent:>3.0}%");
+        }
+    });
+    if shows {
+        eprintln!();
+    }
+    primitives.context("measuring what this machine charges")
+}
+
+/// Prices of another machine explain nothing; whose they are is the reader's to know.
+fn warn_of_differences(set: &Machine, here: &Machine) {
+    let differences = set.differences(here);
+    if !differences.is_empty() {
+        eprintln!(
+            "loadgen: warning: the primitives are not of the machine that the set was measured on, so the \
+             residuals say little: {}",
+            differences.join("; ")
+        );
+    }
+}
