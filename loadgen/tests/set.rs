@@ -377,3 +377,43 @@ fn files_are_replaced_as_a_whole() {
         "nothing is left behind"
     );
 }
+
+/// A kill leaves files that were to replace others, and the beginning of a log.
+#[test]
+fn what_is_half_written_is_dropped() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = set_of(parent.path(), 0);
+    let key = &campaign().cells()[0];
+    let log = path.join(format!("{}.hlog", key.server));
+    for left in ["#[Histogram log format version 1.3]\n#[Val", "Tag=", ""] {
+        fs::write(&log, left).unwrap();
+        fs::write(path.join(".new-README"), "half").unwrap();
+        drop(Writer::resume(&Set::open(&path).unwrap()).unwrap());
+        assert!(!log.exists(), "{left:?}");
+        assert!(!path.join(".new-README").exists());
+    }
+    let mut writer = Writer::resume(&Set::open(&path).unwrap()).unwrap();
+    append(&mut writer, key);
+    assert_eq!(tags(&log), [format!("{}:1:response", key.workload)]);
+    // Not even a folder that is not named yet is left behind by one that was.
+    let names: Vec<_> = fs::read_dir(parent.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+}
+
+/// Room for rows is beyond the end of the file, and given back.
+#[test]
+fn room_for_rows_is_reserved() {
+    use std::os::unix::fs::MetadataExt as _;
+    let parent = tempfile::tempdir().unwrap();
+    let writer = create(parent.path());
+    let cells = writer.path().join("cells.csv");
+    let blocks = |path: &Path| path.metadata().unwrap().blocks() * 512;
+    let (length, reserved) = (cells.metadata().unwrap().len(), blocks(&cells));
+    if reserved < length + 12 * 1024 {
+        println!("SKIPPED: this file system reserves no room");
+        return;
+    }
+    drop(writer);
+    assert_eq!(cells.metadata().unwrap().len(), length);
+    assert!(blocks(&cells) < reserved, "{reserved} bytes still");
+}

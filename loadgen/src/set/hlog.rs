@@ -1,6 +1,6 @@
 //! HdrHistogram V2 interval logs: one line a histogram, tagged. Values are nanoseconds, with two significant
 //! digits: the third is of use where a percentile is read, which `cells.csv` holds, and takes four times the
-//! room.
+//! room. Lags have one, because they are only held against limits.
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,7 @@ use hdrhistogram::serialization::interval_log::{
 pub fn write_head(out: &mut impl Write, start: SystemTime) -> io::Result<()> {
     IntervalLogWriterBuilder::new()
         .add_comment("[Histogram log format version 1.3]")
-        .add_comment("[Values are nanoseconds, 2 significant digits. Tag=workload:round:kind of latency]")
+        .add_comment("[Values are nanoseconds, 2 significant digits, 1 of lags. Tag=workload:round:kind of latency]")
         .add_comment("[A kind that is missing equals another: service the response, first_byte the service,]")
         .add_comment("[lag_own the lag]")
         .with_start_time(start)
@@ -42,14 +42,22 @@ pub fn stand_in(kind: &str) -> Option<&'static str> {
     }
 }
 
-/// These histograms as they stand in a log: with two significant digits, without empty ones and without
+/// Significant digits of a kind of latency.
+fn digits(kind: &str) -> u8 {
+    match kind {
+        "lag" | "lag_own" => 1,
+        _ => 2,
+    }
+}
+
+/// These histograms as they stand in a log: with fewer significant digits, without empty ones and without
 /// those that equal their [`stand_in`].
 pub(super) fn worth_writing<'a>(
     histograms: &[(&'a str, &Histogram<u64>)],
 ) -> Vec<(&'a str, Histogram<u64>)> {
     let mut all: Vec<(&str, Histogram<u64>)> = (histograms.iter())
         .filter(|(_, histogram)| !histogram.is_empty())
-        .map(|&(kind, histogram)| (kind, coarse(histogram)))
+        .map(|&(kind, histogram)| (kind, coarse(histogram, digits(kind))))
         .collect();
     let find = |kind: &str| all.iter().find(|(name, _)| *name == kind);
     let is_repeated = |(kind, histogram): &(&str, Histogram<u64>)| {
@@ -69,10 +77,10 @@ pub(super) fn worth_writing<'a>(
     all
 }
 
-/// The same samples with two significant digits. Its buckets are made of whole ones of the finer histogram.
-fn coarse(histogram: &Histogram<u64>) -> Histogram<u64> {
-    let mut coarse = Histogram::new_with_bounds(histogram.low(), histogram.high(), 2)
-        .expect("bounds that did for 3 digits do for 2");
+/// The same samples with fewer significant digits. Each bucket is made of whole ones of the finer histogram.
+fn coarse(histogram: &Histogram<u64>, digits: u8) -> Histogram<u64> {
+    let mut coarse = Histogram::new_with_bounds(histogram.low(), histogram.high(), digits)
+        .expect("bounds that did for more digits do for fewer");
     coarse.add(histogram).expect("the bounds are the same");
     coarse
 }
@@ -198,10 +206,12 @@ mod tests {
             let kinds: Vec<_> = worth_writing(&histograms).iter().map(|it| it.0).collect();
             assert_eq!(kinds.join(" "), expected);
         }
-        let written = worth_writing(&[("response", &fast)]);
-        for (quantile, ns) in [(0.5, 10_000.0), (1.0, 123_456.0)] {
-            let off = written[0].1.value_at_quantile(quantile) as f64 / ns - 1.0;
-            assert!((0.0..0.01).contains(&off), "{off}");
+        for (kind, precision) in [("response", 0.01), ("lag", 0.1)] {
+            let written = worth_writing(&[(kind, &fast)]);
+            for (quantile, ns) in [(0.5, 10_000.0), (1.0, 123_456.0)] {
+                let off = written[0].1.value_at_quantile(quantile) as f64 / ns - 1.0;
+                assert!((0.0..precision).contains(&off), "{kind}: {off}");
+            }
         }
     }
 
