@@ -6,7 +6,8 @@
 //! - what is asked for: a [`plan`], the local addresses it needs ([`ports`]); a [`catalogue`] of servers
 //!   and workloads, a [`target`] started as a process;
 //! - what came of it: [`record`], [`latency`] with its intervals, whether it was [`steady`], a [`verdict`];
-//!   together a [`run`], as [`json`] or by [`report`];
+//!   together a [`run`], as [`json`] or by [`report`]; what the kernel counted of a server meanwhile, its
+//!   [`ledger`];
 //! - many runs: a search for the largest rate ([`slo`]), a [`set`] on disk and what is made of sets
 //!   ([`compare`]);
 //! - what to think of it: the generator's own limits ([`calibration`] against a [`floor`], beside others:
@@ -24,6 +25,7 @@ pub mod drive;
 pub mod floor;
 pub mod json;
 pub mod latency;
+pub mod ledger;
 pub mod machine;
 pub mod plan;
 pub mod ports;

@@ -156,6 +156,7 @@ mod tests {
             elapsed: Duration::from_millis(elapsed_ms),
             interval: Duration::from_millis(250),
             interval_responses: 1_250,
+            responses_all: 1_250,
             responses: 25_000,
             errors: 3,
             connections_open: 64,

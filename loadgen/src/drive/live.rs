@@ -2,6 +2,7 @@
 //! from which the observer takes them: a histogram changes hands, nothing is copied or waited for on the
 //! thread that sends.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
@@ -11,8 +12,6 @@ use crate::record::{Serial, latency_histogram};
 /// What one thread saw.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Responses so far, those of the warm-up included.
-    pub(super) responses: u64,
     pub(super) errors: u64,
     pub(super) connections_open: u64,
     /// Of all response times so far.
@@ -20,7 +19,11 @@ pub(super) struct Tally {
 }
 
 /// Between one thread and the observer.
-pub(super) struct Mailbox(Mutex<Content>);
+pub(super) struct Mailbox {
+    content: Mutex<Content>,
+    /// Responses so far, those of the warm-up included; up to date at any time.
+    responses: AtomicU64,
+}
 
 struct Content {
     tally: Tally,
@@ -32,16 +35,29 @@ struct Content {
 
 impl Mailbox {
     pub(super) fn new() -> Self {
-        Mailbox(Mutex::new(Content {
-            tally: Tally::default(),
-            full: None,
-            spare: Some(latency_histogram()),
-        }))
+        Mailbox {
+            content: Mutex::new(Content {
+                tally: Tally::default(),
+                full: None,
+                spare: Some(latency_histogram()),
+            }),
+            responses: AtomicU64::new(0),
+        }
+    }
+
+    /// Tells how many responses there are, which only its thread does.
+    #[inline]
+    pub(super) fn tell_responses(&self, responses: u64) {
+        self.responses.store(responses, Relaxed);
+    }
+
+    pub(super) fn responses(&self) -> u64 {
+        self.responses.load(Relaxed)
     }
 
     /// Leaves what was seen, unless the observer is just looking: then the next time will do.
     pub(super) fn leave(&self, tally: Tally, response: &mut Histogram<u64>) {
-        let Ok(mut content) = self.0.try_lock() else {
+        let Ok(mut content) = self.content.try_lock() else {
             return;
         };
         content.tally = tally;
@@ -54,7 +70,7 @@ impl Mailbox {
     pub(super) fn fetch(&self, all: &mut Histogram<u64>, see: impl FnOnce(&Tally)) {
         let full = {
             // A thread that panicked while it held the lock ends the run; until then its tally will do.
-            let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
             see(&content.tally);
             content.full.take()
         };
@@ -63,7 +79,7 @@ impl Mailbox {
         };
         all.add(&full).expect("both have the same bounds");
         full.reset();
-        let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         content.spare = Some(full);
     }
 }

@@ -57,6 +57,9 @@ pub struct Progress<'a> {
     pub interval: Duration,
     /// Responses within that interval, those of the warm-up included.
     pub interval_responses: u64,
+    /// Responses since the start, those of the warm-up included, up to now. Told right before
+    /// [`Moment::Begin`] and [`Moment::End`] too.
+    pub responses_all: u64,
     /// Requests that count and are answered so far.
     pub responses: u64,
     /// Errors so far.
@@ -234,22 +237,23 @@ impl Watch<'_> {
     }
 
     fn tick(&mut self, on: &mut dyn FnMut(Moment<'_>)) {
-        let (mut responses, mut errors, mut connections_open) = (0, 0, 0);
+        let (mut errors, mut connections_open) = (0, 0);
         let mut serial = Serial::default();
         for mailbox in &self.shared.mailboxes {
             mailbox.fetch(&mut self.response, |tally| {
-                responses += tally.responses;
                 errors += tally.errors;
                 connections_open += tally.connections_open;
                 serial.merge(tally.serial);
             });
         }
+        let responses = self.shared.mailboxes.iter().map(Mailbox::responses).sum();
         let now = self.shared.now();
         let (last, last_responses) = std::mem::replace(&mut self.last, (now, responses));
         on(Moment::Progress(&Progress {
             elapsed: Duration::from_nanos(now),
             interval: Duration::from_nanos(now - last),
             interval_responses: responses - last_responses,
+            responses_all: responses,
             responses: self.response.len(),
             errors,
             connections_open,

@@ -142,6 +142,7 @@ impl<'a> Worker<'a> {
                     self.send_due();
                 }
             }
+            self.shared.mailboxes[self.share.index].tell_responses(self.responses);
         }
         self.finish()
     }
@@ -251,7 +252,6 @@ impl<'a> Worker<'a> {
     /// Leaves what was seen for the observer.
     fn tell(&mut self) {
         let tally = Tally {
-            responses: self.responses,
             errors: self.record.errors_count(),
             connections_open: self.open,
             serial: self.record.serial,

@@ -41,6 +41,8 @@ pub enum Kind {
     Call,
     /// Something that happens to threads.
     Event,
+    /// Memory of the server while [`Row::connections`] idle connections are open; nothing was answered.
+    Memory,
 }
 
 /// Names of events.
@@ -69,11 +71,12 @@ impl Pass {
             if row.server != server || row.workload != workload || row.error.is_some() {
                 continue;
             }
-            passes.insert(&row.started, (row.responses, row.connections));
             let counts = match kind {
                 Kind::Call => &mut pass.calls,
                 Kind::Event => &mut pass.events,
+                Kind::Memory => continue,
             };
+            passes.insert(&row.started, (row.responses, row.connections));
             *counts.entry(row.name.clone()).or_default() += row.count;
         }
         for (responses, connections) in passes.values() {

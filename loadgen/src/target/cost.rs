@@ -177,7 +177,7 @@ impl Peaks {
 }
 
 /// The processes of a group.
-pub(super) fn members(group: i32) -> io::Result<Vec<i32>> {
+pub(crate) fn members(group: i32) -> io::Result<Vec<i32>> {
     let pids: Vec<i32> = fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid| {

@@ -33,6 +33,7 @@ use nix::unistd::{Pid, getpid, getppid};
 use tempfile::TempDir;
 
 pub use build::{build, version};
+pub(crate) use cost::members;
 pub use cost::{Sampler, ServerCost};
 pub use memory::{IdleCost, Memory};
 pub use probe::{ProbeError, probe};
