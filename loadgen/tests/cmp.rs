@@ -75,7 +75,7 @@ fn set(parent: &Path, campaign: &Campaign, machine: &Machine, build: &Build) -> 
             context_switches: Some(1),
             threads_max: 1,
             rss_bytes_max: 1,
-            idle: None,
+            ..ServerCost::default()
         };
         let verdict = Verdict {
             status: Status::Valid,

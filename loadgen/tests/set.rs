@@ -68,7 +68,7 @@ fn measured(key: &Key) -> Cell {
         context_switches: None,
         threads_max: 3,
         rss_bytes_max: 4096,
-        idle: None,
+        ..ServerCost::default()
     };
     let verdict = Verdict {
         status: Status::Invalid,

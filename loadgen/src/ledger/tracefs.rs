@@ -104,7 +104,8 @@ impl Numbers {
         }
         if calls.is_empty() {
             return Err(Error::NotSupported(
-                "this kernel has no tracepoints of system calls (CONFIG_FTRACE_SYSCALLS)".to_owned(),
+                "this kernel has no tracepoints of system calls (CONFIG_FTRACE_SYSCALLS)"
+                    .to_owned(),
             ));
         }
         let all_calls = number("raw_syscalls/sys_enter").map_err(|error| refused(&error))?;
@@ -183,7 +184,12 @@ mod tests {
     #[test]
     fn the_advice_is_complete() {
         let error = refused(&io::Error::from(ErrorKind::PermissionDenied)).to_string();
-        for part in ["run as root", "perf_event_paranoid=1", "tracefs", "mode=755,gid="] {
+        for part in [
+            "run as root",
+            "perf_event_paranoid=1",
+            "tracefs",
+            "mode=755,gid=",
+        ] {
             // Where it is mounted, the advice is to mount it again.
             let part = if part == "tracefs" { MOUNT_POINT } else { part };
             assert!(error.contains(part), "{error}");

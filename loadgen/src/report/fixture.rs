@@ -206,7 +206,7 @@ impl Example {
                 context_switches: Some(1_200),
                 threads_max: 1,
                 rss_bytes_max: 5_400_000,
-                idle: None,
+                ..ServerCost::default()
             }),
             ..Example::unanswered()
         };

@@ -223,6 +223,20 @@ impl Cell {
             kernel_bytes_per_idle_connection: memory
                 .and_then(|memory| memory.kernel_bytes_per_connection)
                 .map(|bytes| digits(bytes, 1)),
+            server_context_switches_voluntary: cost
+                .and_then(|cost| cost.context_switches_voluntary),
+            server_context_switches_involuntary: cost
+                .and_then(|cost| cost.context_switches_involuntary),
+            server_run_delay_s: cost
+                .and_then(|cost| cost.run_delay_s)
+                .map(|seconds| digits(seconds, 6)),
+            server_page_faults_minor: cost.and_then(|cost| cost.page_faults_minor),
+            server_page_faults_major: cost.and_then(|cost| cost.page_faults_major),
+            server_files_max: cost.and_then(|cost| cost.files_max),
+            listen_overflows: cost.and_then(|cost| cost.listen_overflows),
+            listen_drops: cost.and_then(|cost| cost.listen_drops),
+            tcp_retransmits: cost.and_then(|cost| cost.tcp_retransmits),
+            tcp_resets_sent: cost.and_then(|cost| cost.tcp_resets_sent),
             ..Cell::empty(key, started)
         }
     }

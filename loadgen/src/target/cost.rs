@@ -1,8 +1,10 @@
-//! What a server consumes while it is measured, read from its process group.
+//! What a server consumes while it is measured, read from its process group at the begin and the end of the
+//! time that counts, and every 100 ms what has peaks. All of that is kept by the kernel anyway; reading it
+//! takes the server nothing, and the machine a millisecond or so at each end.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,9 +14,14 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
 use super::memory::IdleCost;
+use super::network::Network;
+use super::threads::{Threads, between, threads};
 
 /// What a server consumed: the sum over all processes of its group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+///
+/// The kernel counts switches and delays by thread and forgets those of a thread that ended, so that a sum
+/// over the threads that are left would be too low: they are absent when threads came or went.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServerCost {
     /// User CPU time, seconds. The sum of user and system time has nanosecond grain; how it divides
     /// is known to the kernel's tick only.
@@ -22,8 +29,6 @@ pub struct ServerCost {
     /// System CPU time, seconds.
     pub cpu_system_s: f64,
     /// Voluntary and involuntary context switches of all threads; absent when threads came or went.
-    /// The kernel counts switches by thread and forgets those of a thread that ended, so a sum over
-    /// the threads that are left would be too low.
     pub context_switches: Option<u64>,
     /// Most threads seen at once; sampled every 100 ms.
     pub threads_max: u64,
@@ -32,6 +37,37 @@ pub struct ServerCost {
     pub rss_bytes_max: u64,
     /// What its idle connections cost in memory; absent when it had none, or had some before.
     pub idle: Option<IdleCost>,
+    /// Context switches because a thread waited; absent when threads came or went.
+    #[serde(default)]
+    pub context_switches_voluntary: Option<u64>,
+    /// Context switches because another thread had its turn; absent when threads came or went.
+    #[serde(default)]
+    pub context_switches_involuntary: Option<u64>,
+    /// How long threads could have run and had no CPU, seconds; absent when threads came or went.
+    #[serde(default)]
+    pub run_delay_s: Option<f64>,
+    /// Page faults that needed no disk.
+    #[serde(default)]
+    pub page_faults_minor: Option<u64>,
+    /// Page faults that waited for a disk.
+    #[serde(default)]
+    pub page_faults_major: Option<u64>,
+    /// Most files open at once; sampled every 100 ms (before Linux 6.2 at the begin and the end only).
+    #[serde(default)]
+    pub files_max: Option<u64>,
+    /// Connections dropped because an accept queue was full; of the whole network namespace, as are the
+    /// following.
+    #[serde(default)]
+    pub listen_overflows: Option<u64>,
+    /// Connections dropped by listeners for any reason.
+    #[serde(default)]
+    pub listen_drops: Option<u64>,
+    /// Segments sent again.
+    #[serde(default)]
+    pub tcp_retransmits: Option<u64>,
+    /// Segments with RST sent, the generator's included.
+    #[serde(default)]
+    pub tcp_resets_sent: Option<u64>,
 }
 
 impl ServerCost {
@@ -67,6 +103,7 @@ impl Sampler {
         let members = begin.pids.clone();
         let peaks = thread::spawn(move || {
             let mut peaks = Peaks::default();
+            peaks.count_files(&members);
             loop {
                 peaks.sample(&members);
                 match stopped.recv_timeout(SAMPLE_EVERY) {
@@ -94,22 +131,37 @@ impl Sampler {
         drop(self.stop);
         let mut peaks = self.peaks.join().expect("the sampler does not panic");
         peaks.sample(&end.pids);
+        peaks.count_files(&end.pids);
 
-        let cpu_s = (end.cpu_s - self.begin.cpu_s).max(0.0);
-        let user = end.ticks.0.saturating_sub(self.begin.ticks.0) as f64;
-        let system = end.ticks.1.saturating_sub(self.begin.ticks.1) as f64;
+        let begin = self.begin;
+        let cpu_s = (end.cpu_s - begin.cpu_s).max(0.0);
+        let user = end.ticks.0.saturating_sub(begin.ticks.0) as f64;
+        let system = end.ticks.1.saturating_sub(begin.ticks.1) as f64;
         let user_share = if user + system > 0.0 {
             user / (user + system)
         } else {
             0.5
         };
+        let threads = between(&begin.threads, &end.threads, cpu_s);
+        let schedule = threads.and_then(|threads| threads.schedule);
+        let network = end.network.since(begin.network);
         Ok(ServerCost {
             cpu_user_s: cpu_s * user_share,
             cpu_system_s: cpu_s * (1.0 - user_share),
-            context_switches: switches_between(&self.begin.switches, &end.switches),
+            context_switches: threads.map(|threads| threads.voluntary + threads.involuntary),
             threads_max: peaks.threads,
             rss_bytes_max: peaks.rss_bytes,
             idle: None,
+            context_switches_voluntary: threads.map(|threads| threads.voluntary),
+            context_switches_involuntary: threads.map(|threads| threads.involuntary),
+            run_delay_s: schedule.map(|it| Duration::from_nanos(it.delayed_ns).as_secs_f64()),
+            page_faults_minor: Some(end.faults.0.saturating_sub(begin.faults.0)),
+            page_faults_major: Some(end.faults.1.saturating_sub(begin.faults.1)),
+            files_max: (peaks.files > 0).then_some(peaks.files),
+            listen_overflows: network.listen_overflows,
+            listen_drops: network.listen_drops,
+            tcp_retransmits: network.retransmits,
+            tcp_resets_sent: network.resets_sent,
         })
     }
 }
@@ -123,11 +175,11 @@ struct Usage {
     cpu_s: f64,
     /// User and system CPU time, ticks.
     ticks: (u64, u64),
-    switches: Switches,
+    /// Minor and major page faults.
+    faults: (u64, u64),
+    threads: Threads,
+    network: Network,
 }
-
-/// Context switches by thread: its id and start time (an id may be used again).
-type Switches = BTreeMap<(i32, u64), u64>;
 
 impl Usage {
     fn of(group: i32) -> io::Result<Self> {
@@ -148,8 +200,14 @@ impl Usage {
                 + (stat.children_user + stat.children_system) as f64 / ticks_per_s;
             usage.ticks.0 += stat.user + stat.children_user;
             usage.ticks.1 += stat.system + stat.children_system;
-            usage.switches.extend(switches(pid));
+            usage.faults.0 += stat.faults_minor + stat.children_faults_minor;
+            usage.faults.1 += stat.faults_major + stat.children_faults_major;
         }
+        // Behind the clocks at both ends, so that the time between is the same.
+        for &pid in &usage.pids {
+            usage.threads.extend(threads(pid));
+        }
+        usage.network = Network::now();
         Ok(usage)
     }
 }
@@ -158,13 +216,19 @@ impl Usage {
 struct Peaks {
     threads: u64,
     rss_bytes: u64,
+    files: u64,
 }
 
 impl Peaks {
     fn sample(&mut self, pids: &[i32]) {
         let mut threads = 0;
         let mut rss_kib = 0;
+        let mut files = 0;
         for pid in pids {
+            // Since Linux 6.2 the size of that folder is the number of files in it, which the kernel knows
+            // without looking at each; before that it is 0.
+            let folder = fs::metadata(format!("/proc/{pid}/fd"));
+            files += folder.map_or(0, |folder| folder.size());
             let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
                 continue;
             };
@@ -173,6 +237,23 @@ impl Peaks {
         }
         self.threads = self.threads.max(threads);
         self.rss_bytes = self.rss_bytes.max(rss_kib << 10);
+        self.files = self.files.max(files);
+    }
+
+    /// Counts open files one by one where the kernel does not tell their number, which takes a millisecond
+    /// for some thousand.
+    fn count_files(&mut self, pids: &[i32]) {
+        let tells = |pid: &i32| {
+            fs::metadata(format!("/proc/{pid}/fd")).is_ok_and(|folder| folder.size() > 0)
+        };
+        if pids.iter().any(tells) {
+            return;
+        }
+        let folders = pids
+            .iter()
+            .map(|pid| fs::read_dir(format!("/proc/{pid}/fd")));
+        let files: usize = folders.flatten().map(Iterator::count).sum();
+        self.files = self.files.max(files as u64);
     }
 }
 
@@ -193,40 +274,19 @@ pub(crate) fn members(group: i32) -> io::Result<Vec<i32>> {
     Ok(pids)
 }
 
-fn switches(pid: i32) -> Switches {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Switches::new();
-    };
-    let of_task = |task: fs::DirEntry| {
-        let path = task.path();
-        let stat = Stat::read(path.join("stat").to_str()?)?;
-        let status = fs::read_to_string(path.join("status")).ok()?;
-        let count = status_number(&status, "voluntary_ctxt_switches:")?
-            + status_number(&status, "nonvoluntary_ctxt_switches:")?;
-        let id = task.file_name().to_str()?.parse().ok()?;
-        Some(((id, stat.started), count))
-    };
-    tasks.filter_map(|task| of_task(task.ok()?)).collect()
-}
-
-/// The difference, if the same threads lived at both ends.
-fn switches_between(begin: &Switches, end: &Switches) -> Option<u64> {
-    let same = !begin.is_empty() && begin.keys().eq(end.keys());
-    same.then(|| {
-        let (begin, end): (u64, u64) = (begin.values().sum(), end.values().sum());
-        end.saturating_sub(begin)
-    })
-}
-
 /// What is needed of `/proc/PID/stat`, proc_pid_stat(5). Times are in ticks.
 #[derive(Debug, PartialEq)]
-struct Stat {
+pub(super) struct Stat {
     group: i32,
+    faults_minor: u64,
+    children_faults_minor: u64,
+    faults_major: u64,
+    children_faults_major: u64,
     user: u64,
     system: u64,
     children_user: u64,
     children_system: u64,
-    started: u64,
+    pub(super) started: u64,
 }
 
 impl Stat {
@@ -234,7 +294,7 @@ impl Stat {
         Stat::parse(&fs::read_to_string(path).ok()?)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         // The name of the program, in parentheses, may hold anything, so fields are counted after it.
         let (_, after_name) = text.rsplit_once(')')?;
         let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
@@ -242,6 +302,10 @@ impl Stat {
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         Some(Stat {
             group: fields.get(5 - 3)?.parse().ok()?,
+            faults_minor: field(10)?,
+            children_faults_minor: field(11)?,
+            faults_major: field(12)?,
+            children_faults_major: field(13)?,
             user: field(14)?,
             system: field(15)?,
             children_user: field(16)?,
@@ -268,6 +332,10 @@ mod tests {
         let text = "17 (a) b (c)) S 1 42 17 0 -1 4194560 9 8 7 6 11 12 13 14 20 0 3 0 999 0 0";
         let expected = Stat {
             group: 42,
+            faults_minor: 9,
+            children_faults_minor: 8,
+            faults_major: 7,
+            children_faults_major: 6,
             user: 11,
             system: 12,
             children_user: 13,
@@ -276,26 +344,6 @@ mod tests {
         };
         assert_eq!(Stat::parse(text), Some(expected));
         assert_eq!(Stat::parse("17 (a"), None);
-    }
-
-    #[test]
-    fn switches_need_the_same_threads() {
-        let of = |rows: &[(i32, u64, u64)]| -> Switches {
-            rows.iter()
-                .map(|&(id, started, count)| ((id, started), count))
-                .collect()
-        };
-        let begin = of(&[(1, 5, 10), (2, 6, 20)]);
-        assert_eq!(
-            switches_between(&begin, &of(&[(1, 5, 11), (2, 6, 25)])),
-            Some(6)
-        );
-        assert_eq!(switches_between(&begin, &of(&[(1, 5, 11)])), None);
-        assert_eq!(
-            switches_between(&begin, &of(&[(1, 5, 11), (2, 7, 25)])),
-            None
-        );
-        assert_eq!(switches_between(&of(&[]), &of(&[])), None);
     }
 
     /// One that computes, and its child that computes too: both count.
@@ -322,7 +370,18 @@ mod tests {
         assert!(cost.cpu_s() > 0.02 && cost.cpu_s() < 2.0, "{cost:?}");
         assert_eq!(cost.threads_max, 2, "{cost:?}");
         assert!(cost.rss_bytes_max > 100_000, "{cost:?}");
-        assert!(cost.context_switches.is_some(), "{cost:?}");
+        let sum =
+            cost.context_switches_voluntary.unwrap() + cost.context_switches_involuntary.unwrap();
+        assert_eq!(cost.context_switches, Some(sum), "{cost:?}");
+        assert!(cost.run_delay_s.is_some_and(|s| s < 2.0), "{cost:?}");
+        assert!(cost.page_faults_minor.is_some() && cost.page_faults_major.is_some());
+        // Their standard streams, whatever else they were handed.
+        assert!(
+            cost.files_max
+                .is_some_and(|files| (6..100).contains(&files)),
+            "{cost:?}"
+        );
+        assert!(cost.listen_overflows <= cost.listen_drops, "{cost:?}");
     }
 
     #[test]

@@ -14,8 +14,10 @@
 mod build;
 mod cost;
 mod memory;
+mod network;
 mod pipe;
 mod probe;
+mod threads;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
