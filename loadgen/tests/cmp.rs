@@ -23,6 +23,7 @@ fn campaign() -> Campaign {
         aa: None,
         floor: None,
         references: Vec::new(),
+        ledger: false,
         server_args: Vec::new(),
         auto: None,
         workloads: vec![Workload {

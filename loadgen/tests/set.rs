@@ -37,6 +37,7 @@ fn campaign() -> Campaign {
         aa: None,
         floor: None,
         references: Vec::new(),
+        ledger: false,
         server_args: Vec::new(),
         auto: None,
         workloads: vec![workload("x"), workload("y")],

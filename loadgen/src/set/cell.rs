@@ -315,7 +315,7 @@ fn errors_by_kind(outcome: &Outcome) -> String {
 }
 
 /// So that a line of the file is a row, and a line that was cut is known by its missing end.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
 

@@ -30,6 +30,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use cell::one_line;
 pub use cell::{Cell, Key};
 
 use crate::calibration::Calibration;
@@ -77,6 +78,9 @@ pub struct Campaign {
     /// Which of them are somebody else's, and so not ranked with ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<String>,
+    /// Whether system calls and memory are counted too, in passes of their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ledger: bool,
     /// What each of them was handed beside its command in the catalogue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_args: Vec<String>,
@@ -233,6 +237,11 @@ impl Set {
         name_of(&self.path)
     }
 
+    /// What is left to count in passes of their own, in order.
+    pub fn missing_passes(&self) -> Vec<ledger::PassKey> {
+        ledger::missing(&self.campaign, &self.ledger)
+    }
+
     /// What is left to measure, in order.
     pub fn missing(&self) -> Vec<Key> {
         let done: BTreeSet<Key> = self.cells.iter().map(Cell::key).collect();
@@ -336,6 +345,7 @@ impl Writer {
         if whole.len() < text.len() {
             write_atomically(&cells, whole)?;
         }
+        ledger::drop_cut_off(&set.path.join(LEDGER))?;
         drop_unfinished(&set.path)?;
         for server in &set.campaign.servers {
             let rows = set.cells.iter().filter(|cell| cell.server == *server);

@@ -57,6 +57,8 @@ pub(super) fn campaign(arguments: Arguments, catalogue: &Catalogue) -> Result<Ca
         }
         _ => None,
     };
+    // Where one server is measured as two, only their difference is asked for.
+    let ledger = !arguments.no_ledger && arguments.aa.is_none();
     Ok(Campaign {
         schema: set::SCHEMA,
         command,
@@ -72,6 +74,7 @@ pub(super) fn campaign(arguments: Arguments, catalogue: &Catalogue) -> Result<Ca
         aa: arguments.aa,
         floor,
         references,
+        ledger,
         server_args: arguments.server_arg,
         auto,
         workloads: workloads.collect(),
@@ -119,6 +122,7 @@ fn command(arguments: &Arguments, seed: u32) -> String {
     for (name, given) in [
         ("--quick", arguments.quick),
         ("--no-build", arguments.no_build),
+        ("--no-ledger", arguments.no_ledger),
     ] {
         if given {
             command += &format!(" {name}");

@@ -89,9 +89,10 @@ impl Laboratory<'_> {
             }
             progress.extend(&cells);
         }
-        // All rounds are over: whatever is counted in passes of its own, because counting disturbs, is
-        // counted here.
         progress.clear(self.is_interrupted());
+        if !self.is_interrupted() {
+            is_recorded &= self.count(&writer)?;
+        }
         Ok(match (self.is_interrupted(), is_recorded) {
             (true, _) => Ended::Interrupted,
             (false, true) => Ended::Complete,
@@ -167,7 +168,11 @@ impl Laboratory<'_> {
     }
 
     /// Renews what is said about the set as a whole.
-    fn summarize(&mut self, since: Option<&CpuTime>, writer: &Writer) -> anyhow::Result<()> {
+    pub(super) fn summarize(
+        &mut self,
+        since: Option<&CpuTime>,
+        writer: &Writer,
+    ) -> anyhow::Result<()> {
         let steal = since.and_then(|since| CpuTime::now()?.steal_percent_since(since));
         let set = Set::open(writer.path())?;
         self.machine.steal_percent = match (set.machine.steal_percent, steal) {
@@ -251,7 +256,7 @@ impl Laboratory<'_> {
         })
     }
 
-    fn plan(&self, workload: &Workload, target: &Target) -> Plan {
+    pub(super) fn plan(&self, workload: &Workload, target: &Target) -> Plan {
         let cpus = self.machine.pinning.client.clone();
         let cpus_count = if cpus.is_empty() {
             self.cpus
@@ -276,7 +281,7 @@ impl Laboratory<'_> {
         }
     }
 
-    fn is_interrupted(&self) -> bool {
+    pub(super) fn is_interrupted(&self) -> bool {
         self.interrupted.load(Relaxed)
     }
 }

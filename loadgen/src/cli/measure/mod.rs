@@ -3,6 +3,7 @@
 mod auto;
 mod campaign;
 mod laboratory;
+mod ledger;
 mod progress;
 
 use std::env;
@@ -60,7 +61,7 @@ pub(super) struct Arguments {
     #[arg(
         long,
         value_name = "SET",
-        conflicts_with_all = ["servers", "workloads", "rounds", "precision", "time_limit", "aa", "quick", "out", "seed", "calibration", "pin_server", "pin_client", "server_arg"]
+        conflicts_with_all = ["servers", "workloads", "rounds", "precision", "time_limit", "aa", "quick", "out", "seed", "calibration", "no_ledger", "pin_server", "pin_client", "server_arg"]
     )]
     resume: Option<PathBuf>,
     /// Of the order in which cells are measured [default: another one each time]
@@ -69,6 +70,9 @@ pub(super) struct Arguments {
     /// Measure what is built already
     #[arg(long)]
     no_build: bool,
+    /// Do not count system calls and memory per connection, which is done after the rounds
+    #[arg(long)]
+    no_ledger: bool,
     /// What the generator can do on this machine, as `loadgen calibrate --json FILE` has written it; kept
     /// with the set
     #[arg(long, value_name = "FILE")]
@@ -138,7 +142,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         require_files(workload.connections, workload.idle)?;
     }
     let cells = job.cells();
-    if let (Job::Resume(set), true) = (&job, cells.is_empty() && !auto::goes_on(&campaign)) {
+    let is_complete = cells.is_empty() && !auto::goes_on(&campaign);
+    if let (Job::Resume(set), true) = (&job, is_complete)
+        && set.missing_passes().is_empty()
+    {
         eprintln!("{} is complete", set.path.display());
         laboratory::renew_readme(set)?;
         return finish(&set.path, laboratory::Ended::Complete);
@@ -259,7 +266,9 @@ fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, writer: &Writ
 fn finish(path: &Path, ended: laboratory::Ended) -> anyhow::Result<ExitCode> {
     let set = Set::open(path)?;
     let failed = set.cells.iter().any(|cell| cell.error.is_some());
-    let incomplete = !set.missing().is_empty() || ended != laboratory::Ended::Complete;
+    let incomplete = !set.missing().is_empty()
+        || !set.missing_passes().is_empty()
+        || ended != laboratory::Ended::Complete;
     let campaign = set.campaign.clone();
     if set.cells.is_empty() {
         eprintln!("nothing was measured");

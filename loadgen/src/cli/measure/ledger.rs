@@ -1,0 +1,288 @@
+//! The ledger: passes in which system calls are counted and memory is read. They come after the rounds and
+//! have servers of their own, so that no figure of a cell knows of them.
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::laboratory::{Laboratory, now};
+use crate::cli::common::require_files;
+use crate::drive::{self, Moment};
+use crate::ledger::{Counters, Pass, Tracepoints};
+use crate::plan::{Limit, Plan};
+use crate::record::{Idle, Outcome};
+use crate::set::ledger::{self, PassKey, Row};
+use crate::set::{Set, Writer};
+use crate::target::{self, Memory, Target};
+
+/// How long the load of a pass lasts, after a warm-up as short as this at the most.
+const LOAD: Duration = Duration::from_millis(500);
+const WARMUP: Duration = Duration::from_millis(100);
+
+/// Of which at least so much is counted: the rest is for the last to be counted before the load ends.
+const COUNTED: Duration = Duration::from_millis(300);
+
+/// Idle connections while memory is read. Twice as many as would show a page for each connection among some
+/// thousand pages that come and go.
+const IDLE: usize = 1_000;
+
+/// How long one of them waits to be served. A server that does not serve them at once never will.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Failed requests among the answered, above which counts say nothing of a request that is answered.
+const ERRORS_MAX: f64 = 0.01;
+
+impl Laboratory<'_> {
+    /// Counts what the ledger lacks, until the user interrupts; tells whether all that was counted could be
+    /// written.
+    pub(super) fn count(&mut self, writer: &Writer) -> anyhow::Result<bool> {
+        let mut passes = Set::open(writer.path())?.missing_passes();
+        if passes.is_empty() {
+            return Ok(true);
+        }
+        let mut tracepoints = None;
+        if passes.iter().any(|pass| pass.workload.is_some()) {
+            match Tracepoints::open() {
+                Ok(found) => tracepoints = Some(found),
+                Err(error) => {
+                    eprintln!("warning: no system calls in the ledger: {error}");
+                    writer.append_ledger(&[ledger::impossible(now(), &error.to_string())])?;
+                    passes.retain(|pass| pass.workload.is_none());
+                }
+            }
+        }
+        let progress = Progress::start(passes.len());
+        let mut is_recorded = true;
+        for (index, pass) in passes.iter().enumerate() {
+            progress.begin(index, pass);
+            let started = now();
+            let rows = match (&pass.workload, &tracepoints) {
+                (Some(workload), Some(tracepoints)) => {
+                    self.count_calls(pass, workload, tracepoints, &started)
+                }
+                _ => self.read_memory(pass, &started),
+            };
+            if self.is_interrupted() {
+                break;
+            }
+            let rows = rows.unwrap_or_else(|error| vec![pass.failed(started, &error)]);
+            match writer.append_ledger(&rows) {
+                Ok(()) => progress.end(index, pass, &rows),
+                Err(error) => {
+                    progress.note(&format!("NOT RECORDED: {error}"));
+                    is_recorded = false;
+                }
+            }
+        }
+        progress.clear();
+        self.summarize(None, writer)?;
+        Ok(is_recorded)
+    }
+
+    /// System calls and events of one server under one workload. The error says why there are none.
+    fn count_calls(
+        &self,
+        key: &PassKey,
+        workload: &str,
+        tracepoints: &Tracepoints,
+        started: &str,
+    ) -> Result<Vec<Row>, String> {
+        let workload = self.campaign.workload(workload);
+        let workload = workload.ok_or("there is no such workload")?;
+        self.served(key, |target| {
+            let counters = Counters::attach(tracepoints, target.pid());
+            let counters = counters.map_err(|error| error.to_string())?;
+            let plan = Plan {
+                limit: Limit::For(LOAD),
+                warmup: workload.warmup.min(WARMUP),
+                ..self.plan(workload, target)
+            };
+            let mut pass = Pass::new(counters, COUNTED);
+            let outcome = self.load(&plan, &mut |moment| pass.on(moment))?;
+            if let Some(idle) = &outcome.idle {
+                all_served(idle, plan.idle)?;
+            }
+            let counted = pass.finish().map_err(|error| error.to_string())?;
+            check(&outcome, counted.responses)?;
+            let record = &outcome.record;
+            let share = counted.responses as f64 / record.responses.max(1) as f64;
+            let connections = (record.connections_in_time as f64 * share).round() as u64;
+            Ok(key.counted(
+                started,
+                (counted.responses, connections),
+                counted.counts.rows(),
+            ))
+        })
+    }
+
+    /// Memory of one server with more and more idle connections. The error says why there is none.
+    fn read_memory(&self, key: &PassKey, started: &str) -> Result<Vec<Row>, String> {
+        require_files(1, IDLE).map_err(|error| error.to_string())?;
+        self.served(key, |target| {
+            let address = target.address();
+            let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
+            let plan = Plan {
+                connections: 1,
+                idle: IDLE,
+                // Nobody is to be served beside them.
+                limit: Limit::For(Duration::from_millis(1)),
+                warmup: Duration::ZERO,
+                drain: Duration::ZERO,
+                timeout: IDLE_TIMEOUT,
+                ..Plan::new(address, request.into_bytes())
+            };
+            let mut readings = Vec::new();
+            let outcome = self.load(&plan, &mut |moment| {
+                if let Moment::Idle(connections) = moment {
+                    readings.push(Memory::settled(target.pid(), connections as u64));
+                }
+            })?;
+            let idle = outcome.idle.as_ref().ok_or("no idle connections")?;
+            all_served(idle, IDLE)?;
+            let readings: io::Result<Vec<Memory>> = readings.into_iter().collect();
+            let readings = readings.map_err(|error| format!("reading its memory: {error}"))?;
+            Ok(key.read(started, &readings))
+        })
+    }
+
+    /// Starts a server, lets `work` have it, and stops it.
+    fn served<T>(
+        &self,
+        key: &PassKey,
+        work: impl FnOnce(&Target) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let server = (self.servers.iter()).find(|server| server.name == key.server);
+        let server = server.ok_or("there is no such server")?;
+        let options = target::Options {
+            cpus: self.machine.pinning.server.clone(),
+            arguments: self.campaign.server_args.clone(),
+            ..target::Options::default()
+        };
+        // This is the main thread, which lives as long as the process, as a target demands.
+        let target = Target::start(server, self.root, &options);
+        let target = target.map_err(|error| error.to_string())?;
+        target::probe(target.address()).map_err(|error| error.to_string())?;
+        let done = work(&target);
+        let died = target.has_ended();
+        let ended = target.stop(target::STOP_WITHIN);
+        match died {
+            true => Err(format!("it {ended} during the pass")),
+            false => done,
+        }
+    }
+
+    fn load(&self, plan: &Plan, on: &mut dyn FnMut(Moment<'_>)) -> Result<Outcome, String> {
+        let outcome = drive::run_observed(plan, self.interrupted, on);
+        outcome.map_err(|error| format!("running the load: {error}"))
+    }
+}
+
+fn all_served(idle: &Idle, asked: usize) -> Result<(), String> {
+    match idle.fault {
+        Some(fault) => Err(format!(
+            "only {} of {asked} idle connections were served: {} {}",
+            idle.served, fault.phase, fault.kind
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether what was counted says what a request takes.
+fn check(outcome: &Outcome, responses: u64) -> Result<(), String> {
+    let record = &outcome.record;
+    let by_connection = &record.responses_by_connection;
+    let unserved = by_connection.iter().filter(|&&count| count == 0).count();
+    let errors = record.errors_count();
+    if responses == 0 {
+        return Err("nothing was answered".to_owned());
+    }
+    if unserved > 0 {
+        return Err(format!(
+            "starved: {unserved} of {} connections were never served",
+            by_connection.len()
+        ));
+    }
+    if errors as f64 > ERRORS_MAX * record.responses as f64 {
+        return Err(format!("{errors} errors in {} responses", record.responses));
+    }
+    Ok(())
+}
+
+/// A bar on a terminal, a line for each pass elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    passes: usize,
+}
+
+impl Progress {
+    fn start(passes: usize) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(passes as u64);
+            let style = ProgressStyle::with_template("{wide_bar} {msg}");
+            bar.set_style(style.expect("a valid template"));
+            bar
+        });
+        Progress { bar, passes }
+    }
+
+    fn begin(&self, index: usize, pass: &PassKey) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(index as u64);
+            let (number, passes) = (index + 1, self.passes);
+            bar.set_message(format!("ledger {number} of {passes}: {}", name(pass)));
+        }
+    }
+
+    fn end(&self, index: usize, pass: &PassKey, rows: &[Row]) {
+        let (number, passes) = (index + 1, self.passes);
+        let width = passes.to_string().len();
+        let line = format!(
+            "[{number:>width$}/{passes}] ledger {}: {}",
+            name(pass),
+            outcome(rows)
+        );
+        let failed = rows.iter().any(|row| row.error.is_some());
+        if failed || self.bar.is_none() {
+            self.note(&line);
+        }
+    }
+
+    fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn name(pass: &PassKey) -> String {
+    let workload = pass.workload.as_deref().unwrap_or("memory");
+    format!("{} {workload}", pass.server)
+}
+
+/// `3.31 system calls per request`, `300 B and 8192 B for each idle connection`.
+fn outcome(rows: &[Row]) -> String {
+    let Some(first) = rows.first() else {
+        return String::new();
+    };
+    if let Some(error) = &first.error {
+        return format!("none: {error}");
+    }
+    if let Some(pass) = ledger::Pass::of(rows, &first.server, &first.workload) {
+        return format!("{:.2} system calls per request", pass.calls_per_request());
+    }
+    let cost = ledger::idle_cost(rows, &first.server).unwrap_or_default();
+    let bytes = |slope: Option<f64>| slope.map_or("-".to_owned(), |slope| format!("{slope:.0} B"));
+    format!(
+        "{} for each idle connection, and {} of the kernel",
+        bytes(cost.bytes_per_connection),
+        bytes(cost.kernel_bytes_per_connection)
+    )
+}
