@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 pub use counters::{Counters, Tracepoints};
-pub use pass::{Counted, Pass};
+pub use pass::{AtLeast, Counted, Pass};
 
 use crate::set::ledger::{EVENTS, Kind};
 

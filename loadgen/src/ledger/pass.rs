@@ -5,13 +5,23 @@ use crate::drive::Moment;
 
 /// Counts a server while a load runs, told of its moments.
 ///
-/// It stops before the load does: when that ends, connections end too, which belongs to no request.
+/// The load should go on until it [is over](Pass::is_over): when a load ends, connections end too, which
+/// belongs to no request.
 #[derive(Debug)]
 pub struct Pass {
     stage: Stage,
-    at_least: Duration,
+    at_least: AtLeast,
     /// By the last that was told.
     responses: u64,
+}
+
+/// How long it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtLeast {
+    /// For so long...
+    pub time: Duration,
+    /// ... and so many responses.
+    pub responses: u64,
 }
 
 #[derive(Debug)]
@@ -36,9 +46,9 @@ pub struct Counted {
 }
 
 impl Pass {
-    /// With counters that stand. It counts from the end of the warm-up on, at least so long if the load
-    /// lasts so long, and then until progress is told.
-    pub fn new(counters: Counters, at_least: Duration) -> Self {
+    /// With counters that stand. It counts from the end of the warm-up on until progress is told that is
+    /// enough, or the load ends.
+    pub fn new(counters: Counters, at_least: AtLeast) -> Self {
         Pass {
             stage: Stage::Before(counters),
             at_least,
@@ -53,14 +63,20 @@ impl Pass {
             Moment::Begin => self.begin(),
             Moment::Progress(progress) => {
                 self.responses = progress.responses_all;
-                if let Stage::Counting(_, since, _) = &self.stage
-                    && since.elapsed() >= self.at_least
+                if let Stage::Counting(_, since, responses) = &self.stage
+                    && since.elapsed() >= self.at_least.time
+                    && self.responses - responses >= self.at_least.responses
                 {
                     self.end();
                 }
             }
             Moment::End => self.end(),
         }
+    }
+
+    /// Whether it has counted all that it was to count.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over(_))
     }
 
     /// What was counted.

@@ -107,6 +107,11 @@ pub fn readme(evidence: &Evidence) -> String {
     out += &provenance(evidence);
     out.push('\n');
     out += &tables_with_legend(evidence, &evidence.metrics());
+    let ledger = super::ledger::markdown(evidence);
+    if !ledger.is_empty() {
+        line(&mut out, "\n## Ledger\n");
+        out += &ledger;
+    }
     line(&mut out, "\n## How to read it\n");
     out += &analyses(evidence);
     line(&mut out, "\n## Files\n");
@@ -114,6 +119,12 @@ pub fn readme(evidence: &Evidence) -> String {
         &mut out,
         "- `cells.csv`: one row a server, workload and round",
     );
+    if !evidence.ledger.is_empty() {
+        line(
+            &mut out,
+            "- `ledger.csv`: system calls and events by server and workload, memory by server",
+        );
+    }
     line(
         &mut out,
         "- `<server>.hlog`: histograms of nanoseconds, HdrHistogram V2 interval logs",
@@ -255,7 +266,7 @@ fn analyses(evidence: &Evidence) -> String {
 }
 
 /// What a server writes on stderr must not become markup.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {

@@ -6,6 +6,7 @@ pub mod doctor;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod hgrm;
+pub mod ledger;
 pub mod markdown;
 pub mod run;
 pub mod slo;

@@ -127,7 +127,7 @@ fn legend(evidence: &Evidence, width: usize) -> String {
 
 /// `text` in lines of at most `width`; the first begins with `indent`, the others with two blanks more
 /// if there is one.
-fn wrapped(text: &str, indent: &str, width: usize) -> String {
+pub(super) fn wrapped(text: &str, indent: &str, width: usize) -> String {
     let mut lines = String::new();
     let mut line = indent.to_owned();
     for word in text.split(' ') {
@@ -144,7 +144,7 @@ fn wrapped(text: &str, indent: &str, width: usize) -> String {
 }
 
 /// `name` in lines of at most `width`, broken behind hyphens where there are any.
-fn at_hyphens(name: &str, width: usize) -> String {
+pub(super) fn at_hyphens(name: &str, width: usize) -> String {
     let mut lines = vec![String::new()];
     for part in name.split_inclusive('-') {
         let line = lines.last_mut().expect("there is one at least");

@@ -2,6 +2,7 @@
 //! have servers of their own, so that no figure of a cell knows of them.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,19 +10,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::laboratory::{Laboratory, now};
 use crate::cli::common::require_files;
 use crate::drive::{self, Moment};
-use crate::ledger::{Counters, Pass, Tracepoints};
-use crate::plan::{Limit, Plan};
+use crate::ledger::{AtLeast, Counters, Pass, Tracepoints};
+use crate::plan::{Limit, Pace, Plan};
 use crate::record::{Idle, Outcome};
 use crate::set::ledger::{self, PassKey, Row};
 use crate::set::{Set, Writer};
 use crate::target::{self, Memory, Target};
 
-/// How long the load of a pass lasts, after a warm-up as short as this at the most.
-const LOAD: Duration = Duration::from_millis(500);
+/// How long a pass counts, after a warm-up as short as this at the most...
+const COUNTED: Duration = Duration::from_millis(300);
 const WARMUP: Duration = Duration::from_millis(100);
 
-/// Of which at least so much is counted: the rest is for the last to be counted before the load ends.
-const COUNTED: Duration = Duration::from_millis(300);
+/// ... and longer where that brings fewer responses for each request in flight in a closed loop: what is in
+/// flight at the begin and at the end is counted in parts...
+const RESPONSES_OF_EACH: usize = 50;
+
+/// ... but no longer than this.
+const LOAD_MAX: Duration = Duration::from_secs(3);
 
 /// Idle connections while memory is read. Twice as many as would show a page for each connection among some
 /// thousand pages that come and go.
@@ -94,12 +99,24 @@ impl Laboratory<'_> {
             let counters = Counters::attach(tracepoints, target.pid());
             let counters = counters.map_err(|error| error.to_string())?;
             let plan = Plan {
-                limit: Limit::For(LOAD),
+                limit: Limit::For(LOAD_MAX),
                 warmup: workload.warmup.min(WARMUP),
                 ..self.plan(workload, target)
             };
-            let mut pass = Pass::new(counters, COUNTED);
-            let outcome = self.load(&plan, &mut |moment| pass.on(moment))?;
+            let in_flight = match plan.pace {
+                Pace::Closed => plan.connections * plan.pipeline,
+                _ => 1,
+            };
+            let at_least = AtLeast {
+                time: COUNTED,
+                responses: (in_flight * RESPONSES_OF_EACH) as u64,
+            };
+            let mut pass = Pass::new(counters, at_least);
+            let enough = AtomicBool::new(false);
+            let outcome = load(&plan, &enough, &mut |moment| {
+                pass.on(moment);
+                enough.store(pass.is_over() || self.is_interrupted(), Relaxed);
+            })?;
             if let Some(idle) = &outcome.idle {
                 all_served(idle, plan.idle)?;
             }
@@ -133,7 +150,7 @@ impl Laboratory<'_> {
                 ..Plan::new(address, request.into_bytes())
             };
             let mut readings = Vec::new();
-            let outcome = self.load(&plan, &mut |moment| {
+            let outcome = load(&plan, self.interrupted, &mut |moment| {
                 if let Moment::Idle(connections) = moment {
                     readings.push(Memory::settled(target.pid(), connections as u64));
                 }
@@ -171,11 +188,15 @@ impl Laboratory<'_> {
             false => done,
         }
     }
+}
 
-    fn load(&self, plan: &Plan, on: &mut dyn FnMut(Moment<'_>)) -> Result<Outcome, String> {
-        let outcome = drive::run_observed(plan, self.interrupted, on);
-        outcome.map_err(|error| format!("running the load: {error}"))
-    }
+fn load(
+    plan: &Plan,
+    enough: &AtomicBool,
+    on: &mut dyn FnMut(Moment<'_>),
+) -> Result<Outcome, String> {
+    let outcome = drive::run_observed(plan, enough, on);
+    outcome.map_err(|error| format!("running the load: {error}"))
 }
 
 fn all_served(idle: &Idle, asked: usize) -> Result<(), String> {
