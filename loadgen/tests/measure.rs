@@ -59,6 +59,11 @@ fn failing_servers_become_rows() {
     }
     assert_eq!(set.build.servers["good"].version.as_deref(), Some("good 1"));
     assert!(set.machine.steal_percent.is_some());
+    // In the ledger too.
+    let mut dead = set.ledger.iter().filter(|row| row.server == "dead");
+    let error = dead.next().and_then(|row| row.error.as_deref()).unwrap();
+    assert!(error.starts_with("starting dead: it exited"), "{error}");
+    assert!(set.missing_passes().is_empty());
 
     for metric in [
         "CPU microseconds per request",

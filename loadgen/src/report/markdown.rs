@@ -14,6 +14,9 @@ pub const END: &str = "<!-- loadgen:end -->";
 /// What stands where cells are missing.
 pub(crate) const INCOMPLETE: &str = "**Incomplete**";
 
+/// The heading in the README of a set under which its ledger stands.
+pub(crate) const LEDGER: &str = "## Ledger";
+
 /// A table for each metric, servers as columns and workloads as rows, and what their marks mean.
 pub fn tables_with_legend(evidence: &Evidence, metrics: &[Metric]) -> String {
     tables(evidence, metrics) + &medians(evidence) + &exclusions(evidence)
@@ -109,7 +112,7 @@ pub fn readme(evidence: &Evidence) -> String {
     out += &tables_with_legend(evidence, &evidence.metrics());
     let ledger = super::ledger::markdown(evidence);
     if !ledger.is_empty() {
-        line(&mut out, "\n## Ledger\n");
+        line(&mut out, &format!("\n{LEDGER}\n"));
         out += &ledger;
     }
     line(&mut out, "\n## How to read it\n");

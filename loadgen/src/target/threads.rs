@@ -28,9 +28,9 @@ pub(super) struct Schedule {
 /// By id and start time, as an id may be used again.
 pub(super) type Threads = BTreeMap<(i32, u64), ThreadUse>;
 
-/// Reading a thread takes some 25 µs from the generator, or from the server. With more threads than this
-/// their figures are left out, so that no more than some 10 ms are lost at the begin of a run.
-const THREADS_MAX: usize = 500;
+/// Reading a thread takes some 35 µs of a CPU that may be the generator's. With more threads than this their
+/// figures are left out, so that no more than some 10 ms are lost at the begin of a run.
+const THREADS_MAX: usize = 300;
 
 /// CPU time that may be missing from the sum over the threads that are there at both ends: the kernel adds to
 /// a thread's own when it is switched or at a tick, and they are not read all at once.

@@ -315,7 +315,10 @@ fn record(writer: &mut Writer, measured: &Measured) -> Result<Cell, crate::set::
 
 /// Writes the README of a complete set that was killed before it could say so; others stay as they are.
 pub(super) fn renew_readme(set: &Set) -> anyhow::Result<()> {
-    let is_of_all = |text: String| !text.contains(markdown::INCOMPLETE);
+    let is_of_all = |text: String| {
+        let has_ledger = set.ledger.is_empty() || text.contains(markdown::LEDGER);
+        has_ledger && !text.contains(markdown::INCOMPLETE)
+    };
     if std::fs::read_to_string(set.path.join("README.md")).is_ok_and(is_of_all) {
         return Ok(());
     }

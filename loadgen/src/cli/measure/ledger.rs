@@ -17,9 +17,13 @@ use crate::set::ledger::{self, PassKey, Row};
 use crate::set::{Set, Writer};
 use crate::target::{self, Memory, Target};
 
-/// How long a pass counts, after a warm-up as short as this at the most...
-const COUNTED: Duration = Duration::from_millis(300);
+/// The warm-up of a pass, and what is added for each connection: a thread that is counted takes its time to
+/// begin.
 const WARMUP: Duration = Duration::from_millis(100);
+const WARMUP_OF_EACH: Duration = Duration::from_millis(1);
+
+/// How long a pass counts...
+const COUNTED: Duration = Duration::from_millis(300);
 
 /// ... and longer where that brings fewer responses for each request in flight in a closed loop: what is in
 /// flight at the begin and at the end is counted in parts...
@@ -98,9 +102,10 @@ impl Laboratory<'_> {
         self.served(key, |target| {
             let counters = Counters::attach(tracepoints, target.pid());
             let counters = counters.map_err(|error| error.to_string())?;
+            let connections = u32::try_from(workload.connections).unwrap_or(u32::MAX);
             let plan = Plan {
                 limit: Limit::For(LOAD_MAX),
-                warmup: workload.warmup.min(WARMUP),
+                warmup: WARMUP + WARMUP_OF_EACH.saturating_mul(connections),
                 ..self.plan(workload, target)
             };
             let in_flight = match plan.pace {
