@@ -42,9 +42,9 @@ enum Verb {
     Measure(measure::Arguments),
     /// Compare servers: values and ratios to the best, from one or more sets
     Cmp(cmp::Arguments),
-    /// The same servers in two sets: what became slower or dearer; exit code 1 for a regression
+    /// The same servers in two sets: what has changed; exit code 1 for a regression
     Diff(diff::Arguments),
-    /// Servers in one order over several workloads, by the geometric mean of ratios to the best
+    /// Servers in one order over several workloads, by geometric means of ratios
     Rank(rank::Arguments),
     /// What a request should cost on this machine, against what it did cost, and why servers differ
     Explain(explain::Arguments),

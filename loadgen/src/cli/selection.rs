@@ -23,7 +23,7 @@ pub(super) struct Selection {
     /// Only these workloads: names, groups, or patterns such as 'keep-alive*'
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     workloads: Vec<String>,
-    /// What to compare, all that goes together
+    /// What to compare: metrics that go together
     #[arg(
         long,
         value_name = "UNITS",
@@ -31,7 +31,8 @@ pub(super) struct Selection {
         conflicts_with = "metric"
     )]
     units: Vec<Units>,
-    /// What to compare, one by one
+    /// What to compare, one by one [default of cmp: cpu, throughput, p99, and idle-memory where connections
+    /// were idle; of diff and rank: cpu]
     #[arg(long, value_name = "METRIC", value_delimiter = ',')]
     metric: Vec<Metric>,
     /// How to print it

@@ -302,8 +302,11 @@ mod tests {
         evidence
     }
 
-    fn summary(ranking: &Ranking) -> Vec<(&str, Option<u32>, Option<f64>, Option<f64>)> {
-        let rounded = |estimate: Option<Estimate>| Some((estimate?.value * 1e6).round() / 1e6);
+    /// Name, rank, ratio and multiple of the floor, with three digits.
+    type Summary<'a> = (&'a str, Option<u32>, Option<f64>, Option<f64>);
+
+    fn summary(ranking: &Ranking) -> Vec<Summary<'_>> {
+        let rounded = |estimate: Option<Estimate>| Some((estimate?.value * 1e3).round() / 1e3);
         (ranking.places.iter())
             .map(|it| {
                 (
@@ -340,17 +343,17 @@ mod tests {
         assert_eq!(
             summary(ranking),
             [
-                ("b", Some(1), Some(1.414_214), Some(2.0)),
-                ("a", Some(1), Some(1.414_214), Some(2.0)),
-                ("c", Some(3), Some(4.0), Some(5.656_854)),
-                ("floor", None, Some(0.707_107), Some(1.0)),
+                ("b", Some(1), Some(1.414), Some(2.0)),
+                ("a", Some(1), Some(1.414), Some(2.0)),
+                ("c", Some(3), Some(4.0), Some(5.657)),
+                ("floor", None, Some(0.707), Some(1.0)),
             ]
         );
         let [ranking] = &evidence.rankings(Metric::Cpu, true)[..] else {
             panic!("one ranking");
         };
         let last = summary(ranking).pop();
-        assert_eq!(last, Some(("theirs", None, Some(1.0), Some(1.414_214))));
+        assert_eq!(last, Some(("theirs", None, Some(1.0), Some(1.414))));
     }
 
     /// Where a round of one workload does not count, the server must not look better for it.

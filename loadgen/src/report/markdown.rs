@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::document::Document;
 use super::grid::Grid;
 use super::run::thousands;
-use super::{absent, direction, exclusions, legend, medians, with_interval};
+use super::{Marks, absent, direction, exclusions, legend, medians, with_interval};
 use crate::compare::{Evidence, Metric, Row, Standing};
 
 /// Where the generated part of a file begins; the line ends with `-->`.
@@ -19,10 +19,13 @@ pub(crate) const LEDGER: &str = "## Ledger";
 /// A table for each metric, or one for each loop, servers as columns and workloads as rows, and what their
 /// marks mean.
 pub fn tables_with_legend(evidence: &Evidence, metrics: &[Metric]) -> String {
-    tables(evidence, metrics) + &legend(evidence, metrics, FLOOR).markdown()
+    tables(evidence, metrics) + &legend(evidence, metrics, &MARKS).markdown()
 }
 
-const FLOOR: &str = "1.25 *floor* is a multiple of the floor's.";
+const MARKS: Marks = Marks {
+    interval: " in parentheses",
+    floor: "1.25 *floor* is a multiple of the floor's.",
+};
 
 fn tables(evidence: &Evidence, metrics: &[Metric]) -> String {
     let mut document = Document::default();
@@ -70,7 +73,7 @@ pub fn report(evidence: &Evidence, metrics: &[Metric], command: &str) -> String 
     out.push('\n');
     let (first, further) = metrics.split_at(metrics.len().min(2));
     out += &tables(evidence, first);
-    out += &medians(evidence, metrics, FLOOR).markdown();
+    out += &medians(evidence, metrics, &MARKS).markdown();
     line(
         &mut out,
         "\n<details><summary>Marks, further figures, and how to read each workload</summary>\n",

@@ -59,28 +59,38 @@ fn direction(metric: Metric) -> &'static str {
     }
 }
 
-/// What the figures of tables of servers are, and what was not compared and why. `floor` explains the
-/// multiples of the floor, where there are any.
-fn legend(evidence: &Evidence, metrics: &[Metric], floor: &str) -> Document {
-    let mut document = medians(evidence, metrics, floor);
+/// How a format writes figures.
+struct Marks {
+    /// Behind "with its 95% interval over rounds".
+    interval: &'static str,
+    /// A sentence about multiples of the floor.
+    floor: &'static str,
+}
+
+/// What the figures of tables of servers are, and what was not compared and why.
+fn legend(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
+    let mut document = medians(evidence, metrics, marks);
     document.append(exclusions(evidence));
     document
 }
 
 /// What the figures are.
-fn medians(evidence: &Evidence, metrics: &[Metric], floor: &str) -> Document {
+fn medians(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
     let mut document = Document::default();
     let rounds = plural(evidence.rounds, "round");
     let mut text =
         format!("Medians over {rounds}, below them the ratio to the best, round by round");
-    text += match evidence.rounds {
-        0 | 1 => ". One round makes no interval, and tells nobody apart.",
-        _ => ", each with its 95% interval over rounds (± is its farther end).",
+    text += &match evidence.rounds {
+        0 | 1 => ". One round makes no interval, and tells nobody apart.".to_owned(),
+        _ => format!(
+            ", each with its 95% interval over rounds{}.",
+            marks.interval
+        ),
     };
     text += " #1 is the rank; who is not told apart from the first of a rank shares it (#1=).";
     if evidence.floor.is_some() && metrics.contains(&Metric::Cpu) {
         text += " ";
-        text += floor;
+        text += marks.floor;
     }
     document.paragraph(text);
     if evidence.missing > 0 {

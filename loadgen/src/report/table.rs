@@ -2,7 +2,7 @@
 
 use super::grid::Grid;
 use super::run::thousands;
-use super::{absent, direction, figure, legend};
+use super::{Marks, absent, direction, figure, legend};
 use crate::compare::{Comparison, Evidence, Loop, Metric, Row, Standing};
 
 /// Columns of a terminal that nobody has widened.
@@ -13,6 +13,11 @@ const WORKLOAD_WIDTH: usize = 12;
 /// The widest that lets all servers stand side by side is taken, or else the first. What an entry says fits
 /// into the last, with which six servers have room in 80 columns.
 const SERVER_WIDTHS: [usize; 3] = [12, 11, 10];
+
+const MARKS: Marks = Marks {
+    interval: " (± is its farther end)",
+    floor: "1.25fl is a multiple of the floor's.",
+};
 
 /// A table for each metric, or one for each loop, then what the marks in them mean. Servers for which `width`
 /// leaves no room stand in a further table below.
@@ -35,7 +40,7 @@ pub fn text(evidence: &Evidence, metrics: &[Metric], width: usize) -> String {
             out.push('\n');
         }
     }
-    out + &legend(evidence, metrics, "1.25fl is a multiple of the floor's.").text(width)
+    out + &legend(evidence, metrics, &MARKS).text(width)
 }
 
 fn table(comparison: &Comparison, columns: std::ops::Range<usize>, width: usize) -> String {
