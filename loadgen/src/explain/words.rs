@@ -84,9 +84,8 @@ fn reasons(dear: &Server, cheap: &Server) -> Vec<Reason> {
     let reason = |what: What| {
         let (more, less) = (of(dear, what), of(cheap, what));
         let us_of = |item: &Option<Item>| item.as_ref().map_or(0.0, |item| item.us);
-        let count_of = |item: &Option<Item>| item.as_ref().map_or(0.0, |item| item.per_request);
         let us = us_of(&more) - us_of(&less);
-        let text = reason_text(what, us, count_of(&more), count_of(&less));
+        let text = reason_text(what, us, more.as_ref(), less.as_ref());
         Reason { us, text }
     };
     let mut reasons: Vec<Reason> = kinds.into_iter().map(reason).collect();
@@ -94,25 +93,23 @@ fn reasons(dear: &Server, cheap: &Server) -> Vec<Reason> {
     reasons
 }
 
-fn reason_text(what: What, us_more: f64, more: f64, less: f64) -> String {
-    let us_more = us(us_more);
+fn reason_text(what: What, us_more: f64, more: Option<&Item>, less: Option<&Item>) -> String {
     let (one, many) = noun(what);
     if what == What::OwnCode {
-        return format!("{us_more} us for more time in {many}");
+        return format!("{} us for more time in {many}", us(us_more));
     }
-    let difference = more - less;
-    // Not more of them, but dearer ones.
-    if difference < 0.005 || difference < 0.02 * less {
-        return format!("{us_more} us for dearer {many}");
+    let count_of = |item: Option<&Item>| item.map_or(0.0, |item| item.per_request);
+    let difference = count_of(more) - count_of(less);
+    let for_more = difference * more.map_or(0.0, |item| item.each_us);
+    let us_more_text = us(us_more);
+    if for_more < us_more / 2.0 {
+        return format!("{us_more_text} us for dearer {many}");
     }
-    let noun = if count(difference) == "1.00" {
-        one
-    } else {
-        many
-    };
-    match less < 0.005 {
-        true => format!("{us_more} us for {} {noun}", count(difference)),
-        false => format!("{us_more} us for {} more {noun}", count(difference)),
+    let count = count(difference);
+    let noun = if count == "1.00" { one } else { many };
+    match less {
+        None => format!("{us_more_text} us for {count} {noun}"),
+        Some(_) => format!("{us_more_text} us for {count} more {noun}"),
     }
 }
 
@@ -171,6 +168,7 @@ pub fn us(us: f64) -> String {
 
 fn count(count: f64) -> String {
     match count {
+        ..0.01 => format!("{count:.4}"),
         ..9.995 => format!("{count:.2}"),
         _ => format!("{count:.0}"),
     }
@@ -243,6 +241,15 @@ mod tests {
                 ],
                 "a costs 2.0x b under w, 10.0 us more a request: 6.0 us for 1.00 context switch between \
                  threads and 4.0 us for dearer sends.",
+            ),
+            (
+                20.0,
+                &[
+                    (What::Send, 1.0, 5.0),
+                    (What::Receive, 1.0, 5.0),
+                    (What::Thread, 0.002, 5000.0),
+                ],
+                "a costs 2.0x b under w, 10.0 us more a request: 10.0 us for 0.0020 threads made and ended.",
             ),
             (
                 20.0,
