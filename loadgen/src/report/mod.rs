@@ -1,11 +1,15 @@
 //! What is measured, for people, as text on a terminal and as Markdown, and for programs that follow it.
 
 pub mod calibration;
+pub(crate) mod chart;
 pub mod doctor;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod hgrm;
+pub mod html;
+pub mod latencies;
 pub mod markdown;
+//pub mod pictures;
 pub mod run;
 pub mod slo;
 mod spectrum;

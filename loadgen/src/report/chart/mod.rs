@@ -1,0 +1,513 @@
+//! What the page and the pictures draw, as data: points with their intervals and what is said about them.
+//! Pure, and ignorant of who draws.
+
+pub(crate) mod ledger;
+mod loads;
+pub(crate) mod style;
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+pub(crate) use loads::{Load, Shape as LoadShape};
+
+use super::run::thousands;
+use super::{absent, figure};
+use crate::catalogue::Workload;
+use crate::compare::{Comparison, Entry, Estimate, Evidence, Fault, Metric, Row, Standing};
+use crate::latency::samples_needed;
+use crate::report::latencies::Latencies;
+
+/// A chart.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Chart {
+    /// Unique within a page; good for an anchor and a file name.
+    pub(crate) id: String,
+    /// What is shown, of what.
+    pub(crate) title: String,
+    /// Along the bottom.
+    pub(crate) x: Axis,
+    /// Along the left side.
+    pub(crate) y: Axis,
+    /// What is drawn.
+    pub(crate) body: Body,
+}
+
+/// An axis.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Axis {
+    /// With the unit.
+    pub(crate) title: String,
+    /// Whether equal ratios are equally far apart.
+    pub(crate) is_log: bool,
+    /// Where the ticks are and what stands at them; empty where any round number will do.
+    pub(crate) ticks: Vec<(f64, String)>,
+}
+
+/// What is drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Body {
+    /// A line for each server, up to whose ends intervals reach along y.
+    Lines(Vec<Series>),
+    /// The same without a point for every value: there are many, and none has an interval.
+    Curves(Vec<Series>),
+    /// Points without lines, in rows along y, and intervals along x.
+    Dots(Vec<Series>),
+    /// A bar for each server.
+    Bars(Bars),
+}
+
+/// The points of a server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Series {
+    /// Whose.
+    pub(crate) server: String,
+    /// From left to right; of dots from the first row to the last.
+    pub(crate) points: Vec<Point>,
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Point {
+    /// Along the bottom.
+    pub(crate) x: f64,
+    /// Along the side.
+    pub(crate) y: f64,
+    /// Where the value may lie.
+    pub(crate) interval: Option<(f64, f64)>,
+    /// Whether it is compared with others; it is hollow if not.
+    pub(crate) is_sound: bool,
+    /// What is said about it: at what, how much, and what is wrong with it.
+    pub(crate) says: Vec<String>,
+}
+
+/// A bar for each server, of parts that add up.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Bars {
+    /// From top to bottom.
+    pub(crate) servers: Vec<String>,
+    /// Whether each of them is compared with others.
+    pub(crate) is_sound: Vec<bool>,
+    /// From the axis outwards.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// The same part of every bar.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Part {
+    /// What it is.
+    pub(crate) name: String,
+    /// In the order of the servers.
+    pub(crate) values: Vec<f64>,
+}
+
+impl Axis {
+    fn linear(title: &str) -> Self {
+        Axis {
+            title: title.to_owned(),
+            is_log: false,
+            ticks: Vec::new(),
+        }
+    }
+
+    fn log(title: &str) -> Self {
+        Axis {
+            is_log: true,
+            ..Axis::linear(title)
+        }
+    }
+
+    /// With a tick at every value that there is, as long as there is room for it.
+    fn at(mut self, values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        self.ticks = (values.into_iter())
+            .map(|value| (value, number(value)))
+            .collect();
+        self
+    }
+}
+
+impl Body {
+    fn is_empty(&self) -> bool {
+        match self {
+            Body::Lines(series) | Body::Curves(series) | Body::Dots(series) => series.is_empty(),
+            Body::Bars(bars) => bars.servers.is_empty() || bars.parts.is_empty(),
+        }
+    }
+}
+
+impl Chart {
+    fn unless_empty(self) -> Option<Self> {
+        (!self.body.is_empty()).then_some(self)
+    }
+
+    /// The servers in it.
+    pub(crate) fn servers(&self) -> Vec<&str> {
+        match &self.body {
+            Body::Lines(series) | Body::Curves(series) | Body::Dots(series) => {
+                series.iter().map(|it| it.server.as_str()).collect()
+            }
+            Body::Bars(bars) => bars.servers.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// For who cannot see it.
+    pub(crate) fn alt(&self) -> String {
+        let kind = match self.body {
+            Body::Lines(_) | Body::Curves(_) => "Lines",
+            Body::Dots(_) => "Points",
+            Body::Bars(_) => "Stacked bars",
+        };
+        format!("{kind}: {}. For {}.", self.title, self.servers().join(", "))
+    }
+}
+
+/// Up to three digits behind the point, as many as are of use, and commas between thousands.
+pub(crate) fn number(value: f64) -> String {
+    match value.abs() {
+        999.5.. => {
+            let sign = if value < 0.0 { "-" } else { "" };
+            format!("{sign}{}", thousands(value.abs().round() as u64))
+        }
+        _ if value.fract() == 0.0 => format!("{value}"),
+        _ => figure(value),
+    }
+}
+
+/// `7.66 (7.58–7.81)`.
+pub(crate) fn with_interval(estimate: &Estimate, format: fn(f64) -> String) -> String {
+    match estimate.interval {
+        Some((low, high)) => {
+            format!("{} ({}–{})", format(estimate.value), format(low), format(high))
+        }
+        None => format(estimate.value),
+    }
+}
+
+/// All comparisons of the evidence, made once: each resamples every cell.
+pub(crate) struct Findings<'a> {
+    /// What they are made from.
+    pub(crate) evidence: &'a Evidence,
+    comparisons: Vec<Comparison>,
+    faults: BTreeMap<(String, String), Fault>,
+}
+
+impl<'a> Findings<'a> {
+    /// Of all of it.
+    pub(crate) fn of(evidence: &'a Evidence) -> Self {
+        let faults = evidence.faults().into_iter();
+        let metrics = evidence.metrics().into_iter().chain([Metric::P50]);
+        Findings {
+            evidence,
+            comparisons: metrics.map(|metric| evidence.compare(metric)).collect(),
+            faults: faults
+                .map(|fault| ((fault.server.clone(), fault.workload.clone()), fault))
+                .collect(),
+        }
+    }
+
+    /// All servers under a workload, in the order of the evidence.
+    pub(crate) fn row(&self, metric: Metric, workload: &str) -> Option<&Row> {
+        let comparison = self.comparisons.iter().find(|it| it.metric == metric)?;
+        comparison.rows.iter().find(|row| row.workload == workload)
+    }
+
+    /// The servers under a workload with what was found of each.
+    pub(crate) fn entries(
+        &self,
+        metric: Metric,
+        workload: &str,
+    ) -> impl Iterator<Item = (&'a String, &Entry)> {
+        let entries = self.row(metric, workload).map(|row| row.entries.iter());
+        self.evidence.servers.iter().zip(entries.into_iter().flatten())
+    }
+
+    /// A server under a workload.
+    pub(crate) fn entry(&self, metric: Metric, workload: &str, server: &str) -> Option<&Entry> {
+        let mut entries = self.entries(metric, workload);
+        entries.find(|(name, _)| *name == server).map(|(_, entry)| entry)
+    }
+
+    /// What is to be said about an entry, if it is not an ordinary one.
+    pub(crate) fn remark(&self, entry: &Entry, server: &str, workload: &str) -> Option<String> {
+        let fault = self.faults.get(&(server.to_owned(), workload.to_owned()));
+        let reason = fault.map_or("", |fault| &fault.reason);
+        match entry.standing {
+            Standing::NotValid => Some(format!("not valid: {reason}")),
+            Standing::Failed => Some(format!("failed: {reason}")),
+            Standing::ClientBound => Some(format!("client-bound: {reason}")),
+            Standing::Ranked if entry.left_out > 0 => Some(format!(
+                "without {} of {} rounds: {reason}",
+                entry.left_out,
+                fault.map_or(entry.left_out, |fault| fault.rounds_all)
+            )),
+            Standing::Ranked | Standing::Missing => None,
+        }
+    }
+}
+
+/// What a metric is called on an axis.
+fn axis_of(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Cpu => "server CPU, µs per request",
+        Metric::Throughput => "requests per second",
+        Metric::P50 => "median response time, µs",
+        Metric::P99 => "p99 response time, µs",
+        Metric::IdleMemory => "bytes per idle connection",
+    }
+}
+
+/// What a metric is called in a title and in the name of a chart.
+fn name_of(metric: Metric) -> (&'static str, &'static str) {
+    match metric {
+        Metric::Cpu => ("CPU per request", "cpu"),
+        Metric::Throughput => ("Throughput", "throughput"),
+        Metric::P50 => ("Median response time", "p50"),
+        Metric::P99 => ("p99 response time", "p99"),
+        Metric::IdleMemory => ("Memory per idle connection", "idle-memory"),
+    }
+}
+
+fn unit_of(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Cpu => "µs CPU per request",
+        Metric::Throughput => "requests/s",
+        Metric::P50 | Metric::P99 => "µs",
+        Metric::IdleMemory => "bytes",
+    }
+}
+
+/// A metric against the number of connections, for loads in closed loop that were measured at several.
+pub(crate) fn by_connections(findings: &Findings, load: &Load, metric: Metric) -> Option<Chart> {
+    if load.rate_per_s.is_some() || load.workloads.len() < 2 {
+        return None;
+    }
+    let connections = |workload: &Workload| workload.connections as f64;
+    let (name, short) = name_of(metric);
+    Chart {
+        id: format!("{short}-by-connections-{}", load.id()),
+        title: format!("{name}, {}", load.title()),
+        x: Axis::log("connections").at(load.workloads.iter().map(|it| connections(it))),
+        y: match metric {
+            Metric::P50 | Metric::P99 => Axis::log(axis_of(metric)),
+            _ => Axis::linear(axis_of(metric)),
+        },
+        body: Body::Lines(series(findings, load, metric, connections, |workload| {
+            format!("{} connections", thousands(workload.connections as u64))
+        })),
+    }
+    .unless_empty()
+}
+
+/// A latency against the rate that was offered, for loads in open loop that were offered at several.
+pub(crate) fn by_rate(findings: &Findings, load: &Load, metric: Metric) -> Option<Chart> {
+    if load.rate_per_s.is_none() || load.workloads.len() < 2 {
+        return None;
+    }
+    let rate = |workload: &Workload| workload.pace.rate().map_or(0.0, |rate| rate.per_s());
+    let (name, short) = name_of(metric);
+    let mut lines = series(findings, load, metric, rate, |workload| {
+        format!("{} requests/s offered", number(rate(workload)))
+    });
+    // What was reached is not part of what is compared, and must not be overlooked.
+    for line in &mut lines {
+        for point in &mut line.points {
+            let workload = load.workloads.iter().find(|it| rate(it) == point.x);
+            let Some(reached) = workload.and_then(|it| reached(findings.evidence, &line.server, it)) else {
+                continue;
+            };
+            if reached < REACHED * point.x {
+                point.is_sound = false;
+                point.says.push(format!("reached {}/s only", number(reached)));
+            }
+        }
+    }
+    Chart {
+        id: format!("{short}-by-rate-{}", load.id()),
+        title: format!("{name}, {}", load.title()),
+        x: Axis::linear("offered rate, requests per second"),
+        y: Axis::log(axis_of(metric)),
+        body: Body::Lines(lines),
+    }
+    .unless_empty()
+}
+
+/// Less of the offered rate than this, and it was not reached.
+pub(crate) const REACHED: f64 = 0.98;
+
+/// Responses per second of a server under a workload, whatever is thought of them.
+pub(crate) fn reached(evidence: &Evidence, server: &str, workload: &Workload) -> Option<f64> {
+    let cells = evidence.cells.iter();
+    let mut rates: Vec<f64> = cells
+        .filter(|cell| cell.server == server && cell.workload == workload.name)
+        .filter_map(|cell| cell.requests_per_s)
+        .collect();
+    (!rates.is_empty()).then(|| crate::compare::median(&mut rates))
+}
+
+/// The points of every server under the workloads of a load.
+fn series(
+    findings: &Findings,
+    load: &Load,
+    metric: Metric,
+    x: impl Fn(&Workload) -> f64,
+    at: impl Fn(&Workload) -> String,
+) -> Vec<Series> {
+    let of_server = |server: &String| {
+        let points = load.workloads.iter().filter_map(|workload| {
+            let entry = findings.entry(metric, &workload.name, server)?;
+            let value = entry.value?;
+            let mut says = vec![
+                at(workload),
+                format!("{} {}", with_interval(&value, number), unit_of(metric)),
+            ];
+            says.extend(findings.remark(entry, server, &workload.name));
+            Some(Point {
+                x: x(workload),
+                y: value.value,
+                interval: value.interval,
+                is_sound: entry.standing == Standing::Ranked,
+                says,
+            })
+        });
+        Series {
+            server: server.clone(),
+            points: points.collect(),
+        }
+    };
+    let mut series: Vec<Series> = findings.evidence.servers.iter().map(of_server).collect();
+    series.retain(|it| !it.points.is_empty());
+    series
+}
+
+/// What a request costs under every workload in closed loop, one row each.
+pub(crate) fn by_workload(findings: &Findings, metric: Metric) -> Option<Chart> {
+    let evidence = findings.evidence;
+    let closed = |workload: &&Workload| workload.pace.rate().is_none();
+    let workloads: Vec<&Workload> = evidence.workloads.iter().filter(closed).collect();
+    let load = Load {
+        workloads: workloads.clone(),
+        ..Load::default()
+    };
+    let row = |workload: &Workload| {
+        let place = workloads.iter().position(|it| it.name == workload.name);
+        place.unwrap_or_default() as f64
+    };
+    let servers = evidence.servers.len() as f64;
+    let lines = series(findings, &load, metric, row, |it| it.name.clone());
+    let dots = lines.into_iter().map(|line| {
+        let place = evidence.servers.iter().position(|it| *it == line.server);
+        // Beside each other within the row.
+        let aside = (place.unwrap_or_default() as f64 + 0.5) / servers - 0.5;
+        let across = |point: Point| Point {
+            x: point.y,
+            y: point.x + 0.7 * aside,
+            ..point
+        };
+        Series {
+            points: line.points.into_iter().map(across).collect(),
+            ..line
+        }
+    });
+    let (name, short) = name_of(metric);
+    let ticks = (0..).zip(&workloads);
+    Chart {
+        id: format!("{short}-by-workload"),
+        title: format!("{name} under every workload in closed loop"),
+        x: Axis::log(axis_of(metric)),
+        y: Axis {
+            ticks: ticks.map(|(at, it)| (f64::from(at), it.name.clone())).collect(),
+            ..Axis::linear("")
+        },
+        body: Body::Dots(dots.collect()),
+    }
+    .unless_empty()
+}
+
+/// Percentiles that a reader looks for.
+pub(crate) const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
+
+/// Points of a curve for each factor of ten in 1/(1-p).
+const POINTS_PER_DECADE: i32 = 12;
+
+/// Response time by percentile. The axis is that of 1/(1-p), so that each nine more has the same room; a
+/// curve ends where the sample does not support more.
+pub(crate) fn curve(
+    findings: &Findings,
+    latencies: &Latencies,
+    workload: &Workload,
+) -> Option<Chart> {
+    let series = findings.entries(Metric::P99, &workload.name);
+    let series = series.filter_map(|(server, entry)| {
+        let histogram = latencies.of(server, &workload.name)?;
+        let remark = findings.remark(entry, server, &workload.name);
+        let points = curve_points(histogram).map(|(x, percentile, us)| {
+            let mut says = vec![format!("p{percentile}: {} µs", number(us))];
+            says.extend(remark.clone());
+            Point {
+                x,
+                y: us,
+                interval: None,
+                is_sound: entry.standing == Standing::Ranked,
+                says,
+            }
+        });
+        Some(Series {
+            server: server.clone(),
+            points: points.collect(),
+        })
+    });
+    let series: Vec<Series> = series.filter(|it| !it.points.is_empty()).collect();
+    let ticks = PERCENTILES.map(|p| (100.0 / (100.0 - p), format!("{p}%")));
+    let loop_kind = match workload.pace.rate() {
+        Some(rate) => format!("open loop at {}/s", number(rate.per_s())),
+        None => "closed loop".to_owned(),
+    };
+    Chart {
+        id: format!("latency-{}", workload.name),
+        title: format!("Response time by percentile, {} ({loop_kind})", workload.name),
+        x: Axis {
+            ticks: ticks.to_vec(),
+            ..Axis::log("percentile")
+        },
+        y: Axis::log("response time, µs"),
+        body: Body::Curves(series),
+    }
+    .unless_empty()
+}
+
+/// 1/(1-p), the percentile, and its value in microseconds.
+fn curve_points(histogram: &Histogram<u64>) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
+    let last = 4 * POINTS_PER_DECADE;
+    let grid = (0..=last).map(|step| 10_f64.powf(f64::from(step) / f64::from(POINTS_PER_DECADE)));
+    // The percentiles at the ticks are points of the curve, the median among them.
+    let mut grid: Vec<f64> = grid.chain([2.0]).collect();
+    grid.sort_by(f64::total_cmp);
+    grid.into_iter().filter_map(|x| {
+        let p = 100.0 - 100.0 / x;
+        // As many digits as tell it from its neighbours.
+        let digits = x.log10().floor().max(0.0) as i32 + 1;
+        let shown = (p * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
+        let supported = histogram.len() >= samples_needed(p).max(1);
+        supported.then(|| (x, shown, histogram.value_at_percentile(p) as f64 / 1e3))
+    })
+}
+
+/// Percentiles of a server under a workload; what the sample does not support is told instead.
+pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Vec<String> {
+    let cell = |p| match crate::latency::percentile(histogram, p) {
+        Some(us) => number(us),
+        None => format!("n<{}", samples_needed(p)),
+    };
+    PERCENTILES.map(cell).to_vec()
+}
+
+/// What stands in a table for an entry without a value.
+pub(crate) fn value_text(entry: &Entry, metric: Metric) -> String {
+    match &entry.value {
+        Some(value) => with_interval(value, number),
+        None => absent(entry, metric),
+    }
+}
