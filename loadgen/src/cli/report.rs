@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::cmp::evidence;
 use crate::report::latencies::Latencies;
+use crate::report::pictures::{self, Picture};
 use crate::report::{html, markdown};
 use crate::set::write_atomically;
 
@@ -19,7 +20,7 @@ pub(super) struct Arguments {
     #[arg(required = true, value_name = "SET")]
     sets: Vec<PathBuf>,
     /// Markdown file to renew between its lines `<!-- loadgen:begin -->` and `<!-- loadgen:end -->`,
-    /// instead of printing
+    /// instead of printing; pictures that it links to go into the folder `pictures/` beside it
     #[arg(long, value_name = "FILE")]
     splice: Option<PathBuf>,
     /// Page to write, in one file that opens in a browser without a network: answers in words, ranks,
@@ -40,17 +41,38 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     let command = command(&sets, "--splice", splice.as_deref());
-    let text = markdown::report(&evidence, &evidence.metrics(), &command);
+    let metrics = evidence.metrics();
     let Some(path) = splice else {
-        print!("{text}");
+        print!("{}", markdown::report(&evidence, &metrics, &[], &command));
         return Ok(ExitCode::SUCCESS);
     };
+    let pictures = pictures::all(&evidence);
+    let link = |it: &Picture| (format!("{PICTURES}/{}", it.file), it.alt.clone());
+    let links: Vec<(String, String)> = pictures.iter().map(link).collect();
+    let text = markdown::report(&evidence, &metrics, &links, &command);
     let file = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let spliced = markdown::splice(&file, &text).with_context(|| path.display().to_string())?;
-    if spliced != file {
-        write_atomically(&path, &spliced)?;
+    let folder = path.with_file_name(PICTURES);
+    if !pictures.is_empty() {
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     }
+    for picture in &pictures {
+        write_if_new(&folder.join(&picture.file), &picture.svg)?;
+    }
+    // The text comes last: whatever it links to is there.
+    write_if_new(&path, &spliced)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The folder beside the Markdown file that they are written to.
+const PICTURES: &str = "pictures";
+
+/// Leaves a file alone that says the same already.
+fn write_if_new(path: &Path, text: &str) -> anyhow::Result<()> {
+    if fs::read_to_string(path).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    Ok(write_atomically(path, text)?)
 }
 
 /// The command that makes this text, as typed in the current folder.

@@ -9,7 +9,7 @@ pub mod hgrm;
 pub mod html;
 pub mod latencies;
 pub mod markdown;
-//pub mod pictures;
+pub mod pictures;
 pub mod run;
 pub mod slo;
 mod spectrum;

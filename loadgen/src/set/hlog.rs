@@ -102,9 +102,9 @@ pub fn intervals(log: &[u8]) -> impl Iterator<Item = Result<Interval<'_>, String
     let whole = log.iter().rposition(|&byte| byte == b'\n');
     let log = &log[..whole.map_or(0, |end| end + 1)];
     IntervalLogIterator::new(log).filter_map(|entry| match entry {
-        Ok(LogEntry::Interval(line)) => Some(
-            Interval::of(&line).ok_or_else(|| "a tag is not workload:round:kind".to_owned()),
-        ),
+        Ok(LogEntry::Interval(line)) => {
+            Some(Interval::of(&line).ok_or_else(|| "a tag is not workload:round:kind".to_owned()))
+        }
         Ok(LogEntry::StartTime(_) | LogEntry::BaseTime(_)) => None,
         Err(error) => Some(Err(format!("{error:?}"))),
     })
@@ -186,7 +186,11 @@ mod tests {
         assert!(first(&log("w:1,0.0,1.0,2.0,HIST")).is_err());
         assert!(first(&log("w:x:response,0.0,1.0,2.0,HIST")).is_err());
         assert!(first(&log("w:1:response,0.0")).is_err());
-        assert!(first(&log("w:1:response,0.0,1.0,2.0,HIST")).unwrap().is_err());
+        assert!(
+            first(&log("w:1:response,0.0,1.0,2.0,HIST"))
+                .unwrap()
+                .is_err()
+        );
     }
 
     #[test]

@@ -89,14 +89,20 @@ impl Costs {
 
     /// System calls of all kinds.
     pub(crate) fn calls_all(&self) -> Option<f64> {
-        Some(self.calls.as_ref()?.iter().map(|(_, count)| count).sum())
+        Some(
+            self.calls
+                .as_ref()?
+                .iter()
+                .fold(0.0, |sum, (_, count)| sum + count),
+        )
     }
 
     /// Threads that were started.
     pub(crate) fn threads_started(&self) -> Option<f64> {
         let is_clone = |name: &str| matches!(name, "clone" | "clone3" | "fork" | "vfork");
         let calls = self.calls.as_ref()?.iter();
-        Some(calls.filter(|(name, _)| is_clone(name)).map(|(_, count)| count).sum())
+        let starts = calls.filter(|(name, _)| is_clone(name));
+        Some(starts.fold(0.0, |sum, (_, count)| sum + count))
     }
 }
 
@@ -117,8 +123,16 @@ pub(crate) fn chart(findings: &Findings, workload: &Workload, ledger: Ledger) ->
         .map(|server| (server, Costs::of(findings, server, &workload.name)))
         .collect();
     let (id, title, axis) = match ledger {
-        Ledger::Cpu => ("cpu-parts", "CPU time of a request", "server CPU, µs per request"),
-        Ledger::Calls => ("calls", "System calls of a request", "system calls per request"),
+        Ledger::Cpu => (
+            "cpu-parts",
+            "CPU time of a request",
+            "server CPU, µs per request",
+        ),
+        Ledger::Calls => (
+            "calls",
+            "System calls of a request",
+            "system calls per request",
+        ),
         Ledger::Switches => (
             "switches",
             "Context switches of a request",
@@ -207,7 +221,9 @@ mod tests {
     fn small_parts_are_put_together() {
         let bar = |values: &[f64]| -> Vec<(String, f64)> {
             let named = values.iter().enumerate();
-            named.map(|(n, &value)| (format!("call-{n}"), value)).collect()
+            named
+                .map(|(n, &value)| (format!("call-{n}"), value))
+                .collect()
         };
         let (one, two) = (
             bar(&[1.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0]),
@@ -215,8 +231,14 @@ mod tests {
         );
         let found = parts(vec![&one, &two]);
         assert_eq!(found.len(), CALLS_SHOWN + 1);
-        assert_eq!((found[0].name.as_str(), &found[0].values), ("call-1", &vec![9.0, 1.0]));
-        assert_eq!((found[7].name.as_str(), &found[7].values), ("2 others", &vec![3.0, 0.5]));
+        assert_eq!(
+            (found[0].name.as_str(), &found[0].values),
+            ("call-1", &vec![9.0, 1.0])
+        );
+        assert_eq!(
+            (found[7].name.as_str(), &found[7].values),
+            ("2 others", &vec![3.0, 0.5])
+        );
         let sum: f64 = found.iter().map(|part| part.values[0]).sum();
         assert_eq!(sum, 45.0, "no part is lost");
         let few = bar(&[1.0, 2.0]);

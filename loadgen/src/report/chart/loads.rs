@@ -132,7 +132,9 @@ impl<'a> Load<'a> {
         for load in &mut loads {
             let rate = |it: &Workload| it.pace.rate().map_or(0.0, |rate| rate.per_s());
             (load.workloads).sort_by(|a, b| {
-                rate(a).total_cmp(&rate(b)).then(a.connections.cmp(&b.connections))
+                rate(a)
+                    .total_cmp(&rate(b))
+                    .then(a.connections.cmp(&b.connections))
             });
         }
         loads
@@ -144,7 +146,10 @@ impl<'a> Load<'a> {
         shape: Shape,
         connections: usize,
     ) -> Option<&'a Workload> {
-        let alike = evidence.workloads.iter().filter(|it| Shape::of(it) == shape);
+        let alike = evidence
+            .workloads
+            .iter()
+            .filter(|it| Shape::of(it) == shape);
         alike.min_by_key(|it| it.connections.abs_diff(connections))
     }
 
@@ -196,7 +201,12 @@ mod tests {
         let nearest = Load::nearest(&evidence, Shape::KEEP_ALIVE, 50).unwrap();
         assert_eq!(nearest.name, "a");
         assert_eq!(
-            Shape { idle: 5_000, pipeline: 16, ..Shape::KEEP_ALIVE }.title(),
+            Shape {
+                idle: 5_000,
+                pipeline: 16,
+                ..Shape::KEEP_ALIVE
+            }
+            .title(),
             "keep-alive, 16 in flight on each, 5,000 idle beside"
         );
     }

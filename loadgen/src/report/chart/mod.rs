@@ -117,7 +117,20 @@ impl Axis {
         }
     }
 
-    /// With a tick at every value that there is, as long as there is room for it.
+    /// With ticks at round numbers where plain ones would be hard to read: on a scale of ratios.
+    fn over<'a>(self, points: impl Iterator<Item = &'a f64>) -> Self {
+        let values = points.copied().filter(|&value| value > 0.0);
+        let (low, high) = values.fold((f64::INFINITY, 0.0_f64), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+        let ticks = match self.is_log && low <= high {
+            true => ticks_of_ratios(low, high),
+            false => Vec::new(),
+        };
+        self.at(ticks.into_iter())
+    }
+
+    /// With a tick at every value that there is.
     fn at(mut self, values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
@@ -127,6 +140,54 @@ impl Axis {
             .collect();
         self
     }
+}
+
+/// Round numbers from the first below `low` to the first above `high`: of each power of ten 1, 2 and 5, or 1
+/// alone where these would be too many.
+pub(crate) fn ticks_of_ratios(low: f64, high: f64) -> Vec<f64> {
+    let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+    let factors: &[f64] = if last - first > 3 {
+        &[1.0]
+    } else {
+        &[1.0, 2.0, 5.0]
+    };
+    let all =
+        (first..=last).flat_map(|power| factors.iter().map(move |it| it * 10_f64.powi(power)));
+    let all: Vec<f64> = all.collect();
+    // A little less than the tick may well stand at it.
+    let begin = all
+        .iter()
+        .rposition(|&tick| tick <= low * 1.001)
+        .unwrap_or(0);
+    let end = all
+        .iter()
+        .position(|&tick| tick >= high * 0.999)
+        .unwrap_or(all.len() - 1);
+    all[begin..=end.max(begin)].to_vec()
+}
+
+/// Round numbers from 0 to the first above `high`, some five of them.
+pub(crate) fn ticks_from_zero(high: f64) -> Vec<f64> {
+    let high = if high > 0.0 { high } else { 1.0 };
+    let power = 10_f64.powf((high / 5.0).log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
+    let step = steps
+        .into_iter()
+        .find(|step| high / step <= 6.0)
+        .unwrap_or(10.0 * power);
+    let count = (high / step * 0.999).ceil().max(1.0) as u32;
+    (0..=count).map(|n| f64::from(n) * step).collect()
+}
+
+/// The ends of the intervals, and the values without one.
+fn extent(series: &[Series], value: fn(&Point) -> f64) -> Vec<f64> {
+    let points = series.iter().flat_map(|it| &it.points);
+    points
+        .flat_map(|point| match point.interval {
+            Some((low, high)) => [low, high],
+            None => [value(point); 2],
+        })
+        .collect()
 }
 
 impl Body {
@@ -180,7 +241,12 @@ pub(crate) fn number(value: f64) -> String {
 pub(crate) fn with_interval(estimate: &Estimate, format: fn(f64) -> String) -> String {
     match estimate.interval {
         Some((low, high)) => {
-            format!("{} ({}–{})", format(estimate.value), format(low), format(high))
+            format!(
+                "{} ({}–{})",
+                format(estimate.value),
+                format(low),
+                format(high)
+            )
         }
         None => format(estimate.value),
     }
@@ -221,13 +287,18 @@ impl<'a> Findings<'a> {
         workload: &str,
     ) -> impl Iterator<Item = (&'a String, &Entry)> {
         let entries = self.row(metric, workload).map(|row| row.entries.iter());
-        self.evidence.servers.iter().zip(entries.into_iter().flatten())
+        self.evidence
+            .servers
+            .iter()
+            .zip(entries.into_iter().flatten())
     }
 
     /// A server under a workload.
     pub(crate) fn entry(&self, metric: Metric, workload: &str, server: &str) -> Option<&Entry> {
         let mut entries = self.entries(metric, workload);
-        entries.find(|(name, _)| *name == server).map(|(_, entry)| entry)
+        entries
+            .find(|(name, _)| *name == server)
+            .map(|(_, entry)| entry)
     }
 
     /// What is to be said about an entry, if it is not an ordinary one.
@@ -286,17 +357,20 @@ pub(crate) fn by_connections(findings: &Findings, load: &Load, metric: Metric) -
     }
     let connections = |workload: &Workload| workload.connections as f64;
     let (name, short) = name_of(metric);
+    let lines = series(findings, load, metric, connections, |workload| {
+        format!("{} connections", thousands(workload.connections as u64))
+    });
     Chart {
         id: format!("{short}-by-connections-{}", load.id()),
         title: format!("{name}, {}", load.title()),
         x: Axis::log("connections").at(load.workloads.iter().map(|it| connections(it))),
         y: match metric {
-            Metric::P50 | Metric::P99 => Axis::log(axis_of(metric)),
+            Metric::P50 | Metric::P99 => {
+                Axis::log(axis_of(metric)).over(extent(&lines, |it| it.y).iter())
+            }
             _ => Axis::linear(axis_of(metric)),
         },
-        body: Body::Lines(series(findings, load, metric, connections, |workload| {
-            format!("{} connections", thousands(workload.connections as u64))
-        })),
+        body: Body::Lines(lines),
     }
     .unless_empty()
 }
@@ -315,12 +389,16 @@ pub(crate) fn by_rate(findings: &Findings, load: &Load, metric: Metric) -> Optio
     for line in &mut lines {
         for point in &mut line.points {
             let workload = load.workloads.iter().find(|it| rate(it) == point.x);
-            let Some(reached) = workload.and_then(|it| reached(findings.evidence, &line.server, it)) else {
+            let Some(reached) =
+                workload.and_then(|it| reached(findings.evidence, &line.server, it))
+            else {
                 continue;
             };
             if reached < REACHED * point.x {
                 point.is_sound = false;
-                point.says.push(format!("reached {}/s only", number(reached)));
+                point
+                    .says
+                    .push(format!("reached {}/s only", number(reached)));
             }
         }
     }
@@ -328,7 +406,7 @@ pub(crate) fn by_rate(findings: &Findings, load: &Load, metric: Metric) -> Optio
         id: format!("{short}-by-rate-{}", load.id()),
         title: format!("{name}, {}", load.title()),
         x: Axis::linear("offered rate, requests per second"),
-        y: Axis::log(axis_of(metric)),
+        y: Axis::log(axis_of(metric)).over(extent(&lines, |it| it.y).iter()),
         body: Body::Lines(lines),
     }
     .unless_empty()
@@ -403,7 +481,7 @@ pub(crate) fn by_workload(findings: &Findings, metric: Metric) -> Option<Chart> 
         let aside = (place.unwrap_or_default() as f64 + 0.5) / servers - 0.5;
         let across = |point: Point| Point {
             x: point.y,
-            y: point.x + 0.7 * aside,
+            y: point.x + 0.6 * aside,
             ..point
         };
         Series {
@@ -411,17 +489,20 @@ pub(crate) fn by_workload(findings: &Findings, metric: Metric) -> Option<Chart> 
             ..line
         }
     });
+    let dots: Vec<Series> = dots.collect();
     let (name, short) = name_of(metric);
     let ticks = (0..).zip(&workloads);
     Chart {
         id: format!("{short}-by-workload"),
         title: format!("{name} under every workload in closed loop"),
-        x: Axis::log(axis_of(metric)),
+        x: Axis::log(axis_of(metric)).over(extent(&dots, |it| it.x).iter()),
         y: Axis {
-            ticks: ticks.map(|(at, it)| (f64::from(at), it.name.clone())).collect(),
+            ticks: ticks
+                .map(|(at, it)| (f64::from(at), it.name.clone()))
+                .collect(),
             ..Axis::linear("")
         },
-        body: Body::Dots(dots.collect()),
+        body: Body::Dots(dots),
     }
     .unless_empty()
 }
@@ -467,12 +548,15 @@ pub(crate) fn curve(
     };
     Chart {
         id: format!("latency-{}", workload.name),
-        title: format!("Response time by percentile, {} ({loop_kind})", workload.name),
+        title: format!(
+            "Response time by percentile, {} ({loop_kind})",
+            workload.name
+        ),
         x: Axis {
             ticks: ticks.to_vec(),
             ..Axis::log("percentile")
         },
-        y: Axis::log("response time, µs"),
+        y: Axis::log("response time, µs").over(extent(&series, |it| it.y).iter()),
         body: Body::Curves(series),
     }
     .unless_empty()
@@ -504,10 +588,54 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Vec<String> {
     PERCENTILES.map(cell).to_vec()
 }
 
-/// What stands in a table for an entry without a value.
+/// The value of an entry, or what stands for one that is not there.
 pub(crate) fn value_text(entry: &Entry, metric: Metric) -> String {
     match &entry.value {
         Some(value) => with_interval(value, number),
         None => absent(entry, metric),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (0.5, "0.50"),
+            (7.814, "7.81"),
+            (45.25, "45.2"),
+            (64.0, "64"),
+            (999.4, "999"),
+            (1_234.4, "1,234"),
+            (1_234_567.0, "1,234,567"),
+        ] {
+            assert_eq!(number(value), expected);
+        }
+    }
+
+    #[test]
+    fn ticks_are_round_and_hold_all_values() {
+        for (low, high, expected) in [
+            (7.0, 13.0, &[5.0, 10.0, 20.0][..]),
+            (1.0, 1.0, &[1.0]),
+            (1.0, 10.0, &[1.0, 2.0, 5.0, 10.0]),
+            (30.0, 250_000.0, &[10.0, 100.0, 1e3, 1e4, 1e5, 1e6]),
+        ] {
+            assert_eq!(ticks_of_ratios(low, high), expected, "{low} to {high}");
+        }
+        for (high, expected) in [
+            (0.0, &[0.0, 0.2, 0.4, 0.6, 0.8, 1.0][..]),
+            (13.8, &[0.0, 5.0, 10.0, 15.0]),
+            (100.0, &[0.0, 20.0, 40.0, 60.0, 80.0, 100.0]),
+            (101.0, &[0.0, 20.0, 40.0, 60.0, 80.0, 100.0, 120.0]),
+        ] {
+            let ticks: Vec<f64> = (ticks_from_zero(high).iter())
+                .map(|it| (it * 1e6).round() / 1e6)
+                .collect();
+            assert_eq!(ticks, expected, "to {high}");
+        }
     }
 }

@@ -29,7 +29,10 @@ pub(super) fn all(findings: &Findings) -> Vec<Answer> {
     let churn = Load::nearest(findings.evidence, LoadShape::NEW_CONNECTION, CONNECTIONS);
     let mut answers = Vec::new();
     answers.extend(keep_alive.map(|it| {
-        let question = format!("Who wins at {} keep-alive connections?", thousands(it.connections as u64));
+        let question = format!(
+            "Who wins at {} keep-alive connections?",
+            thousands(it.connections as u64)
+        );
         who_wins(findings, it, question)
     }));
     answers.extend(churn.map(|it| {
@@ -65,28 +68,42 @@ impl<'a> Podium<'a> {
         ranked.retain(|(_, entry)| entry.rank.is_some());
         let order = |entry: &Entry| {
             let value = entry.value.map_or(f64::INFINITY, |it| it.value);
-            (entry.rank, if metric.less_is_better() { value } else { -value })
+            (
+                entry.rank,
+                if metric.less_is_better() {
+                    value
+                } else {
+                    -value
+                },
+            )
         };
         ranked.sort_by(|(_, a), (_, b)| {
             let (a, b) = (order(a), order(b));
             a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
         });
-        let (first, behind) = ranked.into_iter().partition(|(_, entry)| entry.rank == Some(1));
-        Podium { first, behind, unranked }
+        let (first, behind) = ranked
+            .into_iter()
+            .partition(|(_, entry)| entry.rank == Some(1));
+        Podium {
+            first,
+            behind,
+            unranked,
+        }
     }
 
     /// The names on the first rank, or why there are none.
     pub(super) fn names(&self) -> String {
         match self.first.is_empty() {
             false => listed(self.first.iter().map(|(server, _)| server.as_str())),
-            true if self.is_hidden() => "open: the generator was the bottleneck".to_owned(),
-            true => "nobody that can be compared".to_owned(),
+            true if self.is_hidden() => "not decided: the generator was the bottleneck".to_owned(),
+            true => "no server can be compared".to_owned(),
         }
     }
 
     /// Whether there would be a first if the generator had been faster.
     fn is_hidden(&self) -> bool {
-        (self.unranked.iter()).any(|(_, entry)| matches!(entry.standing, Standing::ClientBound | Standing::Ranked))
+        (self.unranked.iter())
+            .any(|(_, entry)| matches!(entry.standing, Standing::ClientBound | Standing::Ranked))
     }
 
     /// How far ahead the first are: the ratio of the next to the best.
@@ -128,7 +145,11 @@ fn who_wins(findings: &Findings, workload: &Workload, question: String) -> Answe
     let mut sentences = Vec::new();
     sentences.extend(first_sentence(&cpu, "least CPU per request", "µs"));
     sentences.extend(behind_sentence(&cpu));
-    sentences.extend(first_sentence(&throughput, "highest throughput", "requests/s"));
+    sentences.extend(first_sentence(
+        &throughput,
+        "highest throughput",
+        "requests/s",
+    ));
     sentences.extend(behind_sentence(&throughput));
     if throughput.first.is_empty() && throughput.is_hidden() {
         let bound = (throughput.unranked.iter())
@@ -185,7 +206,9 @@ fn first_sentence(podium: &Podium, what: &str, unit: &str) -> Option<String> {
             listed(podium.first[1..].iter().map(|(server, _)| server.as_str()))
         ),
     };
-    Some(format!("{server} has the {what}: {value} {unit}{of_floor}{ending}"))
+    Some(format!(
+        "{server} has the {what}: {value} {unit}{of_floor}{ending}"
+    ))
 }
 
 fn behind_sentence(podium: &Podium) -> Option<String> {
@@ -203,7 +226,10 @@ fn threads(findings: &Findings, stay: &Workload, churn: Option<&Workload>) -> Op
         .filter(|server| evidence.competes(server))
         .find(|server| {
             let costs = Costs::of(findings, server, &stay.name);
-            costs.is_sound && costs.threads.is_some_and(|it| it >= stay.connections as f64)
+            costs.is_sound
+                && costs
+                    .threads
+                    .is_some_and(|it| it >= stay.connections as f64)
         })?;
     let mut sentences = Vec::new();
     let threads = Costs::of(findings, threaded, &stay.name).threads?;
@@ -216,9 +242,13 @@ fn threads(findings: &Findings, stay: &Workload, churn: Option<&Workload>) -> Op
     let mut causes = Vec::new();
     for workload in [Some(stay), churn].into_iter().flatten() {
         let podium = Podium::of(findings, Metric::Cpu, &workload.name);
-        let Some((lean, _)) = podium.first.first() else { continue };
+        let Some((lean, _)) = podium.first.first() else {
+            continue;
+        };
         let entry = findings.entry(Metric::Cpu, &workload.name, threaded)?;
-        let Some(ratio) = entry.ratio.filter(|_| lean != &threaded) else { continue };
+        let Some(ratio) = entry.ratio.filter(|_| lean != &threaded) else {
+            continue;
+        };
         let (mine, theirs) = (
             Costs::of(findings, threaded, &workload.name),
             Costs::of(findings, lean, &workload.name),
@@ -226,7 +256,14 @@ fn threads(findings: &Findings, stay: &Workload, churn: Option<&Workload>) -> Op
         let mut counts = Vec::new();
         let mut count = |what: &str, of: fn(&Costs) -> Option<f64>| -> Option<(f64, f64)> {
             let pair = (of(&mine)?, of(&theirs)?);
-            counts.push(format!("{} {what} (against {})", figure(pair.0), figure(pair.1)));
+            if pair.0.max(pair.1) < 0.005 {
+                return None;
+            }
+            counts.push(format!(
+                "{} {what} (against {})",
+                figure(pair.0),
+                figure(pair.1)
+            ));
             Some(pair)
         };
         let switches = count("context switches", |it| it.switches);
@@ -287,7 +324,8 @@ fn starving(findings: &Findings) -> Answer {
                 (never > 0.0).then_some((workload, never))
             })
             .collect();
-        let Some((worst, never)) = (starved.iter()).max_by(|a, b| a.1.total_cmp(&b.1)) else {
+        // The first of the worst.
+        let Some((worst, never)) = (starved.iter().rev()).max_by(|a, b| a.1.total_cmp(&b.1)) else {
             continue;
         };
         names.push(server.as_str());
@@ -317,17 +355,21 @@ fn starving(findings: &Findings) -> Answer {
 fn open_loop(findings: &Findings) -> Option<Answer> {
     let evidence = findings.evidence;
     let loads = Load::all(evidence);
-    let load = loads.iter().find(|load| load.rate_per_s.is_some() && load.workloads.len() > 1)?;
+    let load = loads
+        .iter()
+        .find(|load| load.rate_per_s.is_some() && load.workloads.len() > 1)?;
     let holds = |server: &String, workload: &Workload| {
         let rate = workload.pace.rate().map_or(0.0, |rate| rate.per_s());
         let entry = findings.entry(Metric::P99, &workload.name, server);
         entry.is_some_and(|it| it.standing == Standing::Ranked)
-            && reached(evidence, server, workload).is_some_and(|it| it >= crate::report::chart::REACHED * rate)
+            && reached(evidence, server, workload)
+                .is_some_and(|it| it >= crate::report::chart::REACHED * rate)
     };
     let ours: Vec<&String> = (evidence.servers.iter())
         .filter(|server| evidence.competes(server) && holds(server, load.workloads[0]))
         .collect();
-    let top = (load.workloads.iter().rev()).find(|it| ours.iter().all(|server| holds(server, it)))?;
+    let top =
+        (load.workloads.iter().rev()).find(|it| ours.iter().all(|server| holds(server, it)))?;
     let podium = Podium::of(findings, Metric::P99, &top.name);
     let rate = |it: &Workload| number(it.pace.rate().map_or(0.0, |rate| rate.per_s()));
     let mut sentences = Vec::new();
@@ -339,12 +381,19 @@ fn open_loop(findings: &Findings) -> Option<Answer> {
             Some(format!("{server} {}/s", rate(last)))
         })
         .collect();
-    sentences.push(format!("Highest rates that were held: {}.", limits.join(", ")));
+    sentences.push(format!(
+        "Highest rates that were held: {}.",
+        limits.join(", ")
+    ));
     Some(Answer {
         question: "Who answers soonest under a given load?".to_owned(),
         short: match podium.first.len() {
             0 | 1 => format!("{}, by p99 at {} requests/s.", podium.names(), rate(top)),
-            _ => format!("{} share the first rank by p99 at {} requests/s.", podium.names(), rate(top)),
+            _ => format!(
+                "{} share the first rank by p99 at {} requests/s.",
+                podium.names(),
+                rate(top)
+            ),
         },
         sentences,
         shown_by: "rates".to_owned(),
@@ -354,13 +403,20 @@ fn open_loop(findings: &Findings) -> Option<Answer> {
 /// Who pays least for connections that are silent.
 fn idle(findings: &Findings) -> Option<Answer> {
     let evidence = findings.evidence;
-    let workload = evidence.workloads.iter().max_by_key(|it| it.idle).filter(|it| it.idle > 0)?;
+    let workload = evidence
+        .workloads
+        .iter()
+        .max_by_key(|it| it.idle)
+        .filter(|it| it.idle > 0)?;
     let podium = Podium::of(findings, Metric::IdleMemory, &workload.name);
     let mut sentences = Vec::new();
     sentences.extend(first_sentence(&podium, "smallest memory for each", "bytes"));
     sentences.extend(behind_sentence(&podium));
     (!podium.first.is_empty()).then(|| Answer {
-        question: format!("Who holds {} idle connections most cheaply?", thousands(workload.idle as u64)),
+        question: format!(
+            "Who holds {} idle connections most cheaply?",
+            thousands(workload.idle as u64)
+        ),
         short: format!("{}.", podium.names()),
         sentences,
         shown_by: format!("workload-{}", workload.name),

@@ -24,7 +24,8 @@ use crate::set::ledger::Pass;
 pub fn page(evidence: &Evidence, latencies: &Latencies, command: &str) -> String {
     let script = plotly_script();
     let page = Page::of(evidence, latencies, command, &script);
-    page.render().expect("the template is filled by this type alone")
+    page.render()
+        .expect("the template is filled by this type alone")
 }
 
 /// plotly's script without that for formulas, which comes with it and is larger than all the rest.
@@ -103,6 +104,7 @@ struct StandingsRow {
     by: &'static str,
     other: String,
     other_lead: String,
+    is_decided: bool,
 }
 
 /// The ledger of a workload.
@@ -168,7 +170,9 @@ impl<'a> Page<'a> {
         let figure = |chart: Chart| Figure::of(&chart, evidence);
         let loads = Load::all(evidence);
         let per_load = |metrics: [Metric; 2], of: fn(&Findings, &Load, Metric) -> Option<Chart>| {
-            let pairs = loads.iter().flat_map(|load| metrics.map(|metric| (load, metric)));
+            let pairs = loads
+                .iter()
+                .flat_map(|load| metrics.map(|metric| (load, metric)));
             let charts = pairs.filter_map(|(load, metric)| of(&findings, load, metric));
             charts.map(figure).collect::<Vec<Figure>>()
         };
@@ -197,8 +201,9 @@ impl<'a> Page<'a> {
             }
             section
         });
-        let mut call_errors: Vec<String> =
-            (evidence.ledger.iter()).filter_map(|row| row.error.clone()).collect();
+        let mut call_errors: Vec<String> = (evidence.ledger.iter())
+            .filter_map(|row| row.error.clone())
+            .collect();
         call_errors.sort();
         call_errors.dedup();
         let faults = evidence.faults();
@@ -209,10 +214,15 @@ impl<'a> Page<'a> {
                 let cells = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
                 format!("This set is incomplete: {cells} not measured yet.")
             }),
-            looks: (evidence.servers.iter()).map(|it| Look::of(evidence, it)).collect(),
+            looks: (evidence.servers.iter())
+                .map(|it| Look::of(evidence, it))
+                .collect(),
             answers: answers::all(&findings),
             standings: standings(&findings),
-            overview: chart::by_workload(&findings, Metric::Cpu).into_iter().map(figure).collect(),
+            overview: chart::by_workload(&findings, Metric::Cpu)
+                .into_iter()
+                .map(figure)
+                .collect(),
             by_connections: per_load([Metric::Cpu, Metric::Throughput], chart::by_connections),
             by_rate: per_load([Metric::P50, Metric::P99], chart::by_rate),
             has_calls: (evidence.servers.iter()).any(|server| {
@@ -340,11 +350,14 @@ fn load_of(workload: &Workload) -> String {
         thousands(workload.connections as u64),
         if workload.connections == 1 { "" } else { "s" }
     );
-    let rate = match workload.pace.rate() {
-        Some(rate) => format!(" at {} requests/s", chart::number(rate.per_s())),
-        None => ", closed loop".to_owned(),
-    };
-    format!("{connections}, {}{rate}", LoadShape::of(workload).title())
+    let shape = LoadShape::of(workload).title();
+    match workload.pace.rate() {
+        Some(rate) => format!(
+            "{shape} at {}/s, {connections}",
+            chart::number(rate.per_s())
+        ),
+        None => format!("{connections}, {shape}"),
+    }
 }
 
 fn standings(findings: &Findings) -> Vec<StandingsRow> {
@@ -364,6 +377,7 @@ fn standings(findings: &Findings) -> Vec<StandingsRow> {
             by,
             other: other.names(),
             other_lead: other.lead(),
+            is_decided: !other.first.is_empty(),
         }
     };
     findings.evidence.workloads.iter().map(row).collect()
@@ -420,15 +434,17 @@ impl ServerRow {
     fn of(findings: &Findings, workload: &Workload, server: &str) -> Self {
         let entry = |metric| findings.entry(metric, &workload.name, server);
         let value = |metric| Value::of(entry(metric), metric);
-        let remarks = [Metric::Cpu, Metric::Throughput].into_iter().filter_map(|metric| {
-            let remark = findings.remark(entry(metric)?, server, &workload.name)?;
-            // What holds for one metric alone says so.
-            Some(match (metric, entry(metric)?.standing) {
-                (Metric::Throughput, Standing::ClientBound) => remark,
-                (Metric::Cpu, _) => remark,
-                _ => return None,
-            })
-        });
+        let remarks = [Metric::Cpu, Metric::Throughput]
+            .into_iter()
+            .filter_map(|metric| {
+                let remark = findings.remark(entry(metric)?, server, &workload.name)?;
+                // What holds for one metric alone says so.
+                Some(match (metric, entry(metric)?.standing) {
+                    (Metric::Throughput, Standing::ClientBound) => remark,
+                    (Metric::Cpu, _) => remark,
+                    _ => return None,
+                })
+            });
         let remarks: Vec<String> = remarks.collect();
         let cpu = entry(Metric::Cpu);
         ServerRow {
@@ -436,8 +452,7 @@ impl ServerRow {
             colour: hex(Style::of(findings.evidence, server).colour),
             is_ranked: cpu.is_some_and(|entry| entry.standing == Standing::Ranked),
             cpu: value(Metric::Cpu),
-            of_floor: (cpu.and_then(|entry| entry.of_floor.as_ref()))
-                .map_or(String::new(), times),
+            of_floor: (cpu.and_then(|entry| entry.of_floor.as_ref())).map_or(String::new(), times),
             throughput: value(Metric::Throughput),
             p50: value(Metric::P50),
             p99: value(Metric::P99),
@@ -467,7 +482,10 @@ impl Value {
 fn provenance(evidence: &Evidence) -> Vec<(&'static str, String)> {
     let date = evidence.started.get(..10).unwrap_or(&evidence.started);
     vec![
-        ("Measured", format!("{date}, {}", plural(evidence.rounds, "round"))),
+        (
+            "Measured",
+            format!("{date}, {}", plural(evidence.rounds, "round")),
+        ),
         ("Machine", evidence.machine.summary()),
         ("Revision", evidence.build.summary()),
     ]

@@ -23,7 +23,7 @@ pub(super) fn json(chart: &Chart, evidence: &Evidence) -> String {
     }
     let height = match &chart.body {
         Body::Lines(_) | Body::Curves(_) => 340,
-        Body::Dots(_) => 90 + 46 * chart.y.ticks.len().max(3),
+        Body::Dots(_) => 90 + 38 * chart.y.ticks.len().max(3),
         Body::Bars(bars) => 80 + 32 * bars.servers.len().max(2),
     };
     let is_flat = matches!(chart.body, Body::Dots(_) | Body::Bars(_));
@@ -63,12 +63,18 @@ fn axis(axis: &Axis) -> PlotlyAxis {
         .auto_margin(true)
         .fixed_range(true)
         .separate_thousands(true)
+        .zero_line(false)
         .exponent_format(plotly::common::ExponentFormat::None);
     if !axis.title.is_empty() {
         plotly = plotly.title(Title::with_text(&axis.title));
     }
     if axis.is_log {
         plotly = plotly.type_(AxisType::Log);
+        if let (Some((first, _)), Some((last, _))) = (axis.ticks.first(), axis.ticks.last()) {
+            // Room for the points at the ends.
+            let room = 0.03 * (last / first).log10();
+            plotly = plotly.range(vec![first.log10() - room, last.log10() + room]);
+        }
     } else if axis.ticks.is_empty() && !axis.title.is_empty() {
         plotly = plotly.range_mode(plotly::layout::RangeMode::ToZero);
     }
@@ -81,23 +87,19 @@ fn axis(axis: &Axis) -> PlotlyAxis {
 
 fn traces(chart: &Chart, evidence: &Evidence) -> Vec<Box<dyn Trace>> {
     match &chart.body {
-        Body::Lines(series) => points(series, evidence, |it, part| {
-            scatter(it, part, evidence, true)
-        }),
-        Body::Dots(series) => points(series, evidence, |it, part| {
-            scatter(it, part, evidence, false)
-        }),
-        Body::Curves(series) => points(series, evidence, |it, part| {
-            let max = 9;
+        Body::Lines(series) => points(series, |it, part| scatter(it, part, evidence, true)),
+        Body::Dots(series) => points(series, |it, part| scatter(it, part, evidence, false)),
+        Body::Curves(series) => points(series, |it, part| {
             let style = Style::of(evidence, &it.server);
-            let marker = marker(style, part == Part::Sound).max_displayed(max);
-            scatter(it, part, evidence, true)
-                .marker(marker)
-                .mode(Mode::LinesMarkers)
+            let marker = marker(style, part == Part::Sound).max_displayed(MARKERS_OF_A_CURVE);
+            scatter(it, part, evidence, true).marker(marker)
         }),
         Body::Bars(bars) => bar_traces(bars),
     }
 }
+
+/// More would hide the line.
+const MARKERS_OF_A_CURVE: usize = 9;
 
 /// Which points of a server.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,7 +112,6 @@ enum Part {
 
 fn points(
     series: &[Series],
-    _evidence: &Evidence,
     trace: impl Fn(&Series, Part) -> Box<Scatter<f64, f64>>,
 ) -> Vec<Box<dyn Trace>> {
     let mut traces: Vec<Box<dyn Trace>> = Vec::new();
@@ -138,13 +139,19 @@ fn scatter(
         .collect();
     let hover = points.iter().map(|point| {
         let lines: Vec<String> = point.says.iter().map(|line| folded(line)).collect();
-        format!("<b>{}</b><br>{}", escaped(&series.server), lines.join("<br>"))
+        format!(
+            "<b>{}</b><br>{}",
+            escaped(&series.server),
+            lines.join("<br>")
+        )
     });
     // An error bar needs a length for every point.
     let length = |of: fn(f64, (f64, f64)) -> f64| -> Vec<f64> {
         let value = |point: &&crate::report::chart::Point| {
             let value = if is_line { point.y } else { point.x };
-            point.interval.map_or(0.0, |interval| of(value, interval).max(0.0))
+            point
+                .interval
+                .map_or(0.0, |interval| of(value, interval).max(0.0))
         };
         points.iter().map(value).collect()
     };
@@ -153,7 +160,7 @@ fn scatter(
         .array(length(|value, (_, high)| high - value))
         .array_minus(length(|value, (low, _)| value - low))
         .thickness(1.3)
-        .width(4)
+        .width(0)
         .color(hex(style.colour));
     let has_interval = points.iter().any(|point| point.interval.is_some());
     let mut trace = Scatter::new(
@@ -162,17 +169,29 @@ fn scatter(
     )
     .name(&series.server)
     .legend_group(&series.server)
-    .mode(if is_line { Mode::LinesMarkers } else { Mode::Markers })
+    .mode(if is_line {
+        Mode::LinesMarkers
+    } else {
+        Mode::Markers
+    })
     .marker(marker(style, is_sound))
     .hover_text_array(hover.collect())
     .hover_info(HoverInfo::Text);
     if is_line {
         let width = if is_sound { 2.0 } else { 1.2 };
-        let dash = if is_sound { dash(style.dashes) } else { DashType::Dot };
+        let dash = if is_sound {
+            dash(style.dashes)
+        } else {
+            DashType::Dot
+        };
         trace = trace.line(Line::new().color(hex(style.colour)).width(width).dash(dash));
     }
     if has_interval {
-        trace = if is_line { trace.error_y(error) } else { trace.error_x(error) };
+        trace = if is_line {
+            trace.error_y(error)
+        } else {
+            trace.error_x(error)
+        };
     }
     trace
 }
@@ -192,7 +211,10 @@ fn marker(style: Style, is_sound: bool) -> Marker {
         (Shape::Cross, true) => MarkerSymbol::Cross,
         (Shape::Cross, false) => MarkerSymbol::CrossOpen,
     };
-    Marker::new().symbol(symbol).size(9).color(hex(style.colour))
+    Marker::new()
+        .symbol(symbol)
+        .size(9)
+        .color(hex(style.colour))
 }
 
 /// The nearest of those that plotly has.
@@ -278,11 +300,16 @@ pub(super) fn part_colour(place: usize) -> Colour {
 
 /// plotly reads some markup in texts, and what a server says must be none.
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// In lines that fit on a phone.
 fn folded(text: &str) -> String {
-    let lines: Vec<String> = textwrap::wrap(text, 42).into_iter().map(|line| escaped(&line)).collect();
+    let lines: Vec<String> = textwrap::wrap(text, 42)
+        .into_iter()
+        .map(|line| escaped(&line))
+        .collect();
     lines.join("<br>")
 }
