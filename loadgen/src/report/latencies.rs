@@ -91,3 +91,29 @@ impl Latencies {
         self.0.get(&(server.to_owned(), workload.to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::record_ns;
+
+    /// Not the mean of their percentiles, and whatever digits each of them has.
+    #[test]
+    fn rounds_become_one_distribution() {
+        let mut latencies = Latencies::default();
+        let mut quick = Histogram::new_with_bounds(1, 1_000_000_000, 2).unwrap();
+        quick.record_n(10_000, 900).unwrap();
+        let mut slow = latency_histogram();
+        for _ in 0..100 {
+            record_ns(&mut slow, 1_000_000);
+        }
+        latencies.insert("a", "w", &quick);
+        latencies.insert("a", "w", &slow);
+        let all = latencies.of("a", "w").unwrap();
+        assert_eq!(all.len(), 1_000);
+        let us = |p| all.value_at_percentile(p) as f64 / 1e3;
+        assert!((us(89.0) - 10.0).abs() < 0.1, "{}", us(89.0));
+        assert!((us(95.0) - 1_000.0).abs() < 5.0, "{}", us(95.0));
+        assert!(latencies.of("a", "v").is_none());
+    }
+}

@@ -12,7 +12,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::chart::ledger::Ledger;
 use super::chart::style::{Colour, PARTS, Shape, Style};
 use super::chart::{
-    self, Axis, Bars, Body, Chart, Findings, Load, LoadShape, Point, Series, number,
+    self, Axis, Bars, Body, Chart, Findings, Load, LoadShape, Point, Series, count, number,
     ticks_from_zero,
 };
 use crate::compare::{Evidence, Metric};
@@ -250,7 +250,7 @@ impl Scale {
                 let step: f64 = ticks.get(1).copied().unwrap_or(1.0);
                 let digits = (-step.log10().floor()).max(0.0) as usize;
                 let label = |tick: f64| match digits {
-                    0 => number(tick),
+                    0 => count(tick),
                     _ => format!("{tick:.digits$}"),
                 };
                 ticks.into_iter().map(|tick| (tick, label(tick))).collect()
@@ -436,5 +436,48 @@ fn draw_bars(area: &Area, chart: &Chart, bars: &Bars) {
             .pos(Pos::new(HPos::Left, VPos::Center));
         let sum = EmptyElement::at((*total, row)) + Text::new(number(*total), (5, 0), style);
         context.plotting_area().draw(&sum).expect(INFALLIBLE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn values_along_an_axis() {
+        let axis = |is_log, ticks: &[f64]| Axis {
+            title: String::new(),
+            is_log,
+            ticks: ticks.iter().map(|&tick| (tick, tick.to_string())).collect(),
+        };
+        let log = Scale::of(&axis(true, &[1.0, 10.0, 100.0]), std::iter::empty());
+        let at = |scale: &Scale, value: f64| scale.map(&value, (0, 1_000));
+        assert_eq!(at(&log, 10.0), 500);
+        assert!(at(&log, 1.0) > 0 && at(&log, 100.0) < 1_000);
+        let linear = Scale::of(&axis(false, &[]), [7.0, 13.8].into_iter());
+        assert_eq!(linear.ticks.last().unwrap().1, "15");
+        assert_eq!(at(&linear, 0.0), 0);
+        let fine = Scale::of(&axis(false, &[]), [0.98].into_iter());
+        assert_eq!(fine.ticks[1].1, "0.2");
+        let rows = Scale::rows(vec!["a".to_owned(), "b".to_owned()]);
+        assert!(
+            at(&rows, 0.0) > at(&rows, 1.0),
+            "the first is on top, where y ends"
+        );
+    }
+
+    #[test]
+    fn the_same_evidence_gives_the_same_bytes() {
+        let evidence = fixture::five_servers();
+        let pictures = all(&evidence);
+        assert_eq!(pictures, all(&evidence));
+        let files: Vec<&str> = pictures.iter().map(|it| it.file.as_str()).collect();
+        assert_eq!(
+            files,
+            ["cpu-by-workload.svg"],
+            "there are no figures for others"
+        );
+        assert!(all(&fixture::evidence(&[], &[], Vec::new())).is_empty());
     }
 }

@@ -14,20 +14,20 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A browser with one page.
-pub struct Browser {
+pub(crate) struct Browser {
     child: Child,
     to: ChildStdin,
     from: Receiver<Value>,
     session: Option<String>,
     last_id: u64,
     /// Errors in the console and exceptions that nobody caught, so far.
-    pub complaints: Vec<String>,
+    pub(crate) complaints: Vec<String>,
     _profile: TempDir,
 }
 
 impl Browser {
     /// Starts one; `None` where there is none installed.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let names = ["chromium", "chromium-browser", "google-chrome"];
         let program = names.into_iter().find(|name| {
             let found = Command::new("sh")
@@ -97,7 +97,7 @@ impl Browser {
     }
 
     /// Calls a method and waits for its result.
-    pub fn call(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
         self.last_id += 1;
         let mut message = json!({ "id": self.last_id, "method": method, "params": params });
         if let Some(session) = &self.session {
@@ -143,14 +143,14 @@ impl Browser {
     }
 
     /// Opens a file.
-    pub fn open(&mut self, file: &Path) {
+    pub(crate) fn open(&mut self, file: &Path) {
         let url = format!("file://{}", file.display());
         self.call("Page.navigate", json!({ "url": url }));
         self.wait("document.readyState === 'complete'");
     }
 
     /// What an expression is on the page.
-    pub fn evaluate(&mut self, expression: &str) -> Value {
+    pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let params =
             json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         let result = self.call("Runtime.evaluate", params);
@@ -162,7 +162,7 @@ impl Browser {
     }
 
     /// Waits until an expression is true.
-    pub fn wait(&mut self, expression: &str) {
+    pub(crate) fn wait(&mut self, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
         while self.evaluate(expression) != json!(true) {
             let complaints = &self.complaints;
@@ -175,7 +175,7 @@ impl Browser {
     }
 
     /// Presses a key on whatever has the focus.
-    pub fn press(&mut self, key: &str, text: &str) {
+    pub(crate) fn press(&mut self, key: &str, text: &str) {
         for kind in ["keyDown", "keyUp"] {
             let mut params = json!({ "type": kind, "key": key, "code": key });
             if !text.is_empty() && kind == "keyDown" {

@@ -19,7 +19,7 @@ const SERVERS: [&str; 6] = [
     "async-tasks",
     "floor",
 ];
-pub const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 5;
 const STARTED: &str = "2025-01-02T03:04:05Z";
 
 fn workload(name: &str, connections: usize, requests_per_connection: u64) -> Workload {
@@ -266,7 +266,7 @@ fn ledger(server: &str, workload: &Workload) -> Vec<Row> {
 }
 
 /// Writes the set below `parent`; its folder.
-pub fn write(parent: &Path) -> PathBuf {
+pub(crate) fn write(parent: &Path) -> PathBuf {
     let workloads = workloads();
     let campaign = Campaign {
         schema: SCHEMA,

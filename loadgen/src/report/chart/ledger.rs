@@ -6,6 +6,9 @@ use crate::compare::{Metric, Standing, median};
 use crate::set::Cell;
 use crate::set::ledger::Pass;
 
+/// How much of what.
+type Amounts = Vec<(String, f64)>;
+
 /// System calls with a part of their own; the rest is one.
 const CALLS_SHOWN: usize = 7;
 
@@ -25,7 +28,7 @@ pub(crate) struct Costs {
     /// Of both kinds, or not known of which.
     pub(crate) switches: Option<f64>,
     /// By name, the most frequent first.
-    pub(crate) calls: Option<Vec<(String, f64)>>,
+    pub(crate) calls: Option<Amounts>,
     /// Most that it had at once; not of one request.
     pub(crate) threads: Option<f64>,
     /// Connections without a single response; not of one request.
@@ -61,7 +64,7 @@ impl Costs {
         });
         let calls = pass.map(|pass| {
             let calls = pass.calls.iter();
-            let mut calls: Vec<(String, f64)> = calls
+            let mut calls: Amounts = calls
                 .map(|(name, &count)| (name.clone(), pass.per_request(count)))
                 .collect();
             calls.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -139,7 +142,7 @@ pub(crate) fn chart(findings: &Findings, workload: &Workload, ledger: Ledger) ->
             "context switches per request",
         ),
     };
-    let parts_of: fn(&Costs) -> Option<Vec<(String, f64)>> = match ledger {
+    let parts_of: fn(&Costs) -> Option<Amounts> = match ledger {
         Ledger::Cpu => |costs| {
             let (cpu, share) = (costs.cpu_us?, costs.user_share?);
             Some(vec![
@@ -156,13 +159,19 @@ pub(crate) fn chart(findings: &Findings, workload: &Workload, ledger: Ledger) ->
             _ => Some(vec![("of either kind".to_owned(), costs.switches?)]),
         },
     };
-    let known: Vec<(&String, &Costs, Vec<(String, f64)>)> = (servers.iter())
+    let known: Vec<(&String, &Costs, Amounts)> = (servers.iter())
         .filter_map(|(server, costs)| Some((*server, costs, parts_of(costs)?)))
         .collect();
     let bars = Bars {
         servers: known.iter().map(|(server, ..)| (*server).clone()).collect(),
         is_sound: known.iter().map(|(_, costs, _)| costs.is_sound).collect(),
-        parts: parts(known.iter().map(|(.., parts)| parts.as_slice()).collect()),
+        parts: parts(
+            &known
+                .iter()
+                .map(|(.., parts)| parts.as_slice())
+                .collect::<Vec<_>>(),
+            ledger == Ledger::Calls,
+        ),
     };
     Chart {
         id: format!("{id}-{}", workload.name),
@@ -174,8 +183,9 @@ pub(crate) fn chart(findings: &Findings, workload: &Workload, ledger: Ledger) ->
     .unless_empty()
 }
 
-/// The parts of all bars by name, the largest first; small ones are put together.
-fn parts(bars: Vec<&[(String, f64)]>) -> Vec<Part> {
+/// The parts of all bars by name, in the order in which they are met or the largest first; what is too many
+/// is put together.
+fn parts(bars: &[&[(String, f64)]], largest_first: bool) -> Vec<Part> {
     let mut names: Vec<(&str, f64)> = Vec::new();
     for (name, value) in bars.iter().copied().flatten() {
         match names.iter_mut().find(|(known, _)| known == name) {
@@ -183,8 +193,7 @@ fn parts(bars: Vec<&[(String, f64)]>) -> Vec<Part> {
             None => names.push((name, *value)),
         }
     }
-    // Stable: parts with a meaning of their own keep their order where there are but two.
-    if names.len() > 2 {
+    if largest_first {
         names.sort_by(|a, b| b.1.total_cmp(&a.1));
     }
     let value_in = |bar: &[(String, f64)], name: &str| -> f64 {
@@ -219,7 +228,7 @@ mod tests {
 
     #[test]
     fn small_parts_are_put_together() {
-        let bar = |values: &[f64]| -> Vec<(String, f64)> {
+        let bar = |values: &[f64]| -> Amounts {
             let named = values.iter().enumerate();
             named
                 .map(|(n, &value)| (format!("call-{n}"), value))
@@ -229,7 +238,7 @@ mod tests {
             bar(&[1.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0]),
             bar(&[0.5, 1.0]),
         );
-        let found = parts(vec![&one, &two]);
+        let found = parts(&[&one, &two], true);
         assert_eq!(found.len(), CALLS_SHOWN + 1);
         assert_eq!(
             (found[0].name.as_str(), &found[0].values),
@@ -242,6 +251,6 @@ mod tests {
         let sum: f64 = found.iter().map(|part| part.values[0]).sum();
         assert_eq!(sum, 45.0, "no part is lost");
         let few = bar(&[1.0, 2.0]);
-        assert_eq!(parts(vec![&few])[0].name, "call-0", "two keep their order");
+        assert_eq!(parts(&[&few], false)[0].name, "call-0", "in their order");
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::catalogue::Workload;
 use crate::compare::Evidence;
-use crate::plan::Pace;
+use crate::plan::{Pace, Rate};
 use crate::report::run::thousands;
 
 /// Workloads of one shape.
@@ -114,6 +114,11 @@ impl Shape {
     }
 }
 
+/// Requests that are due, per second; 0 in closed loop.
+pub(crate) fn rate_of(workload: &Workload) -> f64 {
+    workload.pace.rate().map_or(0.0, Rate::per_s)
+}
+
 impl<'a> Load<'a> {
     /// All workloads, by their shapes, in the order in which these are met.
     pub(crate) fn all(evidence: &'a Evidence) -> Vec<Self> {
@@ -125,15 +130,14 @@ impl<'a> Load<'a> {
                 None => loads.push(Load {
                     shape,
                     workloads: vec![workload],
-                    rate_per_s: workload.pace.rate().map(|rate| rate.per_s()),
+                    rate_per_s: workload.pace.rate().map(Rate::per_s),
                 }),
             }
         }
         for load in &mut loads {
-            let rate = |it: &Workload| it.pace.rate().map_or(0.0, |rate| rate.per_s());
             (load.workloads).sort_by(|a, b| {
-                rate(a)
-                    .total_cmp(&rate(b))
+                rate_of(a)
+                    .total_cmp(&rate_of(b))
                     .then(a.connections.cmp(&b.connections))
             });
         }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-pub(crate) use loads::{Load, Shape as LoadShape};
+pub(crate) use loads::{Load, Shape as LoadShape, rate_of};
 
 use super::run::thousands;
 use super::{absent, figure};
@@ -136,7 +136,7 @@ impl Axis {
         values.sort_by(f64::total_cmp);
         values.dedup();
         self.ticks = (values.into_iter())
-            .map(|value| (value, number(value)))
+            .map(|value| (value, count(value)))
             .collect();
         self
     }
@@ -225,15 +225,19 @@ impl Chart {
     }
 }
 
-/// Up to three digits behind the point, as many as are of use, and commas between thousands.
+/// Three significant digits, and from a thousand on whole numbers with commas.
 pub(crate) fn number(value: f64) -> String {
-    match value.abs() {
-        999.5.. => {
-            let sign = if value < 0.0 { "-" } else { "" };
-            format!("{sign}{}", thousands(value.abs().round() as u64))
-        }
-        _ if value.fract() == 0.0 => format!("{value}"),
+    match value {
+        999.5.. => thousands(value.round() as u64),
         _ => figure(value),
+    }
+}
+
+/// The same of what is counted, as long as it is whole.
+pub(crate) fn count(value: f64) -> String {
+    match value.fract() == 0.0 && (0.0..1e15).contains(&value) {
+        true => thousands(value as u64),
+        false => number(value),
     }
 }
 
@@ -352,10 +356,10 @@ fn unit_of(metric: Metric) -> &'static str {
 
 /// A metric against the number of connections, for loads in closed loop that were measured at several.
 pub(crate) fn by_connections(findings: &Findings, load: &Load, metric: Metric) -> Option<Chart> {
-    if load.rate_per_s.is_some() || load.workloads.len() < 2 {
+    let connections = |workload: &Workload| workload.connections as f64;
+    if load.rate_per_s.is_some() || !differ(load.workloads.iter().map(|it| connections(it))) {
         return None;
     }
-    let connections = |workload: &Workload| workload.connections as f64;
     let (name, short) = name_of(metric);
     let lines = series(findings, load, metric, connections, |workload| {
         format!("{} connections", thousands(workload.connections as u64))
@@ -375,20 +379,25 @@ pub(crate) fn by_connections(findings: &Findings, load: &Load, metric: Metric) -
     .unless_empty()
 }
 
+/// Whether there are at least two places on an axis.
+fn differ(mut values: impl Iterator<Item = f64>) -> bool {
+    let first = values.next();
+    values.any(|value| Some(value) != first)
+}
+
 /// A latency against the rate that was offered, for loads in open loop that were offered at several.
 pub(crate) fn by_rate(findings: &Findings, load: &Load, metric: Metric) -> Option<Chart> {
-    if load.rate_per_s.is_none() || load.workloads.len() < 2 {
+    if load.rate_per_s.is_none() || !differ(load.workloads.iter().map(|it| rate_of(it))) {
         return None;
     }
-    let rate = |workload: &Workload| workload.pace.rate().map_or(0.0, |rate| rate.per_s());
     let (name, short) = name_of(metric);
-    let mut lines = series(findings, load, metric, rate, |workload| {
-        format!("{} requests/s offered", number(rate(workload)))
+    let mut lines = series(findings, load, metric, rate_of, |workload| {
+        format!("{} requests/s offered", count(rate_of(workload)))
     });
     // What was reached is not part of what is compared, and must not be overlooked.
     for line in &mut lines {
         for point in &mut line.points {
-            let workload = load.workloads.iter().find(|it| rate(it) == point.x);
+            let workload = load.workloads.iter().find(|it| rate_of(it) == point.x);
             let Some(reached) =
                 workload.and_then(|it| reached(findings.evidence, &line.server, it))
             else {
@@ -543,7 +552,7 @@ pub(crate) fn curve(
     let series: Vec<Series> = series.filter(|it| !it.points.is_empty()).collect();
     let ticks = PERCENTILES.map(|p| (100.0 / (100.0 - p), format!("{p}%")));
     let loop_kind = match workload.pace.rate() {
-        Some(rate) => format!("open loop at {}/s", number(rate.per_s())),
+        Some(rate) => format!("open loop at {}/s", count(rate.per_s())),
         None => "closed loop".to_owned(),
     };
     Chart {
@@ -602,17 +611,19 @@ mod tests {
 
     #[test]
     fn numbers() {
-        for (value, expected) in [
-            (0.0, "0"),
-            (0.5, "0.50"),
-            (7.814, "7.81"),
-            (45.25, "45.2"),
-            (64.0, "64"),
-            (999.4, "999"),
-            (1_234.4, "1,234"),
-            (1_234_567.0, "1,234,567"),
+        for (value, expected, counted) in [
+            (0.0, "0.00", "0"),
+            (0.5, "0.50", "0.50"),
+            (7.814, "7.81", "7.81"),
+            (64.0, "64.0", "64"),
+            (999.4, "999", "999"),
+            (1_234.4, "1,234", "1,234"),
+            (1_234_567.0, "1,234,567", "1,234,567"),
         ] {
-            assert_eq!(number(value), expected);
+            assert_eq!(
+                (number(value).as_str(), count(value).as_str()),
+                (expected, counted)
+            );
         }
     }
 

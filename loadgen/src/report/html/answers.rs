@@ -3,12 +3,14 @@
 use crate::catalogue::Workload;
 use crate::compare::{Entry, Metric, Standing};
 use crate::report::chart::ledger::Costs;
-use crate::report::chart::{Findings, Load, LoadShape, number, reached, with_interval};
+use crate::report::chart::{
+    Findings, Load, LoadShape, REACHED, count, number, rate_of, reached, with_interval,
+};
 use crate::report::figure;
 use crate::report::run::thousands;
 
 /// A question and what the evidence says.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
     /// As a newcomer asks it.
     pub(super) question: String,
@@ -235,8 +237,8 @@ fn threads(findings: &Findings, stay: &Workload, churn: Option<&Workload>) -> Op
     let threads = Costs::of(findings, threaded, &stay.name).threads?;
     sentences.push(format!(
         "{threaded} runs {} threads for {} connections.",
-        number(threads),
-        number(stay.connections as f64)
+        count(threads),
+        count(stay.connections as f64)
     ));
     let mut ratios = Vec::new();
     let mut causes = Vec::new();
@@ -254,7 +256,7 @@ fn threads(findings: &Findings, stay: &Workload, churn: Option<&Workload>) -> Op
             Costs::of(findings, lean, &workload.name),
         );
         let mut counts = Vec::new();
-        let mut count = |what: &str, of: fn(&Costs) -> Option<f64>| -> Option<(f64, f64)> {
+        let mut beside = |what: &str, of: fn(&Costs) -> Option<f64>| -> Option<(f64, f64)> {
             let pair = (of(&mine)?, of(&theirs)?);
             if pair.0.max(pair.1) < 0.005 {
                 return None;
@@ -266,9 +268,9 @@ fn threads(findings: &Findings, stay: &Workload, churn: Option<&Workload>) -> Op
             ));
             Some(pair)
         };
-        let switches = count("context switches", |it| it.switches);
-        count("system calls", Costs::calls_all);
-        let starts = count("threads started", Costs::threads_started);
+        let switches = beside("context switches", |it| it.switches);
+        beside("system calls", Costs::calls_all);
+        let starts = beside("threads started", Costs::threads_started);
         if switches.is_some_and(|(mine, theirs)| mine > 1.5 * theirs && mine > 0.1) {
             causes.push("a context switch where others read on");
         }
@@ -335,8 +337,8 @@ fn starving(findings: &Findings) -> Answer {
         };
         sentences.push(format!(
             "{server} leaves {} of {} connections without a single answer under {}{further}.",
-            number(*never),
-            number(worst.connections as f64),
+            count(*never),
+            count(worst.connections as f64),
             worst.name
         ));
     }
@@ -359,11 +361,10 @@ fn open_loop(findings: &Findings) -> Option<Answer> {
         .iter()
         .find(|load| load.rate_per_s.is_some() && load.workloads.len() > 1)?;
     let holds = |server: &String, workload: &Workload| {
-        let rate = workload.pace.rate().map_or(0.0, |rate| rate.per_s());
+        let rate = rate_of(workload);
         let entry = findings.entry(Metric::P99, &workload.name, server);
         entry.is_some_and(|it| it.standing == Standing::Ranked)
-            && reached(evidence, server, workload)
-                .is_some_and(|it| it >= crate::report::chart::REACHED * rate)
+            && reached(evidence, server, workload).is_some_and(|it| it >= REACHED * rate)
     };
     let ours: Vec<&String> = (evidence.servers.iter())
         .filter(|server| evidence.competes(server) && holds(server, load.workloads[0]))
@@ -371,7 +372,7 @@ fn open_loop(findings: &Findings) -> Option<Answer> {
     let top =
         (load.workloads.iter().rev()).find(|it| ours.iter().all(|server| holds(server, it)))?;
     let podium = Podium::of(findings, Metric::P99, &top.name);
-    let rate = |it: &Workload| number(it.pace.rate().map_or(0.0, |rate| rate.per_s()));
+    let rate = |it: &Workload| count(rate_of(it));
     let mut sentences = Vec::new();
     sentences.extend(first_sentence(&podium, "lowest p99", "µs"));
     sentences.extend(behind_sentence(&podium));

@@ -67,7 +67,7 @@ struct Page<'a> {
 }
 
 /// A server as it looks in every chart.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug)]
 struct Look {
     server: String,
     about: &'static str,
@@ -77,7 +77,7 @@ struct Look {
 }
 
 /// A chart with its table.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug)]
 struct Figure {
     id: String,
     title: String,
@@ -89,12 +89,11 @@ struct Figure {
     head: Vec<String>,
     rows: Vec<Vec<String>>,
     /// For plotly.
-    #[serde(skip)]
     json: String,
 }
 
 /// Who is first under a workload, and by how much.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug)]
 struct StandingsRow {
     workload: String,
     load: String,
@@ -108,14 +107,14 @@ struct StandingsRow {
 }
 
 /// The ledger of a workload.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug)]
 struct LedgerSection {
     workload: String,
     figures: Vec<Figure>,
 }
 
 /// Who was served under a workload, by server.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug)]
 struct FairnessRow {
     workload: String,
     connections: String,
@@ -124,7 +123,7 @@ struct FairnessRow {
 }
 
 /// A workload.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug)]
 struct Section {
     workload: String,
     load: String,
@@ -138,7 +137,7 @@ struct Section {
 }
 
 /// A server under a workload.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug)]
 struct ServerRow {
     server: String,
     colour: String,
@@ -152,7 +151,7 @@ struct ServerRow {
 }
 
 /// A figure with what it is compared by.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug)]
 struct Value {
     text: String,
     ratio: String,
@@ -344,18 +343,19 @@ fn table(chart: &Chart) -> (Vec<String>, Vec<Vec<String>>) {
     }
 }
 
+fn connections_of(workload: &Workload) -> String {
+    let plural = if workload.connections == 1 { "" } else { "s" };
+    format!(
+        "{} connection{plural}",
+        thousands(workload.connections as u64)
+    )
+}
+
 fn load_of(workload: &Workload) -> String {
-    let connections = format!(
-        "{} connection{}",
-        thousands(workload.connections as u64),
-        if workload.connections == 1 { "" } else { "s" }
-    );
+    let connections = connections_of(workload);
     let shape = LoadShape::of(workload).title();
     match workload.pace.rate() {
-        Some(rate) => format!(
-            "{shape} at {}/s, {connections}",
-            chart::number(rate.per_s())
-        ),
+        Some(rate) => format!("{shape} at {}/s, {connections}", chart::count(rate.per_s())),
         None => format!("{connections}, {shape}"),
     }
 }
@@ -392,13 +392,13 @@ fn fairness(findings: &Findings) -> Vec<FairnessRow> {
             let never = costs.never_served;
             (
                 jain,
-                never.map_or("n/a".to_owned(), chart::number),
+                never.map_or("n/a".to_owned(), chart::count),
                 never.is_some_and(|it| it > 0.0),
             )
         });
         FairnessRow {
             workload: workload.name.clone(),
-            connections: thousands(workload.connections as u64),
+            connections: connections_of(workload),
             servers: servers.collect(),
         }
     };
@@ -517,5 +517,154 @@ fn rows_of(value: &toml::Value) -> Vec<(String, String)> {
             vec![(String::new(), items.join(", "))]
         }
         other => vec![(String::new(), other.to_string())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{latency_histogram, record_ns};
+    use crate::report::fixture;
+    use crate::set::ledger::{Kind, Row};
+
+    /// The servers and workloads of the repository in little, with every kind of chart and fault.
+    fn evidence() -> (Evidence, Latencies) {
+        let mut evidence = fixture::five_servers();
+        let mut more = fixture::workload("keep-alive-256");
+        more.connections = 256;
+        evidence.workloads.push(more);
+        for (name, rate) in [("rate-10k", "constant:10k"), ("rate-20k", "constant:20k")] {
+            let mut open = fixture::workload(name);
+            open.pace = rate.parse().unwrap();
+            evidence.workloads.push(open);
+        }
+        evidence.workloads[2].requests_per_connection = 1;
+        evidence.workloads[1].requests_per_connection = 10;
+        evidence.workloads[3].pipeline = 16;
+        evidence.workloads[0].analysis = "What <it> shows & \"how\".".to_owned();
+        for round in 1..=5 {
+            for (server, cpu) in [("event-loop", 7.0), ("thread-per-connection", 13.0)] {
+                let drift = 1.0 + 0.002 * f64::from(round);
+                for (workload, rate) in [
+                    ("keep-alive-256", None),
+                    ("rate-10k", Some(1e4)),
+                    ("rate-20k", Some(2e4)),
+                ] {
+                    let mut cell = fixture::cell(server, workload, round, cpu * drift);
+                    let limit = if cpu > 10.0 { 15e3 } else { 1e6 };
+                    cell.requests_per_s = rate
+                        .map(|rate: f64| rate.min(limit))
+                        .or(cell.requests_per_s);
+                    evidence.cells.push(cell);
+                }
+            }
+        }
+        for cell in &mut evidence.cells {
+            cell.responses = Some(100_000);
+            cell.server_cpu_user_s = Some(0.25);
+            cell.server_cpu_system_s = Some(0.75);
+            let threaded = cell.server == "thread-per-connection";
+            cell.server_threads_max = Some(if threaded { 65 } else { 2 });
+            cell.server_context_switches = Some(if threaded { 98_000 } else { 1_000 });
+            let starves = cell
+                .reasons
+                .as_ref()
+                .is_some_and(|it| it.contains("starved"));
+            cell.connections_never_served = Some(if starves { 63 } else { 0 });
+            cell.fairness_jain = Some(if starves { 0.0156 } else { 1.0 });
+        }
+        let row = |server: &str, workload: &str, name: &str, count| Row {
+            server: server.to_owned(),
+            workload: workload.to_owned(),
+            started: String::new(),
+            error: None,
+            responses: 100,
+            connections: 100,
+            kind: Some(Kind::Call),
+            name: name.to_owned(),
+            count,
+        };
+        for workload in ["keep-alive", "new-connection"] {
+            evidence.ledger.extend([
+                row("event-loop", workload, "epoll_wait", 9),
+                row("event-loop", workload, "recvfrom", 100),
+                row("event-loop", workload, "sendto", 100),
+                row("thread-per-connection", workload, "recvfrom", 101),
+                row("thread-per-connection", workload, "sendto", 100),
+            ]);
+        }
+        evidence.ledger.push(row(
+            "thread-per-connection",
+            "new-connection",
+            "clone3",
+            100,
+        ));
+        let mut latencies = Latencies::default();
+        for (server, us) in [("event-loop", 300), ("iterative", 20)] {
+            let mut histogram = latency_histogram();
+            for n in 1..=500_u64 {
+                record_ns(&mut histogram, us * 1_000 + us * n * n);
+            }
+            latencies.insert(server, "keep-alive", &histogram);
+        }
+        (evidence, latencies)
+    }
+
+    #[test]
+    fn the_page_without_what_draws_it() {
+        let (evidence, latencies) = evidence();
+        let mut page = Page::of(&evidence, &latencies, "loadgen report x --html y", "");
+        (page.plots, page.css, page.js) = ("{}".to_owned(), "", "");
+        insta::assert_snapshot!(page.render().unwrap());
+    }
+
+    /// One of each kind.
+    #[test]
+    fn what_is_drawn() {
+        let (evidence, latencies) = evidence();
+        let page = Page::of(&evidence, &latencies, "loadgen", "");
+        let plots: serde_json::Value = serde_json::from_str(&page.plots).unwrap();
+        let wanted = [
+            "cpu-by-connections-keep-alive",
+            "p99-by-rate-keep-alive-constant",
+            "calls-keep-alive",
+            "latency-keep-alive",
+        ];
+        let plots = wanted.map(|id| (id, plots[id].clone()));
+        insta::assert_snapshot!(serde_json::to_string_pretty(&plots).unwrap());
+        assert!(!page.plots.contains('<'), "it stands in a script element");
+    }
+
+    #[test]
+    fn answers_in_words() {
+        let (evidence, latencies) = evidence();
+        let page = Page::of(&evidence, &latencies, "loadgen", "");
+        insta::assert_debug_snapshot!(page.answers);
+    }
+
+    /// Whatever is missing, there is a page.
+    #[test]
+    fn of_nothing() {
+        for evidence in [
+            fixture::evidence(&[], &[], Vec::new()),
+            fixture::evidence(&["a"], &["w"], Vec::new()),
+            fixture::evidence(&["a"], &["w"], vec![fixture::cell("a", "w", 1, 10.0)]),
+        ] {
+            let page = Page::of(&evidence, &Latencies::default(), "loadgen", "");
+            assert!(
+                page.render()
+                    .unwrap()
+                    .contains("System calls were not counted")
+            );
+        }
+    }
+
+    #[test]
+    fn the_script_is_plotly_alone() {
+        let script = plotly_script();
+        assert!(script.contains("plotly.js v"), "{}", &script[..100]);
+        assert!(!script.contains("</script"));
+        // With what is for formulas it would be 6.7 MB.
+        assert!(script.len() < 5_500_000, "{} bytes", script.len());
     }
 }

@@ -115,7 +115,8 @@
     drawAll();
     drawWaiting();
     for (const id of Object.keys(plots)) {
-      Plotly.relayout(id, { width: 340 });
+      const isWide = document.getElementById(id).closest(".wide") !== null;
+      Plotly.relayout(id, { width: isWide ? 690 : 330 });
     }
   });
   addEventListener("afterprint", () => {

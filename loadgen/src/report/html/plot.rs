@@ -178,7 +178,7 @@ fn scatter(
     .hover_text_array(hover.collect())
     .hover_info(HoverInfo::Text);
     if is_line {
-        let width = if is_sound { 2.0 } else { 1.2 };
+        let width = if is_sound { 2.0 } else { 1.5 };
         let dash = if is_sound {
             dash(style.dashes)
         } else {
