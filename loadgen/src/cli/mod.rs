@@ -38,7 +38,7 @@ enum Verb {
     Measure(measure::Arguments),
     /// Compare servers: values and ratios to the best, from one or more sets
     Cmp(cmp::Arguments),
-    /// Renew the table of a set in a Markdown file
+    /// A page with charts from one or more sets, or their tables and pictures in a Markdown file
     Report(report::Arguments),
     /// Is this machine fit to measure? What to change
     Doctor(doctor::Arguments),
