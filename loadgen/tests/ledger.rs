@@ -187,6 +187,12 @@ fn counts_are_exact() {
     assert!(counts.events["page-faults"] > 0, "{counts:?}");
 }
 
+/// But for what happened while counters and responses were read one after the other, however long the thread
+/// that does so had to wait for a CPU in between.
+fn is_about(count: u64, responses: u64) -> bool {
+    count.abs_diff(responses) <= 10 + responses / 20
+}
+
 /// A keep-alive request is one read and one write; what is in flight at the ends is all that is uncertain.
 #[test]
 fn a_request_under_load() {
@@ -199,11 +205,7 @@ fn a_request_under_load() {
     assert!(counted.responses <= outcome.record.responses + outcome.record.warmup_requests);
     for name in ["recvfrom", "sendto", OTHER] {
         let count = call(&counted.counts, name);
-        // A response is told when the generator has been through all that was ready.
-        assert!(
-            count.abs_diff(counted.responses) <= 5,
-            "{name}: {counted:?}"
-        );
+        assert!(is_about(count, counted.responses), "{name}: {counted:?}");
     }
     assert_eq!(call(&counted.counts, "accept4"), 0, "{counted:?}");
     assert_eq!(call(&counted.counts, "close"), 0, "{counted:?}");
@@ -223,11 +225,7 @@ fn a_connection_under_load() {
     let (counted, _) = server.under_load(&tracepoints, &plan);
     for name in ["accept4", "clone3", "sendto", OTHER, "exit", "close"] {
         let count = call(&counted.counts, name);
-        // Threads of earlier connections may end late.
-        assert!(
-            count.abs_diff(counted.responses) <= 10,
-            "{name}: {counted:?}"
-        );
+        assert!(is_about(count, counted.responses), "{name}: {counted:?}");
     }
 }
 

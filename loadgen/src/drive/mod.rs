@@ -25,11 +25,12 @@ use hdrhistogram::Histogram;
 
 use crate::latency;
 use crate::machine::{self, CpuTime};
-use crate::plan::{Limit, Pace, Plan};
+use crate::plan::{Close, Limit, Pace, Plan};
 use crate::ports;
 use crate::record::{ClientCost, Outcome, Record, Serial, latency_histogram};
 use crate::response::Response;
 
+use connection::{Connection, State};
 use idle::Idle;
 use live::Mailbox;
 use worker::Worker;
@@ -44,7 +45,8 @@ pub enum Moment<'a> {
     Begin,
     /// Several times a second.
     Progress(&'a Progress<'a>),
-    /// The run is over; its connections may still be open, and it waits for what is in flight.
+    /// The time of the run is over, or all of its requests are answered. What is in flight is waited for; no
+    /// connection has been closed because of that.
     End,
 }
 
@@ -142,6 +144,7 @@ pub fn run_observed(
         watch.until(&|shared| shared.end(), on);
         let cpu_at_end = CpuTime::now();
         on(Moment::End);
+        shared.end_told.store(true, Relaxed);
         let idle = idle.as_mut().map(Idle::look);
         watch.drain();
         let interrupted = watch.ended_early();
@@ -154,6 +157,8 @@ pub fn run_observed(
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
             .collect::<io::Result<Vec<Part>>>()?;
+        let parts = parts.into_iter().map(|part| part.disconnected(plan.close));
+        let parts: Vec<Part> = parts.collect();
         // What threads told since the last tick, and will tell no more.
         for mailbox in &shared.mailboxes {
             mailbox.fetch(&mut watch.response, |_| {});
@@ -197,18 +202,22 @@ const TICK: Duration = Duration::from_millis(200);
 const GROWTH: f64 = 1.25;
 
 impl Watch<'_> {
-    /// Watches until a time that may move, or until all threads are done.
+    /// Watches until a time that may move, or until all threads are done. Progress is told last.
     fn until(&mut self, time: &dyn Fn(&Shared<'_>) -> u64, on: &mut dyn FnMut(Moment<'_>)) {
-        while self.running > 0 {
-            let now = self.shared.now();
-            let left = time(self.shared).saturating_sub(now);
-            if left == 0 {
-                return;
+        let mut is_told = false;
+        loop {
+            let left = time(self.shared).saturating_sub(self.shared.now());
+            if left == 0 || self.running == 0 {
+                break;
             }
             self.wait(TICK.min(Duration::from_nanos(left)));
             if self.interrupted.load(Relaxed) {
                 self.shared.end_by(self.shared.now());
             }
+            self.tick(on);
+            is_told = true;
+        }
+        if !is_told {
             self.tick(on);
         }
     }
@@ -285,6 +294,8 @@ struct Shared<'a> {
     drain: u64,
     /// Not even that.
     enough: AtomicBool,
+    /// [`Moment::End`] was told: connections that are not needed any more may be closed.
+    end_told: AtomicBool,
     /// A thread could not start or run; the others end.
     failed: AtomicBool,
     /// A connection was established by some thread.
@@ -316,6 +327,7 @@ impl<'a> Shared<'a> {
             planned_end,
             drain: nanoseconds(plan.drain),
             enough: AtomicBool::new(false),
+            end_told: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             reached: AtomicBool::new(false),
             sources: ports::sources(plan),
@@ -380,7 +392,20 @@ struct Part {
     record: Record,
     /// When it was done, nanoseconds since the start.
     finished: u64,
+    /// They stay open until [`Moment::End`] was told, so that their end costs the server nothing before.
+    connections: Vec<Connection>,
     cost: ClientCost,
+}
+
+impl Part {
+    fn disconnected(mut self, close: Close) -> Self {
+        for connection in self.connections.drain(..) {
+            if let State::Open(stream) = connection.state {
+                connection::close(stream, close);
+            }
+        }
+        self
+    }
 }
 
 /// The part of `all` that falls to thread `index` of `threads`; the first ones share the remainder.

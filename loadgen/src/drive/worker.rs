@@ -50,6 +50,9 @@ pub(super) struct Worker<'a> {
     close_honoured: bool,
     /// All responses, those of the warm-up included.
     responses: u64,
+    /// Connections that are not needed any more, and are closed when the end was told: what that takes the
+    /// server is not to be in its cost.
+    leaving: Vec<usize>,
     /// From when on requests count, nanoseconds since the start.
     pub(super) begin: u64,
     /// When a response last came.
@@ -65,6 +68,9 @@ const STATUSES: usize = 1000;
 /// How often connections are looked through for timeouts, and for those that wait to be opened.
 const SWEEP: Duration = Duration::from_millis(100);
 const SWEEP_WHILE_WAITING: Duration = Duration::from_millis(5);
+
+/// How often it is looked whether the end was told, while connections wait to be closed.
+const LOOK_WHETHER_TOLD: Duration = Duration::from_millis(1);
 
 /// Connections opened between two looks at what else is to do: a burst of thousands would overflow the
 /// server's accept queue, and keep those waiting that are open.
@@ -105,6 +111,7 @@ impl<'a> Worker<'a> {
             sockets: share.first_slot,
             close_honoured: false,
             responses: 0,
+            leaving: Vec::new(),
             begin: shared.begin,
             progress: 0,
             usage_at_begin: None,
@@ -143,6 +150,9 @@ impl<'a> Worker<'a> {
                 }
             }
             self.shared.mailboxes[self.share.index].tell_responses(self.responses);
+            if !self.leaving.is_empty() && self.shared.end_told.load(Relaxed) {
+                self.leave();
+            }
         }
         self.finish()
     }
@@ -158,7 +168,10 @@ impl<'a> Worker<'a> {
             end.saturating_add(self.shared.drain),
         ];
         let until = until.into_iter().filter(|&time| time > now).min();
-        let until = until.unwrap_or(now).min(next_sweep);
+        let mut until = until.unwrap_or(now).min(next_sweep);
+        if !self.leaving.is_empty() {
+            until = until.min(now + LOOK_WHETHER_TOLD.as_nanos() as u64);
+        }
         let until = match &mut self.open_loop {
             Some(open_loop) => open_loop.wait(self.shared, &mut self.poll, events, until)?,
             None => Some(until),
@@ -365,7 +378,10 @@ impl<'a> Worker<'a> {
         if count == 0 {
             if connection.in_flight.is_empty() {
                 // There is nothing more to send; waiting servers get on with other connections.
-                self.close(slot);
+                match now < end || self.shared.end_told.load(Relaxed) {
+                    true => self.close(slot),
+                    false => self.leaving.push(slot),
+                }
             }
             return;
         }
@@ -625,6 +641,15 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Closes what has waited for the end to be told.
+    fn leave(&mut self) {
+        for slot in std::mem::take(&mut self.leaving) {
+            if self.connections[slot].in_flight.is_empty() {
+                self.close(slot);
+            }
+        }
+    }
+
     /// Closes the socket, and leaves its place empty.
     fn close(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
@@ -661,9 +686,6 @@ impl<'a> Worker<'a> {
             }
         }
         let spin_s = self.finish_open_loop(end, now);
-        for slot in 0..self.connections.len() {
-            self.close(slot);
-        }
         for (status, &count) in (0..).zip(&self.status) {
             if count > 0 {
                 self.record.status.insert(status, count);
@@ -676,6 +698,7 @@ impl<'a> Worker<'a> {
         Ok(Part {
             record: self.record,
             finished: now,
+            connections: self.connections,
             cost: ClientCost {
                 cpu_user_s: seconds(usage_at_end.user_time() - usage_at_begin.user_time()),
                 cpu_system_s: seconds(usage_at_end.system_time() - usage_at_begin.system_time()),
