@@ -35,9 +35,11 @@ pub fn text(evidence: &Evidence, width: usize) -> String {
     for paragraph in notes(evidence) {
         out += &wrapped(&paragraph, "", width);
     }
-    for gap in gaps(evidence) {
-        out += &wrapped(&gap, "  ", width);
+    let gaps = gaps(evidence);
+    if !gaps.is_empty() {
+        out += &wrapped(GAPS, "", width);
     }
+    out.extend(gaps.iter().map(|gap| wrapped(gap, "  ", width)));
     out
 }
 
@@ -65,7 +67,7 @@ pub fn markdown(evidence: &Evidence) -> String {
     out.push('\n');
     let gaps = gaps(evidence);
     if !gaps.is_empty() {
-        out.push('\n');
+        out += &format!("\n{GAPS}\n\n");
     }
     for gap in gaps {
         out += &format!("- {}\n", escaped(&gap));
@@ -78,6 +80,8 @@ const SERVER_WIDTH: usize = 10;
 
 /// Fewer of a system call in a request are summed up: they are rests of something else.
 const CALLS_SHOWN: f64 = 0.01;
+
+const GAPS: &str = "Not counted:";
 
 /// Marks a figure from the pass that counts.
 const COUNTED: &str = "*";

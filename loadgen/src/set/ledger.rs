@@ -253,7 +253,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Row>, Error> {
         })
     });
     let mut rows = rows.collect::<Result<Vec<Row>, _>>()?;
-    let last = rows.chunk_by(|one, other| one.is_of_pass(other)).last();
+    let last = rows.chunk_by(Row::is_of_pass).last();
     if let Some(last) = last
         && !is_complete(last)
     {

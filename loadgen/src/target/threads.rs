@@ -104,8 +104,11 @@ pub(super) fn between(begin: &Threads, end: &Threads, cpu_s: f64) -> Option<Thre
 mod tests {
     use super::*;
 
-    fn threads_of(rows: &[(i32, u64, u64, Option<(u64, u64)>)]) -> Threads {
-        let usage = |&(id, started, switches, schedule): &(i32, u64, u64, Option<(u64, u64)>)| {
+    /// Id, start, voluntary switches, and times that it ran and was delayed.
+    type Sample = (i32, u64, u64, Option<(u64, u64)>);
+
+    fn threads_of(rows: &[Sample]) -> Threads {
+        let usage = |&(id, started, switches, schedule): &Sample| {
             let usage = ThreadUse {
                 voluntary: switches,
                 involuntary: 2 * switches,
@@ -146,7 +149,7 @@ mod tests {
             (1, 5, 11, Some((201 * MS, 8))),
             (2, 6, 25, Some((202 * MS, 11))),
         ];
-        let without = |rows: &[(i32, u64, u64, Option<(u64, u64)>)]| -> Vec<_> {
+        let without = |rows: &[Sample]| -> Vec<_> {
             rows.iter().map(|&(a, b, c, _)| (a, b, c, None)).collect()
         };
         for (name, begin, end, cpu_s, expected) in [
