@@ -4,9 +4,9 @@ mod repository;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Child;
 
-use loadgen::set::{Set, ledger};
+use loadgen::set::Set;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use repository::{Ended, Repository, serving, soon};
@@ -474,119 +474,4 @@ fn rounds_until_enough_is_known() {
     assert!(readme.contains(limit), "{readme}");
     let again = repository.loadgen(&["measure", "--resume", &name]);
     assert!(again.stderr.contains(" is complete\n"), "{again:?}");
-}
-
-/// System calls and memory are counted behind the rounds, a kill loses at most the pass that runs, and the
-/// cells stay as they were.
-#[test]
-fn the_ledger() {
-    let repository = Repository::new(&[("good", &serving("hello world"))]);
-    let ended = repository.loadgen(&["measure", "--rounds", "1"]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let path = repository.only_set("results");
-    let set = Set::open(&path).unwrap();
-    assert!(set.missing_passes().is_empty(), "{:?}", set.ledger);
-
-    let memory = ledger::idle_cost(&set.ledger, "good").unwrap();
-    // A thread for each, with its stacks.
-    assert!(memory.bytes_per_connection.unwrap() > 4096.0, "{memory:?}");
-    if let Some(error) = ledger::is_impossible(&set.ledger) {
-        eprintln!("SKIPPED: {error}");
-        assert!(ended.stderr.contains(error), "{ended:?}");
-        return;
-    }
-    for (workload, connections) in [("stay", 0), ("leave", 1)] {
-        let pass = ledger::Pass::of(&set.ledger, "good", workload).unwrap();
-        assert!(pass.responses >= 100, "{pass:?}");
-        assert_eq!(pass.connections, connections * pass.responses, "{pass:?}");
-        for (name, expected) in [
-            ("recvfrom", 1 + connections),
-            ("sendto", 1),
-            ("accept4", connections),
-            ("clone3", connections),
-        ] {
-            let count = pass.calls.get(name).copied().unwrap_or(0);
-            let off = count.abs_diff(expected * pass.responses);
-            assert!(off * 10 <= pass.responses, "{name} in {workload}: {pass:?}");
-        }
-    }
-    let readme = fs::read_to_string(path.join("README.md")).unwrap();
-    assert!(readme.contains("## Ledger"), "{readme}");
-    assert!(
-        readme.contains("| recvfrom") || readme.contains(";recvfrom"),
-        "{readme}"
-    );
-
-    // As a kill would have left it, in the midst of the last pass.
-    let cells = fs::read(path.join("cells.csv")).unwrap();
-    let file = path.join("ledger.csv");
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, &text[..text.len() - 40]).unwrap();
-    let name = format!("results/{}", path.file_name().unwrap().to_str().unwrap());
-    let ended = repository.loadgen(&["measure", "--resume", &name]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let after = Set::open(&path).unwrap();
-    assert!(after.missing_passes().is_empty());
-    let of_leave = |set: &Set| {
-        set.ledger
-            .iter()
-            .filter(|row| row.workload == "leave")
-            .count()
-    };
-    let kept = set.ledger.len() - of_leave(&set);
-    assert_eq!(after.ledger[..kept], set.ledger[..kept]);
-    assert_eq!(fs::read(path.join("cells.csv")).unwrap(), cells);
-}
-
-#[test]
-fn without_a_ledger() {
-    let repository = Repository::new(&[("good", &serving("hello world"))]);
-    let arguments = [
-        "measure",
-        "--rounds",
-        "1",
-        "--workloads",
-        "stay",
-        "--no-ledger",
-    ];
-    let ended = repository.loadgen(&arguments);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let path = repository.only_set("results");
-    let set = Set::open(&path).unwrap();
-    assert!(!path.join("ledger.csv").exists());
-    assert!(set.missing_passes().is_empty());
-    assert!(
-        set.campaign.command.contains(" --no-ledger"),
-        "{:?}",
-        set.campaign
-    );
-}
-
-/// Where counting is not permitted, that is said once, with what to do, and all else is done.
-#[test]
-fn a_ledger_without_the_right_to_count() {
-    let may_not = ["--bounding-set=-all", "--inh-caps=-all"];
-    let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
-    let is_there = Command::new("setpriv").args(may_not).arg("true").status();
-    if !is_there.is_ok_and(|status| status.success()) || paranoid.trim().parse().unwrap_or(0) < 2 {
-        eprintln!("SKIPPED: no setpriv, no right to use it, or everybody may count here");
-        return;
-    }
-    let repository = Repository::new(&[("good", &serving("hello world"))]);
-    let mut command = Command::new("setpriv");
-    command
-        .args(may_not)
-        .arg(env!("CARGO_BIN_EXE_loadgen"))
-        .args(["measure", "--rounds", "1"])
-        .current_dir(repository.0.path());
-    let ended = Ended::of(command.output().unwrap());
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let set = Set::open(&repository.only_set("results")).unwrap();
-    let error = ledger::is_impossible(&set.ledger).unwrap();
-    for part in ["not permitted", "run as root", "perf_event_paranoid=1"] {
-        assert!(error.contains(part), "{error}");
-    }
-    assert_eq!(ended.stderr.matches(error).count(), 1, "{ended:?}");
-    assert!(ledger::idle_cost(&set.ledger, "good").is_some());
-    assert!(set.missing_passes().is_empty());
 }
