@@ -60,6 +60,26 @@ fn the_ledger() {
         "{readme}"
     );
 
+    let set_path = path.to_str().unwrap();
+    let cmp = |arguments: &[&str]| {
+        let ended = repository.loadgen(&[&["cmp", set_path, "--ledger"], arguments].concat());
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stdout
+    };
+    let text = cmp(&["--workloads", "leave"]);
+    assert!(text.starts_with("leave: for each connection"), "{text}");
+    assert!(text.contains("accept4") && !text.contains("stay"), "{text}");
+    assert!(cmp(&["--format", "markdown"]).contains("**stay: for each request**"));
+    let csv = cmp(&["--format", "csv", "--workloads", "stay"]);
+    assert!(
+        csv.starts_with("server,workload,started,error,responses,"),
+        "{csv}"
+    );
+    assert!(
+        csv.contains(",call,recvfrom,") && !csv.contains("leave"),
+        "{csv}"
+    );
+
     // As a kill would have left it, in the midst of the last pass.
     let cells = fs::read(path.join("cells.csv")).unwrap();
     let file = path.join("ledger.csv");
@@ -144,6 +164,9 @@ fn without_a_ledger() {
     let ended = repository.loadgen(&arguments);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let path = repository.only_set("results");
+    let ended = repository.loadgen(&["cmp", path.to_str().unwrap(), "--ledger"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("no ledger; "), "{ended:?}");
     let set = Set::open(&path).unwrap();
     assert!(!path.join("ledger.csv").exists());
     assert!(set.missing_passes().is_empty());
