@@ -241,6 +241,14 @@ pub(crate) fn count(value: f64) -> String {
     }
 }
 
+/// The same where there is little room: `20k`.
+fn compact(value: f64) -> String {
+    match value {
+        1e3.. => format!("{}k", count(value / 1e3)),
+        _ => count(value),
+    }
+}
+
 /// `7.66 (7.58–7.81)`.
 pub(crate) fn with_interval(estimate: &Estimate, format: fn(f64) -> String) -> String {
     match estimate.interval {
@@ -414,7 +422,12 @@ pub(crate) fn by_rate(findings: &Findings, load: &Load, metric: Metric) -> Optio
     Chart {
         id: format!("{short}-by-rate-{}", load.id()),
         title: format!("{name}, {}", load.title()),
-        x: Axis::linear("offered rate, requests per second"),
+        x: Axis {
+            ticks: (load.workloads.iter())
+                .map(|it| (rate_of(it), compact(rate_of(it))))
+                .collect(),
+            ..Axis::log("offered rate, requests per second")
+        },
         y: Axis::log(axis_of(metric)).over(extent(&lines, |it| it.y).iter()),
         body: Body::Lines(lines),
     }
@@ -624,6 +637,18 @@ mod tests {
                 (number(value).as_str(), count(value).as_str()),
                 (expected, counted)
             );
+        }
+    }
+
+    #[test]
+    fn rates_have_little_room() {
+        for (value, expected) in [
+            (500.0, "500"),
+            (1e3, "1k"),
+            (2_500.0, "2.50k"),
+            (120e3, "120k"),
+        ] {
+            assert_eq!(compact(value), expected);
         }
     }
 
