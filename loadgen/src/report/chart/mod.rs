@@ -241,6 +241,14 @@ pub(crate) fn count(value: f64) -> String {
     }
 }
 
+/// The same where there is little room: `20k`.
+fn compact(value: f64) -> String {
+    match value {
+        1e3.. => format!("{}k", count(value / 1e3)),
+        _ => count(value),
+    }
+}
+
 /// `7.66 (7.58–7.81)`.
 pub(crate) fn with_interval(estimate: &Estimate, format: fn(f64) -> String) -> String {
     match estimate.interval {
@@ -323,41 +331,66 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// What a metric is called on an axis.
-fn axis_of(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Cpu => "server CPU, µs per request",
-        Metric::Throughput => "requests per second",
-        Metric::P50 => "median response time, µs",
-        Metric::P99 => "p99 response time, µs",
-        Metric::P99_9 => "p99.9 response time, µs",
-        Metric::Connections => "connections per second",
-        Metric::Rss => "bytes resident at most",
-        Metric::IdleMemory => "bytes per idle connection",
-    }
+/// What a metric is called.
+struct Words {
+    /// In a title.
+    name: &'static str,
+    /// In the name of a chart.
+    id: &'static str,
+    /// On an axis.
+    axis: &'static str,
+    /// Behind a value.
+    unit: &'static str,
 }
 
-/// What a metric is called in a title and in the name of a chart.
-fn name_of(metric: Metric) -> (&'static str, &'static str) {
-    match metric {
-        Metric::Cpu => ("CPU per request", "cpu"),
-        Metric::Throughput => ("Throughput", "throughput"),
-        Metric::P50 => ("Median response time", "p50"),
-        Metric::P99 => ("p99 response time", "p99"),
-        Metric::P99_9 => ("p99.9 response time", "p99-9"),
-        Metric::Connections => ("New connections", "connections"),
-        Metric::Rss => ("Memory", "rss"),
-        Metric::IdleMemory => ("Memory per idle connection", "idle-memory"),
-    }
-}
-
-fn unit_of(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Cpu => "µs CPU per request",
-        Metric::Throughput => "requests/s",
-        Metric::Connections => "connections/s",
-        Metric::P50 | Metric::P99 | Metric::P99_9 => "µs",
-        Metric::Rss | Metric::IdleMemory => "bytes",
+impl Words {
+    fn of(metric: Metric) -> Self {
+        let (name, id, axis, unit) = match metric {
+            Metric::Cpu => (
+                "CPU per request",
+                "cpu",
+                "server CPU, µs per request",
+                "µs CPU per request",
+            ),
+            Metric::Throughput => (
+                "Throughput",
+                "throughput",
+                "requests per second",
+                "requests/s",
+            ),
+            Metric::P50 => (
+                "Median response time",
+                "p50",
+                "median response time, µs",
+                "µs",
+            ),
+            Metric::P99 => ("p99 response time", "p99", "p99 response time, µs", "µs"),
+            Metric::P99_9 => (
+                "p99.9 response time",
+                "p99-9",
+                "p99.9 response time, µs",
+                "µs",
+            ),
+            Metric::Connections => (
+                "New connections",
+                "connections",
+                "connections per second",
+                "connections/s",
+            ),
+            Metric::Rss => ("Memory", "rss", "bytes resident at most", "bytes"),
+            Metric::IdleMemory => (
+                "Memory per idle connection",
+                "idle-memory",
+                "bytes per idle connection",
+                "bytes",
+            ),
+        };
+        Words {
+            name,
+            id,
+            axis,
+            unit,
+        }
     }
 }
 
@@ -367,19 +400,19 @@ pub(crate) fn by_connections(findings: &Findings, load: &Load, metric: Metric) -
     if load.rate_per_s.is_some() || !differ(load.workloads.iter().map(|it| connections(it))) {
         return None;
     }
-    let (name, short) = name_of(metric);
+    let words = Words::of(metric);
     let lines = series(findings, load, metric, connections, |workload| {
         format!("{} connections", thousands(workload.connections as u64))
     });
     Chart {
-        id: format!("{short}-by-connections-{}", load.id()),
-        title: format!("{name}, {}", load.title()),
+        id: format!("{}-by-connections-{}", words.id, load.id()),
+        title: format!("{}, {}", words.name, load.title()),
         x: Axis::log("connections").at(load.workloads.iter().map(|it| connections(it))),
         y: match metric {
             Metric::P50 | Metric::P99 => {
-                Axis::log(axis_of(metric)).over(extent(&lines, |it| it.y).iter())
+                Axis::log(words.axis).over(extent(&lines, |it| it.y).iter())
             }
-            _ => Axis::linear(axis_of(metric)),
+            _ => Axis::linear(words.axis),
         },
         body: Body::Lines(lines),
     }
@@ -397,7 +430,7 @@ pub(crate) fn by_rate(findings: &Findings, load: &Load, metric: Metric) -> Optio
     if load.rate_per_s.is_none() || !differ(load.workloads.iter().map(|it| rate_of(it))) {
         return None;
     }
-    let (name, short) = name_of(metric);
+    let words = Words::of(metric);
     let mut lines = series(findings, load, metric, rate_of, |workload| {
         format!("{} requests/s offered", count(rate_of(workload)))
     });
@@ -419,10 +452,15 @@ pub(crate) fn by_rate(findings: &Findings, load: &Load, metric: Metric) -> Optio
         }
     }
     Chart {
-        id: format!("{short}-by-rate-{}", load.id()),
-        title: format!("{name}, {}", load.title()),
-        x: Axis::linear("offered rate, requests per second"),
-        y: Axis::log(axis_of(metric)).over(extent(&lines, |it| it.y).iter()),
+        id: format!("{}-by-rate-{}", words.id, load.id()),
+        title: format!("{}, {}", words.name, load.title()),
+        x: Axis {
+            ticks: (load.workloads.iter())
+                .map(|it| (rate_of(it), compact(rate_of(it))))
+                .collect(),
+            ..Axis::log("offered rate, requests per second")
+        },
+        y: Axis::log(words.axis).over(extent(&lines, |it| it.y).iter()),
         body: Body::Lines(lines),
     }
     .unless_empty()
@@ -455,7 +493,11 @@ fn series(
             let value = entry.value?;
             let mut says = vec![
                 at(workload),
-                format!("{} {}", with_interval(&value, number), unit_of(metric)),
+                format!(
+                    "{} {}",
+                    with_interval(&value, number),
+                    Words::of(metric).unit
+                ),
             ];
             says.extend(findings.remark(entry, server, &workload.name));
             Some(Point {
@@ -506,12 +548,12 @@ pub(crate) fn by_workload(findings: &Findings, metric: Metric) -> Option<Chart> 
         }
     });
     let dots: Vec<Series> = dots.collect();
-    let (name, short) = name_of(metric);
+    let words = Words::of(metric);
     let ticks = (0..).zip(&workloads);
     Chart {
-        id: format!("{short}-by-workload"),
-        title: format!("{name} under every workload in closed loop"),
-        x: Axis::log(axis_of(metric)).over(extent(&dots, |it| it.x).iter()),
+        id: format!("{}-by-workload", words.id),
+        title: format!("{} under every workload in closed loop", words.name),
+        x: Axis::log(words.axis).over(extent(&dots, |it| it.x).iter()),
         y: Axis {
             ticks: ticks
                 .map(|(at, it)| (f64::from(at), it.name.clone()))
@@ -631,6 +673,18 @@ mod tests {
                 (number(value).as_str(), count(value).as_str()),
                 (expected, counted)
             );
+        }
+    }
+
+    #[test]
+    fn rates_have_little_room() {
+        for (value, expected) in [
+            (500.0, "500"),
+            (1e3, "1k"),
+            (2_500.0, "2.50k"),
+            (120e3, "120k"),
+        ] {
+            assert_eq!(compact(value), expected);
         }
     }
 

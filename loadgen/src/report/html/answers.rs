@@ -179,7 +179,16 @@ fn who_wins(findings: &Findings, workload: &Workload, question: String) -> Answe
             None => format!("{}, by CPU per request.", cpu.names()),
         },
         (1, None) => format!("{}, the only one that can be compared.", cpu.names()),
-        _ => format!("{} share the first rank by CPU per request.", cpu.names()),
+        (_, next) => {
+            let next = next.and_then(|(server, entry)| Some((server, entry.ratio.as_ref()?)));
+            let next = next.map_or(String::new(), |(server, ratio)| {
+                format!("; the next is {server} with {}", times(ratio))
+            });
+            format!(
+                "{} share the first rank by CPU per request{next}.",
+                cpu.names()
+            )
+        }
     };
     Answer {
         question,

@@ -62,35 +62,26 @@
     }, config);
   };
 
-  // What is in view comes first; the rest follows while nothing else is to be done.
-  let waiting = [];
-  const inView = (id) => {
-    const box = document.getElementById(id).getBoundingClientRect();
-    return box.bottom > -200 && box.top < innerHeight + 200;
-  };
-  const idle = window.requestIdleCallback || ((next) => setTimeout(next, 1));
-  const next = () => {
-    const id = waiting.shift();
-    if (id !== undefined) {
-      draw(id);
-      idle(next, { timeout: 500 });
-    }
-  };
+  // Only what is in view, or nearly, is drawn: a page may have a hundred charts.
+  const near = new Set();
   const drawAll = () => {
-    const isIdle = waiting.length === 0;
-    const ids = Object.keys(plots);
-    for (const id of ids) {
+    for (const id of Object.keys(plots)) {
       document.getElementById(id).dataset.drawn = "false";
     }
-    ids.filter(inView).forEach(draw);
-    waiting = ids.filter((id) => document.getElementById(id).dataset.drawn === "false");
-    if (isIdle) {
-      next();
+    near.forEach(draw);
+  };
+  const observer = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) {
+        near.delete(target.id);
+        continue;
+      }
+      near.add(target.id);
+      if (target.dataset.drawn !== "true") {
+        draw(target.id);
+      }
     }
-  };
-  const drawWaiting = () => {
-    waiting.splice(0).forEach(draw);
-  };
+  }, { rootMargin: "600px 0px" });
 
   const label = () => {
     button.textContent = isDark() ? "Light" : "Dark";
@@ -112,9 +103,8 @@
   addEventListener("beforeprint", () => {
     themeBefore = root.dataset.theme;
     root.dataset.theme = "light";
-    drawAll();
-    drawWaiting();
     for (const id of Object.keys(plots)) {
+      draw(id);
       const isWide = document.getElementById(id).closest(".wide") !== null;
       Plotly.relayout(id, { width: isWide ? 690 : 330 });
     }
@@ -129,5 +119,10 @@
   });
 
   label();
-  drawAll();
+  for (const [id, { layout }] of Object.entries(plots)) {
+    const element = document.getElementById(id);
+    // So that nothing moves when it is drawn.
+    element.style.minHeight = `${layout.height}px`;
+    observer.observe(element);
+  }
 })();

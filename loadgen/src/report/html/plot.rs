@@ -45,7 +45,11 @@ pub(super) fn json(chart: &Chart, evidence: &Evidence) -> String {
                     .top(12)
                     .bottom(48)
                     .left(if is_flat { 12 } else { 58 })
-                    .right(14)
+                    // Beyond the bars stand their sums.
+                    .right(match chart.body {
+                        Body::Bars(_) => 48,
+                        _ => 14,
+                    })
                     .pad(2),
             )
             .show_legend(false)
