@@ -89,7 +89,7 @@ fn medians(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
     document.paragraph(text);
     if evidence.missing > 0 {
         let missing = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
-        document.paragraph(format!("Incomplete: {missing} not measured."));
+        document.warning("Incomplete", format!("{missing} not measured."));
     }
     document
 }
