@@ -103,6 +103,7 @@ fn set_with(
         let mut record = Record::new(2);
         record.responses = 1_000_000;
         record.responses_in_time = 1_000_000;
+        record.connections_opened = 1_500;
         record.connections_in_time = 1_000;
         let response_ns = (cost_us(&key) * 10_000.0) as u64;
         record.response.record_n(response_ns, 1_000_000).unwrap();
@@ -362,6 +363,24 @@ fn filters() {
             assert_eq!(message, format!("loadgen: {expected}\n"));
         }
     }
+}
+
+/// Where they are not limited there is no rate of them; those of the warm-up are in no rate.
+#[test]
+fn connections_per_second() {
+    let (parent, set) = one_set();
+    let arguments = ["cmp", &set, "--units", "connections", "--format", "csv"];
+    let text = stdout(loadgen(parent.path(), &arguments));
+    let rows = text.lines().skip(1).map(|line| {
+        let fields: Vec<&str> = line.split(',').collect();
+        format!("{} {} {}", fields[0], fields[4], fields[8])
+    });
+    let expected = [
+        "leave fast 1000.0",
+        "leave slow 1000.0",
+        "leave floor 1000.0",
+    ];
+    assert_eq!(rows.collect::<Vec<_>>(), expected);
 }
 
 /// What no workload has is said, and is an error when nothing is left.

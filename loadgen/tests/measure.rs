@@ -315,7 +315,7 @@ fn interrupted_and_resumed() {
         before.cells.len()
     );
     let readme = fs::read_to_string(path.join("README.md")).unwrap();
-    assert!(readme.contains("Incomplete: "), "{readme}");
+    assert!(readme.contains("**Incomplete**"), "{readme}");
 
     // As a kill would have left it.
     let cells = path.join("cells.csv");

@@ -12,10 +12,11 @@ pub mod ranking;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 pub use estimate::Estimate;
 pub(crate) use estimate::{estimate, median};
 pub use metric::{Metric, Units};
-use serde::Serialize;
 
 use crate::catalogue::Workload;
 use crate::machine::{Build, Machine};
@@ -184,7 +185,6 @@ impl Evidence {
                 .map(|floor| self.column(floor, &workload.name, metric));
             Row {
                 workload: workload.name.clone(),
-                pace: workload.pace,
                 rate: workload.pace.rate(),
                 connections: workload.connections,
                 idle: workload.idle,
@@ -373,8 +373,6 @@ impl Loop {
 pub struct Row {
     /// Its name.
     pub workload: String,
-    /// When requests are sent.
-    pub pace: Pace,
     /// At which rate, in open loop: latency is not to be held against that of a closed one.
     pub rate: Option<Rate>,
     /// Connections open at once.

@@ -133,7 +133,11 @@ impl Report<'_> {
             }
             if !diff.drift.is_empty() {
                 let title = format!("{}: the floor", diff.metric.title());
-                document.table(&title, "the machine's drift", drift(&diff.drift));
+                let note = match diff.metric.is_memory() {
+                    true => "beside",
+                    false => "the machine's drift",
+                };
+                document.table(&title, note, drift(&diff.drift));
             }
         }
         document.paragraph(
@@ -172,7 +176,7 @@ impl Report<'_> {
 }
 
 fn drift(changes: &[Change]) -> Grid {
-    let header = ["", "old", "new", "drift", "95% interval"];
+    let header = ["", "old", "new", "new/old", "95% interval"];
     let mut grid = Grid::new(header.map(str::to_owned).to_vec(), 1);
     for change in changes {
         let values = [change.old.value.value, change.new.value.value];

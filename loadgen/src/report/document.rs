@@ -16,6 +16,8 @@ enum Block {
         grid: Grid,
     },
     Paragraph(String),
+    /// A word that must not be missed, and what is to be said about it.
+    Warning(&'static str, String),
     List {
         heading: String,
         items: Vec<String>,
@@ -39,6 +41,10 @@ impl Document {
         self.0.push(Block::Paragraph(text.into()));
     }
 
+    pub(super) fn warning(&mut self, word: &'static str, text: String) {
+        self.0.push(Block::Warning(word, text));
+    }
+
     /// Nothing where there are no items, which may be what a server wrote: no markup.
     pub(super) fn list(&mut self, heading: &str, items: Vec<String>) {
         if !items.is_empty() {
@@ -56,6 +62,7 @@ impl Document {
                 wrapped(&format!("{title} ({note})"), "", width) + "\n" + &grid.text()
             }
             Block::Paragraph(text) => wrapped(text, "", width),
+            Block::Warning(word, text) => wrapped(&format!("{word}: {text}"), "", width),
             Block::List { heading, items } => {
                 let items: String = items
                     .iter()
@@ -73,6 +80,7 @@ impl Document {
                 format!("**{title}** ({note})\n\n{}", grid.markdown())
             }
             Block::Paragraph(text) => format!("{text}\n"),
+            Block::Warning(word, text) => format!("**{word}**: {text}\n"),
             Block::List { heading, items } => {
                 let items: String = items
                     .iter()

@@ -111,8 +111,11 @@ impl Grid {
     /// Texts must have no markup by accident; lines become breaks.
     pub(super) fn markdown(&self) -> String {
         let line = |cells: &[String]| {
-            let cells: Vec<String> = cells.iter().map(|it| it.replace('\n', "<br>")).collect();
-            format!("| {} |\n", cells.join(" | "))
+            let cells = cells.iter().map(|cell| match cell.replace('\n', "<br>") {
+                empty if empty.is_empty() => " |".to_owned(),
+                cell => format!(" {cell} |"),
+            });
+            format!("|{}\n", cells.collect::<String>())
         };
         let alignment = (0..self.header.len()).map(|column| match self.is_figure(column) {
             true => "---:|",

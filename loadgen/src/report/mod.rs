@@ -29,7 +29,7 @@ use crate::compare::{Entry, Estimate, Evidence, Fault, Metric, Standing};
 use crate::latency::samples_needed;
 
 /// What stands where cells are missing.
-pub(crate) const INCOMPLETE: &str = "Incomplete: ";
+pub(crate) const INCOMPLETE: &str = "Incomplete";
 
 /// Three significant digits, with `k` or `M` for thousands or millions.
 pub(crate) fn figure(value: f64) -> String {
@@ -99,7 +99,7 @@ fn medians(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
     document.paragraph(text);
     if evidence.missing > 0 {
         let missing = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
-        document.paragraph(format!("{INCOMPLETE}{missing} not measured."));
+        document.warning(INCOMPLETE, format!("{missing} not measured."));
     }
     document
 }
