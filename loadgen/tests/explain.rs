@@ -10,7 +10,7 @@ use loadgen::machine::{Machine, Pinning, own_cpus, siblings_of};
 use loadgen::plan::Pace;
 use loadgen::primitives::{ALL, Primitive, Primitives};
 use loadgen::record::{ClientCost, Outcome, Record};
-use loadgen::set::ledger::{Kind, Row};
+use loadgen::set::ledger::{EVENTS, Kind, Row};
 use loadgen::set::{Campaign, Key, Writer};
 use loadgen::set::{Cell, SCHEMA};
 use loadgen::target::ServerCost;
@@ -101,12 +101,21 @@ fn ledger() -> Vec<Row> {
         name: name.to_owned(),
         count,
     };
-    vec![
+    // Events come last: a pass without them was cut off.
+    let events = |server: &str| {
+        EVENTS.map(|name| Row {
+            kind: Some(Kind::Event),
+            ..row(server, name, 0)
+        })
+    };
+    let mut rows = vec![
         row("quick", "recvfrom", 1_000),
         row("quick", "sendto", 1_000),
-        row("slow", "recvfrom", 2_000),
-        row("slow", "sendto", 2_000),
-    ]
+    ];
+    rows.extend(events("quick"));
+    rows.extend([row("slow", "recvfrom", 2_000), row("slow", "sendto", 2_000)]);
+    rows.extend(events("slow"));
+    rows
 }
 
 fn here() -> Machine {

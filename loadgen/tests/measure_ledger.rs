@@ -4,6 +4,8 @@ mod repository;
 
 use std::fs;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use loadgen::set::{Set, ledger};
 use repository::{Ended, Repository, serving};
@@ -58,6 +60,26 @@ fn the_ledger() {
         "{readme}"
     );
 
+    let set_path = path.to_str().unwrap();
+    let cmp = |arguments: &[&str]| {
+        let ended = repository.loadgen(&[&["cmp", set_path, "--ledger"], arguments].concat());
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stdout
+    };
+    let text = cmp(&["--workloads", "leave"]);
+    assert!(text.starts_with("leave: for each connection"), "{text}");
+    assert!(text.contains("accept4") && !text.contains("stay"), "{text}");
+    assert!(cmp(&["--format", "markdown"]).contains("**stay: for each request**"));
+    let csv = cmp(&["--format", "csv", "--workloads", "stay"]);
+    assert!(
+        csv.starts_with("server,workload,started,error,responses,"),
+        "{csv}"
+    );
+    assert!(
+        csv.contains(",call,recvfrom,") && !csv.contains("leave"),
+        "{csv}"
+    );
+
     // As a kill would have left it, in the midst of the last pass.
     let cells = fs::read(path.join("cells.csv")).unwrap();
     let file = path.join("ledger.csv");
@@ -79,6 +101,55 @@ fn the_ledger() {
     assert_eq!(fs::read(path.join("cells.csv")).unwrap(), cells);
 }
 
+/// However often it is killed meanwhile, at most the running pass is lost.
+#[test]
+fn killed_at_any_moment() {
+    let mut random = fastrand::Rng::new();
+    let repository = Repository::new(&[("good", &serving("hello world"))]);
+    repository.hurry();
+    let ended = repository.loadgen(&["measure", "--rounds", "1"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let path = repository.only_set("results");
+    let cells = fs::read(path.join("cells.csv")).unwrap();
+    let wanted = passes(&Set::open(&path).unwrap());
+    fs::remove_file(path.join("ledger.csv")).unwrap();
+
+    let name = path.display().to_string();
+    let mut done = 0;
+    for kills in 0.. {
+        assert!(kills < 100, "{done} passes after {kills} kills");
+        let mut child = repository
+            .command(&["measure", "--resume", &name])
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(random.u64(0..3_000)));
+        let has_ended = child.try_wait().unwrap().is_some();
+        child.kill().unwrap();
+        let said = Ended::of(child.wait_with_output().unwrap()).stderr;
+        let now = passes(&Set::open(&path).unwrap()).len();
+        let told = said.lines().filter(|line| line.starts_with('[')).count();
+        assert!(
+            (told..=told + 1).contains(&(now - done)),
+            "{done} to {now} passes: {said}"
+        );
+        done = now;
+        if has_ended {
+            break;
+        }
+    }
+    assert_eq!(passes(&Set::open(&path).unwrap()), wanted);
+    assert_eq!(fs::read(path.join("cells.csv")).unwrap(), cells);
+}
+
+/// Server and workload of every pass, in order.
+fn passes(set: &Set) -> Vec<(String, String)> {
+    let mut passes: Vec<_> = (set.ledger.iter())
+        .map(|row| (row.server.clone(), row.workload.clone()))
+        .collect();
+    passes.dedup();
+    passes
+}
+
 #[test]
 fn without_a_ledger() {
     let repository = Repository::new(&[("good", &serving("hello world"))]);
@@ -93,6 +164,9 @@ fn without_a_ledger() {
     let ended = repository.loadgen(&arguments);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let path = repository.only_set("results");
+    let ended = repository.loadgen(&["cmp", path.to_str().unwrap(), "--ledger"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("no ledger; "), "{ended:?}");
     let set = Set::open(&path).unwrap();
     assert!(!path.join("ledger.csv").exists());
     assert!(set.missing_passes().is_empty());

@@ -117,7 +117,16 @@ fn killed_at_any_moment() {
     let repository = Repository::new(&[("one", &one), ("other", &other)]);
     repository.hurry();
     let parent = repository.path("sets");
-    let new = ["measure", "--out", "sets", "--rounds", "8", "--seed", "1"];
+    let new = [
+        "measure",
+        "--out",
+        "sets",
+        "--rounds",
+        "8",
+        "--seed",
+        "1",
+        "--no-ledger",
+    ];
     let (mut kills, mut rows) = (0, 0);
     loop {
         let found = sets(&parent);
@@ -159,7 +168,7 @@ fn killed_at_birth() {
     for attempt in 1..=25 {
         let name = format!("sets-{attempt}");
         let parent = repository.path(&name);
-        let arguments = ["measure", "--out", &name, "--rounds", "1"];
+        let arguments = ["measure", "--out", &name, "--rounds", "1", "--no-ledger"];
         killed(&repository, &arguments, || {
             let deadline = Instant::now() + Duration::from_secs(20);
             // It is made sure of with a folder that is removed again, before anything is built.
@@ -211,7 +220,14 @@ fn servers_that_die_and_hang() {
     let file = repository.path("benches/workloads.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("150ms", "1s")).unwrap();
-    let ended = repository.loadgen(&["measure", "--rounds", "1", "--workloads", "stay"]);
+    let ended = repository.loadgen(&[
+        "measure",
+        "--rounds",
+        "1",
+        "--workloads",
+        "stay",
+        "--no-ledger",
+    ]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let set = assert_complete(&sets(&repository.path("results"))[0]);
     let mut errors: Vec<(&str, Option<&str>)> = (set.cells.iter())
@@ -304,7 +320,8 @@ fn what_cannot_be_recorded_is_measured_again() {
     let repository = Repository::new(&[("good", &serving("hello world"))]);
     repository.hurry();
     // Blocks of 512 bytes, or of 1,024 in some shells. The signal would end the process.
-    let limited = "trap '' XFSZ; ulimit -f 8; exec \"$0\" measure --rounds 15 --out sets";
+    let limited =
+        "trap '' XFSZ; ulimit -f 8; exec \"$0\" measure --rounds 15 --out sets --no-ledger";
     let mut command = Command::new("sh");
     command.args(["-c", limited, env!("CARGO_BIN_EXE_loadgen")]);
     command

@@ -48,7 +48,7 @@ enum Verb {
     Rank(rank::Arguments),
     /// What a request should cost on this machine, against what it did cost, and why servers differ
     Explain(explain::Arguments),
-    /// Renew the table of a set in a Markdown file
+    /// A page with charts from one or more sets, or their tables and pictures in a Markdown file
     Report(report::Arguments),
     /// Is this machine fit to measure? What to change
     Doctor(doctor::Arguments),

@@ -10,7 +10,7 @@ mod estimate;
 mod metric;
 pub mod ranking;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use estimate::Estimate;
 pub(crate) use estimate::{estimate, median};
@@ -266,6 +266,17 @@ impl Evidence {
         let is_ours = |server: &String| !self.is_floor(server) && !self.references.contains(server);
         let has_ours = self.servers.iter().any(is_ours);
         is_ours(&server.to_owned()) || (!has_ours && !self.is_floor(server))
+    }
+
+    /// The rounds that the figure of a server under a workload is made from.
+    pub(crate) fn rounds_shown(
+        &self,
+        server: &str,
+        workload: &str,
+        metric: Metric,
+    ) -> BTreeSet<u32> {
+        let column = self.column(server, workload, metric);
+        column.by_round.into_keys().collect()
     }
 
     fn cells_of<'a>(

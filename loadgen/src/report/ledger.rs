@@ -340,9 +340,18 @@ fn notes(evidence: &Evidence) -> Vec<String> {
     notes
 }
 
+/// The counts of these servers under these workloads, and their memory, for programs.
+pub fn rows(evidence: &Evidence) -> Vec<&ledger::Row> {
+    let is_shown = |row: &&ledger::Row| {
+        let mut workloads = evidence.workloads.iter();
+        let is_known = row.workload.is_empty() || workloads.any(|it| it.name == row.workload);
+        is_known && evidence.servers.contains(&row.server)
+    };
+    evidence.ledger.iter().filter(is_shown).collect()
+}
+
 /// What was not counted, and why.
 fn gaps(evidence: &Evidence) -> Vec<String> {
-    let failed = evidence.ledger.iter().filter(|row| !row.server.is_empty());
     let gap = |row: &ledger::Row| {
         let workload = match row.workload.as_str() {
             "" => "memory",
@@ -351,7 +360,7 @@ fn gaps(evidence: &Evidence) -> Vec<String> {
         let error = row.error.as_ref()?;
         Some(format!("{workload}, {}: {error}", row.server))
     };
-    let mut gaps: Vec<String> = failed.filter_map(gap).collect();
+    let mut gaps: Vec<String> = rows(evidence).into_iter().filter_map(gap).collect();
     gaps.sort();
     gaps.dedup();
     gaps

@@ -2,6 +2,7 @@
 
 pub mod aa;
 pub mod calibration;
+pub(crate) mod chart;
 pub mod diff;
 pub mod doctor;
 mod document;
@@ -10,8 +11,11 @@ pub mod explain;
 pub(crate) mod fixture;
 mod grid;
 pub mod hgrm;
+pub mod html;
+pub mod latencies;
 pub mod ledger;
 pub mod markdown;
+pub mod pictures;
 pub mod ranking;
 pub mod rows;
 pub mod run;

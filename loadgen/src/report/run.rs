@@ -35,7 +35,7 @@ pub fn text(run: &Run<'_>) -> String {
 
 /// The same for a terminal that shows nothing but ASCII.
 pub fn ascii(text: &str) -> String {
-    let text = text.replace('µ', "u").replace('±', "+-");
+    let text = text.replace('µ', "u").replace('±', "+-").replace('·', ".");
     text.chars().map(spectrum::ascii).collect()
 }
 

@@ -143,7 +143,9 @@ impl Sampler {
         } else {
             0.5
         };
-        let threads = between(&begin.threads, &end.threads, cpu_s);
+        // By when all of them were read, the first ones had used this at least.
+        let cpu_s_of_threads = end.cpu_s - begin.cpu_s_after_threads;
+        let threads = between(&begin.threads, &end.threads, cpu_s_of_threads);
         let schedule = threads.and_then(|threads| threads.schedule);
         let network = end.network.since(begin.network);
         Ok(ServerCost {
@@ -179,6 +181,8 @@ struct Usage {
     /// Minor and major page faults.
     faults: (u64, u64),
     threads: Threads,
+    /// The CPU time again when the threads were read, which may have taken a while.
+    cpu_s_after_threads: f64,
     network: Network,
 }
 
@@ -191,14 +195,15 @@ impl Usage {
         };
         for &pid in &usage.pids {
             // A process that just ended has no clock and no figures left.
-            let Ok(clock) = clock_getcpuclockid(Pid::from_raw(pid)).and_then(ClockId::now) else {
+            let Some(clock_s) = clock_s(pid) else {
                 continue;
             };
             let Some(stat) = Stat::read(&format!("/proc/{pid}/stat")) else {
                 continue;
             };
-            usage.cpu_s += Duration::from(clock).as_secs_f64()
-                + (stat.children_user + stat.children_system) as f64 / ticks_per_s;
+            usage.cpu_s +=
+                clock_s + (stat.children_user + stat.children_system) as f64 / ticks_per_s;
+            usage.cpu_s_after_threads -= clock_s;
             usage.ticks.0 += stat.user + stat.children_user;
             usage.ticks.1 += stat.system + stat.children_system;
             usage.faults.0 += stat.faults_minor + stat.children_faults_minor;
@@ -207,10 +212,18 @@ impl Usage {
         // Behind the clocks at both ends, so that the time between is the same.
         for &pid in &usage.pids {
             usage.threads.extend(threads(pid));
+            usage.cpu_s_after_threads += clock_s(pid).unwrap_or(0.0);
         }
+        usage.cpu_s_after_threads += usage.cpu_s;
         usage.network = Network::now();
         Ok(usage)
     }
+}
+
+/// What a process and its threads, ended ones included, have used, seconds.
+fn clock_s(pid: i32) -> Option<f64> {
+    let clock = clock_getcpuclockid(Pid::from_raw(pid)).and_then(ClockId::now);
+    Some(Duration::from(clock.ok()?).as_secs_f64())
 }
 
 #[derive(Debug, Default)]

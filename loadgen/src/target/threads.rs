@@ -33,7 +33,7 @@ pub(super) type Threads = BTreeMap<(i32, u64), ThreadUse>;
 const THREADS_MAX: usize = 300;
 
 /// CPU time that may be missing from the sum over the threads that are there at both ends: the kernel adds to
-/// a thread's own when it is switched or at a tick, and they are not read all at once.
+/// a thread's own when it is switched or at a tick.
 const MISSING_SHARE: f64 = 0.02;
 const MISSING: Duration = Duration::from_millis(10);
 
@@ -71,7 +71,7 @@ impl Schedule {
     }
 }
 
-/// What all threads did together while their processes used `cpu_s` seconds of CPU time; absent when threads
+/// What all threads did together while their processes used at least `cpu_s` seconds of CPU time; absent when threads
 /// came or went. Most who did are seen because they are not there at both ends. Those that lived in between
 /// are known by the CPU time that nobody else has used.
 pub(super) fn between(begin: &Threads, end: &Threads, cpu_s: f64) -> Option<ThreadUse> {
