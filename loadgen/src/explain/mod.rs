@@ -19,7 +19,7 @@ use crate::compare::{Evidence, median};
 use crate::machine::Pinning;
 use crate::primitives::Primitives;
 use crate::set::Cell;
-use crate::set::ledger::Pass;
+use crate::set::ledger::{Pass, Row};
 use crate::verdict::Status;
 use model::Load;
 
@@ -168,7 +168,7 @@ fn explained(
     let cells: Vec<&Cell> = evidence.cells.iter().filter(is_it).collect();
     let measured = Measured::of(&cells).ok_or("no round has measured its CPU time")?;
     let pass = Pass::of(&evidence.ledger, server, workload);
-    let pass = pass.ok_or("no system calls were counted")?;
+    let pass = pass.ok_or_else(|| not_counted(evidence, server, workload))?;
     let load = measured.load(&pass, &evidence.machine.pinning);
     let items = model::items(&pass, &load, primitives);
     let predicted_us: f64 = items.iter().map(|item| item.us).sum();
@@ -184,6 +184,16 @@ fn explained(
         residual_scaled: None,
         items,
     })
+}
+
+/// Why there is no ledger of a cell.
+fn not_counted(evidence: &Evidence, server: &str, workload: &str) -> String {
+    let is_it = |row: &&Row| row.server == server && row.workload == workload;
+    let row = evidence.ledger.iter().find(is_it);
+    match row.and_then(|row| row.error.as_deref()) {
+        Some(error) => format!("no system calls were counted: {error}"),
+        None => "no system calls were counted".to_owned(),
+    }
 }
 
 /// What the timed rounds say that the ledger does not.
@@ -301,6 +311,22 @@ mod tests {
         assert_eq!(reason("iterative", "new-connection"), Some(nothing));
         assert_eq!(reason("floor", "new-connection"), Some(no_round));
         assert_eq!(left_out.len(), 2);
+    }
+
+    #[test]
+    fn why_nothing_was_counted_is_told() {
+        let mut evidence = fixture::evidence();
+        let mut row = evidence.ledger[0].clone();
+        row.server = "iterative".to_owned();
+        row.workload = "new-connection".to_owned();
+        row.error = Some("starved".to_owned());
+        evidence.ledger.push(row);
+        let explanation = explain(&evidence, fixture::primitives(), |_, _| true);
+        let reasons: Vec<&str> = explanation.left_out.iter().map(|it| &*it.reason).collect();
+        assert!(
+            reasons.contains(&"no system calls were counted: starved"),
+            "{reasons:?}"
+        );
     }
 
     /// A set measured when everything was a tenth dearer has residuals that the floor takes away.

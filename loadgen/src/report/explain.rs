@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table};
 use super::table::wrapped;
 use crate::explain::words::us;
 use crate::explain::{AIM, Explanation, Item, Server, Source, What, Workload};
-use crate::primitives::{ALL, Primitives};
+use crate::primitives::{ALL, Primitive, Primitives};
 use crate::verdict::Status;
 
 /// Tables and sentences for a terminal of so many columns.
@@ -213,6 +213,9 @@ fn piped(rows: &Rows) -> String {
     out
 }
 
+/// Quartiles so far apart are of two kinds of costs, not of one that varies.
+const UNSTEADY: f64 = 2.0;
+
 /// What a residual comes to.
 fn missing(server: &Server) -> String {
     let residual = us(server.residual_us.abs());
@@ -247,6 +250,24 @@ fn notes(explanation: &Explanation) -> Vec<String> {
         None => legend += " The set has no floor to scale by.",
     }
     notes.push(legend);
+    let unsteady = [
+        Primitive::SwitchIdle,
+        Primitive::Switch,
+        Primitive::WakePeer,
+    ];
+    notes.extend(unsteady.iter().filter_map(|&primitive| {
+        let cost = explanation.primitives.costs.get(&primitive)?;
+        (cost.us_p75 > UNSTEADY * cost.us_p25).then(|| {
+            format!(
+                "The price of one primitive was not steady: {}, {} to {} us (quartiles). Other programs had the \
+                 CPUs for a part of the time, and whoever is woken on one that is idle pays less: measure again \
+                 on a quiet machine before believing a residual.",
+                primitive.title(),
+                us(cost.us_p25),
+                us(cost.us_p75)
+            )
+        })
+    }));
     if servers().any(|server| server.status == Status::Invalid) {
         notes.push("† Not a valid measurement; explained all the same.".to_owned());
     }
@@ -299,6 +320,16 @@ mod tests {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_price_of_two_kinds_is_told() {
+        let mut explanation = all();
+        let told = |explanation: &Explanation| text(explanation, 1_000).contains("was not steady");
+        assert!(!told(&explanation));
+        let cost = explanation.primitives.costs.get_mut(&Primitive::SwitchIdle);
+        cost.unwrap().us_p25 = 3.0;
+        assert!(told(&explanation));
     }
 
     #[test]
