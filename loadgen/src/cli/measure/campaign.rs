@@ -11,7 +11,7 @@ use crate::cli::Usage;
 use crate::cli::common::{Cpus, quoted};
 use crate::set::{self, Auto, Campaign};
 
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 6;
 const ROUNDS_QUICK: u32 = 3;
 
 /// What `--quick` makes of each duration and warm-up.

@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     workloads: Vec<String>,
     /// How often every cell is measured; `auto`: 6 times, and on until the leading ratios are known well
-    /// enough [default: 5, with --quick 3]
+    /// enough [default: 6, with --quick 3]
     #[arg(long, value_name = "N|auto")]
     rounds: Option<Rounds>,
     /// With --rounds auto: how far the interval of the leading ratio, CPU per request of the second to that of
