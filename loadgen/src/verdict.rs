@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::latency::{effective_size, precise_enough, samples_needed};
-use crate::plan::{Close, Limit, Pace, Plan};
+use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan};
 use crate::record::{Fault, Kind, Outcome, Phase};
 use crate::report::run::{thousands, time};
 use crate::steady::{self, Change, What};
@@ -256,8 +256,20 @@ fn closed_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let in_flight = record.busy_ns as f64 / duration_ns;
     let (mean, deviation) = (record.response.mean(), record.response.stdev());
     let left_ns = (mean * mean + deviation * deviation) / mean;
-    let off = (in_flight / in_flight_max as f64 - 1.0).abs();
-    if off > LITTLE_MAX + left_ns / duration_ns {
+    // A connection that is being made has no request in flight, nor has one that a thread of the generator is
+    // about to close and replace, which it does one at a time.
+    let being_made = match plan.life {
+        ConnectionLife::KeepAlive => 0.0,
+        ConnectionLife::Requests(_) => {
+            let connecting_ns = record.connections_in_time as f64 * record.connect.mean();
+            (connecting_ns / duration_ns + plan.threads as f64) * plan.pipeline as f64
+        }
+    };
+    let expected = in_flight_max as f64;
+    let tolerance = LITTLE_MAX + left_ns / duration_ns;
+    let is_off = in_flight > expected * (1.0 + tolerance)
+        || in_flight + being_made < expected * (1.0 - tolerance);
+    if is_off {
         let reason = format!(
             "Little's law is off: {in_flight:.1} requests were in flight on average, \
              {in_flight_max} should have been"
@@ -445,7 +457,7 @@ fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{ConnectionLife, Precision, Rate};
+    use crate::plan::{Precision, Rate};
     use crate::record::{ClientCost, Idle, Record, record_ns};
 
     const SECONDS: u64 = 10;
@@ -480,6 +492,15 @@ mod tests {
             },
             steal: Some(0.001),
         };
+        (plan, outcome)
+    }
+
+    /// The same with connections that are replaced: three are being made at any time.
+    fn churning() -> (Plan, Outcome) {
+        let (mut plan, mut outcome) = closed();
+        plan.life = ConnectionLife::from_requests(1);
+        outcome.record.connections_in_time = 3_000 * SECONDS;
+        outcome.record.connect.record_n(1_000_000, 100).unwrap();
         (plan, outcome)
     }
 
@@ -578,6 +599,19 @@ mod tests {
                 |_, o| o.record.busy_ns = o.record.busy_ns / 100 * 96,
                 Valid,
                 "",
+            ),
+            // Three are being made, and one is in the hands of the generator.
+            (
+                churning,
+                |_, o| o.record.busy_ns = o.record.busy_ns / 100 * 57,
+                Valid,
+                "",
+            ),
+            (
+                churning,
+                |_, o| o.record.busy_ns = o.record.busy_ns / 100 * 53,
+                Invalid,
+                "Little's law is off: 5.3 requests were in flight on average, 10 should have been",
             ),
             (
                 closed,
