@@ -56,19 +56,10 @@ enum Format {
 impl Selection {
     /// Leaves in `sides` what was asked for: what one of them has is enough.
     pub(super) fn apply(&self, sides: &mut [&mut Evidence]) -> Result<(), Usage> {
-        let sets: Vec<&str> = (sides.iter())
-            .flat_map(|side| side.sets.iter().map(String::as_str))
-            .collect();
-        let place = sets.join(", ");
         let servers = sides.iter().flat_map(|side| &side.servers);
         let servers = distinct(servers.map(|name| Named { name, groups: &[] }));
-        let servers = chosen("server", &self.servers, &servers, &place).map_err(Usage)?;
-        let workloads = sides.iter().flat_map(|side| &side.workloads);
-        let workloads = distinct(workloads.map(|workload| Named {
-            name: &workload.name,
-            groups: &workload.groups,
-        }));
-        let workloads = chosen("workload", &self.workloads, &workloads, &place).map_err(Usage)?;
+        let servers = chosen("server", &self.servers, &servers, &place(sides)).map_err(Usage)?;
+        let workloads = workloads(sides, &self.workloads)?;
         for side in sides {
             side.keep(
                 |server| servers.contains(server),
@@ -137,6 +128,30 @@ impl Selection {
         };
         print(anstream::stdout(), text).context("printing the comparison")
     }
+}
+
+/// Leaves only the workloads that were asked for.
+pub(super) fn keep_workloads(evidence: &mut Evidence, patterns: &[String]) -> Result<(), Usage> {
+    let workloads = workloads(&[&mut *evidence], patterns)?;
+    evidence.keep(|_| true, |workload| workloads.contains(&workload.name));
+    Ok(())
+}
+
+/// The names of the workloads in `sides` that `patterns` ask for.
+fn workloads(sides: &[&mut Evidence], patterns: &[String]) -> Result<BTreeSet<String>, Usage> {
+    let all = sides.iter().flat_map(|side| &side.workloads);
+    let all = distinct(all.map(|workload| Named {
+        name: &workload.name,
+        groups: &workload.groups,
+    }));
+    chosen("workload", patterns, &all, &place(sides)).map_err(Usage)
+}
+
+/// Where names were looked for.
+fn place(sides: &[&mut Evidence]) -> String {
+    let sets = sides.iter().flat_map(|side| &side.sets);
+    let sets: Vec<&str> = sets.map(String::as_str).collect();
+    sets.join(", ")
 }
 
 /// Each name once, where it stands first.

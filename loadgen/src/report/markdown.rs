@@ -19,7 +19,7 @@ pub(crate) const LEDGER: &str = "## Ledger";
 /// A table for each metric, or one for each loop, servers as columns and workloads as rows, and what their
 /// marks mean.
 pub fn tables_with_legend(evidence: &Evidence, metrics: &[Metric]) -> String {
-    tables(evidence, metrics) + &legend(evidence, metrics, &MARKS).markdown()
+    tables(evidence, metrics, false) + &legend(evidence, metrics, &MARKS).markdown()
 }
 
 const MARKS: Marks = Marks {
@@ -27,7 +27,8 @@ const MARKS: Marks = Marks {
     floor: "1.25 *floor* is a multiple of the floor's.",
 };
 
-fn tables(evidence: &Evidence, metrics: &[Metric]) -> String {
+/// `anchored`: other places can link to a row as `#cpu-keep-alive`.
+fn tables(evidence: &Evidence, metrics: &[Metric], anchored: bool) -> String {
     let mut document = Document::default();
     for comparison in metrics.iter().flat_map(|&metric| evidence.tables(metric)) {
         let header = [String::new()]
@@ -36,6 +37,10 @@ fn tables(evidence: &Evidence, metrics: &[Metric]) -> String {
         let mut grid = Grid::new(header.collect(), 1);
         for row in &comparison.rows {
             let mut name = row.workload.clone();
+            if anchored {
+                let metric = comparison.metric.name();
+                name = format!("<a id=\"{metric}-{name}\"></a>{name}");
+            }
             if let Some(rate) = row.rate {
                 name += &format!("\n*open loop, {rate}*");
             }
@@ -78,7 +83,7 @@ pub fn report(
     out += &provenance(evidence);
     out.push('\n');
     let (first, further) = metrics.split_at(metrics.len().min(2));
-    out += &tables(evidence, first);
+    out += &tables(evidence, first, true);
     out += &medians(evidence, metrics, &MARKS).markdown();
     for (file, alt) in pictures {
         line(&mut out, &format!("\n![{}]({file})", escaped(alt)));
@@ -88,7 +93,7 @@ pub fn report(
         "\n<details><summary>Marks, further figures, and how to read each workload</summary>\n",
     );
     if !further.is_empty() {
-        out += &tables(evidence, further);
+        out += &tables(evidence, further, true);
     }
     out += &exclusions(evidence).markdown();
     out.push('\n');

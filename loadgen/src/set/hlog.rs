@@ -24,8 +24,7 @@ pub fn write_head(out: &mut impl Write, start: SystemTime) -> io::Result<()> {
     IntervalLogWriterBuilder::new()
         .add_comment("[Histogram log format version 1.3]")
         .add_comment("[Values are nanoseconds, 2 significant digits, 1 of lags. Tag=workload:round:kind of latency]")
-        .add_comment("[A kind that is missing equals another: service the response, first_byte the service,]")
-        .add_comment("[lag_own the lag]")
+        .add_comment("[A kind that is missing equals another: service the response, first_byte the service]")
         .with_start_time(start)
         .with_base_time(start)
         .begin_log_with(out, &mut V2DeflateSerializer::new())?;
@@ -40,7 +39,6 @@ pub fn stand_in(kind: &str) -> Option<&'static str> {
     match kind {
         "service" => Some("response"),
         "first_byte" => Some("service"),
-        "lag_own" => Some("lag"),
         _ => None,
     }
 }
@@ -48,18 +46,19 @@ pub fn stand_in(kind: &str) -> Option<&'static str> {
 /// Significant digits of a kind of latency.
 fn digits(kind: &str) -> u8 {
     match kind {
-        "lag" | "lag_own" => 1,
+        "lag" => 1,
         _ => 2,
     }
 }
 
 /// These histograms as they stand in a log: with fewer significant digits, without empty ones and without
-/// those that equal their [`stand_in`].
+/// those that equal their [`stand_in`]; nor is the generator's own part of the lag there, of which the
+/// verdict has been made.
 pub(super) fn worth_writing<'a>(
     histograms: &[(&'a str, &Histogram<u64>)],
 ) -> Vec<(&'a str, Histogram<u64>)> {
     let mut all: Vec<(&str, Histogram<u64>)> = (histograms.iter())
-        .filter(|(_, histogram)| !histogram.is_empty())
+        .filter(|(kind, histogram)| !histogram.is_empty() && *kind != "lag_own")
         .map(|&(kind, histogram)| (kind, coarse(histogram, digits(kind))))
         .collect();
     let find = |kind: &str| all.iter().find(|(name, _)| *name == kind);
