@@ -321,7 +321,7 @@ mod tests {
         let mut evidence = fixture::five_servers();
         evidence.workloads[1].idle = 5_000;
         let report = report(&evidence, &[Metric::P99], &[], "loadgen");
-        let expected = "| ten-requests<br>*64 conns + 5,000 idle* |";
+        let expected = "</a>ten-requests<br>*64 conns + 5,000 idle* |";
         assert_eq!(report.matches(expected).count(), 1, "{report}");
         assert_eq!(report.matches("idle*").count(), 1, "{report}");
     }

@@ -231,6 +231,9 @@ fn mark<'a, C>(at: C, shape: Shape, of: RGBColor, is_sound: bool) -> Mark<'a, C>
     EmptyElement::at(at) + Polygon::new(outline, inside.filled()) + PathElement::new(closed, edge)
 }
 
+/// Labels of ticks are at least so far apart, as a share of the axis.
+const LABELS_APART: f64 = 0.05;
+
 /// Where values are along an axis.
 #[derive(Clone)]
 struct Scale {
@@ -266,11 +269,32 @@ impl Scale {
             }
             false => (first, last + 0.03 * (last - first)),
         };
-        Scale {
+        let mut scale = Scale {
             is_log: axis.is_log,
             ends,
             ticks,
+        };
+        scale.thin();
+        scale
+    }
+
+    /// Takes the labels off ticks that are so close to the next that both could not be read.
+    fn thin(&mut self) {
+        let shares: Vec<f64> = self.ticks.iter().map(|tick| self.share(tick.0)).collect();
+        let mut next = f64::INFINITY;
+        for ((_, label), share) in self.ticks.iter_mut().zip(shares).rev() {
+            match next - share < LABELS_APART {
+                true => label.clear(),
+                false => next = share,
+            }
         }
+    }
+
+    /// Where a value is between the ends, 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        let stretched = |value: f64| if self.is_log { value.ln() } else { value };
+        let (low, high) = (stretched(self.ends.0), stretched(self.ends.1));
+        (stretched(value) - low) / (high - low)
     }
 
     /// Rows below each other, the first on top.
@@ -296,10 +320,7 @@ impl Ranged for Scale {
     type ValueType = f64;
 
     fn map(&self, value: &f64, (begin, end): (i32, i32)) -> i32 {
-        let stretched = |value: f64| if self.is_log { value.ln() } else { value };
-        let (low, high) = (stretched(self.ends.0), stretched(self.ends.1));
-        let share = (stretched(*value) - low) / (high - low);
-        begin + (share * f64::from(end - begin)).round() as i32
+        begin + (self.share(*value) * f64::from(end - begin)).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {

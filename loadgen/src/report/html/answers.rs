@@ -375,11 +375,19 @@ fn open_loop(findings: &Findings) -> Option<Answer> {
         entry.is_some_and(|it| it.standing == Standing::Ranked)
             && reached(evidence, server, workload).is_some_and(|it| it >= REACHED * rate)
     };
-    let ours: Vec<&String> = (evidence.servers.iter())
-        .filter(|server| evidence.competes(server) && holds(server, load.workloads[0]))
-        .collect();
-    let top =
-        (load.workloads.iter().rev()).find(|it| ours.iter().all(|server| holds(server, it)))?;
+    let mut ours: Vec<&String> = evidence.servers.iter().collect();
+    ours.retain(|server| {
+        evidence.competes(server) && load.workloads.iter().any(|it| holds(server, it))
+    });
+    // Where most can be compared; of such rates the highest.
+    let is_decided =
+        |it: &&&Workload| !(Podium::of(findings, Metric::P99, &it.name).first).is_empty();
+    let held_by = |it: &&&Workload| ours.iter().filter(|server| holds(server, it)).count();
+    let top = load
+        .workloads
+        .iter()
+        .filter(is_decided)
+        .max_by_key(held_by)?;
     let podium = Podium::of(findings, Metric::P99, &top.name);
     let rate = |it: &Workload| count(rate_of(it));
     let mut sentences = Vec::new();
