@@ -158,7 +158,7 @@ fn who_wins(findings: &Findings, workload: &Workload, question: String) -> Answe
             .filter(|(_, entry)| entry.standing == Standing::ClientBound)
             .map(|(server, _)| server.as_str());
         sentences.push(format!(
-            "Throughput has no first: the generator was the bottleneck of {}, which can do more.",
+            "Nobody is first by throughput: the generator was the bottleneck of {}, which can do more.",
             listed(bound)
         ));
     }
@@ -281,10 +281,10 @@ fn threads(findings: &Findings, stay: &Workload, churn: Option<&Workload>) -> Op
         beside("system calls", Costs::calls_all);
         let starts = beside("threads started", Costs::threads_started);
         if switches.is_some_and(|(mine, theirs)| mine > 1.5 * theirs && mine > 0.1) {
-            causes.push("a context switch where others read on");
+            causes.push("a context switch for each request");
         }
         if starts.is_some_and(|(mine, theirs)| mine > theirs + 0.1) {
-            causes.push("a thread that is created for a connection");
+            causes.push("a new thread for each connection");
         }
         let counts = match counts.is_empty() {
             true => "what a request takes was not counted".to_owned(),
@@ -313,7 +313,10 @@ fn threads(findings: &Findings, stay: &Workload, churn: Option<&Workload>) -> Op
             false => "Do threads cost more?".to_owned(),
         },
         short: match (costs_more, causes.is_empty()) {
-            (true, false) => format!("They pay {}: {by}.", causes.join(" and ")),
+            (true, false) => format!(
+                "They pay for {}. CPU against the best: {by}.",
+                causes.join(" and ")
+            ),
             (true, true) => format!("They do ({by}); what they pay for was not counted."),
             (false, _) if by.is_empty() => "No: nobody is cheaper.".to_owned(),
             (false, _) => format!("No difference was shown ({by})."),
@@ -342,7 +345,8 @@ fn starving(findings: &Findings) -> Answer {
         names.push(server.as_str());
         let further = match starved.len() - 1 {
             0 => String::new(),
-            n => format!(", and some under {n} more"),
+            1 => ", and some under another workload".to_owned(),
+            n => format!(", and some under {n} other workloads"),
         };
         sentences.push(format!(
             "{server} leaves {} of {} connections without a single answer under {}{further}.",

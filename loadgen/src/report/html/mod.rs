@@ -42,6 +42,8 @@ fn plotly_script() -> String {
 struct Page<'a> {
     title: String,
     provenance: Vec<(&'static str, String)>,
+    /// The server that answers without reading, if there is one.
+    floor: Option<&'a str>,
     incomplete: Option<String>,
     looks: Vec<Look>,
     answers: Vec<Answer>,
@@ -209,6 +211,10 @@ impl<'a> Page<'a> {
         let mut page = Page {
             title: evidence.sets.join(", "),
             provenance: provenance(evidence),
+            floor: evidence
+                .floor
+                .as_deref()
+                .filter(|floor| evidence.servers.iter().any(|it| it == floor)),
             incomplete: (evidence.missing > 0).then(|| {
                 let cells = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
                 format!("This set is incomplete: {cells} not measured yet.")
