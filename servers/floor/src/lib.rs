@@ -30,9 +30,13 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
     let mut poll = Poll::new()?;
     poll.registry()
         .register(&mut listener, LISTENER, Interest::READABLE)?;
+    // Kept here as well, for a waker dropped takes its unseen event with it.
     let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
-    // Fails only if the poll is gone, and the loop with it.
-    host.on_stop(move || waker.wake().unwrap_or_default());
+    host.on_stop({
+        let waker = Arc::clone(&waker);
+        // Fails only if the poll is gone, and the loop with it.
+        move || waker.wake().unwrap_or_default()
+    });
 
     let mut floor = Floor {
         host,
@@ -43,7 +47,8 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
     };
     let mut events = Events::with_capacity(1024);
     let mut accept_again: Option<Duration> = None;
-    while host.drain_until().is_none_or(|_| !floor.peers.is_empty()) {
+    let mut drained = false;
+    while !drained || !floor.peers.is_empty() {
         match poll.poll(&mut events, accept_again) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             outcome => outcome?,
@@ -52,15 +57,17 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
         for event in &events {
             match event.token() {
                 LISTENER => acceptable = true,
-                STOP => floor.drain(),
+                STOP => {
+                    floor.drain();
+                    drained = true;
+                }
                 Token(key) => floor.advance(key, event.is_read_closed()),
             }
         }
-        if acceptable && host.drain_until().is_none() {
-            accept_again = floor.accept(&listener);
-        } else {
-            accept_again = None;
-        }
+        accept_again = match acceptable && !drained {
+            true => floor.accept(&listener),
+            false => None,
+        };
     }
     Ok(())
 }
