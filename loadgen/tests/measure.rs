@@ -131,7 +131,7 @@ fn compare_and_report(repository: &Repository, set: &Path) {
     );
     let markdown = repository.loadgen(&["cmp", set, "--format", "markdown"]);
     assert!(
-        markdown.stdout.contains("|  | good | dead | wrong |"),
+        markdown.stdout.contains("| | good | dead | wrong |"),
         "{}",
         markdown.stdout
     );
