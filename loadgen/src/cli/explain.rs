@@ -8,9 +8,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::Usage;
 use super::common::{check_file, print, write_json};
-use super::selection::evidence;
+use super::selection::{Names, evidence};
 use crate::compare::Evidence;
 use crate::explain::explain;
 use crate::machine::{Machine, own_cpus};
@@ -23,12 +22,8 @@ pub(super) struct Arguments {
     /// Folders of sets; several are taken together as more rounds of the same
     #[arg(required = true, value_name = "SET")]
     sets: Vec<PathBuf>,
-    /// Workloads by name [default: all of which system calls were counted]
-    #[arg(long, value_name = "X,Y", value_delimiter = ',')]
-    workloads: Vec<String>,
-    /// Servers by name [default: all]
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
-    servers: Vec<String>,
+    #[command(flatten)]
+    names: Names,
     /// Prices from this file, which `--json` of an earlier time has written, instead of new ones
     #[arg(long, value_name = "FILE")]
     primitives: Option<PathBuf>,
@@ -68,19 +63,16 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     {
         check_file(path)?;
     }
-    let evidence = evidence(&arguments.sets)?;
-    check_names(&arguments, &evidence)?;
+    let mut evidence = evidence(&arguments.sets)?;
+    let (servers, workloads) = arguments.names.chosen(&[&mut evidence])?;
     require_ledger(&evidence)?;
     let primitives = match &arguments.primitives {
         Some(path) => read(path)?,
         None => measure(&evidence)?,
     };
     warn_of_differences(&evidence.machine, &primitives.machine);
-    let is_chosen = |chosen: &[String], name: &str| {
-        chosen.is_empty() || chosen.iter().any(|chosen| chosen == name)
-    };
     let explanation = explain(&evidence, primitives, |server, workload| {
-        is_chosen(&arguments.servers, server) && is_chosen(&arguments.workloads, workload)
+        servers.contains(server) && workloads.contains(workload)
     });
     // With JSON on stdout, nothing else may stand there.
     if arguments.json.as_deref() != Some(Path::new("-")) {
@@ -98,26 +90,6 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         write_json(path, &explanation)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn check_names(arguments: &Arguments, evidence: &Evidence) -> Result<(), Usage> {
-    let workloads: Vec<String> = evidence
-        .workloads
-        .iter()
-        .map(|it| it.name.clone())
-        .collect();
-    for (option, asked, there) in [
-        ("--servers", &arguments.servers, &evidence.servers),
-        ("--workloads", &arguments.workloads, &workloads),
-    ] {
-        if let Some(unknown) = asked.iter().find(|name| !there.contains(name)) {
-            let there = there.join(", ");
-            return Err(Usage(format!(
-                "{option}: {unknown} is not in the set: {there}"
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn require_ledger(evidence: &Evidence) -> anyhow::Result<()> {

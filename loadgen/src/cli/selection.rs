@@ -14,15 +14,22 @@ use crate::names::{Named, chosen};
 use crate::report::{rows, run::ascii};
 use crate::set::Set;
 
-/// What is compared, and how it is printed.
+/// Which servers and workloads.
 #[derive(Debug, Args)]
-pub(super) struct Selection {
+pub(super) struct Names {
     /// Only these servers: names, or patterns such as 'thread-*'
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     servers: Vec<String>,
     /// Only these workloads: names, groups, or patterns such as 'keep-alive*'
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     workloads: Vec<String>,
+}
+
+/// What is compared, and how it is printed.
+#[derive(Debug, Args)]
+pub(super) struct Selection {
+    #[command(flatten)]
+    names: Names,
     /// What to compare: metrics that go together
     #[arg(
         long,
@@ -53,13 +60,24 @@ enum Format {
     Json,
 }
 
-impl Selection {
-    /// Leaves in `sides` what was asked for: what one of them has is enough.
-    pub(super) fn apply(&self, sides: &mut [&mut Evidence]) -> Result<(), Usage> {
+impl Names {
+    /// The servers and the workloads in `sides` that were asked for; all where none was.
+    pub(super) fn chosen(
+        &self,
+        sides: &[&mut Evidence],
+    ) -> Result<(BTreeSet<String>, BTreeSet<String>), Usage> {
         let servers = sides.iter().flat_map(|side| &side.servers);
         let servers = distinct(servers.map(|name| Named { name, groups: &[] }));
         let servers = chosen("server", &self.servers, &servers, &place(sides)).map_err(Usage)?;
         let workloads = workloads(sides, &self.workloads)?;
+        Ok((servers, workloads))
+    }
+}
+
+impl Selection {
+    /// Leaves in `sides` what was asked for: what one of them has is enough.
+    pub(super) fn apply(&self, sides: &mut [&mut Evidence]) -> Result<(), Usage> {
+        let (servers, workloads) = self.names.chosen(sides)?;
         for side in sides {
             side.keep(
                 |server| servers.contains(server),
