@@ -1086,10 +1086,11 @@ mod tests {
             let reach = truth.min(server.generator_per_s);
             match report.rate_per_s() {
                 Some(rate) => {
-                    // Times are known to a thousandth. A stall in the confirming run costs a step down.
+                    // Times are known to a thousandth. Confirming runs fail twice at most, for what short
+                    // runs did not see and for a stall: steps down of 4% and of 8%.
                     let digits = 0.002 * server.capacity_per_s;
                     prop_assert!(rate <= reach * 1.02 + digits, "{rate} for {reach}");
-                    prop_assert!(rate >= reach * 0.97 * 0.95 - digits, "{rate} for {reach}");
+                    prop_assert!(rate >= reach * 0.97 * 0.96 * 0.92 - digits, "{rate} for {reach}");
                     prop_assert!(report.is_confirmed());
                 }
                 None => prop_assert!(reach < search.floor_per_s() * 1.1, "none for {reach}"),
