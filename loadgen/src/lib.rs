@@ -11,7 +11,8 @@
 //! - many runs: a search for the largest rate ([`slo`]), a [`set`] on disk and what is made of sets
 //!   ([`compare`]);
 //! - what to think of it: the generator's own limits ([`calibration`] against a [`floor`], beside others:
-//!   [`against`]) and the machine's ([`machine`], [`doctor`]).
+//!   [`against`]) and the machine's ([`machine`], [`doctor`]);
+//! - one connection instead of many: a [`trace`].
 
 #![deny(unsafe_code)]
 
@@ -40,4 +41,5 @@ pub mod set;
 pub mod slo;
 pub mod steady;
 pub mod target;
+pub mod trace;
 pub mod verdict;

@@ -22,6 +22,7 @@ pub mod run;
 pub mod slo;
 mod spectrum;
 pub mod table;
+pub mod trace;
 pub mod tracking;
 
 use self::document::Document;

@@ -1,0 +1,373 @@
+//! What was seen, before anything is made of it.
+//!
+//! All times are nanoseconds of one clock: `CLOCK_MONOTONIC` of a live trace, the time since 1970 of a
+//! capture file. Only differences have a meaning.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+/// All that was seen of a few connections.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// In the order of time.
+    pub packets: Vec<Packet>,
+    /// As the kernel told them, in the order of time.
+    pub changes: Vec<Change>,
+    /// In the order of their entry.
+    pub calls: Vec<Call>,
+    /// In the order of time.
+    pub snapshots: Vec<Snapshot>,
+    /// What the client saw by itself, in the order of time.
+    pub moments: Vec<Moment>,
+    /// Where the server listens, if that is known.
+    pub server: Option<SocketAddr>,
+    /// Which of these there could be.
+    pub sources: Sources,
+    /// What is to be said of the record as a whole: a file that is cut short, events that were lost.
+    pub notes: Vec<String>,
+}
+
+/// Where the facts come from; a source that is missing tells why in plain words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The interface or a file.
+    pub packets: Source,
+    /// `sock:inet_sock_set_state`.
+    pub changes: Source,
+    /// `raw_syscalls`.
+    pub calls: Source,
+    /// `sock_diag`.
+    pub sockets: Source,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Source {
+    /// It was looked at.
+    Seen,
+    /// It was not asked for, or cannot be: a file has no calls.
+    #[default]
+    None,
+    /// It is not permitted, or there is none here: why, and what to do.
+    Missing(String),
+}
+
+/// Who of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// Who connects.
+    Client,
+    /// Who accepts.
+    Server,
+}
+
+/// The addresses of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoints {
+    /// Of who connects.
+    pub client: SocketAddr,
+    /// Of who accepts.
+    pub server: SocketAddr,
+}
+
+/// A TCP segment as it went by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// When, in ns.
+    pub at_ns: u64,
+    /// `lo`; files may not tell.
+    pub interface: Option<String>,
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// Whom to.
+    pub destination: SocketAddr,
+    /// Hops it may still take (TTL or hop limit).
+    pub hops: u8,
+    /// Bytes of the IP packet, its header included, as the header says.
+    pub ip_bytes: u32,
+    /// Of the TCP header.
+    pub flags: Flags,
+    /// As on the wire.
+    pub sequence: u32,
+    /// As on the wire; without meaning where ACK is not set.
+    pub acknowledgement: u32,
+    /// As on the wire, not scaled.
+    pub window: u16,
+    /// In the order of the header.
+    pub options: Vec<TcpOption>,
+    /// Options that follow those could not be read.
+    pub malformed_options: bool,
+    /// Bytes of payload that the segment has, by the length in the IP header.
+    pub payload_bytes: u32,
+    /// Those that were captured.
+    pub payload: Vec<u8>,
+}
+
+/// Of a TCP header (RFC 9293 §3.1, RFC 3168).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are bits of the header")]
+pub struct Flags {
+    /// FIN
+    pub fin: bool,
+    /// SYN
+    pub syn: bool,
+    /// RST
+    pub rst: bool,
+    /// PSH
+    pub psh: bool,
+    /// ACK
+    pub ack: bool,
+    /// URG
+    pub urg: bool,
+    /// ECE
+    pub ece: bool,
+    /// CWR
+    pub cwr: bool,
+}
+
+/// An option of a TCP header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TcpOption {
+    /// Padding.
+    Nop,
+    /// The largest segment that the sender takes, in bytes.
+    MaximumSegmentSize(u16),
+    /// By how many bits its windows are to be shifted (RFC 7323).
+    WindowScale(u8),
+    /// It takes selective acknowledgements (RFC 2018).
+    SackPermitted,
+    /// Ranges that have arrived beyond a gap.
+    Sack(Vec<(u32, u32)>),
+    /// Its clock, and what it last saw of the peer's (RFC 7323).
+    Timestamps {
+        /// TSval
+        value: u32,
+        /// TSecr
+        echo: u32,
+    },
+    /// Any other: its kind and its data.
+    Other(u8, Vec<u8>),
+}
+
+/// States of a connection (RFC 9293 §3.3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "SCREAMING-KEBAB-CASE")]
+pub enum State {
+    /// There is none.
+    Closed,
+    /// A server waits for connections.
+    Listen,
+    /// A client has sent its SYN.
+    SynSent,
+    /// Both SYNs are there, the last ACK is not. Linux: `SYN_RECV`, `NEW_SYN_RECV`.
+    SynReceived,
+    /// Data flows.
+    Established,
+    /// Closed first; the FIN is not acknowledged yet.
+    FinWait1,
+    /// Closed first; the FIN is acknowledged, the peer's has not come.
+    FinWait2,
+    /// The peer closed first.
+    CloseWait,
+    /// Both closed at the same time.
+    Closing,
+    /// Closed last; waits for the last acknowledgement.
+    LastAck,
+    /// Closed first, all is done; waits so that no late segment reaches a later connection.
+    TimeWait,
+}
+
+impl State {
+    /// As in RFC 9293 and in Linux: `FIN-WAIT-1`.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Closed => "CLOSED",
+            State::Listen => "LISTEN",
+            State::SynSent => "SYN-SENT",
+            State::SynReceived => "SYN-RECEIVED",
+            State::Established => "ESTABLISHED",
+            State::FinWait1 => "FIN-WAIT-1",
+            State::FinWait2 => "FIN-WAIT-2",
+            State::CloseWait => "CLOSE-WAIT",
+            State::Closing => "CLOSING",
+            State::LastAck => "LAST-ACK",
+            State::TimeWait => "TIME-WAIT",
+        }
+    }
+
+    /// By the number that Linux has for it (`include/net/tcp_states.h`).
+    pub fn from_linux(number: i32) -> Option<Self> {
+        Some(match number {
+            1 => State::Established,
+            2 => State::SynSent,
+            // SYN_RECV of a socket, NEW_SYN_RECV of a request that is no socket yet.
+            3 | 12 => State::SynReceived,
+            4 => State::FinWait1,
+            5 => State::FinWait2,
+            6 => State::TimeWait,
+            7 => State::Closed,
+            8 => State::CloseWait,
+            9 => State::LastAck,
+            10 => State::Listen,
+            11 => State::Closing,
+            _ => return None,
+        })
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A change of state as the kernel told it. It tells nothing of the small sockets that stand for a
+/// connection in `SYN-RECEIVED` and in `TIME-WAIT`: a server's goes from `LISTEN` to `SYN-RECEIVED` when the
+/// last ACK of the handshake is there, and `TIME-WAIT` is told as `CLOSED`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// When, in ns.
+    pub at_ns: u64,
+    /// Whose socket.
+    pub local: SocketAddr,
+    /// Its peer; the unspecified address with port 0 where it has none.
+    pub remote: SocketAddr,
+    /// Which socket, by its address in the kernel.
+    pub socket: u64,
+    /// The state before.
+    pub old: State,
+    /// The state after.
+    pub new: State,
+}
+
+/// A system call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// When it was entered, in ns; absent where the trace began within it.
+    pub entered_ns: Option<u64>,
+    /// When it was left; absent where the trace ended within it.
+    pub left_ns: Option<u64>,
+    /// Whose.
+    pub side: Side,
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// `recvfrom`
+    pub name: &'static str,
+    /// As registers held them on entry.
+    pub arguments: [u64; 6],
+    /// What it returned: a value, or minus an error number.
+    pub result: Option<i64>,
+}
+
+/// Sockets at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// When it was begun, in ns.
+    pub at_ns: u64,
+    /// Which moment, in plain words: `before`, `connected`, `answered`, `closed`.
+    pub moment: &'static str,
+    /// Listeners first, then connections.
+    pub sockets: Vec<Socket>,
+}
+
+/// A socket as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Socket {
+    /// Who holds it; nobody, where the program has closed it or we may not know.
+    pub holders: Vec<Holder>,
+    /// Its own address.
+    pub local: SocketAddr,
+    /// Its peer; none of a listener.
+    pub remote: Option<SocketAddr>,
+    /// Its state.
+    pub state: State,
+    /// Bytes received and not read; of a listener, connections in the accept queue.
+    pub receive_queue: u32,
+    /// Bytes sent and not acknowledged; of a listener, how long the accept queue may get (backlog).
+    pub send_queue: u32,
+    /// The timer that runs.
+    pub timer: Option<Timer>,
+    /// 0 where there is none: `TIME-WAIT`.
+    pub inode: u32,
+    /// What TCP knows of the path.
+    pub info: Option<Info>,
+}
+
+/// A process that has a socket open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its name (`/proc/PID/comm`).
+    pub command: String,
+    /// Its number.
+    pub pid: u32,
+    /// The descriptor.
+    pub fd: i32,
+}
+
+/// A timer of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timer {
+    /// `retransmit`, `keepalive`, `time-wait`, `zero-window probe`, `delayed ACK`.
+    pub kind: &'static str,
+    /// When it runs out, from the time of the snapshot.
+    pub left_ms: u32,
+    /// How often it has run out already.
+    pub tries: u8,
+}
+
+/// Of `struct tcp_info`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Info {
+    /// Smoothed round-trip time.
+    pub rtt_us: u32,
+    /// Retransmission timeout.
+    pub rto_us: u32,
+    /// Congestion window, in segments.
+    pub congestion_window: u32,
+    /// Segments that were sent again, in total.
+    pub retransmitted: u32,
+    /// Largest segment that is sent, in bytes.
+    pub mss_bytes: u32,
+}
+
+/// Something that the client saw by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// When, in ns.
+    pub at_ns: u64,
+    /// Of which connection, counted from 0.
+    pub connection: usize,
+    /// Its address, as soon as it has one.
+    pub local: Option<SocketAddr>,
+    /// What.
+    pub what: What,
+}
+
+/// What a client can see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// It asks for a connection.
+    Connecting,
+    /// It has one.
+    Connected,
+    /// It has handed over a request of so many bytes.
+    Sent(usize),
+    /// Bytes of an answer came in.
+    Received(usize),
+    /// An answer is complete; its status.
+    Answered(u16),
+    /// The server closed the connection.
+    EndOfFile,
+    /// It closes its half of the connection.
+    ShutDown,
+    /// It closes the connection.
+    Closed,
+    /// It gives up: what it was at (`connect`, `send`, `recv`), and the error in plain words.
+    Failed(&'static str, String),
+    /// `tcp_info` of the connection at this moment.
+    Info(Info),
+}

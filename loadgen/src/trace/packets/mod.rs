@@ -1,0 +1,1 @@
+//! Segments from an interface or from a capture file, and into one.

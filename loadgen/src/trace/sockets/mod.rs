@@ -1,0 +1,1 @@
+//! The kernel's list of sockets, through `sock_diag`.
