@@ -1,0 +1,4 @@
+//!
+pub struct Live;
+pub struct Missing;
+pub struct Ports;
