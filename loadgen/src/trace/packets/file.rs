@@ -11,6 +11,7 @@ use pcap_file::pcap::{PcapHeader, PcapPacket, PcapParser, PcapWriter};
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
+use pcap_file::pcapng::blocks::{ENHANCED_PACKET_BLOCK, PACKET_BLOCK, SIMPLE_PACKET_BLOCK};
 use pcap_file::pcapng::{Block, PcapNgParser};
 use pcap_file::{DataLink, Endianness, PcapError, TsResolution};
 use thiserror::Error;
@@ -54,6 +55,8 @@ const FILE_BYTES_MAX: u64 = 512 << 20;
 const FRAMES_MAX: usize = 2_000_000;
 /// The longest frame that tcpdump and Wireshark take for one.
 pub(super) const FRAME_BYTES_MAX: usize = 256 << 10;
+/// The longest block of a pcapng file that Wireshark takes for one.
+const BLOCK_BYTES_MAX: usize = 16 << 20;
 
 /// Reads a capture file; `-` is standard input.
 ///
@@ -101,7 +104,10 @@ pub fn read_from(mut source: impl Read, name: &str) -> Result<Capture, ReadError
         Format::Pcapng => reading.pcapng(&bytes),
     };
     match begun {
-        Ok(()) => Ok(reading.capture),
+        Ok(()) => {
+            reading.stops_at_the_limit();
+            Ok(reading.capture)
+        }
         Err(PcapError::IncompleteBuffer) => Err(ReadError::CutHeader(name.to_owned())),
         Err(error) => Err(ReadError::Damaged(name.to_owned(), error.to_string())),
     }
@@ -134,7 +140,9 @@ impl Format {
 #[derive(Default)]
 struct Reading {
     capture: Capture,
-    /// Blocks of a pcapng file that were left out.
+    /// Of a section of a pcapng file.
+    interfaces: Vec<Interface>,
+    /// Blocks that were left out.
     not_understood: usize,
     /// What of the file was taken, when not all.
     limit: Option<String>,
@@ -165,7 +173,10 @@ impl Reading {
                     });
                     rest = after;
                 }
-                Err(PcapError::IncompleteBuffer) if stated_bytes(rest, header.endianness) => {
+                Err(PcapError::IncompleteBuffer)
+                    if number(rest, 8, header.endianness)
+                        .is_none_or(|bytes| bytes as usize <= FRAME_BYTES_MAX) =>
+                {
                     self.ends_in_the_midst();
                     break;
                 }
@@ -182,26 +193,37 @@ impl Reading {
     fn pcapng(&mut self, bytes: &[u8]) -> Result<(), PcapError> {
         let (mut rest, mut parser) = PcapNgParser::new(bytes)?;
         while !rest.is_empty() && self.has_room() {
-            match parser.next_block(rest) {
-                Ok((after, block)) => {
-                    self.block(&block, &parser);
+            let endianness = parser.section().endianness;
+            let kind = number(rest, 0, endianness).unwrap_or_default();
+            // Only those that are needed are taken apart: the crate panics at others that are damaged.
+            let is_packet =
+                [PACKET_BLOCK, SIMPLE_PACKET_BLOCK, ENHANCED_PACKET_BLOCK].contains(&kind);
+            if is_packet && let Ok((after, block)) = parser.next_block(rest) {
+                self.block(&block, endianness);
+                rest = after;
+                continue;
+            }
+            match parser.next_raw_block(rest) {
+                Ok((after, _)) => {
+                    // The block is sound, but not what it holds: its length leads to the next.
+                    self.not_understood += usize::from(is_packet);
+                    self.interfaces.truncate(parser.interfaces().len());
+                    let added = &parser.interfaces()[self.interfaces.len()..];
+                    self.interfaces.extend(added.iter().map(Interface::of));
                     rest = after;
                 }
-                // A block may be sound and its contents not: its length leads to the next.
-                Err(error) => match parser.next_raw_block(rest) {
-                    Ok((after, _)) => {
-                        self.not_understood += 1;
-                        rest = after;
-                    }
-                    Err(PcapError::IncompleteBuffer) => {
-                        self.ends_in_the_midst();
-                        break;
-                    }
-                    Err(_) => {
-                        self.is_damaged(&error.to_string());
-                        break;
-                    }
-                },
+                Err(PcapError::IncompleteBuffer)
+                    if number(rest, 4, endianness).is_none_or(|bytes| {
+                        (rest.len()..BLOCK_BYTES_MAX).contains(&(bytes as usize))
+                    }) =>
+                {
+                    self.ends_in_the_midst();
+                    break;
+                }
+                Err(error) => {
+                    self.is_damaged(&error.to_string());
+                    break;
+                }
             }
         }
         if self.not_understood > 0 {
@@ -213,8 +235,7 @@ impl Reading {
         Ok(())
     }
 
-    fn block(&mut self, block: &Block<'_>, parser: &PcapNgParser) {
-        let last_ns = self.capture.frames.last().map_or(0, |frame| frame.at_ns);
+    fn block(&mut self, block: &Block<'_>, endianness: Endianness) {
         let (interface, ticks, original_bytes, data) = match block {
             Block::EnhancedPacket(packet) => {
                 // The crate takes the ticks for nanoseconds, whatever the interface says of them.
@@ -228,7 +249,7 @@ impl Reading {
             }
             Block::Packet(packet) => {
                 // Two numbers, of which the crate makes one: its halves are the wrong way round.
-                let ticks = match parser.section().endianness {
+                let ticks = match endianness {
                     Endianness::Big => packet.timestamp,
                     Endianness::Little => packet.timestamp.rotate_left(32),
                 };
@@ -240,30 +261,36 @@ impl Reading {
                 )
             }
             Block::SimplePacket(packet) => {
-                // Padding is not told from data.
-                let bytes = packet.data.len().min(packet.original_len as usize);
-                (0, None, packet.original_len, &packet.data[..bytes])
+                // Padding is told from data by the lengths alone.
+                let snap_bytes = self.interfaces.first().map_or(0, |first| first.snap_bytes);
+                let snap_bytes = if snap_bytes == 0 {
+                    u32::MAX
+                } else {
+                    snap_bytes
+                };
+                let bytes = packet.original_len.min(snap_bytes) as usize;
+                (
+                    0,
+                    None,
+                    packet.original_len,
+                    &packet.data[..packet.data.len().min(bytes)],
+                )
             }
             _ => return,
         };
-        let described = parser.interfaces().get(interface as usize);
-        let Some(described) = described.filter(|_| data.len() <= FRAME_BYTES_MAX) else {
+        let interface = self.interfaces.get(interface as usize);
+        let Some(interface) = interface.filter(|_| data.len() <= FRAME_BYTES_MAX) else {
             self.not_understood += 1;
             return;
         };
-        let captured = match (block, described.snaplen) {
-            (Block::SimplePacket(_), 1..) => &data[..data.len().min(described.snaplen as usize)],
-            _ => data,
-        };
+        // A simple packet has no time: it is that of the one before.
+        let last_ns = self.capture.frames.last().map_or(0, |frame| frame.at_ns);
         self.capture.frames.push(Frame {
-            at_ns: ticks.map_or(last_ns, |ticks| Clock::of(described).ns(ticks)),
-            interface: described.options.iter().find_map(|option| match option {
-                InterfaceDescriptionOption::IfName(name) => Some(name.to_string()),
-                _ => None,
-            }),
-            link: Link::from_number(u32::from(described.linktype)),
-            data: captured.to_vec(),
-            original_bytes: original_bytes.max(captured.len() as u32),
+            at_ns: ticks.map_or(last_ns, |ticks| interface.clock.ns(ticks)),
+            interface: interface.name.clone(),
+            link: interface.link,
+            data: data.to_vec(),
+            original_bytes: original_bytes.max(data.len() as u32),
         });
     }
 
@@ -308,16 +335,54 @@ impl Reading {
     }
 }
 
-/// Whether a record that is not all there has a length that a frame may have.
-fn stated_bytes(record: &[u8], endianness: Endianness) -> bool {
-    let Some(length) = record.get(8..12).and_then(|bytes| bytes.first_chunk::<4>()) else {
-        return true;
-    };
-    let length = match endianness {
-        Endianness::Big => u32::from_be_bytes(*length),
-        Endianness::Little => u32::from_le_bytes(*length),
-    };
-    length as usize <= FRAME_BYTES_MAX
+/// A number in a record that may not be all there.
+fn number(record: &[u8], at: usize, endianness: Endianness) -> Option<u32> {
+    let bytes = record.get(at..)?.first_chunk::<4>()?;
+    Some(match endianness {
+        Endianness::Big => u32::from_be_bytes(*bytes),
+        Endianness::Little => u32::from_le_bytes(*bytes),
+    })
+}
+
+/// What is to be known of an interface that a pcapng file describes.
+struct Interface {
+    name: Option<String>,
+    link: Link,
+    clock: Clock,
+    /// As far as frames were captured; 0 is all of them.
+    snap_bytes: u32,
+}
+
+impl Interface {
+    fn of(described: &InterfaceDescriptionBlock<'_>) -> Self {
+        /// Each frame has the name.
+        const NAME_CHARS_MAX: usize = 64;
+        // Microseconds, where nothing is said.
+        let mut clock = Clock {
+            resolution: 6,
+            offset_s: 0,
+        };
+        let mut name = None;
+        for option in &described.options {
+            match option {
+                InterfaceDescriptionOption::IfName(text) => {
+                    name = Some(text.chars().take(NAME_CHARS_MAX).collect());
+                }
+                InterfaceDescriptionOption::IfTsResol(resolution) => clock.resolution = *resolution,
+                InterfaceDescriptionOption::IfTsOffset(offset) => {
+                    clock.offset_s = offset.cast_signed();
+                }
+                _ => {}
+            }
+        }
+        let link = Link::from_number(u32::from(described.linktype));
+        Self {
+            name,
+            link,
+            clock,
+            snap_bytes: described.snaplen,
+        }
+    }
 }
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -331,24 +396,6 @@ struct Clock {
 }
 
 impl Clock {
-    fn of(interface: &InterfaceDescriptionBlock<'_>) -> Self {
-        // Microseconds, where nothing is said.
-        let mut clock = Clock {
-            resolution: 6,
-            offset_s: 0,
-        };
-        for option in &interface.options {
-            match option {
-                InterfaceDescriptionOption::IfTsResol(resolution) => clock.resolution = *resolution,
-                InterfaceDescriptionOption::IfTsOffset(offset) => {
-                    clock.offset_s = offset.cast_signed();
-                }
-                _ => {}
-            }
-        }
-        clock
-    }
-
     /// Times that do not fit are the first or the last that do.
     fn ns(self, ticks: u64) -> u64 {
         let exponent = u32::from(self.resolution & 0x7f);
@@ -460,5 +507,547 @@ fn io_error(error: PcapError) -> io::Error {
     match error {
         PcapError::IoError(error) => error,
         error => io::Error::new(io::ErrorKind::InvalidInput, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use proptest::prelude::*;
+
+    use super::super::frame::tests::frame;
+    use super::*;
+
+    /// Numbers in one of both byte orders.
+    #[derive(Debug, Clone, Copy)]
+    enum Order {
+        Big,
+        Little,
+    }
+    use Order::{Big, Little};
+
+    impl Order {
+        fn of(self, mut bytes: Vec<u8>) -> Vec<u8> {
+            if matches!(self, Little) {
+                bytes.reverse();
+            }
+            bytes
+        }
+
+        fn short(self, number: u16) -> Vec<u8> {
+            self.of(number.to_be_bytes().to_vec())
+        }
+
+        fn long(self, number: u32) -> Vec<u8> {
+            self.of(number.to_be_bytes().to_vec())
+        }
+    }
+
+    const MICRO: u32 = 0xa1b2_c3d4;
+    const NANO: u32 = 0xa1b2_3c4d;
+
+    fn pcap_header(order: Order, magic: u32, link: u32) -> Vec<u8> {
+        let numbers = [0, 0, 96, link].map(|number| order.long(number));
+        [
+            order.long(magic),
+            order.short(2),
+            order.short(4),
+            numbers.concat(),
+        ]
+        .concat()
+    }
+
+    fn record(order: Order, time: (u32, u32), original_bytes: u32, data: &[u8]) -> Vec<u8> {
+        let numbers = [time.0, time.1, data.len() as u32, original_bytes];
+        [&numbers.map(|number| order.long(number)).concat(), data].concat()
+    }
+
+    fn block(order: Order, kind: u32, body: &[u8]) -> Vec<u8> {
+        let padding = body.len().next_multiple_of(4) - body.len();
+        let length = order.long((12 + body.len() + padding) as u32);
+        [
+            &order.long(kind),
+            &length,
+            body,
+            &[0; 3][..padding],
+            &length,
+        ]
+        .concat()
+    }
+
+    fn section(order: Order) -> Vec<u8> {
+        let body = [
+            order.long(0x1a2b_3c4d),
+            order.short(1),
+            order.short(0),
+            vec![0xff; 8],
+        ];
+        block(order, 0x0a0d_0d0a, &body.concat())
+    }
+
+    fn options(order: Order, options: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (code, value) in options {
+            bytes.extend([order.short(*code), order.short(value.len() as u16)].concat());
+            bytes.extend_from_slice(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        bytes.extend([0; 4]);
+        bytes
+    }
+
+    fn interface(order: Order, link: u16, about: &[(u16, &[u8])]) -> Vec<u8> {
+        let body = [
+            order.short(link),
+            vec![0; 2],
+            order.long(0),
+            options(order, about),
+        ]
+        .concat();
+        block(order, 1, &body)
+    }
+
+    fn enhanced(order: Order, interface: u32, ticks: u64, data: &[u8]) -> Vec<u8> {
+        let length = data.len() as u32;
+        let numbers = [
+            interface,
+            (ticks >> 32) as u32,
+            ticks as u32,
+            length,
+            length + 4,
+        ];
+        let mut body = [&numbers.map(|number| order.long(number)).concat(), data].concat();
+        body.resize(body.len().next_multiple_of(4), 0);
+        body.extend(options(order, &[(1, b"a comment")]));
+        block(order, 6, &body)
+    }
+
+    fn obsolete(order: Order, interface: u16, ticks: u64, data: &[u8]) -> Vec<u8> {
+        let length = data.len() as u32;
+        let numbers = [(ticks >> 32) as u32, ticks as u32, length, length];
+        let numbers = numbers.map(|number| order.long(number)).concat();
+        block(
+            order,
+            2,
+            &[&order.short(interface), &[0; 2][..], &numbers, data].concat(),
+        )
+    }
+
+    fn simple(order: Order, data: &[u8]) -> Vec<u8> {
+        block(order, 3, &[&order.long(data.len() as u32), data].concat())
+    }
+
+    fn read_bytes(bytes: &[u8]) -> Result<Capture, ReadError> {
+        read_from(bytes, "FILE")
+    }
+
+    #[test]
+    fn pcap_in_both_byte_orders_and_resolutions() {
+        for order in [Big, Little] {
+            for (magic, fraction, fraction_ns) in [(MICRO, 7, 7_000), (NANO, 7, 7)] {
+                let file = [
+                    pcap_header(order, magic, 1),
+                    record(order, (1_700_000_000, fraction), 2000, b"cut off"),
+                    record(order, (1_700_000_001, 0), 0, b""),
+                ];
+                let capture = read_bytes(&file.concat()).unwrap();
+                let [first, second] = &capture.frames[..] else {
+                    panic!("{order:?}")
+                };
+                assert_eq!(first.at_ns, 1_700_000_000_000_000_000 + fraction_ns);
+                // Longer on the wire than the snap length of the file, which is nothing special.
+                assert_eq!(
+                    (&first.data[..], first.original_bytes),
+                    (&b"cut off"[..], 2000)
+                );
+                assert_eq!((first.link, &first.interface), (Link::Ethernet, &None));
+                assert_eq!((second.data.len(), second.original_bytes), (0, 0));
+                assert_eq!((capture.notes, capture.epoch_offset_ns), (vec![], 0));
+            }
+        }
+    }
+
+    #[test]
+    fn link_types() {
+        for (number, link) in [
+            (0, Link::Null),
+            (1, Link::Ethernet),
+            (12, Link::Ip(12)),
+            (14, Link::Ip(14)),
+            (101, Link::Ip(101)),
+            (108, Link::Loop),
+            (113, Link::LinuxCooked),
+            (228, Link::Ip(228)),
+            (229, Link::Ip(229)),
+            (276, Link::LinuxCooked2),
+            (195, Link::Other(195)),
+            // With the length of a frame check sequence.
+            (0x2400_0001, Link::Ethernet),
+        ] {
+            assert_eq!(Link::from_number(number), link);
+            assert_eq!(u32::from(link.number()), number & 0xffff);
+        }
+    }
+
+    #[test]
+    fn pcapng_of_several_interfaces_and_sections() {
+        for order in [Big, Little] {
+            let file = [
+                section(order),
+                interface(order, 1, &[(2, b"lo"), (9, &[9])]),
+                interface(order, 276, &[(2, b"eth0")]),
+                interface(
+                    order,
+                    101,
+                    &[
+                        (9, &[0x80 | 10]),
+                        (14, &order.of(3_u64.to_be_bytes().to_vec())),
+                    ],
+                ),
+                enhanced(order, 0, 1_700_000_000_123_456_789, b"nano"),
+                enhanced(order, 1, 1_700_000_000_123_456, b"micro, by default"),
+                enhanced(order, 2, 1024 + 512, b"1/1024"),
+                obsolete(order, 0, (1 << 32) + 5, b"obsolete"),
+                simple(order, b"simple"),
+                block(order, 0x0bad, b"some other block"),
+                enhanced(order, 9, 1, b"of no interface"),
+                section(Big),
+                interface(Big, 113, &[]),
+                enhanced(Big, 0, 3, b"of another section"),
+            ];
+            let capture = read_bytes(&file.concat()).unwrap();
+            let frames: Vec<_> = (capture.frames.iter())
+                .map(|frame| {
+                    let data = std::str::from_utf8(&frame.data).unwrap();
+                    (frame.at_ns, frame.interface.as_deref(), frame.link, data)
+                })
+                .collect();
+            assert_eq!(
+                frames,
+                [
+                    (
+                        1_700_000_000_123_456_789,
+                        Some("lo"),
+                        Link::Ethernet,
+                        "nano"
+                    ),
+                    (
+                        1_700_000_000_123_456_000,
+                        Some("eth0"),
+                        Link::LinuxCooked2,
+                        "micro, by default"
+                    ),
+                    (4_500_000_000, None, Link::Ip(101), "1/1024"),
+                    ((1 << 32) + 5, Some("lo"), Link::Ethernet, "obsolete"),
+                    ((1 << 32) + 5, Some("lo"), Link::Ethernet, "simple"),
+                    (3_000, None, Link::LinuxCooked, "of another section"),
+                ]
+            );
+            assert_eq!(
+                capture.notes,
+                ["1 block of the file could not be understood"]
+            );
+        }
+    }
+
+    #[test]
+    fn resolutions() {
+        let ns = |resolution, offset_s, ticks| {
+            Clock {
+                resolution,
+                offset_s,
+            }
+            .ns(ticks)
+        };
+        assert_eq!(ns(0, 0, 3), 3_000_000_000);
+        assert_eq!(ns(3, 0, 3), 3_000_000);
+        assert_eq!(ns(9, 0, 3), 3);
+        assert_eq!(ns(12, 0, 3_999), 3);
+        assert_eq!(ns(127, 0, u64::MAX), 0);
+        assert_eq!(ns(0x80, 0, 3), 3_000_000_000);
+        assert_eq!(ns(0x80 | 32, 0, 3 << 31), 1_500_000_000);
+        assert_eq!(ns(0xff, 0, u64::MAX), 0);
+        assert_eq!(ns(6, -1, 3_000_000), 2_000_000_000);
+        assert_eq!(ns(6, i64::MIN, 3), 0);
+        assert_eq!(ns(0, i64::MAX, u64::MAX), u64::MAX);
+    }
+
+    fn whole_pcap() -> Vec<u8> {
+        let record = |number: u8| record(Little, (number.into(), 0), 60, &[number; 30]);
+        [
+            pcap_header(Little, NANO, 1),
+            record(1),
+            record(2),
+            record(3),
+        ]
+        .concat()
+    }
+
+    fn whole_pcapng() -> Vec<u8> {
+        let packet = |number: u8| enhanced(Little, 0, number.into(), &[number; 30]);
+        let description = interface(Little, 1, &[(2, b"lo"), (9, &[9])]);
+        [
+            section(Little),
+            description,
+            packet(1),
+            packet(2),
+            packet(3),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn a_file_cut_short_gives_what_comes_before() {
+        for (whole, header_bytes) in [(whole_pcap(), 24), (whole_pcapng(), 28)] {
+            let all = read_bytes(&whole).unwrap().frames;
+            assert_eq!(all.len(), 3);
+            let mut counts = Vec::new();
+            for bytes in 0..whole.len() {
+                let capture = match read_bytes(&whole[..bytes]) {
+                    Ok(capture) => capture,
+                    Err(error) => {
+                        assert!(bytes < header_bytes, "{bytes}: {error}");
+                        continue;
+                    }
+                };
+                assert!(bytes >= header_bytes, "{bytes}");
+                let read = capture.frames.len();
+                assert_eq!(capture.frames, all[..read]);
+                let note = format!(
+                    "the file ends in the midst of packet {}; {read} could be read",
+                    read + 1
+                );
+                assert!(
+                    capture.notes.is_empty() || capture.notes == [note],
+                    "{:?}",
+                    capture.notes
+                );
+                counts.push((read, capture.notes.len()));
+            }
+            // Between two packets nobody can tell.
+            counts.dedup();
+            assert_eq!(
+                counts.iter().filter(|(_, notes)| *notes == 0).count(),
+                3 + usize::from(header_bytes == 28)
+            );
+            assert_eq!(
+                counts.iter().filter(|(_, notes)| *notes == 1).count(),
+                3 + usize::from(header_bytes == 28)
+            );
+        }
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let mut pcap = whole_pcap();
+        pcap[24 + 46 + 8..24 + 46 + 12].copy_from_slice(&Little.long(300_000));
+        let capture = read_bytes(&pcap).unwrap();
+        assert_eq!(capture.frames.len(), 1);
+        let mut pcapng = whole_pcapng();
+        let second = pcapng.len() - 2 * enhanced(Little, 0, 1, &[1; 30]).len();
+        pcapng[second + 4] = 0xff;
+        let damaged = read_bytes(&pcapng).unwrap();
+        assert_eq!(damaged.frames.len(), 1);
+        // Sound from outside, wrong within.
+        let bad = |kind, body: &[u8]| block(Little, kind, body);
+        let file = [
+            section(Little),
+            interface(Little, 1, &[]),
+            bad(6, &[0; 8]),
+            simple(Little, b"x"),
+        ];
+        let within = read_bytes(&file.concat()).unwrap();
+        assert_eq!(within.frames.len(), 1);
+        // A name without its padding, at which pcap-file would panic.
+        let file = [
+            section(Little),
+            bad(4, &[0, 0, 1, 0]),
+            bad(4, &[1, 0, 5, 0, 1, 2, 3, 4, 5]),
+        ];
+        let name = read_bytes(&file.concat()).unwrap();
+        insta::assert_snapshot!(
+            [capture.notes, damaged.notes, within.notes, name.notes].concat().join("\n"),
+            @""
+        );
+    }
+
+    #[test]
+    fn what_is_no_capture_is_told() {
+        let files: [&[u8]; 8] = [
+            b"",
+            b"\xd4\xc3\xb2",
+            b"\xd4\xc3\xb2\xa1",
+            b"\x0a\x0d\x0d\x0a",
+            &[b"\x0a\x0d\x0d\x0a", &[0; 60][..]].concat(),
+            b"GET / HTTP/1.1\r\n",
+            b"\x1f\x8b\x08\x00",
+            b"\x28\xb5\x2f\xfd\x00",
+        ];
+        let errors: Vec<String> = files
+            .iter()
+            .map(|file| read_bytes(file).unwrap_err().to_string())
+            .collect();
+        insta::assert_snapshot!(errors.join("\n"), @"");
+        let endless = read_from(io::repeat(0), "/dev/zero").unwrap_err();
+        assert!(matches!(endless, ReadError::NotACapture(_)));
+        let missing = read(Path::new("/nonexistent/x.pcap")).unwrap_err();
+        assert_eq!(
+            missing.to_string(),
+            "cannot read the capture file /nonexistent/x.pcap"
+        );
+    }
+
+    #[test]
+    fn frames_that_are_no_segments_are_counted() {
+        let mut cut = frame(Link::Ethernet, vec![0; 60]);
+        cut.original_bytes = 61;
+        let capture = Capture {
+            frames: vec![
+                frame(Link::Other(195), vec![]),
+                frame(Link::Other(195), vec![]),
+                frame(Link::Other(105), vec![]),
+                frame(Link::Ethernet, vec![0; 60]),
+                cut,
+            ],
+            notes: vec!["what the file said".to_owned()],
+            epoch_offset_ns: 0,
+        };
+        let (packets, notes) = capture.packets();
+        assert_eq!(packets, []);
+        insta::assert_snapshot!(notes.join("\n"), @"");
+        assert_eq!(Capture::default().packets().1, [""; 0]);
+    }
+
+    fn one_frame() -> Capture {
+        Capture {
+            frames: vec![frame(Link::Ethernet, b"frame".to_vec())],
+            notes: vec![],
+            epoch_offset_ns: 1_700_000_000_000_000_000,
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.pcap");
+        for capture in [one_frame(), Capture::default()] {
+            write(&path, &capture).unwrap();
+            let read = read(&path).unwrap();
+            assert_eq!(read.frames.len(), capture.frames.len());
+            for (read, written) in read.frames.iter().zip(&capture.frames) {
+                assert_eq!(read.at_ns, 1_700_000_000_000_000_007);
+                assert_eq!(read.data, written.data);
+            }
+        }
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing is left beside it"
+        );
+    }
+
+    #[test]
+    fn a_file_stands_when_another_cannot_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.pcap");
+        fs::write(&path, "of value").unwrap();
+        let mut capture = one_frame();
+        // So late that the field for seconds is too small.
+        capture.frames.push(Frame {
+            at_ns: u64::MAX,
+            ..capture.frames[0].clone()
+        });
+        write(&path, &capture).unwrap_err();
+        capture.frames[1] = frame(Link::Null, vec![]);
+        let error = write(&path, &capture).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "frames of different link types (1 and 0) do not go into one pcap file"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "of value");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn links_and_devices_are_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("x.pcap"), folder.path().join("link"));
+        write(&path, &Capture::default()).unwrap();
+        symlink("x.pcap", &link).unwrap();
+        write(&link, &one_frame()).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(read(&path).unwrap().frames.len(), 1);
+        write(Path::new("/dev/null"), &one_frame()).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    /// What holds of any file that can be read at all.
+    fn holds_together(file: &[u8]) -> Result<(), TestCaseError> {
+        if let Ok(capture) = read_bytes(file) {
+            let bytes: usize = capture.frames.iter().map(|frame| frame.data.len()).sum();
+            prop_assert!(bytes <= file.len(), "no data comes from nowhere");
+            prop_assert!(capture.frames.len() <= file.len() / 16);
+            let (packets, _) = capture.packets();
+            prop_assert!(packets.len() <= capture.frames.len());
+        }
+        Ok(())
+    }
+
+    fn magic() -> impl Strategy<Value = Vec<u8>> {
+        let section_of = |order: Order| [&section(order), &interface(order, 1, &[])[..]].concat();
+        prop::sample::select(vec![
+            vec![],
+            pcap_header(Big, MICRO, 1),
+            pcap_header(Little, NANO, 276),
+            vec![0xd4, 0xc3, 0xb2, 0xa1],
+            vec![0x0a, 0x0d, 0x0d, 0x0a],
+            section_of(Big),
+            section_of(Little),
+        ])
+    }
+
+    /// A block of a kind that is known, with any body.
+    fn any_block() -> impl Strategy<Value = Vec<u8>> {
+        let kind = prop_oneof![1_u32..10, Just(0x0a0d_0d0a), any::<u32>()];
+        (
+            kind,
+            prop::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..80),
+        )
+            .prop_map(|(kind, body)| block(Little, kind, &body))
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken(
+            begin in magic(),
+            rest in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            holds_together(&[begin, rest].concat())?;
+        }
+
+        #[test]
+        fn any_blocks_are_taken(blocks in prop::collection::vec(any_block(), 0..6)) {
+            let description = interface(Little, 1, &[]);
+            holds_together(&[section(Little), description, blocks.concat()].concat())?;
+        }
+
+        #[test]
+        fn a_damaged_file_is_taken(
+            is_pcapng in any::<bool>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut in any::<prop::sample::Index>(),
+            is_cut in any::<bool>(),
+        ) {
+            let mut file = if is_pcapng { whole_pcapng() } else { whole_pcap() };
+            for (at, value) in changes {
+                let at = at.index(file.len());
+                file[at] = value;
+            }
+            if is_cut {
+                file.truncate(cut.index(file.len() + 1));
+            }
+            holds_together(&file)?;
+        }
     }
 }
