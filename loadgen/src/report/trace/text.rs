@@ -15,7 +15,7 @@ use super::words::{self, Kind, duration, printable, us};
 use super::{Heading, sockets};
 use crate::trace::model::{Side, TcpOption};
 use crate::trace::story::{
-    CallLine, Connection, Event, Happening, Origin, Part, Phase, Segment, Story,
+    CallLine, Connection, Event, Happening, Origin, Phase, Segment, Story,
 };
 
 /// The whole trace, in lines of at most `width` columns, of which 40 are needed. It has colours, for whoever
@@ -221,8 +221,23 @@ fn wrap(text: &str, width: usize, first: &str, rest: &str) -> Vec<String> {
         .word_splitter(WordSplitter::NoHyphenation)
         .initial_indent(first)
         .subsequent_indent(rest);
-    let lines = textwrap::wrap(text, options);
-    lines.into_iter().map(std::borrow::Cow::into_owned).collect()
+    let glued = glued(text);
+    let lines = textwrap::wrap(&glued, options);
+    lines.iter().map(|line| line.replace(NO_BREAK, " ")).collect()
+}
+
+/// A space within what belongs together.
+const NO_BREAK: char = '\u{a0}';
+
+/// A figure stays with its unit and with what it is of.
+fn glued(text: &str) -> String {
+    const PAIRS: [(&str, &str); 4] = [
+        (" µs", "\u{a0}µs"),
+        (" ms", "\u{a0}ms"),
+        (" = ", "\u{a0}=\u{a0}"),
+        (" in ", " in\u{a0}"),
+    ];
+    (PAIRS.iter()).fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 /// `Connection 1 of 2: client 127.0.0.1:40000, server 127.0.0.1:8000`
@@ -409,12 +424,14 @@ impl Layout {
             (Who::Calls(Side::Server), false) => "            server",
             (Who::Sends(Side::Client), false) => "client ───► server",
             (Who::Sends(Side::Server), false) => "client ◄─── server",
-            (Who::Nobody, false) => "       ·  ·       ",
+            (Who::Nobody, false) => "                  ",
+            (Who::Time, false) => "   ┊          ┊   ",
             (Who::Calls(Side::Client), true) => "C     ",
             (Who::Calls(Side::Server), true) => "     S",
             (Who::Sends(Side::Client), true) => "C ─► S",
             (Who::Sends(Side::Server), true) => "C ◄─ S",
-            (Who::Nobody, true) => "  ··  ",
+            (Who::Nobody, true) => "      ",
+            (Who::Time, true) => "┊    ┊",
         }
     }
 
@@ -449,7 +466,7 @@ impl Layout {
             }
             Happening::Silence(ns) => {
                 let text = format!("{} pass with nothing to be seen", duration(*ns));
-                (Who::Nobody, DIM, [text].to_vec(), DIM)
+                (Who::Time, DIM, [text].to_vec(), DIM)
             }
         };
         start.push(lane_style, self.lane(who));
@@ -458,7 +475,7 @@ impl Layout {
         let mut content: Vec<(String, Style)> = (content.iter().enumerate())
             .flat_map(|(index, part)| {
                 let first = if index == 0 { "" } else { "  " };
-                let lines = wrap(&printable(part), self.width - at, first, "  ");
+                let lines = wrap(printable(part).trim_end(), self.width - at, first, "  ");
                 lines.into_iter().map(|line| (line, style))
             })
             .collect();
@@ -501,10 +518,7 @@ impl Layout {
             true => format!("[{}] ", call.tid),
             false => String::new(),
         };
-        let text = words::call(call);
-        match call.part {
-            Part::Leave | Part::Whole | Part::Enter => thread + &text,
-        }
+        thread + &words::call(call)
     }
 
     /// A segment in parts that begin a line each, where all of it does not fit on one.
@@ -522,18 +536,33 @@ impl Layout {
         if segment.retransmission {
             line += " (retransmission)";
         }
-        let room = self.width - self.time_columns - self.lane(Who::Nobody).chars().count() - 4;
-        if line.chars().count() <= room {
+        let at = self.time_columns + self.lane(Who::Nobody).len() + 4;
+        if at + line.chars().count() <= self.width {
             return vec![line];
         }
-        for before in ["options [", "HTTP: "] {
-            if let Some(at) = line.find(before) {
-                let (head, tail) = line.split_at(at);
-                return vec![head.trim_end().to_owned(), tail.to_owned()];
-            }
-        }
-        vec![line]
+        // Options are too long for the rest of a line, and so may a line of HTTP be.
+        let (head, tail) = match ["options [", "HTTP: "].iter().find_map(|it| line.find(it)) {
+            Some(at) => line.split_at(at),
+            None => (line.as_str(), ""),
+        };
+        let mut parts = at_commas(head, self.width - at);
+        parts.extend(at_commas(tail, self.width - at - 2));
+        parts
     }
+}
+
+/// Fields are broken apart behind commas only, as long as one fits.
+fn at_commas(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for field in text.split_inclusive(',') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + field.trim_end().chars().count() <= width => {
+                line.push_str(field);
+            }
+            _ => lines.push(field.trim_start().to_owned()),
+        }
+    }
+    lines
 }
 
 /// Who does it.
@@ -542,6 +571,7 @@ enum Who {
     Calls(Side),
     Sends(Side),
     Nobody,
+    Time,
 }
 
 #[cfg(test)]

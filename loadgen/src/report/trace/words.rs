@@ -1,6 +1,7 @@
 //! How every way of printing a trace says the same.
 
 use crate::trace::model::{Flags, Info, Side, TcpOption};
+use crate::trace::packets::line;
 use crate::trace::story::{CallLine, Event, Happening, Origin, Part, Segment, StateChange, Story};
 
 /// Microseconds with one digit behind the point.
@@ -76,8 +77,8 @@ pub(super) fn call(call: &CallLine) -> String {
         out += &format!(" = {result}");
     }
     match (call.part, call.took_ns) {
-        (Part::Leave, Some(ns)) => out += &format!(", after {}", duration(ns)),
-        (_, Some(ns)) => out += &format!(", {}", duration(ns)),
+        (Part::Leave, Some(ns)) => out += &format!(" after {}", duration(ns)),
+        (_, Some(ns)) => out += &format!(" in {}", duration(ns)),
         (_, None) => {}
     }
     out
@@ -158,57 +159,31 @@ impl Kind {
     }
 }
 
-/// Options of a TCP header as tcpdump writes them: `mss 65495,sackOK,nop,wscale 7`.
-pub(super) fn options(options: &[TcpOption]) -> String {
+/// What a side offers by the options of its SYN: `mss 65495, sackOK, timestamps, wscale 7`. Clocks are left
+/// out, which differ each time.
+pub(super) fn offers(options: &[TcpOption]) -> String {
     let option = |option: &TcpOption| match option {
-        TcpOption::Nop => "nop".to_owned(),
-        TcpOption::MaximumSegmentSize(bytes) => format!("mss {bytes}"),
-        TcpOption::WindowScale(bits) => format!("wscale {bits}"),
-        TcpOption::SackPermitted => "sackOK".to_owned(),
-        TcpOption::Sack(ranges) => {
-            let ranges: Vec<String> = (ranges.iter())
-                .map(|(from, to)| format!("{{{from}:{to}}}"))
-                .collect();
-            format!("sack {} {}", ranges.len(), ranges.concat())
-        }
-        TcpOption::Timestamps { value, echo } => format!("TS val {value} ecr {echo}"),
-        TcpOption::Other(kind, _) => format!("unknown-{kind}"),
+        TcpOption::Nop | TcpOption::Sack(_) => None,
+        TcpOption::MaximumSegmentSize(bytes) => Some(format!("mss {bytes}")),
+        TcpOption::WindowScale(bits) => Some(format!("wscale {bits}")),
+        TcpOption::SackPermitted => Some("sackOK".to_owned()),
+        TcpOption::Timestamps { .. } => Some("timestamps".to_owned()),
+        TcpOption::Other(kind, _) => Some(format!("option {kind}")),
     };
-    options.iter().map(option).collect::<Vec<_>>().join(",")
+    let options: Vec<String> = options.iter().filter_map(option).collect();
+    match options.is_empty() {
+        true => "none".to_owned(),
+        false => options.join(", "),
+    }
 }
 
-/// A segment as tcpdump shows it, without its addresses.
+/// A segment as tcpdump shows it, without its addresses; with the first line of HTTP on any port.
 pub(super) fn segment(segment: &Segment) -> String {
-    let packet = &segment.packet;
-    let is = |flag: bool, letter: &'static str| if flag { letter } else { "" };
-    let flags = packet.flags;
-    let letters = [
-        is(flags.fin, "F"),
-        is(flags.syn, "S"),
-        is(flags.rst, "R"),
-        is(flags.psh, "P"),
-        is(flags.ack, "."),
-    ]
-    .concat();
-    let mut out = format!("Flags [{letters}]");
-    let (first, next) = segment.sequence;
-    match packet.payload_bytes {
-        0 if flags.syn || flags.fin || flags.rst => out += &format!(", seq {first}"),
-        0 => {}
-        _ => out += &format!(", seq {first}:{next}"),
+    let line = line(segment);
+    match &segment.http {
+        Some(http) if !line.contains(": HTTP") => format!("{line}: HTTP: {http}"),
+        _ => line,
     }
-    if let Some(acknowledgement) = segment.acknowledgement {
-        out += &format!(", ack {acknowledgement}");
-    }
-    out += &format!(", win {}", packet.window);
-    if !packet.options.is_empty() {
-        out += &format!(", options [{}]", options(&packet.options));
-    }
-    out += &format!(", length {}", packet.payload_bytes);
-    if let Some(http) = &segment.http {
-        out += &format!(": HTTP: {http}");
-    }
-    out
 }
 
 /// Every event of a story, in the order in which it is printed: that of the prologue, of each connection, and
