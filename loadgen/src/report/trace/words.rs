@@ -126,14 +126,14 @@ pub(super) fn flags(flags: Flags) -> String {
     }
 }
 
-/// What a segment is about, in the order in which that matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a segment is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    Reset,
     Syn,
-    Fin,
     Data,
     Ack,
+    Fin,
+    Reset,
 }
 
 impl Kind {
@@ -145,6 +145,17 @@ impl Kind {
             () if flags.fin => Kind::Fin,
             () if segment.packet.payload_bytes > 0 => Kind::Data,
             () => Kind::Ack,
+        }
+    }
+
+    /// For people.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Kind::Reset => "RST",
+            Kind::Syn => "SYN",
+            Kind::Fin => "FIN",
+            Kind::Data => "data",
+            Kind::Ack => "ACK alone",
         }
     }
 
