@@ -100,7 +100,12 @@ pub struct Difference {
 /// sample each shows no difference.
 pub fn differences(a: (&str, &Story), b: (&str, &Story)) -> Vec<Difference> {
     let (facts_a, facts_b) = (Facts::of(a.1), Facts::of(b.1));
-    let differing = (rows(a.1, b.1).into_iter()).filter(|it| it.a != it.b && !it.topic.is_time());
+    // Who closes first says the same.
+    let both_close = [&facts_a, &facts_b].iter().all(|it| {
+        it.closes_first.is_some() && matches!(it.ending, Some(EndingKind::Closed(_)))
+    });
+    let differing = (rows(a.1, b.1).into_iter())
+        .filter(|it| it.differs() && !(both_close && it.topic == Topic::Ending));
     let difference = |row: Row| Difference {
         topic: row.topic,
         sentence: sentence(row.topic, (a.0, &facts_a), (b.0, &facts_b), &row),
@@ -176,6 +181,13 @@ pub(super) struct Row {
     pub(super) topic: Topic,
     pub(super) a: String,
     pub(super) b: String,
+}
+
+impl Row {
+    /// In more than a time.
+    pub(super) fn differs(&self) -> bool {
+        self.a != self.b && !self.topic.is_time()
+    }
 }
 
 /// Everything that either story knows of.
@@ -450,80 +462,114 @@ fn ending(kind: EndingKind) -> String {
 fn sentence(topic: Topic, a: (&str, &Facts), b: (&str, &Facts), row: &Row) -> String {
     let (name_a, name_b) = (a.0, b.0);
     let (text_a, text_b) = (&row.a, &row.b);
-    let plain = |what: &str| format!("{what}: {text_a} of {name_a}, {text_b} of {name_b}.");
+    let each = |of: &dyn Fn((&str, &Facts)) -> String| format!("{}; {}.", of(a), of(b));
     match topic {
-        Topic::Ending => format!(
-            "The connection to {name_a} ended like this: {text_a}; that to {name_b}: {text_b}."
-        ),
-        Topic::ResponseSegments => {
-            let of = |(name, facts): (&str, &Facts)| {
-                let calls = match facts.sends() {
-                    0 => String::new(),
-                    n => format!(", and hands the bytes over by {}", count(n, "call")),
-                };
-                let segments = count(facts.server.with_payload, "segment");
-                format!("{name} sends {} in {segments}{calls}", facts.responses())
-            };
-            format!("{}; {}.", of(a), of(b))
+        Topic::Ending => {
+            format!("The connection ends otherwise: {text_a} ({name_a}), {text_b} ({name_b}).")
         }
-        Topic::RequestAcknowledged => {
-            let of = |(name, facts): (&str, &Facts)| match facts.request_acknowledged {
-                Some((how, after_ns)) => {
-                    format!("{} {name}, {} after it", how.words(), duration(after_ns))
-                }
-                None => format!("not at all by {name}"),
+        Topic::ResponseSegments => each(&|(name, facts)| {
+            let segments = count(facts.server.with_payload, "segment");
+            let calls = match facts.sends() {
+                0 => String::new(),
+                n => format!(", by {} that hand it over", count(n, "call"))
+                    .replace("1 call that hand ", "1 call that hands "),
             };
-            let text = format!("The request is acknowledged {}; {}", of(a), of(b));
-            text.replace("own ", "own by ")
-                .replace("response ", "response by ")
-                .replace("FIN ", "FIN by ")
-                + "."
-        }
-        Topic::ClosesFirst => {
-            let of = |(name, facts): (&str, &Facts)| match facts.closes_first {
-                Some(Side::Server) => format!("{name} closes first"),
-                Some(Side::Client) => format!("{name} waits until the client closes"),
-                None => format!("nobody closes the connection to {name}"),
-            };
-            format!("{}; {}.", of(a), of(b))
-        }
+            format!("{name} sends {} in {segments}{calls}", facts.responses())
+        }),
+        Topic::RequestAcknowledged => each(&|(name, facts)| match facts.request_acknowledged {
+            Some((how, after_ns)) => {
+                let (how, after) = (how.words(), duration(after_ns));
+                format!("{name} acknowledges the request {how}, {after} after it")
+            }
+            None => format!("{name} is not seen to acknowledge the request"),
+        }),
+        Topic::ClosesFirst => each(&|(name, facts)| match facts.closes_first {
+            Some(Side::Server) => format!("{name} closes first"),
+            Some(Side::Client) => format!("{name} waits until the client closes"),
+            None => format!("nobody closes the connection to {name}"),
+        }),
         Topic::TimeWait => format!(
-            "TIME-WAIT is held by {} with {name_a} and by {} with {name_b}: whoever closes first pays for it.",
+            "TIME-WAIT is held by {} with {name_a}, by {} with {name_b}: by whoever closes first.",
             the(text_a),
             the(text_b)
         ),
-        Topic::ServerCalls => {
-            let only = |more: &Facts, less: &Facts| -> Vec<String> {
-                let mut extra = Vec::new();
-                for (&name, &n) in &more.calls {
-                    let beyond = n.saturating_sub(less.calls.get(name).copied().unwrap_or(0));
-                    match beyond {
-                        0 => {}
-                        1 => extra.push(name.to_owned()),
-                        n => extra.push(format!("{name} ({n} times)")),
-                    }
-                }
-                extra
-            };
-            let of = |name: &str, extra: Vec<String>| match extra.is_empty() {
-                true => format!("{name} calls nothing more"),
-                false => format!("{name} calls {} more", list(&extra)),
-            };
-            format!(
-                "Than the other, {}; {}.",
-                of(name_a, only(a.1, b.1)),
-                of(name_b, only(b.1, a.1))
-            )
+        Topic::ServerCalls => calls_told(a, b),
+        Topic::ClientSegments => {
+            format!("The client sends {text_a} segments to {name_a}, {text_b} to {name_b}.")
         }
-        Topic::ClientSegments => plain("The client sends more or fewer segments"),
-        Topic::ServerSegments => plain("The server sends more or fewer segments"),
-        Topic::ClientBytes => plain("The client sends another number of bytes"),
-        Topic::ServerBytes => plain("The response is of another length"),
-        Topic::Retransmissions => plain("Sent again"),
-        Topic::SynAckOptions => plain("The SYN+ACK offers something else"),
-        Topic::ClientStates => plain("The client goes through other states"),
-        Topic::ServerStates => plain("The server goes through other states"),
-        Topic::ConnectTime | Topic::FirstByteTime | Topic::CloseTime => plain(topic.title()),
+        Topic::ServerSegments => {
+            format!("{name_a} sends {text_a} segments in all, {name_b} {text_b}.")
+        }
+        Topic::ClientBytes => {
+            format!("The client sends {text_a} to {name_a}, {text_b} to {name_b}.")
+        }
+        Topic::ServerBytes => format!("{name_a} sends {text_a}, {name_b} {text_b}."),
+        Topic::Retransmissions => {
+            format!("Sent again: {text_a} with {name_a}, {text_b} with {name_b}.")
+        }
+        Topic::SynAckOptions => {
+            format!("The SYN+ACK of {name_a} offers {text_a}; that of {name_b} {text_b}.")
+        }
+        Topic::ClientStates => states_told("client", a, b, |it| &it.client_states),
+        Topic::ServerStates => states_told("server", a, b, |it| &it.server_states),
+        Topic::ConnectTime | Topic::FirstByteTime | Topic::CloseTime => {
+            format!("{}: {text_a} with {name_a}, {text_b} with {name_b}.", topic.title())
+        }
+    }
+}
+
+/// What one calls and the other does not, and what both call but not as often.
+fn calls_told(a: (&str, &Facts), b: (&str, &Facts)) -> String {
+    let only = |more: &Facts, less: &Facts| -> Vec<String> {
+        let names = more.calls.keys().filter(|name| !less.calls.contains_key(*name));
+        names.map(|&name| name.to_owned()).collect()
+    };
+    let times = |n: usize| match n {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        n => format!("{n} times"),
+    };
+    let mut parts = Vec::new();
+    for (name, names) in [(a.0, only(a.1, b.1)), (b.0, only(b.1, a.1))] {
+        if !names.is_empty() {
+            parts.push(format!("only {name} calls {}", list(&names)));
+        }
+    }
+    for (call, &n) in &a.1.calls {
+        let of_b = b.1.calls.get(call).copied().unwrap_or(0);
+        if of_b > 0 && of_b != n {
+            let (n, of_b) = (times(n), times(of_b));
+            parts.push(format!("{} calls {call} {n}, {} {of_b}", a.0, b.0));
+        }
+    }
+    let mut text = parts.join("; ") + ".";
+    if text.starts_with("only ") {
+        text.replace_range(..1, "O");
+    }
+    text
+}
+
+/// The states that only one of them goes through.
+fn states_told(
+    side: &str,
+    a: (&str, &Facts),
+    b: (&str, &Facts),
+    of: fn(&Facts) -> &Vec<State>,
+) -> String {
+    let only = |of_one: &[State], of_other: &[State]| -> Vec<String> {
+        let states = of_one.iter().filter(|it| !of_other.contains(it));
+        states.map(State::to_string).collect()
+    };
+    let (states_a, states_b) = (of(a.1), of(b.1));
+    let mut parts = Vec::new();
+    for (name, states) in [(a.0, only(states_a, states_b)), (b.0, only(states_b, states_a))] {
+        if !states.is_empty() {
+            parts.push(format!("only with {name} through {}", list(&states)));
+        }
+    }
+    match parts.is_empty() {
+        true => format!("The {side} goes through its states in another order."),
+        false => format!("The {side} goes {}.", parts.join("; ")),
     }
 }
 
@@ -693,7 +739,6 @@ mod tests {
             .map(|it| it.topic)
             .collect();
         for topic in [
-            Topic::Ending,
             Topic::ResponseSegments,
             Topic::RequestAcknowledged,
             Topic::ClosesFirst,
@@ -704,7 +749,12 @@ mod tests {
         ] {
             assert!(found.contains(&topic), "{topic:?} is not in {found:?}");
         }
-        for topic in [Topic::SynAckOptions, Topic::ClientBytes, Topic::Retransmissions] {
+        for topic in [
+            Topic::Ending,
+            Topic::SynAckOptions,
+            Topic::ClientBytes,
+            Topic::Retransmissions,
+        ] {
             assert!(!found.contains(&topic), "{topic:?} is in {found:?}");
         }
     }

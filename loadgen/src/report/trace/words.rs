@@ -106,12 +106,13 @@ pub(super) fn info(info: &Info) -> String {
     )
 }
 
-/// `SYN+ACK`, as people say it; PSH only marks the last segment of a write, and is left out.
+/// `SYN+ACK`, as people say it.
 pub(super) fn flags(flags: Flags) -> String {
     let names = [
         (flags.syn, "SYN"),
         (flags.fin, "FIN"),
         (flags.rst, "RST"),
+        (flags.psh, "PSH"),
         (flags.ack, "ACK"),
         (flags.urg, "URG"),
         (flags.ece, "ECE"),

@@ -149,6 +149,8 @@ struct Section {
 struct PhaseBand {
     heading: String,
     explanation: String,
+    /// In which states it begins, where they are known.
+    begins: Vec<(&'static str, State)>,
     rows: Vec<Row>,
 }
 
@@ -346,6 +348,9 @@ fn bands(
     let mut before_ns: Option<u64> = None;
     let mut bands = Vec::new();
     for phase in phases {
+        let begins = [("client", lifelines.client), ("server", lifelines.server)];
+        let begins = begins.into_iter().filter_map(|(side, state)| Some((side, state?)));
+        let begins = begins.collect();
         let mut rows = Vec::new();
         for event in &phase.events {
             if let Happening::State(change) = &event.what {
@@ -363,6 +368,7 @@ fn bands(
         bands.push(PhaseBand {
             heading: phase.heading.clone(),
             explanation: phase.explanation.clone(),
+            begins,
             rows,
         });
     }
@@ -419,15 +425,22 @@ impl Row {
         let packet = &segment.packet;
         self.kind = RowKind::Segment;
         self.place = "both";
-        self.label = words::flags(packet.flags);
-        if packet.payload_bytes > 0 {
-            self.label += &format!(", {}", count(packet.payload_bytes as usize, "byte"));
-        }
+        let kind = Kind::of(segment);
+        let flags = words::flags(packet.flags);
+        let bytes = count(packet.payload_bytes as usize, "byte");
+        let mut figures = Vec::new();
+        self.label = match (kind, packet.payload_bytes) {
+            (Kind::Data, _) => {
+                figures.push(flags);
+                bytes
+            }
+            (_, 0) => flags,
+            _ => format!("{flags}, {bytes}"),
+        };
         if segment.retransmission {
             self.label += ", sent again";
         }
         let (first, next) = segment.sequence;
-        let mut figures = Vec::new();
         match packet.payload_bytes {
             0 if packet.flags.syn || packet.flags.fin || packet.flags.rst => {
                 figures.push(format!("seq {first}"));
@@ -440,7 +453,7 @@ impl Row {
         self.figures = figures.join(", ");
         self.http = segment.http.clone().unwrap_or_default();
         self.arrow = Some(Arrow {
-            kind: Kind::of(segment),
+            kind,
             from: segment.from,
             is_again: segment.retransmission,
         });
