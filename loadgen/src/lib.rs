@@ -16,6 +16,10 @@
 
 #![deny(unsafe_code)]
 
+// So that what tests of the library and of its programs share names things alike.
+#[cfg(test)]
+extern crate self as loadgen;
+
 pub mod against;
 pub mod calibration;
 pub mod catalogue;

@@ -1,0 +1,49 @@
+// Opens the event that a link names, switches colours, and opens all for paper. What is shown is switched by
+// the style sheet alone.
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const theme = document.getElementById("theme");
+  const all = document.getElementById("all");
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const rows = [...document.querySelectorAll(".row > details")];
+  const isDark = () => (root.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
+
+  const label = () => {
+    theme.textContent = isDark() ? "Light" : "Dark";
+    theme.setAttribute("aria-pressed", String(isDark()));
+  };
+  theme.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    label();
+  });
+  system.addEventListener("change", label);
+
+  all.addEventListener("click", () => {
+    const open = all.getAttribute("aria-pressed") !== "true";
+    rows.forEach((row) => (row.open = open));
+    all.setAttribute("aria-pressed", String(open));
+    all.textContent = open ? "Close all" : "Open all";
+  });
+
+  const show = () => {
+    const row = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const details = row?.querySelector(":scope > details");
+    if (details) {
+      details.open = true;
+      row.scrollIntoView({ block: "center" });
+    }
+  };
+  addEventListener("hashchange", show);
+
+  // On paper nothing opens: tables of sockets are, and nothing else.
+  let before = [];
+  addEventListener("beforeprint", () => {
+    before = rows.map((row) => row.open);
+    rows.forEach((row) => (row.open = row.parentElement.classList.contains("sockets")));
+  });
+  addEventListener("afterprint", () => rows.forEach((row, at) => (row.open = before[at] ?? row.open)));
+
+  label();
+  show();
+})();

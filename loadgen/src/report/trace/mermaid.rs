@@ -1,0 +1,208 @@
+//! A sequence diagram for README files, in the language of Mermaid, which GitHub draws.
+//!
+//! It has the segments as arrows; what programs call and what state they come to stands in notes, those
+//! between two segments together. Sockets are left out: they are tables.
+
+use super::words::{self, count, duration};
+use crate::trace::model::Side;
+use crate::trace::story::{Event, Happening, Origin, Phase, Segment, Story};
+
+/// The diagram, without a fence around it.
+pub fn diagram(story: &Story) -> String {
+    let several = story.connections.len() > 1;
+    let client = |index: usize| match several {
+        true => format!("C{}", index + 1),
+        false => "C".to_owned(),
+    };
+    let mut out = "sequenceDiagram\n".to_owned();
+    for (index, connection) in story.connections.iter().enumerate() {
+        let (name, ends) = (client(index), connection.endpoints);
+        out += &format!("    participant {name} as client<br/>{}\n", ends.client);
+    }
+    if story.connections.is_empty() {
+        out += "    participant C as client\n";
+    }
+    let server = (story.connections.first()).map_or(String::new(), |it| {
+        format!("<br/>{}", it.endpoints.server)
+    });
+    out += &format!("    participant S as server{server}\n");
+    let first = client(0);
+    for phase in &story.prologue {
+        out += &self::phase(phase, &first);
+    }
+    for (index, connection) in story.connections.iter().enumerate() {
+        let client = client(index);
+        for phase in &connection.phases {
+            out += &self::phase(phase, &client);
+        }
+        let ending = escaped(&connection.ending.explanation);
+        out += &format!("    Note over {client},S: {ending}\n");
+    }
+    if !story.others.is_empty() {
+        out += &lines(&story.others, &first);
+    }
+    out
+}
+
+/// Behind a phase, on a light page as on a dark one.
+const BEHIND: &str = "rgba(128, 128, 128, 0.12)";
+
+fn phase(phase: &Phase, client: &str) -> String {
+    let heading = escaped(&phase.heading);
+    format!("    rect {BEHIND}\n    Note over {client},S: {heading}\n")
+        + &lines(&phase.events, client)
+        + "    end\n"
+}
+
+fn lines(events: &[Event], client: &str) -> String {
+    let mut out = String::new();
+    let mut notes = Notes::default();
+    for event in events {
+        match &event.what {
+            Happening::Segment(it) => {
+                out += &notes.flushed(client);
+                out += &arrow(it, client);
+            }
+            Happening::Silence(ns) => {
+                out += &notes.flushed(client);
+                out += &format!("    Note over {client},S: {} pass\n", escaped(&duration(*ns)));
+            }
+            Happening::State(it) => {
+                let derived = match it.origin {
+                    Origin::Kernel => "",
+                    Origin::Derived => " (derived)",
+                };
+                notes.push(it.side, format!("{}{derived}", it.new));
+            }
+            Happening::Call(it) => {
+                let mut call = it.clone();
+                call.took_ns = None;
+                notes.push(it.side, words::call(&call));
+            }
+            Happening::Moment(it) => notes.push(Side::Client, it.clone()),
+            Happening::Sockets(_) | Happening::Info(_) => {}
+        }
+    }
+    out + &notes.flushed(client)
+}
+
+/// What both sides did since the last segment.
+#[derive(Default)]
+struct Notes {
+    client: Vec<String>,
+    server: Vec<String>,
+}
+
+impl Notes {
+    fn push(&mut self, side: Side, text: String) {
+        let notes = match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        };
+        notes.push(escaped(&text));
+    }
+
+    fn flushed(&mut self, client: &str) -> String {
+        let mut out = String::new();
+        let places = [
+            (&mut self.client, format!("left of {client}")),
+            (&mut self.server, "right of S".to_owned()),
+        ];
+        for (notes, place) in places {
+            if !notes.is_empty() {
+                out += &format!("    Note {place}: {}\n", notes.join("<br/>"));
+                notes.clear();
+            }
+        }
+        out
+    }
+}
+
+fn arrow(segment: &Segment, client: &str) -> String {
+    let packet = &segment.packet;
+    let (from, to) = match segment.from {
+        Side::Client => (client, "S"),
+        Side::Server => ("S", client),
+    };
+    let arrow = match (packet.flags.rst, segment.retransmission) {
+        (true, _) => "-x",
+        (_, true) => "-->>",
+        (false, false) => "->>",
+    };
+    let mut text = words::flags(packet.flags);
+    let (first, next) = segment.sequence;
+    match packet.payload_bytes {
+        0 if packet.flags.syn || packet.flags.fin => text += &format!(" seq {first}"),
+        0 => {}
+        bytes => text += &format!(" seq {first}:{next}, {}", count(bytes as usize, "byte")),
+    }
+    if let Some(acknowledgement) = segment.acknowledgement {
+        text += &format!(" ack {acknowledgement}");
+    }
+    if segment.retransmission {
+        text += ", sent again";
+    }
+    let http = segment.http.as_ref();
+    let http = http.map_or(String::new(), |it| format!("<br/>{}", escaped(it)));
+    format!("    {from}{arrow}{to}: {}{http}\n", escaped(&text))
+}
+
+/// Without anything that Mermaid or Markdown takes for its own: a semicolon ends a statement, `#` begins an
+/// entity, `%%` a comment, `<` markup, `$$` a formula.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '#' | ';' | '<' | '>' | '&' | '"' | '%' | '$' | '`' | '\\' => {
+                out += &format!("#{};", u32::from(c));
+            }
+            // Which would end the line, or be seen by nobody.
+            c if c.is_control() => out.push(' '),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    #[test]
+    fn of_each_story() {
+        for (name, story) in fixture::all() {
+            let diagram = diagram(&story);
+            // For whoever wants to have it drawn.
+            if let Some(folder) = std::env::var_os("LOADGEN_TEST_MERMAID") {
+                let file = std::path::Path::new(&folder).join(format!("{name}.mmd"));
+                std::fs::write(file, &diagram).unwrap();
+            }
+            insta::assert_snapshot!(name, diagram);
+        }
+    }
+
+    #[test]
+    fn what_is_syntax_is_escaped() {
+        assert_eq!(
+            escaped("a;b #1 <b> 100% \r\n\u{1b}: c"),
+            "a#59;b #35;1 #60;b#62; 100#37;    : c"
+        );
+    }
+
+    /// Each arrow and each note stands on a line of its own, and blocks are closed.
+    #[test]
+    fn every_segment_is_an_arrow() {
+        for (name, story) in fixture::all() {
+            let diagram = diagram(&story);
+            let arrows = [">>S:", "-xS:", ">>C:", "-xC:"];
+            let arrows = (diagram.lines())
+                .filter(|line| arrows.iter().any(|arrow| line.contains(arrow)))
+                .count();
+            let is_segment = |event: &&Event| matches!(event.what, Happening::Segment(_));
+            assert_eq!(arrows, words::events(&story).filter(is_segment).count(), "{name}");
+            let count = |word: &str| diagram.lines().filter(|it| it.trim() == word).count();
+            assert_eq!(count(&format!("rect {BEHIND}")), count("end"), "{name}");
+        }
+    }
+}
