@@ -98,7 +98,7 @@ fn agrees(capture: &Capture) -> Vec<Packet> {
         // A pcap file has no names of interfaces, and times since 1970.
         let mut expected = live.clone();
         expected.interface = None;
-        expected.at_ns = live.at_ns.strict_add_signed(capture.epoch_offset_ns);
+        expected.at_ns = live.at_ns.saturating_add_signed(capture.epoch_offset_ns);
         assert_eq!(*read, expected);
     }
     let (packets, notes) = capture.packets();
@@ -381,7 +381,7 @@ fn odd_frame(random: &mut fastrand::Rng, number: u64) -> Frame {
     let mut segment = [source.to_be_bytes(), destination.to_be_bytes()].concat();
     segment.extend(number_of(random).to_be_bytes());
     segment.extend(number_of(random).to_be_bytes());
-    segment.extend([((20 + options.len()) / 4 << 4) as u8, flags]);
+    segment.extend([(((20 + options.len()) / 4) << 4) as u8, flags]);
     segment.extend(random.u16(..).to_be_bytes());
     segment.extend([0; 4]);
     segment.extend(options);
