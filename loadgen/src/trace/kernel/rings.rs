@@ -26,6 +26,9 @@ const RING_BYTES_MIN: usize = 64 << 10;
 /// Of all together, on a machine with many CPUs.
 const RINGS_BYTES: usize = 128 << 20;
 
+/// A record has a header of 8 bytes, two numbers, a time, and what there is to tell.
+const RECORD_BYTES_MIN: usize = 32;
+
 /// Events that are kept of one process. A process that is traced has a few hundred; a neighbour that does not
 /// stop calling is not to fill the memory.
 const EVENTS_PER_PROCESS_MAX: usize = 1 << 17;
@@ -134,18 +137,24 @@ fn now_ns() -> io::Result<u64> {
 fn run(mut poll: Poll, rings: &mut [Ring], layout: &Layout) -> io::Result<Gathered> {
     let mut gathered = Gathered::default();
     let mut events = Events::with_capacity(64);
-    while !events.iter().any(|event| event.token() == STOP) {
+    loop {
         match poll.poll(&mut events, None) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
+        if events.iter().any(|event| event.token() == STOP) {
+            break;
+        }
         for ring in &mut *rings {
-            ring.empty(layout, &mut gathered)?;
+            ring.take(layout, &mut gathered)?;
         }
     }
+    // What is filled no more can be emptied for good.
     for ring in &mut *rings {
         ring.sampler.disable()?;
-        ring.empty(layout, &mut gathered)?;
+    }
+    for ring in &mut *rings {
+        ring.take(layout, &mut gathered)?;
         // Every event was counted, had it room in the buffer or not.
         gathered.lost += ring.sampler.read()?.saturating_sub(ring.samples);
     }
@@ -195,8 +204,12 @@ impl Ring {
         }
     }
 
-    fn empty(&mut self, layout: &Layout, gathered: &mut Gathered) -> io::Result<()> {
-        while let Some(record) = self.sampler.next_record() {
+    /// Takes all that is in it, and no more than it can hold: it may be filled as fast as it is emptied.
+    fn take(&mut self, layout: &Layout, gathered: &mut Gathered) -> io::Result<()> {
+        for _ in 0..RING_BYTES_MAX / RECORD_BYTES_MIN {
+            let Some(record) = self.sampler.next_record() else {
+                break;
+            };
             // Others tell of samples that were lost, which is known better by the count.
             let Record::Sample(sample) = record.parse_record().map_err(io::Error::other)? else {
                 continue;
