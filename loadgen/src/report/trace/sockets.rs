@@ -23,11 +23,13 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn of(socket: &Socket) -> Self {
         let holders: Vec<String> = (socket.holders.iter())
-            .map(|it| format!("{}[{}] fd {}", it.command, it.pid, it.fd))
+            .map(|it| format!("{}[{}] fd {}", printable(&it.command), it.pid, it.fd))
             .collect();
         let process = match (holders.is_empty(), socket.state) {
             (false, _) => holders.join(", "),
-            (true, State::TimeWait | State::SynReceived) => "no process: the kernel's own".to_owned(),
+            (true, State::TimeWait | State::SynReceived) => {
+                "no process: the kernel's own".to_owned()
+            }
             (true, _) => "no process that may be seen".to_owned(),
         };
         let remark = match socket.state {
@@ -50,9 +52,10 @@ impl Row {
 
     /// Process and remark.
     fn tail(&self) -> String {
-        let parts = [printable(&self.process), printable(&self.remark)];
-        let parts: Vec<String> = parts.into_iter().filter(|it| !it.is_empty()).collect();
-        parts.join("; ")
+        match self.remark.is_empty() {
+            true => self.process.clone(),
+            false => format!("{}; {}", self.process, self.remark),
+        }
     }
 }
 
@@ -145,5 +148,8 @@ fn below(text: &str, width: usize) -> Vec<String> {
         .subsequent_indent("    ")
         .word_splitter(textwrap::WordSplitter::NoHyphenation);
     let lines = textwrap::wrap(text, options);
-    lines.into_iter().map(std::borrow::Cow::into_owned).collect()
+    lines
+        .into_iter()
+        .map(std::borrow::Cow::into_owned)
+        .collect()
 }

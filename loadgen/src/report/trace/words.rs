@@ -12,9 +12,10 @@ pub(super) fn us(ns: u64) -> String {
 
 /// A duration in the unit that suits it: `3.2 µs`, `204 ms`, `60.0 s`.
 pub(super) fn duration(ns: u64) -> String {
+    // What would be rounded to 1000 is written in the next unit.
     let (value, unit) = match ns {
         ..999_950 => (ns as f64 / 1e3, "µs"),
-        ..999_950_000 => (ns as f64 / 1e6, "ms"),
+        999_950..999_950_000 => (ns as f64 / 1e6, "ms"),
         _ => (ns as f64 / 1e9, "s"),
     };
     let decimals = match value {
@@ -238,6 +239,9 @@ mod tests {
 
     #[test]
     fn what_a_stranger_wrote_steers_no_terminal() {
-        assert_eq!(printable("GET /\u{1b}[2J\r\n µ → 漢\u{202e}"), "GET /\\u{1b}[2J\\r\\n µ → \\u{6f22}\\u{202e}");
+        assert_eq!(
+            printable("GET /\u{1b}[2J\r\n µ → 漢\u{202e}"),
+            "GET /\\u{1b}[2J\\r\\n µ → \\u{6f22}\\u{202e}"
+        );
     }
 }
