@@ -411,8 +411,18 @@ impl Row {
             Happening::Info(it) => {
                 row.kind = RowKind::Info;
                 row.label = "TCP_INFO".to_owned();
-                row.figures = format!("round trip {}", duration(u64::from(it.rtt_us) * 1000));
-                row.facts.push(("figures", words::info(it)));
+                row.figures = words::info(it);
+                for (name, text) in [
+                    ("rtt", "smoothed round-trip time"),
+                    (
+                        "rto",
+                        "retransmission timeout: what is not acknowledged by then is sent again",
+                    ),
+                    ("cwnd", "congestion window: segments that may be under way"),
+                    ("mss", "bytes of the largest segment that is sent"),
+                ] {
+                    row.facts.push((name, text.to_owned()));
+                }
             }
             Happening::Moment(it) => row.label = printable(it),
             Happening::Silence(ns) => {
