@@ -213,7 +213,9 @@ fn rule(heading: &str, width: usize) -> Vec<Line> {
         .collect();
     if let Some(last) = lines.last_mut() {
         let left = width.saturating_sub(last.columns + 1);
-        last.push(DIM, &format!(" {}", "─".repeat(left)));
+        if left > 0 {
+            last.push(DIM, &format!(" {}", "─".repeat(left)));
+        }
     }
     lines
 }

@@ -216,6 +216,8 @@ struct Row {
     http: String,
     is_derived: bool,
     why: String,
+    /// What is shown where a mouse rests.
+    hint: String,
     arrow: Option<Arrow>,
     /// All that is known of it.
     facts: Vec<(&'static str, String)>,
@@ -390,6 +392,7 @@ impl Row {
             http: String::new(),
             is_derived: false,
             why: event.why.clone().unwrap_or_default(),
+            hint: String::new(),
             arrow: None,
             facts: vec![(
                 "time",
@@ -487,6 +490,7 @@ impl Row {
                 packet.hops
             ),
         );
+        fact("flags", words::flags(packet.flags));
         fact("sequence", format!("{} on the wire", packet.sequence));
         if packet.flags.ack {
             fact(
@@ -503,7 +507,14 @@ impl Row {
             ),
         );
         fact("payload", count(packet.payload_bytes as usize, "byte"));
-        fact("as tcpdump has it", printable(&words::segment(segment)));
+        if !packet.options.is_empty() {
+            fact("options", words::offers(&packet.options));
+        }
+        if let Some(http) = &segment.http {
+            fact("HTTP", printable(http));
+        }
+        self.hint = printable(&words::segment(segment));
+        self.facts.push(("tcpdump", self.hint.clone()));
     }
 
     fn state(&mut self, change: &StateChange) {
