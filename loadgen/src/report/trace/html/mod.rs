@@ -8,7 +8,7 @@
 use askama::Template;
 
 use super::compare::{self, Row as CompareRow};
-use super::words::{self, Kind, count, duration, us};
+use super::words::{self, Kind, count, duration, printable, us};
 use super::{Heading, sockets, states};
 use crate::trace::model::{Side, State};
 use crate::trace::story::{
@@ -34,14 +34,12 @@ pub fn pair(a: (&str, &Story), b: (&str, &Story), heading: &Heading) -> String {
     rendered(heading, diagrams, Some(comparison))
 }
 
-fn rendered(
-    heading: &Heading,
-    diagrams: Vec<Diagram>,
-    comparison: Option<Comparison>,
-) -> String {
+fn rendered(heading: &Heading, diagrams: Vec<Diagram>, comparison: Option<Comparison>) -> String {
     let rows: Vec<&Row> = diagrams.iter().flat_map(Diagram::rows).collect();
     let arrows = || rows.iter().filter_map(|it| it.arrow.as_ref());
-    let states = rows.iter().flat_map(|it| [it.client_state, it.server_state]);
+    let states = rows
+        .iter()
+        .flat_map(|it| [it.client_state, it.server_state]);
     let mut states: Vec<State> = states.flatten().collect();
     states.sort_by_key(|it| PATH.iter().position(|state| state == it));
     states.dedup();
@@ -218,6 +216,8 @@ struct Row {
     http: String,
     is_derived: bool,
     why: String,
+    /// What is shown where a mouse rests.
+    hint: String,
     arrow: Option<Arrow>,
     /// All that is known of it.
     facts: Vec<(&'static str, String)>,
@@ -349,7 +349,9 @@ fn bands(
     let mut bands = Vec::new();
     for phase in phases {
         let begins = [("client", lifelines.client), ("server", lifelines.server)];
-        let begins = begins.into_iter().filter_map(|(side, state)| Some((side, state?)));
+        let begins = begins
+            .into_iter()
+            .filter_map(|(side, state)| Some((side, state?)));
         let begins = begins.collect();
         let mut rows = Vec::new();
         for event in &phase.events {
@@ -390,8 +392,12 @@ impl Row {
             http: String::new(),
             is_derived: false,
             why: event.why.clone().unwrap_or_default(),
+            hint: String::new(),
             arrow: None,
-            facts: vec![("time", format!("{} µs since the first event", us(event.at_ns)))],
+            facts: vec![(
+                "time",
+                format!("{} µs since the first event", us(event.at_ns)),
+            )],
             sockets: Vec::new(),
         };
         match &event.what {
@@ -408,10 +414,20 @@ impl Row {
             Happening::Info(it) => {
                 row.kind = RowKind::Info;
                 row.label = "TCP_INFO".to_owned();
-                row.figures = format!("round trip {}", duration(u64::from(it.rtt_us) * 1000));
-                row.facts.push(("figures", words::info(it)));
+                row.figures = words::info(it);
+                for (name, text) in [
+                    ("rtt", "smoothed round-trip time"),
+                    (
+                        "rto",
+                        "retransmission timeout: what is not acknowledged by then is sent again",
+                    ),
+                    ("cwnd", "congestion window: segments that may be under way"),
+                    ("mss", "bytes of the largest segment that is sent"),
+                ] {
+                    row.facts.push((name, text.to_owned()));
+                }
             }
-            Happening::Moment(it) => row.label.clone_from(it),
+            Happening::Moment(it) => row.label = printable(it),
             Happening::Silence(ns) => {
                 row.kind = RowKind::Silence;
                 row.place = "both";
@@ -451,26 +467,54 @@ impl Row {
         figures.extend(segment.acknowledgement.map(|it| format!("ack {it}")));
         figures.push(format!("win {}", packet.window));
         self.figures = figures.join(", ");
-        self.http = segment.http.clone().unwrap_or_default();
+        self.http = segment.http.as_deref().map(printable).unwrap_or_default();
         self.arrow = Some(Arrow {
             kind,
             from: segment.from,
             is_again: segment.retransmission,
         });
         let mut fact = |name: &'static str, text: String| self.facts.push((name, text));
-        fact("from", format!("{} {}", words::side(segment.from), packet.source));
+        fact(
+            "from",
+            format!("{} {}", words::side(segment.from), packet.source),
+        );
         fact("to", packet.destination.to_string());
         if let Some(interface) = &packet.interface {
             fact("interface", interface.clone());
         }
-        fact("IP packet", format!("{}, hop limit {}", count(packet.ip_bytes as usize, "byte"), packet.hops));
+        fact(
+            "IP packet",
+            format!(
+                "{}, hop limit {}",
+                count(packet.ip_bytes as usize, "byte"),
+                packet.hops
+            ),
+        );
+        fact("flags", words::flags(packet.flags));
         fact("sequence", format!("{} on the wire", packet.sequence));
         if packet.flags.ack {
-            fact("acknowledges", format!("{} on the wire", packet.acknowledgement));
+            fact(
+                "acknowledges",
+                format!("{} on the wire", packet.acknowledgement),
+            );
         }
-        fact("window", format!("{}, scaled: {}", packet.window, count(segment.window_bytes as usize, "byte")));
+        fact(
+            "window",
+            format!(
+                "{}, scaled: {}",
+                packet.window,
+                count(segment.window_bytes as usize, "byte")
+            ),
+        );
         fact("payload", count(packet.payload_bytes as usize, "byte"));
-        fact("as tcpdump has it", words::segment(segment));
+        if !packet.options.is_empty() {
+            fact("options", words::offers(&packet.options));
+        }
+        if let Some(http) = &segment.http {
+            fact("HTTP", printable(http));
+        }
+        self.hint = printable(&words::segment(segment));
+        self.facts.push(("tcpdump", self.hint.clone()));
     }
 
     fn state(&mut self, change: &StateChange) {
@@ -489,15 +533,18 @@ impl Row {
     fn call(&mut self, call: &CallLine) {
         self.kind = RowKind::Call;
         self.place = words::side(call.side);
-        self.label = words::call(call);
+        self.label = printable(&words::call(call));
         let mut fact = |name: &'static str, text: String| self.facts.push((name, text));
-        fact("side", format!("{}, thread {}", words::side(call.side), call.tid));
+        fact(
+            "side",
+            format!("{}, thread {}", words::side(call.side), call.tid),
+        );
         fact("call", call.name.to_owned());
         if !call.arguments.is_empty() {
-            fact("arguments", call.arguments.clone());
+            fact("arguments", printable(&call.arguments));
         }
         if let Some(result) = &call.result {
-            fact("result", result.clone());
+            fact("result", printable(result));
         }
         if let Some(took_ns) = call.took_ns {
             fact("took", duration(took_ns));
@@ -530,7 +577,9 @@ fn populations(states: impl Iterator<Item = State>) -> String {
     match counts.is_empty() {
         true => "none".to_owned(),
         false => {
-            let counts = counts.iter().map(|(state, count)| format!("{count} {state}"));
+            let counts = counts
+                .iter()
+                .map(|(state, count)| format!("{count} {state}"));
             counts.collect::<Vec<_>>().join(", ")
         }
     }
@@ -548,6 +597,7 @@ mod tests {
         assert_eq!(html.matches("&#60;script&#62;alert(1)").count(), 1);
         // In the diagram, and in the table.
         assert_eq!(html.matches("&#60;script&#62;alert(2)").count(), 2);
+        assert!(html.chars().all(|c| c == '\n' || !c.is_control()));
     }
 
     #[test]
