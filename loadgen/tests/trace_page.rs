@@ -44,7 +44,8 @@ fn shown(browser: &mut Browser, selector: &str) -> u64 {
 }
 
 fn resize(browser: &mut Browser, width: u32) {
-    let phone = json!({ "width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 600 });
+    let phone =
+        json!({ "width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 600 });
     browser.call("Emulation.setDeviceMetricsOverride", phone);
 }
 
@@ -72,7 +73,10 @@ fn the_page_in_a_browser() {
                 let too_wide = browser.evaluate(TOO_WIDE);
                 assert_eq!(too_wide, json!([]), "{name} at {width}");
                 let whole = browser.evaluate("document.documentElement.scrollWidth");
-                assert!(whole.as_u64().unwrap() <= u64::from(width), "{name}: {whole}");
+                assert!(
+                    whole.as_u64().unwrap() <= u64::from(width),
+                    "{name}: {whole}"
+                );
                 browser.evaluate("document.getElementById('all').click()");
             }
         }

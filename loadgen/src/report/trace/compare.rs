@@ -101,9 +101,9 @@ pub struct Difference {
 pub fn differences(a: (&str, &Story), b: (&str, &Story)) -> Vec<Difference> {
     let (facts_a, facts_b) = (Facts::of(a.1), Facts::of(b.1));
     // Who closes first says the same.
-    let both_close = [&facts_a, &facts_b].iter().all(|it| {
-        it.closes_first.is_some() && matches!(it.ending, Some(EndingKind::Closed(_)))
-    });
+    let both_close = [&facts_a, &facts_b]
+        .iter()
+        .all(|it| it.closes_first.is_some() && matches!(it.ending, Some(EndingKind::Closed(_))));
     let differing = (rows(a.1, b.1).into_iter())
         .filter(|it| it.differs() && !(both_close && it.topic == Topic::Ending));
     let difference = |row: Row| Difference {
@@ -193,7 +193,10 @@ impl Row {
 /// Everything that either story knows of.
 pub(super) fn rows(a: &Story, b: &Story) -> Vec<Row> {
     let (a, b) = (Facts::of(a).table(), Facts::of(b).table());
-    let rows = a.into_iter().zip(b).map(|((topic, a), (_, b))| (topic, a, b));
+    let rows = a
+        .into_iter()
+        .zip(b)
+        .map(|((topic, a), (_, b))| (topic, a, b));
     rows.filter(|(_, a, b)| a.is_some() || b.is_some())
         .map(|(topic, a, b)| {
             let shown = |text: Option<String>| text.unwrap_or_else(|| "not seen".to_owned());
@@ -284,7 +287,10 @@ impl Facts {
         let is_response = |it: &Segment| {
             it.from == Side::Server
                 && !it.retransmission
-                && it.http.as_ref().is_some_and(|http| http.starts_with("HTTP/"))
+                && it
+                    .http
+                    .as_ref()
+                    .is_some_and(|http| http.starts_with("HTTP/"))
         };
         Facts {
             ending: Some(connection.ending.kind),
@@ -292,7 +298,9 @@ impl Facts {
             client: sent(Side::Client),
             server: sent(Side::Server),
             responses: segments.iter().filter(|(_, it)| is_response(it)).count(),
-            retransmissions: (segments.iter()).filter(|(_, it)| it.retransmission).count(),
+            retransmissions: (segments.iter())
+                .filter(|(_, it)| it.retransmission)
+                .count(),
             request_acknowledged: request.and_then(|it| acknowledged(&segments, it)),
             closes_first: end.map(|(_, it)| it.from),
             time_wait: holders_of_time_wait(connection),
@@ -331,11 +339,15 @@ impl Facts {
             ),
             (
                 Topic::RequestAcknowledged,
-                self.request_acknowledged.map(|(how, _)| how.words().to_owned()),
+                self.request_acknowledged
+                    .map(|(how, _)| how.words().to_owned()),
             ),
             (
                 Topic::ClosesFirst,
-                seen(self.closes_first.map_or_else(nobody, |it| words::side(it).to_owned())),
+                seen(
+                    self.closes_first
+                        .map_or_else(nobody, |it| words::side(it).to_owned()),
+                ),
             ),
             (
                 Topic::TimeWait,
@@ -375,7 +387,10 @@ impl Facts {
 
     /// How often the server calls something that sends.
     fn sends(&self) -> usize {
-        let sends = self.calls.iter().filter(|(name, _)| SENDING.contains(*name));
+        let sends = self
+            .calls
+            .iter()
+            .filter(|(name, _)| SENDING.contains(*name));
         sends.map(|(_, count)| count).sum()
     }
 }
@@ -513,7 +528,10 @@ fn sentence(topic: Topic, a: (&str, &Facts), b: (&str, &Facts), row: &Row) -> St
         Topic::ClientStates => states_told("client", a, b, |it| &it.client_states),
         Topic::ServerStates => states_told("server", a, b, |it| &it.server_states),
         Topic::ConnectTime | Topic::FirstByteTime | Topic::CloseTime => {
-            format!("{}: {text_a} with {name_a}, {text_b} with {name_b}.", topic.title())
+            format!(
+                "{}: {text_a} with {name_a}, {text_b} with {name_b}.",
+                topic.title()
+            )
         }
     }
 }
@@ -521,7 +539,10 @@ fn sentence(topic: Topic, a: (&str, &Facts), b: (&str, &Facts), row: &Row) -> St
 /// What one calls and the other does not, and what both call but not as often.
 fn calls_told(a: (&str, &Facts), b: (&str, &Facts)) -> String {
     let only = |more: &Facts, less: &Facts| -> Vec<String> {
-        let names = more.calls.keys().filter(|name| !less.calls.contains_key(*name));
+        let names = more
+            .calls
+            .keys()
+            .filter(|name| !less.calls.contains_key(*name));
         names.map(|&name| name.to_owned()).collect()
     };
     let times = |n: usize| match n {
@@ -562,7 +583,10 @@ fn states_told(
     };
     let (states_a, states_b) = (of(a.1), of(b.1));
     let mut parts = Vec::new();
-    for (name, states) in [(a.0, only(states_a, states_b)), (b.0, only(states_b, states_a))] {
+    for (name, states) in [
+        (a.0, only(states_a, states_b)),
+        (b.0, only(states_b, states_a)),
+    ] {
         if !states.is_empty() {
             parts.push(format!("only with {name} through {}", list(&states)));
         }
@@ -595,11 +619,7 @@ fn table(page: &mut Page, a: (&str, &Story), b: (&str, &Story)) {
         for index in 0..title.len().max(a.len()).max(b.len()) {
             let cell = |cells: &[String]| cells.get(index).cloned().unwrap_or_default();
             let title = title.get(index).map_or("", |it| it.as_ref());
-            let text = format!(
-                "{title:<first$}{:<column$}  {}",
-                cell(&a),
-                cell(&b)
-            );
+            let text = format!("{title:<first$}{:<column$}  {}", cell(&a), cell(&b));
             page.lines.push(Line::plain(text.trim_end()));
         }
     };
@@ -619,7 +639,10 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
         false => printable(text),
     };
     let lines = textwrap::wrap(&text, options);
-    lines.into_iter().map(std::borrow::Cow::into_owned).collect()
+    lines
+        .into_iter()
+        .map(std::borrow::Cow::into_owned)
+        .collect()
 }
 
 fn phases(story: &Story) -> impl Iterator<Item = &Phase> {
@@ -648,10 +671,7 @@ fn beside(page: &mut Page, a: (&str, &Story), b: (&str, &Story)) {
 }
 
 /// Pairs of the same kind, in the order of both; a phase that the other has not stands alone.
-fn aligned<'a>(
-    a: &[&'a Phase],
-    b: &[&'a Phase],
-) -> Vec<(Option<&'a Phase>, Option<&'a Phase>)> {
+fn aligned<'a>(a: &[&'a Phase], b: &[&'a Phase]) -> Vec<(Option<&'a Phase>, Option<&'a Phase>)> {
     let (mut a, mut b) = (a, b);
     let mut pairs = Vec::new();
     loop {
@@ -728,7 +748,11 @@ mod tests {
     #[test]
     fn a_story_does_not_differ_from_itself() {
         for (name, story) in fixture::all() {
-            assert_eq!(differences((name, &story), ("the same", &story)), [], "{name}");
+            assert_eq!(
+                differences((name, &story), ("the same", &story)),
+                [],
+                "{name}"
+            );
         }
     }
 

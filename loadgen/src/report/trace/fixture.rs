@@ -352,7 +352,13 @@ fn exchange(teller: &mut Teller, sent: u32, got: u32) {
     let (request, response) = (sent + 78, got + 91);
     teller
         .call(Client, "sendto", "5, 78 bytes", whole("78"))
-        .segment(Client, "P.", (sent, request), Some(got), Some("GET / HTTP/1.1"))
+        .segment(
+            Client,
+            "P.",
+            (sent, request),
+            Some(got),
+            Some("GET / HTTP/1.1"),
+        )
         .segment(Server, ".", (got, got), Some(request), None)
         .why("the kernel acknowledges by itself, before the program has read")
         .call(Server, "recvfrom", "4, 4096 bytes", whole("78"))
@@ -363,7 +369,13 @@ fn exchange(teller: &mut Teller, sent: u32, got: u32) {
         );
     teller
         .call(Server, "sendto", "4, 91 bytes", whole("91"))
-        .segment(Server, "P.", (got, response), Some(request), Some("HTTP/1.1 200 OK"))
+        .segment(
+            Server,
+            "P.",
+            (got, response),
+            Some(request),
+            Some("HTTP/1.1 200 OK"),
+        )
         .segment(Client, ".", (request, request), Some(response), None)
         .call(Client, "recvfrom", "5, 65536 bytes", whole("91"))
         .event(Happening::Info(Info {
@@ -452,7 +464,11 @@ pub(crate) fn two_writes() -> Story {
         .call(Client, "sendto", "5, 78 bytes", whole("78"))
         .segment(Client, "P.", (1, 79), Some(1), Some("GET / HTTP/1.1"))
         .call(Server, "recvfrom", "4, 8192 bytes", whole("78"))
-        .phase(PhaseKind::Request, "The request", "78 bytes in one segment.");
+        .phase(
+            PhaseKind::Request,
+            "The request",
+            "78 bytes in one segment.",
+        );
     teller
         .call(Server, "sendto", "4, 155 bytes", whole("155"))
         .segment(Server, "P.", (1, 156), Some(79), Some("HTTP/1.0 200 OK"))
@@ -572,7 +588,10 @@ pub(crate) fn unprivileged() -> Story {
     let mut hostile = of_server(0, State::Established);
     hostile.holders[0].command = "<script>alert(1)</script>\u{1b}[31m".to_owned();
     teller
-        .sockets("connected", vec![listener(2), of_client(0, State::Established), hostile])
+        .sockets(
+            "connected",
+            vec![listener(2), of_client(0, State::Established), hostile],
+        )
         .phase(
             PhaseKind::Handshake,
             "The three-way handshake",
@@ -590,7 +609,8 @@ pub(crate) fn unprivileged() -> Story {
         .phase(PhaseKind::Request, "The request", "78 bytes.");
     teller
         .event(Happening::Moment(
-            "the answer is complete: HTTP/1.1 200 <script>alert(2)</script>; # \u{1b}[2J".to_owned(),
+            "the answer is complete: HTTP/1.1 200 <script>alert(2)</script>; # \u{1b}[2J"
+                .to_owned(),
         ))
         .phase(PhaseKind::Response, "The response", "91 bytes.");
     Story {

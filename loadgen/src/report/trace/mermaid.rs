@@ -22,9 +22,8 @@ pub fn diagram(story: &Story) -> String {
     if story.connections.is_empty() {
         out += "    participant C as client\n";
     }
-    let server = (story.connections.first()).map_or(String::new(), |it| {
-        format!("<br/>{}", it.endpoints.server)
-    });
+    let server = (story.connections.first())
+        .map_or(String::new(), |it| format!("<br/>{}", it.endpoints.server));
     out += &format!("    participant S as server{server}\n");
     let first = client(0);
     for phase in &story.prologue {
@@ -65,7 +64,10 @@ fn lines(events: &[Event], client: &str) -> String {
             }
             Happening::Silence(ns) => {
                 out += &notes.flushed(client);
-                out += &format!("    Note over {client},S: {} pass\n", escaped(&duration(*ns)));
+                out += &format!(
+                    "    Note over {client},S: {} pass\n",
+                    escaped(&duration(*ns))
+                );
             }
             Happening::State(it) => {
                 let derived = match it.origin {
@@ -200,7 +202,11 @@ mod tests {
                 .filter(|line| arrows.iter().any(|arrow| line.contains(arrow)))
                 .count();
             let is_segment = |event: &&Event| matches!(event.what, Happening::Segment(_));
-            assert_eq!(arrows, words::events(&story).filter(is_segment).count(), "{name}");
+            assert_eq!(
+                arrows,
+                words::events(&story).filter(is_segment).count(),
+                "{name}"
+            );
             let count = |word: &str| diagram.lines().filter(|it| it.trim() == word).count();
             assert_eq!(count(&format!("rect {BEHIND}")), count("end"), "{name}");
         }

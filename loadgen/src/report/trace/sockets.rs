@@ -27,7 +27,9 @@ impl Row {
             .collect();
         let process = match (holders.is_empty(), socket.state) {
             (false, _) => holders.join(", "),
-            (true, State::TimeWait | State::SynReceived) => "no process: the kernel's own".to_owned(),
+            (true, State::TimeWait | State::SynReceived) => {
+                "no process: the kernel's own".to_owned()
+            }
             (true, _) => "no process that may be seen".to_owned(),
         };
         let remark = match socket.state {
@@ -145,5 +147,8 @@ fn below(text: &str, width: usize) -> Vec<String> {
         .subsequent_indent("    ")
         .word_splitter(textwrap::WordSplitter::NoHyphenation);
     let lines = textwrap::wrap(text, options);
-    lines.into_iter().map(std::borrow::Cow::into_owned).collect()
+    lines
+        .into_iter()
+        .map(std::borrow::Cow::into_owned)
+        .collect()
 }

@@ -29,7 +29,8 @@ pub(super) fn held(connection: &Connection) -> Vec<Held> {
                 side,
                 state: change.new,
                 from_ns: change.at_ns,
-                for_ns: (changes.get(index + 1)).map(|next| next.at_ns.saturating_sub(change.at_ns)),
+                for_ns: (changes.get(index + 1))
+                    .map(|next| next.at_ns.saturating_sub(change.at_ns)),
                 origin: change.origin,
             })
             .collect();

@@ -14,9 +14,7 @@ use super::states::held;
 use super::words::{self, Kind, duration, printable, us};
 use super::{Heading, sockets};
 use crate::trace::model::{Side, TcpOption};
-use crate::trace::story::{
-    CallLine, Connection, Event, Happening, Origin, Phase, Segment, Story,
-};
+use crate::trace::story::{CallLine, Connection, Event, Happening, Origin, Phase, Segment, Story};
 
 /// The whole trace, in lines of at most `width` columns, of which 40 are needed. It has colours, for whoever
 /// prints it to take out where they are not wanted.
@@ -31,7 +29,12 @@ pub fn timeline(story: &Story, heading: &Heading, width: usize) -> String {
     }
     for (index, connection) in story.connections.iter().enumerate() {
         page.gap();
-        page.wrapped(BOLD, "", "", &name(connection, index, story.connections.len()));
+        page.wrapped(
+            BOLD,
+            "",
+            "",
+            &name(connection, index, story.connections.len()),
+        );
         for phase in &connection.phases {
             page.gap();
             page.lines.extend(layout.phase(phase));
@@ -223,7 +226,10 @@ fn wrap(text: &str, width: usize, first: &str, rest: &str) -> Vec<String> {
         .subsequent_indent(rest);
     let glued = glued(text);
     let lines = textwrap::wrap(&glued, options);
-    lines.iter().map(|line| line.replace(NO_BREAK, " ")).collect()
+    lines
+        .iter()
+        .map(|line| line.replace(NO_BREAK, " "))
+        .collect()
 }
 
 /// A space within what belongs together.
@@ -271,7 +277,14 @@ fn legend(page: &mut Page, layout: &Layout, story: &Story) {
                 "; options that are only timestamps are shown from {WIDTH_OF_ALL_OPTIONS} columns on"
             );
         }
-        entry(if layout.is_narrow { "C ─► S" } else { "──►" }, &text);
+        entry(
+            if layout.is_narrow {
+                "C ─► S"
+            } else {
+                "──►"
+            },
+            &text,
+        );
     }
     if has(|it| matches!(it, Happening::State(_))) {
         let is_derived = |it: &Happening| matches!(it, Happening::State(change) if change.origin == Origin::Derived);
@@ -285,7 +298,10 @@ fn legend(page: &mut Page, layout: &Layout, story: &Story) {
         entry("A → B", text);
     }
     if has(|it| matches!(it, Happening::Sockets(_))) {
-        entry("sockets", "the kernel's list of them, as ss and lsof -i show it");
+        entry(
+            "sockets",
+            "the kernel's list of them, as ss and lsof -i show it",
+        );
     }
     if words::events(story).any(|event| event.why.is_some()) {
         entry("·", "why, or what it means");
@@ -332,7 +348,11 @@ fn states(page: &mut Page, connection: &Connection) {
         line.push(colour(it.side), &format!("   {side:<7} "));
         line.push(
             PLAIN,
-            &format!("{:<13} {:>12} {lasted:>10}", it.state.name(), us(it.from_ns)),
+            &format!(
+                "{:<13} {:>12} {lasted:>10}",
+                it.state.name(),
+                us(it.from_ns)
+            ),
         );
         line.push(DIM, known);
         page.lines.push(line);
@@ -459,7 +479,12 @@ impl Layout {
                 let text = format!("sockets, {}:", it.moment);
                 (Who::Nobody, DIM, [text].to_vec(), BOLD)
             }
-            Happening::Info(it) => (Who::Calls(Side::Client), DIM, [words::info(it)].to_vec(), DIM),
+            Happening::Info(it) => (
+                Who::Calls(Side::Client),
+                DIM,
+                [words::info(it)].to_vec(),
+                DIM,
+            ),
             Happening::Moment(it) => {
                 let side = Side::Client;
                 (Who::Calls(side), colour(side), [it.clone()].to_vec(), PLAIN)

@@ -238,6 +238,9 @@ mod tests {
 
     #[test]
     fn what_a_stranger_wrote_steers_no_terminal() {
-        assert_eq!(printable("GET /\u{1b}[2J\r\n µ → 漢\u{202e}"), "GET /\\u{1b}[2J\\r\\n µ → \\u{6f22}\\u{202e}");
+        assert_eq!(
+            printable("GET /\u{1b}[2J\r\n µ → 漢\u{202e}"),
+            "GET /\\u{1b}[2J\\r\\n µ → \\u{6f22}\\u{202e}"
+        );
     }
 }

@@ -34,14 +34,12 @@ pub fn pair(a: (&str, &Story), b: (&str, &Story), heading: &Heading) -> String {
     rendered(heading, diagrams, Some(comparison))
 }
 
-fn rendered(
-    heading: &Heading,
-    diagrams: Vec<Diagram>,
-    comparison: Option<Comparison>,
-) -> String {
+fn rendered(heading: &Heading, diagrams: Vec<Diagram>, comparison: Option<Comparison>) -> String {
     let rows: Vec<&Row> = diagrams.iter().flat_map(Diagram::rows).collect();
     let arrows = || rows.iter().filter_map(|it| it.arrow.as_ref());
-    let states = rows.iter().flat_map(|it| [it.client_state, it.server_state]);
+    let states = rows
+        .iter()
+        .flat_map(|it| [it.client_state, it.server_state]);
     let mut states: Vec<State> = states.flatten().collect();
     states.sort_by_key(|it| PATH.iter().position(|state| state == it));
     states.dedup();
@@ -349,7 +347,9 @@ fn bands(
     let mut bands = Vec::new();
     for phase in phases {
         let begins = [("client", lifelines.client), ("server", lifelines.server)];
-        let begins = begins.into_iter().filter_map(|(side, state)| Some((side, state?)));
+        let begins = begins
+            .into_iter()
+            .filter_map(|(side, state)| Some((side, state?)));
         let begins = begins.collect();
         let mut rows = Vec::new();
         for event in &phase.events {
@@ -391,7 +391,10 @@ impl Row {
             is_derived: false,
             why: event.why.clone().unwrap_or_default(),
             arrow: None,
-            facts: vec![("time", format!("{} µs since the first event", us(event.at_ns)))],
+            facts: vec![(
+                "time",
+                format!("{} µs since the first event", us(event.at_ns)),
+            )],
             sockets: Vec::new(),
         };
         match &event.what {
@@ -458,17 +461,37 @@ impl Row {
             is_again: segment.retransmission,
         });
         let mut fact = |name: &'static str, text: String| self.facts.push((name, text));
-        fact("from", format!("{} {}", words::side(segment.from), packet.source));
+        fact(
+            "from",
+            format!("{} {}", words::side(segment.from), packet.source),
+        );
         fact("to", packet.destination.to_string());
         if let Some(interface) = &packet.interface {
             fact("interface", interface.clone());
         }
-        fact("IP packet", format!("{}, hop limit {}", count(packet.ip_bytes as usize, "byte"), packet.hops));
+        fact(
+            "IP packet",
+            format!(
+                "{}, hop limit {}",
+                count(packet.ip_bytes as usize, "byte"),
+                packet.hops
+            ),
+        );
         fact("sequence", format!("{} on the wire", packet.sequence));
         if packet.flags.ack {
-            fact("acknowledges", format!("{} on the wire", packet.acknowledgement));
+            fact(
+                "acknowledges",
+                format!("{} on the wire", packet.acknowledgement),
+            );
         }
-        fact("window", format!("{}, scaled: {}", packet.window, count(segment.window_bytes as usize, "byte")));
+        fact(
+            "window",
+            format!(
+                "{}, scaled: {}",
+                packet.window,
+                count(segment.window_bytes as usize, "byte")
+            ),
+        );
         fact("payload", count(packet.payload_bytes as usize, "byte"));
         fact("as tcpdump has it", words::segment(segment));
     }
@@ -491,7 +514,10 @@ impl Row {
         self.place = words::side(call.side);
         self.label = words::call(call);
         let mut fact = |name: &'static str, text: String| self.facts.push((name, text));
-        fact("side", format!("{}, thread {}", words::side(call.side), call.tid));
+        fact(
+            "side",
+            format!("{}, thread {}", words::side(call.side), call.tid),
+        );
         fact("call", call.name.to_owned());
         if !call.arguments.is_empty() {
             fact("arguments", call.arguments.clone());
@@ -530,7 +556,9 @@ fn populations(states: impl Iterator<Item = State>) -> String {
     match counts.is_empty() {
         true => "none".to_owned(),
         false => {
-            let counts = counts.iter().map(|(state, count)| format!("{count} {state}"));
+            let counts = counts
+                .iter()
+                .map(|(state, count)| format!("{count} {state}"));
             counts.collect::<Vec<_>>().join(", ")
         }
     }
