@@ -2,7 +2,7 @@
 //! seen of them is picked from what was seen of all.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread;
@@ -105,13 +105,14 @@ impl Tracing {
         if job.sockets {
             view.take("before");
         }
-        let (moments, client_tids) = run_lanes(job, interrupted, |pause| {
+        let (mut moments, client_tids) = run_lanes(job, interrupted, |pause| {
             view.take(match pause {
                 Pause::Connected => "connected",
                 Pause::Answered => "answered",
             });
         });
-        let own = moments.iter().filter_map(|it| it.local).collect();
+        name_the_refused(&mut moments, server);
+        let own: Own = moments.iter().filter_map(|it| it.local).collect();
         if job.sockets {
             view.take("closed");
         }
@@ -263,6 +264,26 @@ fn run_lanes(
     });
     moments.sort_by_key(|moment| moment.at_ns);
     (moments, tids)
+}
+
+/// The socket of a connection that was refused has its port still, and no address any more.
+fn name_the_refused(moments: &mut [Moment], server: SocketAddr) {
+    let any = SocketAddr::new(unspecified(server), 0);
+    // Nothing is sent by this: the kernel chooses a route, and with it an address.
+    let own = UdpSocket::bind(any)
+        .and_then(|socket| socket.connect(server).and_then(|()| socket.local_addr()));
+    let Ok(own) = own else { return };
+    let locals = moments.iter_mut().filter_map(|it| it.local.as_mut());
+    for local in locals.filter(|local| local.ip().is_unspecified()) {
+        local.set_ip(own.ip());
+    }
+}
+
+fn unspecified(like: SocketAddr) -> IpAddr {
+    match like {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 /// The list of sockets, time and again.
