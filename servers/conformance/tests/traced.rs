@@ -1,6 +1,5 @@
 //! What a trace shows of a server is what tcpdump shows of the same packets, and what tshark can read.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
@@ -12,41 +11,37 @@ use loadgen::trace::client::{Close, Plan};
 use loadgen::trace::live::{Job, Tracing};
 use loadgen::trace::model::{Side, Source, State, What};
 use loadgen::trace::packets;
-use loadgen::trace::story::{EndingKind, tell};
+use loadgen::trace::story::{EndingKind, StateChange, tell};
 
 use crate::subject::{SOON, Subject};
 use crate::{Possible, trial_if_possible};
 
 /// Who closes, and how the story of it ends.
-const CLOSES: [(&str, Close, &[EndingKind]); 4] = [
+const CLOSES: [(&str, Close, EndingKind); 4] = [
     (
         "closed by the server",
         Close::Server,
-        &[EndingKind::Closed(Side::Server)],
+        EndingKind::Closed(Side::Server),
     ),
     (
         "closed by the client",
         Close::Client,
-        &[EndingKind::Closed(Side::Client)],
+        EndingKind::Closed(Side::Client),
     ),
-    (
-        "half-closed",
-        Close::Half,
-        &[EndingKind::Closed(Side::Client)],
-    ),
-    ("reset", Close::Reset, &[EndingKind::Reset(Side::Client)]),
+    ("half-closed", Close::Half, EndingKind::Closed(Side::Client)),
+    ("reset", Close::Reset, EndingKind::Reset(Side::Client)),
 ];
 
 pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
-    let trials = CLOSES.iter().map(|&(close, how, endings)| {
+    let trials = CLOSES.iter().map(|&(name, close, ending)| {
         let subject = subject.clone();
-        let name = format!("{}::traced, {close}", subject.name());
-        trial_if_possible(name, move || is_seen(&subject, how, endings))
+        let name = format!("{}::traced, {name}", subject.name());
+        trial_if_possible(name, move || is_seen(&subject, close, ending))
     });
     trials.collect()
 }
 
-fn is_seen(subject: &Subject, close: Close, endings: &[EndingKind]) -> Result<Possible> {
+fn is_seen(subject: &Subject, close: Close, expected: EndingKind) -> Result<Possible> {
     let server = subject.start(&[])?;
     let field = match close {
         Close::Server => "Connection: close\r\n",
@@ -86,19 +81,15 @@ fn is_seen(subject: &Subject, close: Close, endings: &[EndingKind]) -> Result<Po
         bail!("{} connections", story.connections.len());
     };
     let ending = &connection.ending;
-    ensure!(endings.contains(&ending.kind), "{ending:?}");
-    let states = |side| -> Vec<State> {
-        let changes = connection
-            .states
-            .iter()
-            .filter(|change| change.side == side);
-        changes.map(|change| change.new).collect()
-    };
-    let seen: BTreeSet<_> = [Side::Client, Side::Server]
-        .into_iter()
-        .filter(|&side| states(side).contains(&State::Established))
-        .collect();
-    ensure!(seen.len() == 2, "{:?}", connection.states);
+    ensure!(ending.kind == expected, "{ending:?}");
+    for side in [Side::Client, Side::Server] {
+        let found = states(&connection.states, side);
+        let expected = path(side, expected);
+        ensure!(
+            found == expected,
+            "{side:?}: {found:?}, expected {expected:?}"
+        );
+    }
 
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("trace.pcap");
@@ -116,6 +107,26 @@ fn is_seen(subject: &Subject, close: Close, endings: &[EndingKind]) -> Result<Po
     ensure!(theirs.lines().count() == ours.len(), "tshark: {theirs}");
     server.stop()?;
     Ok(Possible::Held)
+}
+
+fn states(changes: &[StateChange], side: Side) -> Vec<State> {
+    let changes = changes.iter().filter(|change| change.side == side);
+    changes.map(|change| change.new).collect()
+}
+
+/// The states that a side goes through (RFC 9293 §3.3.2, figure 5).
+fn path(side: Side, ending: EndingKind) -> Vec<State> {
+    use State::*;
+    let mut states = match side {
+        Side::Client => vec![SynSent, Established],
+        Side::Server => vec![SynReceived, Established],
+    };
+    states.extend_from_slice(match ending {
+        EndingKind::Closed(first) if first == side => &[FinWait1, FinWait2, TimeWait][..],
+        EndingKind::Closed(_) => &[CloseWait, LastAck, Closed],
+        _ => &[Closed],
+    });
+    states
 }
 
 /// What a program prints of a file; it must have nothing to complain about. `None` if there is no such
