@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use perf_event::events::{Event, Software, Tracepoint};
 use perf_event::{Builder, Counter, ReadFormat};
 
-use super::tracefs::{Numbers, refused};
+use super::tracefs::{Numbers, PARANOID, refused};
 use super::{Counts, Error, OTHER};
 use crate::set::ledger::EVENTS;
 use crate::target::members;
@@ -35,7 +35,7 @@ impl Tracepoints {
         let hold = |number| {
             let mut builder = Builder::new(Tracepoint::with_id(number));
             let counter = builder.include_kernel().enabled(false).build();
-            counter.map(Held).map_err(|error| refused(&error))
+            counter.map(Held).map_err(|error| refused(&error, PARANOID))
         };
         let held = all.chain([numbers.all_calls]).map(hold);
         Ok(Tracepoints {
@@ -110,7 +110,7 @@ impl Counters {
                 // It has just ended.
                 Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => {}
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    return Err(refused(&error));
+                    return Err(refused(&error, PARANOID));
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -11,7 +11,7 @@
 
 mod counters;
 mod pass;
-mod tracefs;
+pub(crate) mod tracefs;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -79,6 +79,9 @@ const CALLS: [&str; 60] = [
     "writev",
 ];
 
+/// How far `kernel.perf_event_paranoid` must be lowered for counting what one may not look into.
+pub(super) const PARANOID: i8 = 1;
+
 /// Numbers by which tracepoints are counted.
 #[derive(Debug)]
 pub(super) struct Numbers {
@@ -91,7 +94,7 @@ pub(super) struct Numbers {
 impl Numbers {
     /// Looks them up, and mounts `tracefs` where it is not and this process may.
     pub(super) fn find() -> Result<Self, Error> {
-        let events = events()?;
+        let events = events(PARANOID)?;
         let number = |name: &str| number(&events.join(name).join("id"));
         let mut calls = Vec::new();
         for name in CALLS {
@@ -99,7 +102,7 @@ impl Numbers {
                 Ok(id) => calls.push((name, id)),
                 // Not on this architecture, or not in this kernel.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(refused(&error)),
+                Err(error) => return Err(refused(&error, PARANOID)),
             }
         }
         if calls.is_empty() {
@@ -108,19 +111,20 @@ impl Numbers {
                     .to_owned(),
             ));
         }
-        let all_calls = number("raw_syscalls/sys_enter").map_err(|error| refused(&error))?;
+        let all_calls =
+            number("raw_syscalls/sys_enter").map_err(|error| refused(&error, PARANOID))?;
         Ok(Numbers { all_calls, calls })
     }
 }
 
-/// The folder of events, mounted if need be.
-fn events() -> Result<PathBuf, Error> {
+/// The folder of events, mounted if need be. Who may not is told to lower `perf_event_paranoid` to this.
+pub(crate) fn events(paranoid: i8) -> Result<PathBuf, Error> {
     let within = |path: &str| Path::new(path).join("events");
     for path in [MOUNT_POINT, WITHIN_DEBUGFS] {
         match fs::read_dir(within(path)) {
             Ok(_) => return Ok(within(path)),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                return Err(refused(&error));
+                return Err(refused(&error, paranoid));
             }
             Err(_) => {}
         }
@@ -138,7 +142,7 @@ fn events() -> Result<PathBuf, Error> {
         flags,
         None::<&str>,
     )
-    .map_err(|errno| refused(&errno.into()))?;
+    .map_err(|errno| refused(&errno.into(), paranoid))?;
     Ok(within(MOUNT_POINT))
 }
 
@@ -149,7 +153,7 @@ fn number(path: &Path) -> io::Result<u64> {
 }
 
 /// What the kernel said, and what would help.
-pub(super) fn refused(cause: &io::Error) -> Error {
+pub(crate) fn refused(cause: &io::Error, paranoid: i8) -> Error {
     let remount = match is_mounted() {
         true => "mount -o remount,",
         false => "mount -t tracefs -o ",
@@ -159,7 +163,7 @@ pub(super) fn refused(cause: &io::Error) -> Error {
         cause: cause.to_string(),
         // The mode lets others in, and the files within can be read by the group alone.
         advice: format!(
-            "`sudo sysctl kernel.perf_event_paranoid=1` and \
+            "`sudo sysctl kernel.perf_event_paranoid={paranoid}` and \
              `sudo {remount}mode=755,gid={} {device}{MOUNT_POINT}`",
             getgid()
         ),
@@ -183,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_advice_is_complete() {
-        let error = refused(&io::Error::from(ErrorKind::PermissionDenied)).to_string();
+        let error = refused(&io::Error::from(ErrorKind::PermissionDenied), PARANOID).to_string();
         for part in [
             "run as root",
             "perf_event_paranoid=1",

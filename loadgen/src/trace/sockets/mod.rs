@@ -1,1 +1,61 @@
-//! The kernel's list of sockets, through `sock_diag`.
+//! The kernel's list of sockets, through `sock_diag`. It needs no privilege.
+
+mod diag;
+mod holders;
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+
+pub use holders::holders;
+
+use super::model::{Info, Socket, State};
+
+/// How long a socket stays in `TIME-WAIT`, in seconds. RFC 9293 asks for twice the longest time that a segment
+/// may live, and Linux takes that time to be 30 s. It is a constant of its source (`TCP_TIMEWAIT_LEN`): no
+/// setting changes it, [`tcp_fin_timeout`](fin_timeout_s) least of all.
+pub const TIME_WAIT_S: u32 = 60;
+
+/// How long a socket that its program has closed waits in `FIN-WAIT-2` for the peer's FIN, in seconds
+/// (`net.ipv4.tcp_fin_timeout`). One that its program has only shut down waits without end.
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn fin_timeout_s() -> io::Result<u32> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_fin_timeout")?;
+    let number = text.trim().parse();
+    number.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// All TCP sockets of IPv4 and IPv6 whose local or remote port is among these, listeners first, in the order
+/// of their addresses. Nobody [holds](holders) them yet.
+///
+/// Queues are as `ss` shows them: the peer's FIN counts as one byte received, ours as one sent. A connection
+/// of an IPv6 socket with an IPv4 peer has addresses of IPv4. While the kernel goes through its tables they
+/// change: a socket that changes its state meanwhile can be missing, or be there twice.
+///
+/// # Errors
+///
+/// When the kernel has no `sock_diag` (`CONFIG_INET_DIAG`), or refuses.
+pub fn list(ports: &[u16]) -> io::Result<Vec<Socket>> {
+    let mut sockets = diag::dump(|local, remote| {
+        ports.contains(&local.port()) || ports.contains(&remote.port())
+    })?;
+    sockets.sort_by_key(|socket| (socket.state != State::Listen, socket.local, socket.remote));
+    Ok(sockets)
+}
+
+/// What TCP knows of the path of this connection.
+///
+/// # Errors
+///
+/// When it has no peer, or the kernel refuses.
+pub fn info_of(stream: &TcpStream) -> io::Result<Info> {
+    diag::info(stream.local_addr()?, stream.peer_addr()?)
+}
+
+/// An IPv6 socket that talks to IPv4 sends packets of IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

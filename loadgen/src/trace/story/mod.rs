@@ -1,6 +1,19 @@
 //! What happened, in order, and why: what every way of printing a trace is made of.
 
+mod calls;
+mod endings;
+mod flows;
+mod phases;
+mod states;
+mod streams;
+mod subject;
+mod tell;
+mod timeline;
+mod why;
+
 use std::net::SocketAddr;
+
+pub use tell::tell;
 
 use super::model::{Endpoints, Info, Packet, Side, Snapshot, State};
 
@@ -41,7 +54,7 @@ pub struct Phase {
     pub heading: String,
     /// One to three sentences that explain it, with this trace's own figures.
     pub explanation: String,
-    /// In the order of time.
+    /// In the order of time. Empty of an aftermath in which nothing was seen.
     pub events: Vec<Event>,
 }
 

@@ -1,0 +1,231 @@
+//! Questions to `sock_diag(7)` and its answers.
+//!
+//! `netlink-packet-sock-diag` writes the questions and reads what has a name in the answers. Of timers it
+//! drops some of what there is, and `struct tcp_info` it leaves as bytes; these two are read here.
+
+use std::io::{self, ErrorKind};
+use std::mem::offset_of;
+use std::net::SocketAddr;
+
+use netlink_packet_core::{
+    DecodeError, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, Parseable as _,
+};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::nlas::Nla;
+use netlink_packet_sock_diag::inet::{
+    ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags,
+};
+use netlink_sys::Socket as Netlink;
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use nix::libc::tcp_info;
+
+use super::canonical;
+use crate::trace::model::{Info, Socket, State, Timer};
+
+/// How often a list is asked for again, when the kernel says that it changed its tables meanwhile.
+const TRIES: usize = 5;
+
+/// All TCP sockets for whose local and remote address this holds.
+pub(super) fn dump(wanted: impl Fn(SocketAddr, SocketAddr) -> bool) -> io::Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    for any in [SocketId::new_v4(), SocketId::new_v6()] {
+        let mut answers = ask(&any, NLM_F_DUMP)?;
+        for _ in 1..TRIES {
+            if !answers.interrupted {
+                break;
+            }
+            answers = ask(&any, NLM_F_DUMP)?;
+        }
+        let wanted = |answer: &&Answer| {
+            let (local, remote) = answer.addresses();
+            wanted(local, remote)
+        };
+        let of = answers.answers.iter().filter(wanted);
+        sockets.extend(of.filter_map(Answer::socket));
+    }
+    Ok(sockets)
+}
+
+/// Of the connection between these addresses.
+pub(super) fn info(local: SocketAddr, remote: SocketAddr) -> io::Result<Info> {
+    let (local, remote) = (canonical(local), canonical(remote));
+    let id = SocketId {
+        source_address: local.ip(),
+        source_port: local.port(),
+        destination_address: remote.ip(),
+        destination_port: remote.port(),
+        interface_id: match local {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(local) => local.scope_id(),
+        },
+        // Any.
+        cookie: [0xff; 8],
+    };
+    let answers = ask(&id, 0)?.answers;
+    let info = answers.first().and_then(Answer::info);
+    info.ok_or_else(|| ErrorKind::NotConnected.into())
+}
+
+/// What the kernel answered.
+#[derive(Debug, Default)]
+struct Answers {
+    answers: Vec<Answer>,
+    /// Its tables changed so that something may be missing.
+    interrupted: bool,
+}
+
+fn ask(id: &SocketId, flags: u16) -> io::Result<Answers> {
+    let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&netlink_sys::SocketAddr::new(0, 0))?;
+
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | flags;
+    let request = SockDiagMessage::InetRequest(InetRequest {
+        family: if id.source_address.is_ipv4() {
+            AF_INET
+        } else {
+            AF_INET6
+        },
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::INFO,
+        states: StateFlags::all(),
+        socket_id: id.clone(),
+    });
+    let mut message = NetlinkMessage::new(header, request.into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+
+    let mut answers = Answers::default();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let is_complete = answers.take(&datagram)?;
+        // Who asks for a list gets an end; who asks for one gets one.
+        if is_complete || flags & NLM_F_DUMP == 0 {
+            return Ok(answers);
+        }
+    }
+}
+
+impl Answers {
+    /// Takes the messages of a datagram, and tells whether the last was among them.
+    fn take(&mut self, datagram: &[u8]) -> io::Result<bool> {
+        let mut rest = datagram;
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<Answer>::deserialize(rest).map_err(invalid)?;
+            self.interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+            match message.payload {
+                NetlinkPayload::InnerMessage(answer) => self.answers.push(answer),
+                NetlinkPayload::Done(done) if done.code < 0 => {
+                    return Err(io::Error::from_raw_os_error(-done.code));
+                }
+                NetlinkPayload::Done(_) => return Ok(true),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::Overrun(_) => {
+                    return Err(io::Error::other("the list of sockets was cut short"));
+                }
+                _ => {}
+            }
+            // Each begins at a multiple of four bytes.
+            let length = (message.header.length as usize).next_multiple_of(4);
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        Ok(false)
+    }
+}
+
+fn invalid(error: DecodeError) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, error)
+}
+
+/// A socket of the list.
+#[derive(Debug)]
+struct Answer {
+    response: InetResponse,
+    timer: Option<Timer>,
+}
+
+impl NetlinkDeserializable for Answer {
+    type Error = DecodeError;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        let response = InetResponse::parse(payload)?;
+        let timer = timer(payload, response.header.state);
+        Ok(Answer { response, timer })
+    }
+}
+
+impl Answer {
+    fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        let id = &self.response.header.socket_id;
+        let local = SocketAddr::new(id.source_address, id.source_port);
+        let remote = SocketAddr::new(id.destination_address, id.destination_port);
+        (canonical(local), canonical(remote))
+    }
+
+    /// Absent in a state that there was not when this was written.
+    fn socket(&self) -> Option<Socket> {
+        let header = &self.response.header;
+        let state = State::from_linux(header.state.into())?;
+        let (local, remote) = self.addresses();
+        let connected = state != State::Listen;
+        Some(Socket {
+            holders: Vec::new(),
+            local,
+            remote: connected.then_some(remote),
+            state,
+            receive_queue: header.recv_queue,
+            send_queue: header.send_queue,
+            timer: self.timer,
+            inode: header.inode,
+            info: self.info().filter(|_| connected),
+        })
+    }
+
+    fn info(&self) -> Option<Info> {
+        let bytes = self
+            .response
+            .nlas
+            .iter()
+            .find_map(|attribute| match attribute {
+                Nla::TcpInfo(bytes) => Some(bytes),
+                _ => None,
+            })?;
+        Some(Info {
+            rtt_us: word(bytes, offset_of!(tcp_info, tcpi_rtt))?,
+            rto_us: word(bytes, offset_of!(tcp_info, tcpi_rto))?,
+            congestion_window: word(bytes, offset_of!(tcp_info, tcpi_snd_cwnd))?,
+            retransmitted: word(bytes, offset_of!(tcp_info, tcpi_total_retrans))?,
+            mss_bytes: word(bytes, offset_of!(tcp_info, tcpi_snd_mss))?,
+        })
+    }
+}
+
+/// Of a `struct inet_diag_msg`: which timer in its third byte, how often it has run out in its fourth, and
+/// behind the addresses when it will.
+fn timer(message: &[u8], state: u8) -> Option<Timer> {
+    const EXPIRES: usize = 52;
+    let kind = match (*message.get(2)?, State::from_linux(state.into())) {
+        (1, _) => "retransmit",
+        (2, _) => "keepalive",
+        // What is left of a socket waits here for the peer's FIN, and not for late segments.
+        (3, Some(State::FinWait2)) => "FIN timeout",
+        (3, _) => "time-wait",
+        (4, _) => "zero-window probe",
+        _ => return None,
+    };
+    Some(Timer {
+        kind,
+        left_ms: word(message, EXPIRES)?,
+        tries: *message.get(3)?,
+    })
+}
+
+fn word(bytes: &[u8], offset: usize) -> Option<u32> {
+    let word = bytes.get(offset..)?.first_chunk()?;
+    Some(u32::from_ne_bytes(*word))
+}

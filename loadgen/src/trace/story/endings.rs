@@ -1,0 +1,587 @@
+//! How a connection ended, and why that way.
+
+use super::states::{before, end_of, name, other};
+use super::subject::Subject;
+use super::{Ending, EndingKind, Segment};
+use crate::trace::kernel::descriptor;
+use crate::trace::model::{Call, Record, Side, Socket, State, What};
+
+/// How long Linux keeps `TIME-WAIT`, in seconds: `TCP_TIMEWAIT_LEN`, a constant. `net.ipv4.tcp_fin_timeout` is about
+/// something else, how long an orphan may stay in `FIN-WAIT-2`, though both happen to be 60 s.
+pub(super) const TIME_WAIT_S: u64 = 60;
+
+/// From so long a silence on, who closes without an answer has lost patience.
+const PATIENCE_NS: u64 = 1_000_000_000;
+
+/// What came of it. `calls` are those about this connection.
+pub(super) fn ending(record: &Record, subject: &Subject<'_>, calls: &[&Call]) -> Ending {
+    let scene = Scene {
+        record,
+        subject,
+        calls,
+    };
+    let (kind, mut sentences) = scene.ending();
+    sentences.retain(|sentence| !sentence.is_empty());
+    Ending {
+        kind,
+        explanation: sentences.join(" "),
+    }
+}
+
+/// Why a side sent its RST, where that can be told: in full, and in at most 100 characters.
+pub(super) struct Reason {
+    pub(super) long: String,
+    pub(super) short: &'static str,
+}
+
+/// The reason of the first RST.
+pub(super) fn reason(record: &Record, subject: &Subject<'_>, calls: &[&Call]) -> Option<Reason> {
+    let scene = Scene {
+        record,
+        subject,
+        calls,
+    };
+    let rst = subject.segments.iter().position(|it| it.packet.flags.rst)?;
+    Some(scene.reason(rst))
+}
+
+/// The listener's accept queue is full, by a snapshot: how many wait, and how many may.
+pub(super) fn full_queue(record: &Record, subject: &Subject<'_>) -> Option<(u32, u32)> {
+    let port = subject.endpoints.server.port();
+    let sockets = record.snapshots.iter().flat_map(|it| &it.sockets);
+    let full = |socket: &&Socket| {
+        socket.remote.is_none()
+            && socket.state == State::Listen
+            && socket.local.port() == port
+            && socket.receive_queue > socket.send_queue
+    };
+    let socket = sockets.clone().find(full)?;
+    Some((socket.receive_queue, socket.send_queue))
+}
+
+struct Scene<'a> {
+    record: &'a Record,
+    subject: &'a Subject<'a>,
+    calls: &'a [&'a Call],
+}
+
+impl Scene<'_> {
+    fn segments(&self) -> &[Segment] {
+        &self.subject.segments
+    }
+
+    fn ending(&self) -> (EndingKind, Vec<String>) {
+        if self.segments().is_empty() {
+            return self.by_moments();
+        }
+        if !self.subject.was_established()
+            && let Some(ending) = self.handshake_failed()
+        {
+            return ending;
+        }
+        let fin = |side: Side| {
+            self.segments()
+                .iter()
+                .position(|it| it.from == side && it.packet.flags.fin)
+        };
+        let rst = self.segments().iter().position(|it| it.packet.flags.rst);
+        let fins = (fin(Side::Client), fin(Side::Server));
+        match (fins, rst) {
+            ((client, server), Some(rst))
+                if [client, server]
+                    .iter()
+                    .any(|fin| fin.is_none_or(|fin| fin > rst)) =>
+            {
+                self.reset(rst)
+            }
+            ((Some(client), Some(server)), _) => self.closed(client, server),
+            ((Some(fin), None), _) => self.half_closed(Side::Client, fin),
+            ((None, Some(fin)), _) => self.half_closed(Side::Server, fin),
+            ((None, None), _) => self.open(),
+        }
+    }
+
+    fn handshake_failed(&self) -> Option<(EndingKind, Vec<String>)> {
+        let server = self.subject.endpoints.server;
+        let syns = |it: &&Segment| it.from == Side::Client && it.packet.flags.syn;
+        let syns: Vec<&Segment> = self.segments().iter().filter(syns).collect();
+        let first = syns.first()?;
+        let answer = self.segments().iter().find(|it| it.from == Side::Server);
+        match answer {
+            Some(answer) if answer.packet.flags.rst => Some((
+                EndingKind::Refused,
+                vec![format!(
+                    "Nobody listens at {server}: the kernel there answers the SYN with a RST, and connect() fails at \
+                     once with ECONNREFUSED (connection refused). No program of the server had a part in it. Is it \
+                     running, and on this address and port?"
+                )],
+            )),
+            Some(_) => None,
+            None => {
+                let last = syns.last()?;
+                let over_ns = last.packet.at_ns - first.packet.at_ns;
+                let failed = (self.subject.moments.iter())
+                    .any(|it| matches!(it.what, What::Failed("connect", _)));
+                if syns.len() < 2 && !failed {
+                    return Some((
+                        EndingKind::Unknown,
+                        vec!["One SYN, and no answer to it before the record ends.".to_owned()],
+                    ));
+                }
+                let mut text = vec![format!(
+                    "{} within {}, and no answer to any, not even a RST: either somebody on the way drops \
+                     them (a filter, a host that is not there), or the server's accept queue is full.",
+                    match syns.len() {
+                        1 => "One SYN".to_owned(),
+                        count => format!("{count} SYNs"),
+                    },
+                    duration(over_ns)
+                )];
+                text.push(match full_queue(self.record, self.subject) {
+                    Some((waiting, backlog)) => format!(
+                        "Here it is the latter: {waiting} connections wait to be accepted where the backlog is \
+                         {backlog}, so the kernel drops each SYN and leaves it to the client to ask again."
+                    ),
+                    None => "The client asks again after 1 s, 2 s, 4 s and so on, until connect() gives up \
+                             with ETIMEDOUT after about two minutes, or the program does before."
+                        .to_owned(),
+                });
+                Some((EndingKind::NoAnswer, text))
+            }
+        }
+    }
+
+    fn reset(&self, rst: usize) -> (EndingKind, Vec<String>) {
+        let side = self.segments()[rst].from;
+        let reason = self.reason(rst);
+        let text = vec![
+            self.cut(side).unwrap_or_default(),
+            format!("The {} ends the connection by a RST.", name(side)),
+            reason.long,
+            format!(
+                "What was still under way to the {} is lost: its recv() fails with ECONNRESET (connection \
+                 reset by peer). Nobody holds TIME-WAIT.",
+                name(other(side))
+            ),
+        ];
+        (EndingKind::Reset(side), text)
+    }
+
+    fn reason(&self, rst: usize) -> Reason {
+        let segment = &self.segments()[rst];
+        let side = segment.from;
+        let (who, peer) = (name(side), name(other(side)));
+        let before = &self.segments()[..rst];
+        if before.is_empty() {
+            return Reason {
+                long: "What it answers lies before the capture.".to_owned(),
+                short: "what it answers lies before the capture",
+            };
+        }
+        if !self.subject.was_established() && side == Side::Server {
+            return Reason {
+                long: format!("Nobody listens at {}.", self.subject.endpoints.server),
+                short: "nobody listens on this port: the kernel refuses",
+            };
+        }
+        let own_fin = before
+            .iter()
+            .position(|it| it.from == side && it.packet.flags.fin);
+        if let Some(fin) = own_fin {
+            let late: u64 = before[fin..]
+                .iter()
+                .filter(|it| it.from == other(side))
+                .map(|it| u64::from(it.packet.payload_bytes))
+                .sum();
+            if late > 0 {
+                return Reason {
+                    long: format!(
+                        "It had closed the connection already, and then {} more came from the {peer}. No \
+                         program is left that could read them, and a kernel says so with a RST.",
+                        bytes(late)
+                    ),
+                    short: "bytes came for a socket that is closed: nobody can read them any more",
+                };
+            }
+        }
+        let sent: u64 = self.subject.messages.bytes(other(side));
+        if let Some(unread) = self.unread(side, segment.packet.at_ns, sent) {
+            return Reason {
+                long: format!(
+                    "It closed its socket while {} of the {peer}'s {} were not read: RFC 2525 §2.17 asks for a \
+                     RST then, since a FIN would claim that all was well.",
+                    bytes(unread),
+                    bytes(sent)
+                ),
+                short: "closed with bytes unread in its receive buffer: no FIN but a RST",
+            };
+        }
+        let linger = self.calls.iter().any(|call| {
+            call.side == side
+                && call.name == "setsockopt"
+                && call.arguments[1] == SOL_SOCKET
+                && call.arguments[2] == SO_LINGER
+        });
+        if linger || self.reads(side).is_some_and(|read| read >= sent) {
+            return Reason {
+                long: format!(
+                    "All that the {peer} had sent was read{}: with a time of 0 in SO_LINGER, close() throws away what is \
+                     not sent and aborts.",
+                    if linger {
+                        ", and SO_LINGER was set"
+                    } else {
+                        ""
+                    }
+                ),
+                short: "an abort: SO_LINGER with a time of 0 makes close() send a RST",
+            };
+        }
+        if sent == 0 {
+            return Reason {
+                long: format!(
+                    "The {peer} had sent nothing, so there was nothing unread: the {who} aborts, as SO_LINGER with a \
+                     time of 0 makes close() do."
+                ),
+                short: "an abort: SO_LINGER with a time of 0 makes close() send a RST",
+            };
+        }
+        // Segments alone leave two reasons.
+        let messages = &self.subject.messages;
+        let body_unread = side == Side::Server && messages.request_has_body;
+        let all_answered = side == Side::Client
+            && messages.cut.is_none()
+            && messages.responses > 0
+            && messages.responses >= messages.requests;
+        if all_answered {
+            return Reason {
+                long: "Segments do not tell why. The response is there wholly, so most likely all was read, and \
+                       SO_LINGER with a time of 0 made close() abort; the other reason would be a \
+                       close() with bytes of it unread."
+                    .to_owned(),
+                short: "most likely an abort: SO_LINGER with a time of 0 makes close() send a RST",
+            };
+        }
+        let hint = if body_unread {
+            ", of which a body is a part that servers like to leave unread"
+        } else {
+            ""
+        };
+        Reason {
+            long: format!(
+                "Its kernel had acknowledged {} from the {peer}{hint}. Most likely some of them were still unread in the \
+                 receive buffer when the {who} closed, or its process ended: then a kernel sends a RST and no \
+                 FIN. The other reason would be SO_LINGER with a time of 0.",
+                bytes(sent)
+            ),
+            short: "most likely closed with bytes unread in its receive buffer: no FIN but a RST",
+        }
+    }
+
+    /// How many bytes of the peer a side has not read when it closes, if any, by its calls or by a snapshot.
+    fn unread(&self, side: Side, at_ns: u64, sent: u64) -> Option<u64> {
+        if let Some(read) = self.reads(side) {
+            return sent.checked_sub(read).filter(|unread| *unread > 0);
+        }
+        let before = (self.record.snapshots.iter()).rfind(|it| it.at_ns <= at_ns)?;
+        let mut own = self
+            .subject
+            .sockets(before)
+            .filter(|(of, _)| *of == side)
+            .map(|(_, socket)| u64::from(socket.receive_queue));
+        own.next().filter(|unread| *unread > 0)
+    }
+
+    /// How many bytes a side has read, if its calls are seen.
+    fn reads(&self, side: Side) -> Option<u64> {
+        let own = self.calls.iter().filter(|call| call.side == side);
+        let own: Vec<&&Call> = own.collect();
+        if own.is_empty() {
+            return None;
+        }
+        let reads = own.iter().filter(|call| is_read(call));
+        let bytes = reads.filter_map(|call| u64::try_from(call.result?).ok());
+        Some(bytes.sum())
+    }
+
+    fn closed(&self, client: usize, server: usize) -> (EndingKind, Vec<String>) {
+        let segments = self.segments();
+        let first = if client < server {
+            Side::Client
+        } else {
+            Side::Server
+        };
+        let (earlier, later) = (client.min(server), client.max(server));
+        let (fin, ack) = (&segments[earlier].packet, &segments[later].packet);
+        let crossed = !ack.flags.ack || before(ack.acknowledgement, end_of(fin));
+        if crossed {
+            return (
+                EndingKind::Simultaneous,
+                vec![format!(
+                    "Both sides closed at once: their FINs crossed, each sent before the other's had been seen. Both \
+                     go by CLOSING, and both hold TIME-WAIT for {TIME_WAIT_S} s."
+                )],
+            );
+        }
+        let (who, peer) = (name(first), name(other(first)));
+        let holds = match first {
+            Side::Client => format!(
+                "The {who} closed first, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux; the {peer} is rid of \
+                 the connection."
+            ),
+            Side::Server => format!(
+                "The {who} closed first, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux: a busy server that does so \
+                 keeps one for each connection of the last minute."
+            ),
+        };
+        let unfinished = !self.subject.was_in(first, State::TimeWait);
+        let last = if unfinished {
+            "The last acknowledgement was not seen."
+        } else {
+            ""
+        };
+        if let Some(waited_ns) = self.lost_patience(first, earlier) {
+            return (
+                EndingKind::Silent,
+                vec![
+                    format!(
+                        "No answer came for {}, and the client closed: its program had a timeout, TCP has none \
+                         for a peer that acknowledges and says nothing.",
+                        duration(waited_ns)
+                    ),
+                    holds,
+                    last.to_owned(),
+                ],
+            );
+        }
+        let half = self.half_close(first, earlier);
+        let text = vec![
+            self.cut(first).unwrap_or_default(),
+            half.unwrap_or_default(),
+            holds,
+            last.to_owned(),
+        ];
+        (EndingKind::Closed(first), text)
+    }
+
+    /// The client had its request unanswered for long when it closed.
+    fn lost_patience(&self, first: Side, fin: usize) -> Option<u64> {
+        let segments = self.segments();
+        let request = segments[..fin]
+            .iter()
+            .rfind(|it| it.from == Side::Client && it.packet.payload_bytes > 0)?;
+        let waited_ns = segments[fin].packet.at_ns - request.packet.at_ns;
+        let answered = segments.iter().any(|it| {
+            it.from == Side::Server
+                && it.packet.at_ns >= request.packet.at_ns
+                && it.packet.payload_bytes > 0
+        });
+        (first == Side::Client && !answered && waited_ns >= PATIENCE_NS).then_some(waited_ns)
+    }
+
+    /// Bytes that went the other way after the first FIN.
+    fn half_close(&self, first: Side, fin: usize) -> Option<String> {
+        let more: u64 = self.segments()[fin..]
+            .iter()
+            .filter(|it| it.from == other(first) && !it.retransmission)
+            .map(|it| u64::from(it.packet.payload_bytes))
+            .sum();
+        (more > 0).then(|| {
+            format!(
+                "The {} closed its half only (shutdown): {} came from the {} after its FIN.",
+                name(first),
+                bytes(more),
+                name(other(first))
+            )
+        })
+    }
+
+    /// The server ended in the midst of a response.
+    fn cut(&self, by: Side) -> Option<String> {
+        let (came, promised) = self.subject.messages.cut?;
+        let of = match promised {
+            Some(promised) if promised > came => {
+                format!(
+                    "its head promises {}, and {} came",
+                    bytes(promised),
+                    bytes(came)
+                )
+            }
+            Some(_) => return None,
+            None => format!("{} of its body came, and not its end", bytes(came)),
+        };
+        let who = match by {
+            Side::Server => {
+                let closed = (self.calls.iter())
+                    .any(|it| it.side == Side::Server && matches!(it.name, "close" | "shutdown"));
+                let seen = self.calls.iter().any(|it| it.side == Side::Server);
+                match (seen, closed) {
+                    (true, false) => {
+                        "The server's process ended, without a close() of its own: the kernel closed for it."
+                    }
+                    (true, true) => "The server closed.",
+                    (false, _) => {
+                        "Most likely its process ended, and the kernel closed the connection for it."
+                    }
+                }
+            }
+            Side::Client => "The client did not wait for the rest.",
+        };
+        Some(format!("The response is cut short: {of}. {who}"))
+    }
+
+    fn half_closed(&self, side: Side, fin: usize) -> (EndingKind, Vec<String>) {
+        let (who, peer) = (name(side), name(other(side)));
+        (
+            EndingKind::HalfClosed(side),
+            vec![
+                self.cut(side).unwrap_or_default(),
+                self.half_close(side, fin).unwrap_or_default(),
+                format!(
+                    "The {who} has sent its FIN, the {peer} has not closed by the end of the record: the {peer} stays in \
+                     CLOSE-WAIT until its program calls close(), and the {who} in FIN-WAIT-2."
+                ),
+            ],
+        )
+    }
+
+    fn open(&self) -> (EndingKind, Vec<String>) {
+        let segments = self.segments();
+        let again = segments.iter().rev().take_while(|it| it.retransmission);
+        let again = again.count();
+        if again >= 2 {
+            let last = &segments[segments.len() - 1];
+            let who = name(last.from);
+            return (
+                EndingKind::Silent,
+                vec![format!(
+                    "The {who} sends the same bytes again and again, {again} times by the end of the record, and nothing \
+                     comes back: the other side is gone, or somebody drops its segments."
+                )],
+            );
+        }
+        if segments.iter().any(|it| it.packet.flags.syn) {
+            let text = "No side has closed it by the end of the record: it is still open.";
+            return (EndingKind::Open, vec![text.to_owned()]);
+        }
+        let text = "The record begins and ends in the midst of this connection.";
+        (EndingKind::Unknown, vec![text.to_owned()])
+    }
+
+    /// Without segments: what the client saw.
+    fn by_moments(&self) -> (EndingKind, Vec<String>) {
+        let moments = &self.subject.moments;
+        let ending = moments.iter().find_map(|moment| match &moment.what {
+            What::Failed("connect", error) if error.contains("refused") => Some((
+                EndingKind::Refused,
+                format!(
+                    "connect() fails with {error}: nobody listens at {}. Is the server running, and on this address and port?",
+                    self.subject.endpoints.server
+                ),
+            )),
+            What::Failed("connect", error) => Some((
+                EndingKind::NoAnswer,
+                format!("connect() fails with {error}: there was no answer."),
+            )),
+            What::Failed(at, error) if error.contains("reset") => Some((
+                EndingKind::Reset(Side::Server),
+                format!("{at}() fails with {error}: the server sent a RST in place of a FIN."),
+            )),
+            What::Failed(at, error) => Some((
+                EndingKind::Silent,
+                format!("The client gives up at {at}(): {error}."),
+            )),
+            What::EndOfFile => Some((
+                EndingKind::Closed(Side::Server),
+                format!(
+                    "The server closed first, as recv() tells by 0 bytes, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux."
+                ),
+            )),
+            What::Closed | What::ShutDown => Some((
+                EndingKind::Closed(Side::Client),
+                format!(
+                    "The client closed first, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux."
+                ),
+            )),
+            _ => None,
+        });
+        if let Some((kind, text)) = ending {
+            return (kind, vec![text]);
+        }
+        let wait = |side| self.subject.was_in(side, State::TimeWait);
+        match (wait(Side::Client), wait(Side::Server)) {
+            (true, true) => (
+                EndingKind::Simultaneous,
+                vec!["Both sides hold TIME-WAIT: they closed at once.".to_owned()],
+            ),
+            (true, false) | (false, true) => {
+                let side = if wait(Side::Client) {
+                    Side::Client
+                } else {
+                    Side::Server
+                };
+                let text = format!("The {} holds TIME-WAIT: it closed first.", name(side));
+                (EndingKind::Closed(side), vec![text])
+            }
+            _ if moments.is_empty() => (
+                EndingKind::Unknown,
+                vec!["No segment of it was seen, so nobody knows how it ended.".to_owned()],
+            ),
+            _ => (
+                EndingKind::Open,
+                vec!["The client has not closed it.".to_owned()],
+            ),
+        }
+    }
+}
+
+const SOL_SOCKET: u64 = 1;
+const SO_LINGER: u64 = 13;
+
+/// A call that takes bytes out of a receive buffer.
+pub(super) fn is_read(call: &Call) -> bool {
+    const PEEK: u64 = 2;
+    let flags = match call.name {
+        "recvfrom" => call.arguments[3],
+        "recvmsg" => call.arguments[2],
+        _ => 0,
+    };
+    let reads = matches!(call.name, "read" | "readv" | "recvfrom" | "recvmsg");
+    reads && flags & PEEK == 0 && descriptor(call).is_some()
+}
+
+/// A call that hands bytes over.
+pub(super) fn is_write(call: &Call) -> bool {
+    matches!(
+        call.name,
+        "write" | "writev" | "sendto" | "sendmsg" | "sendmmsg" | "sendfile"
+    )
+}
+
+/// `1 byte`, `12,345 bytes`.
+pub(super) fn bytes(count: u64) -> String {
+    match count {
+        1 => "1 byte".to_owned(),
+        count => {
+            let digits = count.to_string();
+            let mut text = String::new();
+            for (at, digit) in digits.chars().enumerate() {
+                if at > 0 && (digits.len() - at).is_multiple_of(3) {
+                    text.push(',');
+                }
+                text.push(digit);
+            }
+            format!("{text} bytes")
+        }
+    }
+}
+
+/// `85 µs`, `1.02 s`.
+pub(super) fn duration(ns: u64) -> String {
+    let ns = ns as f64;
+    match ns {
+        ..1e6 => format!("{:.0} µs", ns / 1e3),
+        ..1e7 => format!("{:.1} ms", ns / 1e6),
+        ..1e9 => format!("{:.0} ms", ns / 1e6),
+        _ => format!("{:.2} s", ns / 1e9),
+    }
+}

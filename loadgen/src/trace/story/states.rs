@@ -1,0 +1,453 @@
+//! The states of both ends, as RFC 9293 has them.
+//!
+//! Two sources tell of them. [`derive`] follows the segments through the rules of §3.10: a segment that one end
+//! sends says something of that end, and on arrival of the other. [`merge`] holds that against what the kernel
+//! told.
+
+use std::net::SocketAddr;
+
+use super::{Origin, StateChange};
+use crate::trace::model::{Change, Packet, Side, State};
+
+/// Whether RFC 9293 has this arrow: figure 5 and its notes, §3.10.7, and a RST or an abort from anywhere.
+pub(super) fn arrow(old: State, new: State) -> bool {
+    use State::{
+        CloseWait, Closed, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynReceived,
+        SynSent, TimeWait,
+    };
+    match (old, new) {
+        (Closed, Closed) => false,
+        (_, Closed) => true,
+        (Closed, to) => matches!(to, Listen | SynSent),
+        (Listen, to) => matches!(to, SynReceived | SynSent),
+        (SynSent, to) => matches!(to, SynReceived | Established),
+        (SynReceived, to) => matches!(to, Established | FinWait1 | CloseWait | Listen),
+        (Established, to) => matches!(to, FinWait1 | CloseWait),
+        (FinWait1, to) => matches!(to, FinWait2 | Closing | TimeWait),
+        (FinWait2 | Closing, to) => matches!(to, TimeWait),
+        (CloseWait, to) => matches!(to, LastAck),
+        (LastAck | TimeWait, _) => false,
+    }
+}
+
+/// A change that follows from a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Derived {
+    /// Which segment, by its position among those of the connection.
+    pub(super) packet: usize,
+    pub(super) side: Side,
+    pub(super) old: State,
+    pub(super) new: State,
+}
+
+/// The states of both ends, from the segments of one connection alone.
+///
+/// Where a segment is seen, it is taken to be sent and to arrive at once, first the one, then the other. That
+/// is so on a loopback interface; elsewhere the far end is later, or earlier, by the time of the path.
+pub(super) fn derive(client: SocketAddr, packets: &[&Packet]) -> Vec<Derived> {
+    let mut machine = Machine::new(client, packets);
+    for at in 0..packets.len() {
+        machine.step(at);
+    }
+    machine.changes
+}
+
+struct Machine<'a> {
+    client: SocketAddr,
+    packets: &'a [&'a Packet],
+    /// Of client and server.
+    ends: [End; 2],
+    changes: Vec<Derived>,
+}
+
+/// One end, and the stream that it sends.
+#[derive(Debug, Clone)]
+struct End {
+    state: State,
+    /// It sent a SYN of its own accord.
+    active: bool,
+    /// The number of its SYN.
+    syn: Option<u32>,
+    /// The number behind its FIN: what acknowledges it.
+    fin: Option<u32>,
+    /// Up to where its stream has arrived without a gap.
+    arrived: Option<u32>,
+    /// What arrived beyond a gap.
+    beyond: Vec<(u32, u32)>,
+}
+
+impl<'a> Machine<'a> {
+    fn new(client: SocketAddr, packets: &'a [&'a Packet]) -> Self {
+        let syn = |packet: &Packet| packet.flags.syn && !packet.flags.rst;
+        let from_start = packets.iter().any(|it| syn(it));
+        let of_server =
+            |ack| move |it: &&Packet| syn(it) && it.source != client && it.flags.ack == ack;
+        let both = packets.iter().any(of_server(false));
+        let listens = packets.iter().any(of_server(true));
+        let end = |state| End {
+            state,
+            active: false,
+            syn: None,
+            fin: None,
+            arrived: None,
+            beyond: Vec::new(),
+        };
+        let (at_client, at_server) = match (from_start, both || !listens) {
+            // The capture began later: what it does not show has gone well.
+            (false, _) => (State::Established, State::Established),
+            // Nobody listens, whether both open at the same time (figure 7) or the SYN is refused.
+            (true, true) => (State::Closed, State::Closed),
+            (true, false) => (State::Closed, State::Listen),
+        };
+        Machine {
+            client,
+            packets,
+            ends: [end(at_client), end(at_server)],
+            changes: Vec::new(),
+        }
+    }
+
+    fn side(&self, packet: &Packet) -> Side {
+        if packet.source == self.client {
+            Side::Client
+        } else {
+            Side::Server
+        }
+    }
+
+    fn end(&self, side: Side) -> &End {
+        &self.ends[side as usize]
+    }
+
+    fn end_mut(&mut self, side: Side) -> &mut End {
+        &mut self.ends[side as usize]
+    }
+
+    fn state(&self, side: Side) -> State {
+        self.end(side).state
+    }
+
+    fn go(&mut self, packet: usize, side: Side, new: State) {
+        let old = std::mem::replace(&mut self.end_mut(side).state, new);
+        debug_assert!(arrow(old, new), "{old} -> {new}");
+        self.changes.push(Derived {
+            packet,
+            side,
+            old,
+            new,
+        });
+    }
+
+    fn step(&mut self, at: usize) {
+        let packet = self.packets[at];
+        let sender = self.side(packet);
+        if packet.flags.rst {
+            self.reset(at, packet, sender);
+            return;
+        }
+        self.sent(at, packet, sender);
+        self.arrived(at, packet, other(sender));
+    }
+
+    /// What sending this segment says of its sender.
+    fn sent(&mut self, at: usize, packet: &Packet, side: Side) {
+        let flags = packet.flags;
+        let end = self.end_mut(side);
+        if flags.syn {
+            end.syn = Some(packet.sequence);
+            end.active |= !flags.ack;
+            match (flags.ack, end.state) {
+                (false, State::Closed | State::Listen) => self.go(at, side, State::SynSent),
+                // The SYN that it answers is missing.
+                (true, State::Listen) => self.go(at, side, State::SynReceived),
+                _ => {}
+            }
+        }
+        if flags.ack {
+            // Whatever it acknowledges has arrived, even if it is missing here.
+            self.end_mut(other(side))
+                .acknowledged_up_to(packet.acknowledgement);
+            self.finish(at, side);
+        }
+        if flags.fin {
+            let behind = end_of(packet);
+            self.end_mut(side).fin = Some(behind);
+            match self.state(side) {
+                State::SynReceived | State::Established => self.go(at, side, State::FinWait1),
+                State::CloseWait => self.go(at, side, State::LastAck),
+                _ => {}
+            }
+        }
+    }
+
+    /// What its arrival does at the receiver: first the SYN, then the ACK, then the FIN (§3.10.7).
+    fn arrived(&mut self, at: usize, packet: &Packet, side: Side) {
+        let flags = packet.flags;
+        match self.state(side) {
+            State::Listen if flags.syn && !flags.ack && self.is_answered(at) => {
+                self.go(at, side, State::SynReceived);
+            }
+            State::SynSent if flags.syn && flags.ack => {
+                if self.acknowledges_syn(packet, side) {
+                    self.go(at, side, State::Established);
+                }
+            }
+            State::SynSent if flags.syn => self.go(at, side, State::SynReceived),
+            _ => {}
+        }
+        self.end_mut(other(side)).arrives(packet);
+        if flags.ack {
+            let covers = self
+                .end(side)
+                .fin
+                .is_some_and(|fin| !before(packet.acknowledgement, fin));
+            match self.state(side) {
+                State::SynReceived
+                    if self.acknowledges_syn(packet, side) && !self.is_dropped(at, side) =>
+                {
+                    self.go(at, side, State::Established);
+                }
+                State::FinWait1 if covers => self.go(at, side, State::FinWait2),
+                State::Closing if covers => self.go(at, side, State::TimeWait),
+                State::LastAck if covers => self.go(at, side, State::Closed),
+                _ => {}
+            }
+        }
+        self.finish(at, side);
+    }
+
+    /// The FIN of the peer counts once all before it is there.
+    fn finish(&mut self, at: usize, side: Side) {
+        let peer = self.end(other(side));
+        let (Some(fin), Some(arrived)) = (peer.fin, peer.arrived) else {
+            return;
+        };
+        if before(arrived, fin) {
+            return;
+        }
+        match self.state(side) {
+            State::Established => self.go(at, side, State::CloseWait),
+            State::FinWait1 => self.go(at, side, State::Closing),
+            State::FinWait2 => self.go(at, side, State::TimeWait),
+            _ => {}
+        }
+    }
+
+    fn reset(&mut self, at: usize, packet: &Packet, sender: Side) {
+        if !matches!(self.state(sender), State::Closed | State::Listen) {
+            self.go(at, sender, State::Closed);
+        }
+        let side = other(sender);
+        match self.state(side) {
+            State::Closed | State::Listen => {}
+            State::SynSent => {
+                if packet.flags.ack && self.acknowledges_syn(packet, side) {
+                    self.go(at, side, State::Closed);
+                }
+            }
+            // §3.10.7.4: one that was opened passively goes back to where it came from.
+            State::SynReceived if !self.end(side).active => self.go(at, side, State::Listen),
+            _ => {
+                // A RST that is not the next in sequence is answered by an ACK, and changes nothing
+                // (§3.10.7.4, first; RFC 5961).
+                let expected = self.end(sender).arrived;
+                let exact = expected.is_none_or(|expected| expected == packet.sequence);
+                let goes_on = |it: &&Packet| it.source == packet.destination && !it.flags.rst;
+                if exact || !self.packets[at + 1..].iter().any(goes_on) {
+                    self.go(at, side, State::Closed);
+                }
+            }
+        }
+    }
+
+    /// An ACK of the SYN that this end has sent, and of nothing that it has not sent.
+    fn acknowledges_syn(&self, packet: &Packet, side: Side) -> bool {
+        let end = self.end(side);
+        end.syn
+            .is_some_and(|syn| before(syn, packet.acknowledgement))
+    }
+
+    /// Whether this SYN has got the SYN+ACK that comes next: a server makes no state of one that it drops.
+    fn is_answered(&self, at: usize) -> bool {
+        let syn = self.packets[at];
+        for packet in &self.packets[at + 1..] {
+            if packet.source == syn.source && packet.flags.syn {
+                return false;
+            }
+            if packet.source == syn.destination {
+                return packet.flags.syn && packet.flags.ack && !packet.flags.rst;
+            }
+        }
+        false
+    }
+
+    /// Whether this ACK of a SYN+ACK was dropped, as of a full accept queue: the SYN+ACK comes again, before
+    /// anything else does from there.
+    fn is_dropped(&self, at: usize, side: Side) -> bool {
+        let next = self.packets[at + 1..]
+            .iter()
+            .find(|packet| self.side(packet) == side);
+        next.is_some_and(|packet| {
+            packet.flags.syn && packet.flags.ack && Some(packet.sequence) == self.end(side).syn
+        })
+    }
+}
+
+impl End {
+    /// A segment of this end reaches the other.
+    fn arrives(&mut self, packet: &Packet) {
+        let (first, behind) = (packet.sequence, end_of(packet));
+        let arrived = *self.arrived.get_or_insert(first);
+        if before(arrived, first) {
+            if first != behind {
+                self.beyond.push((first, behind));
+            }
+            return;
+        }
+        self.acknowledged_up_to(behind);
+    }
+
+    fn acknowledged_up_to(&mut self, number: u32) {
+        let mut arrived = self.arrived.unwrap_or(number);
+        if before(arrived, number) {
+            arrived = number;
+        }
+        // What waited behind the gap that is filled now.
+        while let Some(at) = (self.beyond.iter())
+            .position(|&(first, behind)| !before(arrived, first) && before(arrived, behind))
+        {
+            arrived = self.beyond.swap_remove(at).1;
+        }
+        self.beyond.retain(|&(_, behind)| before(arrived, behind));
+        self.arrived = Some(arrived);
+    }
+}
+
+/// The sequence number behind a segment: SYN and FIN take one each (§3.4).
+pub(super) fn end_of(packet: &Packet) -> u32 {
+    packet
+        .sequence
+        .wrapping_add(packet.payload_bytes)
+        .wrapping_add(u32::from(packet.flags.syn))
+        .wrapping_add(u32::from(packet.flags.fin))
+}
+
+/// Of two sequence numbers, which wrap (§3.4).
+pub(super) fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+pub(super) fn other(side: Side) -> Side {
+    match side {
+        Side::Client => Side::Server,
+        Side::Server => Side::Client,
+    }
+}
+
+/// The derived states of one side with what the kernel told of it, and what is to be said if they disagree.
+///
+/// What Linux tells was looked at by `sock:inet_sock_set_state` on 6.18:
+///
+/// - close by the client: it goes to FIN-WAIT-1 within `close`, the server to CLOSE-WAIT right after. When the
+///   ACK comes, FIN-WAIT-1 -> FIN-WAIT-2 is told and at once FIN-WAIT-2 -> CLOSED, long before the server
+///   closes: nobody has the socket open any more, so a small one stands for it from then on, of which nothing is
+///   told. After `shutdown`, with the socket still open, FIN-WAIT-2 -> CLOSED is told when the FIN of the
+///   server comes, which is TIME-WAIT in truth. CLOSE-WAIT -> LAST-ACK -> CLOSED are told as they are.
+/// - close by the server: the same with the sides exchanged.
+/// - both at once: FIN-WAIT-1 -> CLOSING and CLOSING -> CLOSED, at both ends. The latter is TIME-WAIT.
+/// - a RST: ESTABLISHED -> CLOSED at both ends, whether of unread data or of SO_LINGER; refused: SYN-SENT ->
+///   CLOSED.
+/// - the handshake: the client's CLOSED -> SYN-SENT is told before it has a port. The server's LISTEN ->
+///   SYN-RECEIVED and SYN-RECEIVED -> ESTABLISHED are told together when the last ACK is there.
+pub(super) fn merge(
+    derived: &[StateChange],
+    told: &[Change],
+    side: Side,
+    peer_last_ack_ns: Option<u64>,
+) -> (Vec<StateChange>, Option<String>) {
+    if told.is_empty() {
+        return (derived.to_vec(), None);
+    }
+    let into = |state: State| derived.iter().find(|change| change.new == state);
+    let mut merged: Vec<StateChange> = Vec::new();
+    if let Some(received) = into(State::SynReceived)
+        && told[0].old == State::SynReceived
+    {
+        merged.push(*received);
+    }
+    for change in told {
+        let mut next = StateChange {
+            at_ns: change.at_ns,
+            side,
+            old: change.old,
+            new: change.new,
+            origin: Origin::Kernel,
+        };
+        match (change.old, change.new) {
+            (State::Listen, State::SynReceived) => {
+                if let Some(received) = into(State::SynReceived) {
+                    next.at_ns = next.at_ns.min(received.at_ns);
+                    next.origin = Origin::Derived;
+                }
+            }
+            (State::FinWait2 | State::Closing, State::Closed) => {
+                let seen = into(State::TimeWait).map(|change| change.at_ns);
+                let reset = derived.iter().find(|it| {
+                    it.new == State::Closed && it.old != State::TimeWait && seen.is_none()
+                });
+                if let Some(reset) = reset {
+                    next.at_ns = next.at_ns.max(reset.at_ns);
+                    next.origin = reset.origin;
+                } else if let Some(at_ns) = seen.or(peer_last_ack_ns.filter(|_| derived.is_empty()))
+                {
+                    next.new = State::TimeWait;
+                    next.origin = Origin::Derived;
+                    if change.old == State::FinWait2 {
+                        next.at_ns = next.at_ns.max(at_ns);
+                    }
+                } else if change.old == State::Closing {
+                    next.new = State::TimeWait;
+                    next.origin = Origin::Derived;
+                } else {
+                    // Still in FIN-WAIT-2: an orphan.
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        merged.push(next);
+    }
+    // A RST that meets TIME-WAIT, or what was seen of its end.
+    if merged.last().is_some_and(|it| it.new == State::TimeWait) {
+        merged.extend(derived.iter().find(|it| it.old == State::TimeWait));
+    }
+    let mut at_ns = 0;
+    for change in &mut merged {
+        at_ns = change.at_ns.max(at_ns);
+        change.at_ns = at_ns;
+    }
+    let linked = merged.windows(2).all(|pair| pair[0].new == pair[1].old);
+    if !linked || !merged.iter().all(|it| arrow(it.old, it.new)) {
+        let note = format!(
+            "What the kernel told of the {}'s states has gaps: they follow from the segments instead.",
+            name(side)
+        );
+        return (derived.to_vec(), Some(note));
+    }
+    let same = (merged.iter().zip(derived)).all(|(a, b)| (a.old, a.new) == (b.old, b.new));
+    let note = (!same).then(|| {
+        format!(
+            "The {}'s states by the segments are not those that the kernel told: the kernel's stand.",
+            name(side)
+        )
+    });
+    (merged, note)
+}
+
+/// `client`
+pub(super) fn name(side: Side) -> &'static str {
+    match side {
+        Side::Client => "client",
+        Side::Server => "server",
+    }
+}

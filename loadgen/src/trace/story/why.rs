@@ -1,0 +1,300 @@
+//! The few words beside a line, where a beginner would ask. Each is said once in a connection.
+
+use super::endings::{Reason, full_queue, is_read};
+use super::states::{before, end_of, other};
+use super::subject::Subject;
+use super::timeline::{Item, Thing};
+use super::{Origin, Part, Segment};
+use crate::trace::model::{Record, Side, State};
+
+/// Longest text, in characters.
+pub(super) const WHY_MAX: usize = 100;
+
+/// One text for each item that wants one.
+pub(super) fn whys(
+    record: &Record,
+    subject: &Subject<'_>,
+    items: &[Item<'_>],
+    reason: Option<&Reason>,
+) -> Vec<Option<String>> {
+    let scene = Scene {
+        record,
+        subject,
+        items,
+        reason,
+    };
+    let mut said: Vec<&'static str> = Vec::new();
+    (0..items.len())
+        .map(|at| {
+            let text = scene.why(at)?;
+            debug_assert!(text.chars().count() <= WHY_MAX, "{text}");
+            if said.contains(&text) {
+                return None;
+            }
+            said.push(text);
+            Some(text.to_owned())
+        })
+        .collect()
+}
+
+struct Scene<'a> {
+    record: &'a Record,
+    subject: &'a Subject<'a>,
+    items: &'a [Item<'a>],
+    reason: Option<&'a Reason>,
+}
+
+impl Scene<'_> {
+    fn why(&self, at: usize) -> Option<&'static str> {
+        match &self.items[at].what {
+            Thing::Segment(number) => self.segment(at, *number),
+            Thing::State(change) => match (change.new, change.origin) {
+                (State::SynReceived, Origin::Derived) if change.side == Side::Server => {
+                    Some("a small request socket stands for it; no program knows of it yet")
+                }
+                (State::CloseWait, _) => {
+                    Some("the peer has closed; it stays so until its own program closes too")
+                }
+                (State::FinWait2, _) => {
+                    Some("its FIN is acknowledged; now it waits for the peer's")
+                }
+                (State::Closing, _) => {
+                    Some("the FINs crossed: the peer's is here before the ACK of its own")
+                }
+                (State::TimeWait, _) => {
+                    Some("for 60 s no new connection between these ports can get its late segments")
+                }
+                _ => None,
+            },
+            Thing::Call { .. } => call(&self.items[at]),
+            Thing::Sockets(_) | Thing::Moment(_) => None,
+        }
+    }
+
+    fn segment(&self, at: usize, number: usize) -> Option<&'static str> {
+        let segments = &self.subject.segments;
+        let segment = &segments[number];
+        let earlier = &segments[..number];
+        let flags = segment.packet.flags;
+        if flags.rst {
+            let first = !earlier.iter().any(|it| it.packet.flags.rst);
+            return self.reason.filter(|_| first).map(|reason| reason.short);
+        }
+        if flags.syn && flags.ack {
+            return Some(if segment.retransmission {
+                "sent again: the ACK was lost, or dropped because the accept queue is full"
+            } else {
+                "the kernel answers; no program of the server has done anything yet"
+            });
+        }
+        if flags.syn {
+            return Some(
+                match (
+                    segment.retransmission,
+                    full_queue(self.record, self.subject),
+                ) {
+                    (false, _) => {
+                        "asks for a connection, and says from which number its bytes count"
+                    }
+                    (true, Some(_)) => {
+                        "sent again: the accept queue was full, so the kernel dropped the SYN"
+                    }
+                    (true, None) => {
+                        "sent again: no answer came; a full accept queue or a filter drops SYNs"
+                    }
+                },
+            );
+        }
+        if segment.retransmission {
+            return Some("sent again: no acknowledgement of it came in time");
+        }
+        let fin = |side: Side| {
+            earlier
+                .iter()
+                .find(|it| it.from == side && it.packet.flags.fin)
+        };
+        let covers =
+            |it: &Segment| flags.ack && !before(segment.packet.acknowledgement, end_of(&it.packet));
+        let news = acknowledges(earlier, segment);
+        if flags.fin {
+            return Some(match fin(other(segment.from)) {
+                Some(fin) if covers(fin) && news => {
+                    "acknowledges the FIN and closes the other half, in one segment"
+                }
+                Some(fin) if covers(fin) => {
+                    "closes the other half: both have said that nothing more will come"
+                }
+                Some(_) => "sent before the other FIN was seen: both close at once",
+                None => "FIN: this side will send nothing more; it may still receive",
+            });
+        }
+        if segment.packet.payload_bytes > 0 {
+            let of_peer =
+                |it: &&Segment| it.from == other(segment.from) && it.packet.payload_bytes > 0;
+            let answers = earlier.iter().rfind(of_peer).is_some();
+            return match (segment.from, answers && news) {
+                (Side::Server, true) => Some(
+                    "acknowledges the request as well: the delayed ACK found something to ride on",
+                ),
+                _ if flags.psh => {
+                    Some("PSH: the sender has nothing more for now, so hand it to the program")
+                }
+                _ => None,
+            };
+        }
+        self.pure_ack(at, number, news)
+    }
+
+    /// A segment that carries nothing but an acknowledgement and a window.
+    fn pure_ack(&self, at: usize, number: usize, news: bool) -> Option<&'static str> {
+        let segments = &self.subject.segments;
+        let segment = &segments[number];
+        let earlier = &segments[..number];
+        if !segment.packet.flags.ack {
+            return None;
+        }
+        let from_here = |it: &&Segment| it.from == segment.from;
+        let previous = earlier.iter().rfind(from_here);
+        let peer = earlier.iter().rfind(|it| it.from == other(segment.from))?;
+        if peer.packet.flags.syn && peer.packet.flags.ack {
+            let accepting = self.items[..at].iter().rfind(|it| {
+                matches!(&it.what, Thing::Call { call, part, .. }
+                    if matches!(call.name, "accept" | "accept4") && call.side == Side::Server && *part == Part::Enter)
+            });
+            let dropped = segments[number + 1..]
+                .iter()
+                .find(|it| it.from == other(segment.from))
+                .is_some_and(|it| it.packet.flags.syn);
+            return Some(match (dropped, accepting) {
+                (true, _) => {
+                    "the client is done; but the server drops it: its accept queue is full"
+                }
+                (_, Some(_)) => "complete: into the accept queue, where accept() already waits",
+                _ => "complete: it waits in the accept queue until the server calls accept()",
+            });
+        }
+        let fin = earlier
+            .iter()
+            .find(|it| it.from == other(segment.from) && it.packet.flags.fin);
+        if fin
+            .is_some_and(|fin| news && !before(segment.packet.acknowledgement, end_of(&fin.packet)))
+        {
+            return Some("acknowledges the FIN, which counts as one byte");
+        }
+        if news {
+            return Some(
+                "from the kernel: the bytes have arrived, which does not say that they were read",
+            );
+        }
+        let previous = previous?;
+        if previous.window_bytes < segment.window_bytes && !previous.packet.flags.syn {
+            return Some("a window update: bytes were read, so there is room again");
+        }
+        (previous.packet.window == segment.packet.window)
+            .then_some("nothing new: it says again which byte it waits for")
+    }
+}
+
+/// Whether a segment acknowledges bytes that none before it from that side did.
+fn acknowledges(earlier: &[Segment], segment: &Segment) -> bool {
+    let previous = earlier
+        .iter()
+        .rfind(|it| it.from == segment.from && it.packet.flags.ack);
+    segment.packet.flags.ack
+        && previous
+            .is_none_or(|it| before(it.packet.acknowledgement, segment.packet.acknowledgement))
+}
+
+/// Of system calls, wherever they stand.
+pub(super) fn call(item: &Item<'_>) -> Option<&'static str> {
+    let Thing::Call { call, part, .. } = &item.what else {
+        return None;
+    };
+    const EAGAIN: i64 = -11;
+    const EINPROGRESS: i64 = -115;
+    let leaves = *part != Part::Enter;
+    let result = call.result.filter(|_| leaves);
+    match (call.name, result) {
+        ("socket", _) if *part != Part::Leave => {
+            Some("a descriptor for a socket; nothing is sent yet")
+        }
+        ("bind", _) if *part != Part::Leave => Some("the socket gets its address and port"),
+        ("listen", _) if *part != Part::Leave => {
+            Some("from now on the kernel answers SYNs by itself; the number is the backlog")
+        }
+        ("setsockopt", _)
+            if *part != Part::Leave && call.arguments[1] == 1 && call.arguments[2] == 2 =>
+        {
+            Some("SO_REUSEADDR: bind() even while old connections are in TIME-WAIT")
+        }
+        ("accept" | "accept4", None) => Some("waits until a connection is in the accept queue"),
+        ("accept" | "accept4", Some(EAGAIN)) => Some("the accept queue is empty"),
+        ("accept" | "accept4", Some(0..)) => Some("takes the connection out of the accept queue"),
+        ("connect", Some(0)) => Some("returns as soon as the SYN+ACK is there"),
+        ("connect", Some(EINPROGRESS)) => Some("does not wait: the handshake goes on by itself"),
+        (_, Some(0)) if is_read(call) && call.arguments[2] > 0 => {
+            Some("0 bytes: end of file, the peer has closed its half")
+        }
+        (_, Some(EAGAIN)) if is_read(call) => Some("nothing is there yet, and it does not wait"),
+        ("write" | "sendto" | "sendmsg" | "writev", Some(1..)) => {
+            Some("the bytes are in the kernel's send buffer: that says nothing of their arrival")
+        }
+        ("shutdown", _) if *part != Part::Leave => {
+            Some("closes one half: a FIN goes out, reading goes on")
+        }
+        ("close", _) if *part != Part::Leave && call.side == Side::Client => {
+            Some("the client is done with it; the kernel takes care of what is left")
+        }
+        ("close", _) if *part != Part::Leave => {
+            Some("the server is done with it; the kernel takes care of what is left")
+        }
+        _ => None,
+    }
+}
+
+/// Why nothing happens for so long before an item.
+pub(super) fn silence(subject: &Subject<'_>, item: Option<&Item<'_>>) -> Option<&'static str> {
+    match &item?.what {
+        Thing::Segment(number) => {
+            let segments = &subject.segments;
+            let segment = &segments[*number];
+            let flags = segment.packet.flags;
+            let last = segments[..*number].last()?;
+            let has_payload = |it: &Segment| it.packet.payload_bytes > 0;
+            let request_open = segments[..*number].iter().rfind(|it| has_payload(it));
+            let unanswered = request_open.is_some_and(|it| it.from == Side::Client);
+            if segment.retransmission && flags.syn {
+                return Some("a SYN is sent again after 1 s, then 2 s, 4 s and so on");
+            }
+            if segment.retransmission {
+                return Some("nothing comes back; a timer runs, and then it is sent again");
+            }
+            if flags.fin || flags.rst {
+                return Some(match (segment.from, unanswered) {
+                    (Side::Client, true) => {
+                        "no answer comes, until the client has no patience left"
+                    }
+                    (Side::Server, true) => "the server has a request and does not answer it",
+                    _ => "the connection is open and nobody uses it",
+                });
+            }
+            if has_payload(segment) {
+                return match (segment.from, last.from, unanswered) {
+                    (Side::Server, _, true) => Some("the server takes its time to answer"),
+                    (Side::Server, _, false) => Some("the server takes its time for the rest"),
+                    (Side::Client, Side::Client, true) => {
+                        Some("the client takes its time for the rest")
+                    }
+                    (Side::Client, ..) => Some("the client takes its time before it asks"),
+                };
+            }
+            (has_payload(last) && last.from != segment.from).then_some(
+                "a delayed ACK: it waits up to 40 ms, and longer on some systems, for a ride",
+            )
+        }
+        Thing::State(change) if change.old == State::TimeWait => {
+            Some("TIME-WAIT lasts 60 s on Linux")
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,310 @@
+//! Real traffic over the loopback interface: captured, written to a file, read back, and printed as tcpdump
+//! prints it, line by line. tshark finds nothing wrong with the file.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use loadgen::trace::model::{Packet, TcpOption};
+use loadgen::trace::packets::{self, Capture, Live, Ports};
+use socket2::SockRef;
+
+/// Says loudly that something was not tested.
+macro_rules! skip {
+    ($($why:tt)*) => {{
+        println!("SKIPPED: {}", format_args!($($why)*));
+        return;
+    }};
+}
+
+/// A capture of what is done with a listener.
+fn captured(address: SocketAddr, traffic: impl FnOnce(&TcpListener)) -> Option<Capture> {
+    let listener = match TcpListener::bind(address) {
+        Ok(listener) => listener,
+        Err(error) => {
+            println!("SKIPPED: nothing can listen on {address}: {error}");
+            return None;
+        }
+    };
+    let mut live = match Live::open(Ports::default()) {
+        Ok(live) => live,
+        Err(missing) => {
+            println!("SKIPPED: {missing}");
+            return None;
+        }
+    };
+    live.begin().expect("a thread for the capture");
+    // As of a server, whose port is known when it has started.
+    let port = listener.local_addr().unwrap().port();
+    live.set_ports(Ports::from([port])).expect("another filter");
+    traffic(&listener);
+    settle(&live);
+    Some(live.end())
+}
+
+/// The kernel acknowledges and closes by itself: waits until it has nothing more to say.
+fn settle(live: &Live) {
+    let begun = Instant::now();
+    let mut seen = usize::MAX;
+    while begun.elapsed() < Duration::from_secs(2) && live.seen() != seen {
+        seen = live.seen();
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+const IPV4: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const IPV6: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::LOCALHOST), 0);
+
+/// One request and its response, closed by the server first.
+fn exchange(listener: &TcpListener, response: &[u8]) {
+    thread::scope(|scope| {
+        scope.spawn(|| serve(listener.accept().unwrap().0, response));
+        ask(listener.local_addr().unwrap());
+    });
+}
+
+fn serve(mut stream: TcpStream, response: &[u8]) {
+    let mut request = [0; 1024];
+    let _ = stream.read(&mut request).unwrap();
+    stream.write_all(response).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let _ = stream.read(&mut request).unwrap();
+}
+
+fn ask(address: SocketAddr) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).unwrap();
+    response
+}
+
+const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world";
+
+/// Writes the capture, and holds what comes of it against the programs that everybody uses.
+fn agrees(capture: &Capture) -> Vec<Packet> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("capture.pcap");
+    packets::write(&path, capture).expect("writes the capture");
+    let read = packets::read(&path).expect("reads it back");
+    assert_eq!(read.notes, [""; 0]);
+    assert_eq!(read.frames.len(), capture.frames.len());
+    for (read, live) in read.frames.iter().zip(&capture.frames) {
+        // A pcap file has no names of interfaces, and times since 1970.
+        let mut expected = live.clone();
+        expected.interface = None;
+        expected.at_ns = live.at_ns.strict_add_signed(capture.epoch_offset_ns);
+        assert_eq!(*read, expected);
+    }
+    let (packets, notes) = capture.packets();
+    assert_eq!(notes, [""; 0]);
+    assert_eq!(
+        packets.len(),
+        capture.frames.len(),
+        "the filter let through no more than was asked for"
+    );
+    assert!(packets.is_sorted_by_key(|packet| packet.at_ns));
+    same_as_tcpdump(&path, &read.packets().0);
+    tshark_is_content(&path);
+    packets
+}
+
+fn same_as_tcpdump(path: &Path, packets: &[Packet]) {
+    let Some(theirs) = output(Command::new("tcpdump").args(["-n", "-t", "-r"]).arg(path)) else {
+        skip!("tcpdump is not installed; the lines are not compared with its");
+    };
+    let ours = packets::tcpdump_lines(packets);
+    let theirs: Vec<&str> = theirs.0.lines().collect();
+    for (number, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+        assert_eq!(ours, theirs, "line {}", number + 1);
+    }
+    assert_eq!(ours.len(), theirs.len());
+}
+
+fn tshark_is_content(path: &Path) {
+    // Preferences of the user are not asked for.
+    let tshark = || {
+        let mut command = Command::new("tshark");
+        command
+            .env("WIRESHARK_CONFIG_DIR", "/nonexistent")
+            .arg("-n")
+            .arg("-r")
+            .arg(path);
+        command
+    };
+    let Some((_, warnings)) = output(&mut tshark()) else {
+        skip!("tshark is not installed; it is not asked what it thinks of the file");
+    };
+    let warnings: Vec<&str> = warnings
+        .lines()
+        .filter(|line| !line.starts_with("Running as user"))
+        .collect();
+    assert_eq!(warnings, [""; 0]);
+    // Malformed packets, and what Wireshark takes for a fault of the capture rather than of the connection.
+    for fault in [
+        "_ws.malformed",
+        "tcp.analysis.lost_segment",
+        "tcp.analysis.ack_lost_segment",
+    ] {
+        let (found, _) = output(tshark().args(["-Y", fault])).unwrap();
+        assert_eq!(found, "", "{fault}");
+    }
+}
+
+/// What a program prints, if it is installed.
+fn output(command: &mut Command) -> Option<(String, String)> {
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => panic!("{command:?}: {error}"),
+    };
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    assert!(output.status.success(), "{command:?}: {stderr}");
+    Some((stdout, stderr))
+}
+
+#[test]
+fn one_request() {
+    for address in [IPV4, IPV6] {
+        let Some(capture) = captured(address, |listener| exchange(listener, HELLO)) else {
+            return;
+        };
+        let packets = agrees(&capture);
+        let flags: Vec<_> = packets
+            .iter()
+            .map(|packet| (packet.flags.syn, packet.flags.ack))
+            .take(3)
+            .collect();
+        assert_eq!(
+            flags,
+            [(true, false), (true, true), (false, true)],
+            "{packets:#?}"
+        );
+        assert!(
+            packets
+                .iter()
+                .all(|packet| packet.interface.as_deref() == Some("lo"))
+        );
+        assert!(packets[0].options.contains(&TcpOption::SackPermitted));
+        assert!(packets.iter().any(|packet| packet.payload == HELLO));
+        assert_eq!(
+            packets.iter().filter(|packet| packet.flags.fin).count(),
+            2,
+            "each seen once"
+        );
+    }
+}
+
+#[test]
+fn times_are_of_the_monotonic_clock() {
+    let monotonic_ns = || {
+        let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+        u64::try_from(time.tv_sec() * 1_000_000_000 + time.tv_nsec()).unwrap()
+    };
+    let before_ns = monotonic_ns();
+    let mut connected_ns = 0;
+    let capture = captured(IPV4, |listener| {
+        let _stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        connected_ns = monotonic_ns();
+        thread::sleep(Duration::from_millis(30));
+    });
+    let Some(capture) = capture else { return };
+    let (packets, _) = capture.packets();
+    // Each of the two clocks was read within a microsecond of the other.
+    let slack_ns = 100_000;
+    for packet in &packets[..3] {
+        assert!(packet.at_ns + slack_ns >= before_ns && packet.at_ns <= connected_ns + slack_ns);
+    }
+    assert!(
+        packets[3].at_ns >= connected_ns + 29_000_000,
+        "it was stamped on arrival"
+    );
+}
+
+#[test]
+fn twenty_connections_at_a_time() {
+    for address in [IPV4, IPV6] {
+        let capture = captured(address, |listener| {
+            thread::scope(|scope| {
+                for _ in 0..20 {
+                    scope.spawn(|| ask(listener.local_addr().unwrap()));
+                }
+                for _ in 0..20 {
+                    let stream = listener.accept().unwrap().0;
+                    scope.spawn(|| serve(stream, HELLO));
+                }
+            });
+        });
+        let Some(capture) = capture else { return };
+        let packets = agrees(&capture);
+        let opened = packets
+            .iter()
+            .filter(|packet| packet.flags.syn && !packet.flags.ack)
+            .count();
+        assert_eq!(opened, 20);
+    }
+}
+
+#[test]
+fn a_connection_that_is_reset() {
+    for address in [IPV4, IPV6] {
+        let capture = captured(address, |listener| {
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            client.write_all(b"nobody reads this").unwrap();
+            SockRef::from(&server)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+            drop(server);
+        });
+        let Some(capture) = capture else { return };
+        let packets = agrees(&capture);
+        assert!(packets.iter().any(|packet| packet.flags.rst));
+    }
+}
+
+#[test]
+fn a_connection_that_is_refused() {
+    // On one port: the address of the listener, which is closed by then.
+    let capture = captured(IPV4, |listener| {
+        let address = listener.local_addr().unwrap();
+        exchange(listener, HELLO);
+        SockRef::from(listener).shutdown(Shutdown::Both).unwrap();
+        TcpStream::connect(address).expect_err("nobody listens any more");
+    });
+    let Some(capture) = capture else { return };
+    let packets = agrees(&capture);
+    let last = &packets[packets.len() - 1];
+    assert!(last.flags.rst && last.flags.ack, "{last:?}");
+}
+
+#[test]
+fn more_data_than_a_segment_takes() {
+    let body = vec![b'x'; 3_000_000];
+    for address in [IPV4, IPV6] {
+        let Some(capture) = captured(address, |listener| exchange(listener, &body)) else {
+            return;
+        };
+        let packets = agrees(&capture);
+        let from_server = packets.iter().filter(|packet| {
+            !packet.flags.syn && packet.source.port() == packets[0].destination.port()
+        });
+        let bytes: u64 = from_server
+            .clone()
+            .map(|packet| u64::from(packet.payload_bytes))
+            .sum();
+        assert!(bytes >= body.len() as u64, "{bytes}");
+        assert!(
+            from_server
+                .clone()
+                .any(|packet| packet.payload_bytes > 16_000),
+            "no large segments"
+        );
+    }
+}
