@@ -433,7 +433,7 @@ fn close_by_server(teller: &mut Teller, sent: u32, got: u32) {
         .event(Happening::Silence(60_000_000_000))
         .wait_us(60_000_000)
         .state(Server, State::TimeWait, State::Closed, Origin::Derived)
-        .why("tcp_fin_timeout is over: 60 s on Linux, whatever 2 MSL would be")
+        .why("60 s are over: a constant of Linux, whatever 2 MSL would be")
         .phase(
             PhaseKind::Aftermath,
             "TIME-WAIT",
