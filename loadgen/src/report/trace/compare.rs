@@ -486,8 +486,7 @@ fn sentence(topic: Topic, a: (&str, &Facts), b: (&str, &Facts), row: &Row) -> St
             let segments = count(facts.server.with_payload, "segment");
             let calls = match facts.sends() {
                 0 => String::new(),
-                n => format!(", by {} that hand it over", count(n, "call"))
-                    .replace("1 call that hand ", "1 call that hands "),
+                n => format!(", handed over by {}", count(n, "call")),
             };
             format!("{name} sends {} in {segments}{calls}", facts.responses())
         }),
@@ -588,7 +587,7 @@ fn states_told(
         (b.0, only(states_b, states_a)),
     ] {
         if !states.is_empty() {
-            parts.push(format!("only with {name} through {}", list(&states)));
+            parts.push(format!("through {} only with {name}", list(&states)));
         }
     }
     match parts.is_empty() {

@@ -433,7 +433,7 @@ fn close_by_server(teller: &mut Teller, sent: u32, got: u32) {
         .event(Happening::Silence(60_000_000_000))
         .wait_us(60_000_000)
         .state(Server, State::TimeWait, State::Closed, Origin::Derived)
-        .why("tcp_fin_timeout is over: 60 s on Linux, whatever 2 MSL would be")
+        .why("60 s are over: a constant of Linux, whatever 2 MSL would be")
         .phase(
             PhaseKind::Aftermath,
             "TIME-WAIT",
@@ -642,35 +642,6 @@ pub(crate) fn unprivileged() -> Story {
                 .to_owned(),
         ],
     }
-}
-
-/// The first story with a text wherever one can be that this program has not written.
-pub(crate) fn with_text(text: &str) -> Story {
-    let mut story = normal();
-    story.notes.push(text.to_owned());
-    let connection = &mut story.connections[0];
-    connection.ending.explanation.push_str(text);
-    for phase in &mut connection.phases {
-        phase.heading.push_str(text);
-        phase.explanation.push_str(text);
-        for event in &mut phase.events {
-            match &mut event.what {
-                Happening::Segment(it) => it.http = Some(text.to_owned()),
-                Happening::Call(it) => {
-                    it.arguments.push_str(text);
-                    it.result = Some(text.to_owned());
-                }
-                Happening::Sockets(it) => {
-                    let holders = it.sockets.iter_mut().flat_map(|it| &mut it.holders);
-                    holders.for_each(|it| it.command.push_str(text));
-                }
-                Happening::Info(_) => event.what = Happening::Moment(text.to_owned()),
-                Happening::State(_) | Happening::Moment(_) | Happening::Silence(_) => {}
-            }
-            event.why = Some(text.to_owned());
-        }
-    }
-    story
 }
 
 /// All of them by name.

@@ -261,13 +261,17 @@ fn legend(page: &mut Page, layout: &Layout, story: &Story) {
         );
     }
     if has(|it| matches!(it, Happening::State(_))) {
-        let is_derived = |it: &Happening| matches!(it, Happening::State(change) if change.origin == Origin::Derived);
-        let text = match has(is_derived) {
-            true => {
+        let is = |origin: Origin| {
+            words::events(story)
+                .any(|event| matches!(&event.what, Happening::State(it) if it.origin == origin))
+        };
+        let text = match (is(Origin::Kernel), is(Origin::Derived)) {
+            (true, true) => {
                 "the state of a side, as the kernel tells it; `derived` where it follows from the segments \
                  (RFC 9293)"
             }
-            false => "the state of a side, as the kernel tells it",
+            (true, false) => "the state of a side, as the kernel tells it",
+            (false, _) => "the state of a side, as it follows from the segments (RFC 9293)",
         };
         entry("A → B", text);
     }
