@@ -204,7 +204,8 @@ struct Taken {
     bytes: usize,
     /// Names of interfaces by their number.
     names: HashMap<usize, Option<String>>,
-    /// Frames that did not fit into the buffer.
+    /// Frames that did not fit into the buffer, as the frame after them tells: at the very end of a capture it
+    /// is not known.
     lost: u32,
     /// Frames after the limit.
     left_out: usize,
