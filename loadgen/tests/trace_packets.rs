@@ -1,7 +1,7 @@
 //! Real traffic over the loopback interface: captured, written to a file, read back, and printed as tcpdump
 //! prints it, line by line. tshark finds nothing wrong with the file.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -216,13 +216,13 @@ fn times_are_of_the_monotonic_clock() {
     });
     let Some(capture) = capture else { return };
     let (packets, _) = capture.packets();
-    // Each of the two clocks was read within a microsecond of the other.
-    let slack_ns = 100_000;
+    // What the distance of the two clocks may be off by, generously.
+    let slack_ns = 5_000_000;
     for packet in &packets[..3] {
         assert!(packet.at_ns + slack_ns >= before_ns && packet.at_ns <= connected_ns + slack_ns);
     }
     assert!(
-        packets[3].at_ns >= connected_ns + 29_000_000,
+        packets[3].at_ns >= connected_ns + 30_000_000 - slack_ns,
         "it was stamped on arrival"
     );
 }
@@ -443,4 +443,131 @@ fn odd_option(random: &mut fastrand::Rng) -> Vec<u8> {
         // Too long for any header.
         _ => vec![8, 200],
     }
+}
+
+#[test]
+fn ports_can_be_many_and_others_are_not_seen() {
+    for ports_max in [50, 500] {
+        let listeners = [(); 3].map(|()| TcpListener::bind(IPV4).unwrap());
+        let [wanted, also, other] =
+            [0, 1, 2].map(|number: usize| listeners[number].local_addr().unwrap().port());
+        let unused = (1..ports_max).filter(|port| *port != other);
+        let mut live = match Live::open(Ports::from(unused.chain([wanted]))) {
+            Ok(live) => live,
+            Err(missing) => skip!("{missing}"),
+        };
+        // Before anybody takes what comes: it waits.
+        exchange(&listeners[0], HELLO);
+        exchange(&listeners[2], HELLO);
+        live.begin().unwrap();
+        live.set_ports(Ports::from([also])).unwrap();
+        exchange(&listeners[1], HELLO);
+        exchange(&listeners[0], HELLO);
+        settle(&live);
+        let (packets, notes) = live.end().packets();
+        assert_eq!(notes, [""; 0]);
+        let of = |port: u16| {
+            let ends = |packet: &&Packet| {
+                packet.flags.syn
+                    && [packet.source.port(), packet.destination.port()].contains(&port)
+            };
+            packets.iter().filter(ends).count()
+        };
+        assert_eq!([of(wanted), of(also), of(other)], [2, 2, 0]);
+    }
+}
+
+/// Files as tcpdump writes them: of one interface and of all, whole and cut.
+#[test]
+fn captures_of_tcpdump_are_read() {
+    let rows: [(&str, &[&str]); 5] = [
+        ("one interface", &["-i", "lo"]),
+        ("in ns", &["-i", "lo", "--time-stamp-precision", "nano"]),
+        ("all interfaces", &["-i", "any", "-y", "LINUX_SLL2"]),
+        (
+            "all interfaces, the older header",
+            &["-i", "any", "-y", "LINUX_SLL"],
+        ),
+        ("headers only", &["-i", "lo", "-s", "66"]),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (what, arguments) in rows {
+        let listener = TcpListener::bind(IPV4).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let path = folder.path().join(what);
+        let recorded = record(&path, port, arguments, || exchange(&listener, HELLO));
+        if let Err(why) = recorded {
+            skip!("tcpdump does not record: {why}");
+        }
+        let capture = packets::read(&path).unwrap();
+        let (packets, notes) = capture.packets();
+        assert!(packets.len() >= 7, "{what}: {packets:#?}");
+        let Some((theirs, _)) = output(Command::new("tcpdump").args(["-nt", "-r"]).arg(&path))
+        else {
+            skip!("tcpdump is not installed any more");
+        };
+        let cut = arguments.contains(&"-s");
+        for (ours, theirs) in packets::tcpdump_lines(&packets).iter().zip(theirs.lines()) {
+            // Of several interfaces it tells which, and the direction. Options that were cut off are called bad
+            // by us, where no payload tells that more was cut.
+            let ours = if cut {
+                ours.split(", options").next().unwrap()
+            } else {
+                ours
+            };
+            assert!(theirs.contains(ours), "{what}: {ours}\n{theirs}");
+            assert!(cut || theirs.ends_with(ours), "{what}: {ours}\n{theirs}");
+        }
+        assert_eq!(theirs.lines().count(), packets.len(), "{what}");
+        assert_eq!(!notes.is_empty(), cut, "{what}: {notes:?}");
+        let request = packets
+            .iter()
+            .find(|packet| packet.payload_bytes > 0)
+            .unwrap();
+        assert_eq!(
+            request.payload.starts_with(b"GET / HTTP/1.1"),
+            !cut,
+            "{what}"
+        );
+    }
+}
+
+/// Lets tcpdump write a file of what is done meanwhile.
+fn record(
+    path: &Path,
+    port: u16,
+    arguments: &[&str],
+    traffic: impl FnOnce(),
+) -> Result<(), String> {
+    let mut tcpdump = Command::new("tcpdump")
+        // It sets aside 256 KiB a frame in this mode, of a buffer that is small by default.
+        .args(["-U", "--immediate-mode", "-B", "65536", "-w"])
+        .arg(path)
+        .args(arguments)
+        .args(["tcp", "port", &port.to_string()])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let mut said = String::new();
+    let mut stderr = BufReader::new(tcpdump.stderr.take().unwrap());
+    while !said.contains("listening on") {
+        if stderr.read_line(&mut said).unwrap() == 0 {
+            tcpdump.wait().unwrap();
+            return Err(said);
+        }
+    }
+    traffic();
+    // It writes what it has seen at once.
+    let mut bytes = 0;
+    loop {
+        thread::sleep(Duration::from_millis(100));
+        let now = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        if now == std::mem::replace(&mut bytes, now) {
+            break;
+        }
+    }
+    let pid = nix::unistd::Pid::from_raw(tcpdump.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    tcpdump.wait().unwrap();
+    Ok(())
 }

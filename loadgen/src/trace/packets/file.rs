@@ -318,7 +318,7 @@ impl Reading {
     fn is_damaged(&mut self) {
         let read = self.capture.frames.len();
         let note = format!(
-            "the file is damaged at packet {}, whose length makes no sense; {read} could be read",
+            "the file is damaged at packet {}; {read} could be read",
             read + 1
         );
         self.capture.notes.push(note);
@@ -869,8 +869,8 @@ mod tests {
         insta::assert_snapshot!(
             [capture.notes, damaged.notes, within.notes, name.notes].concat().join("\n"),
                     @r"
-    the file is damaged at packet 2, whose length makes no sense; 1 could be read
-    the file is damaged at packet 2, whose length makes no sense; 1 could be read
+    the file is damaged at packet 2; 1 could be read
+    the file is damaged at packet 2; 1 could be read
     1 block of the file could not be understood
     "
         );

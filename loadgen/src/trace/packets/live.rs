@@ -52,6 +52,8 @@ pub struct Live {
 
 /// Frames that came while nobody looked wait in a buffer of this size.
 const BUFFER_BYTES: usize = 32 << 20;
+/// Of a frame, without the header that is put before some.
+const BYTES_MAX: usize = FRAME_BYTES_MAX - ETHERNET_HEADER_BYTES;
 /// What is kept of a capture that nobody ends.
 const CAPTURE_BYTES_MAX: usize = 256 << 20;
 
@@ -123,10 +125,11 @@ impl Live {
                 .name("capture".into())
                 .spawn(move || {
                     let mut taken = Taken::default();
+                    let mut buffer = vec![0; BYTES_MAX];
                     while wait(&socket, &stop) {
-                        taken.take_all(&socket, &seen);
+                        taken.take_all(&socket, &mut buffer, &seen);
                     }
-                    taken.take_all(&socket, &seen);
+                    taken.take_all(&socket, &mut buffer, &seen);
                     taken
                 })?;
             self.running = Some((thread, writer));
@@ -153,7 +156,7 @@ impl Live {
             }
             None => {
                 let mut taken = Taken::default();
-                taken.take_all(&self.socket, &self.seen);
+                taken.take_all(&self.socket, &mut vec![0; BYTES_MAX], &self.seen);
                 taken
             }
         };
@@ -201,7 +204,8 @@ struct Taken {
     bytes: usize,
     /// Names of interfaces by their number.
     names: HashMap<usize, Option<String>>,
-    /// Frames that did not fit into the buffer.
+    /// Frames that did not fit into the buffer, as the frame after them tells: at the very end of a capture it
+    /// is not known.
     lost: u32,
     /// Frames after the limit.
     left_out: usize,
@@ -211,10 +215,9 @@ struct Taken {
 
 impl Taken {
     /// Until there is nothing left.
-    fn take_all(&mut self, socket: &Socket, seen: &AtomicUsize) {
-        let mut buffer = vec![0; FRAME_BYTES_MAX];
+    fn take_all(&mut self, socket: &Socket, buffer: &mut [u8], seen: &AtomicUsize) {
         loop {
-            match self.take(socket, &mut buffer) {
+            match self.take(socket, buffer) {
                 Ok(()) => seen.fetch_add(1, Ordering::AcqRel),
                 // An interface went down; others go on.
                 Err(Errno::EINTR | Errno::ENETDOWN) => continue,
@@ -242,7 +245,7 @@ impl Taken {
         let Some(address) = address else {
             return Ok(());
         };
-        let data = &buffer[..bytes.min(FRAME_BYTES_MAX)];
+        let data = &buffer[..bytes.min(BYTES_MAX)];
         if self.bytes + data.len() > CAPTURE_BYTES_MAX {
             self.left_out += 1;
             return Ok(());
@@ -538,5 +541,74 @@ fn wait_for_stamps() {
         if probe().unwrap_or(true) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(interface: &str, at_ns: u64, data: &str) -> Frame {
+        Frame {
+            at_ns,
+            interface: Some(interface.to_owned()),
+            link: Link::Ethernet,
+            // Interfaces have addresses of their own.
+            data: format!("{interface:<ETHERNET_HEADER_BYTES$}{data}").into_bytes(),
+            original_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn what_passes_two_interfaces_is_kept_once() {
+        let frames = vec![
+            on("br0", 1_000, "SYN"),
+            on("veth0", 1_500, "SYN"),
+            on("veth0", 2_000, "SYN+ACK"),
+            on("br0", 2_500, "SYN+ACK"),
+            on("br0", 3_000, "SYN"),
+            on("br0", 900_000, "ACK"),
+            on("veth0", 3_000_000, "ACK"),
+        ];
+        let kept: Vec<u64> = without_copies(frames)
+            .iter()
+            .map(|frame| frame.at_ns)
+            .collect();
+        // Sent again on the same interface, or much later, it is another.
+        assert_eq!(kept, [1_000, 2_000, 3_000, 900_000, 3_000_000]);
+    }
+
+    #[test]
+    fn the_clocks_keep_their_distance() {
+        let distance_ns = epoch_offset_ns();
+        let real_ns = ns(now(ClockId::CLOCK_REALTIME));
+        let monotonic_ns = ns(now(ClockId::CLOCK_MONOTONIC));
+        // Read one after the other, with any pause in between.
+        assert!(monotonic_ns + distance_ns >= real_ns - 10_000_000);
+        assert!((epoch_offset_ns() - distance_ns).abs() < 10_000_000);
+    }
+
+    #[test]
+    fn a_filter_fits_any_number_of_ports() {
+        for ports in [0, 1, 99, 100, 101, 1000, 65535] {
+            // Jumps that are too far are found when it is made.
+            let filter = filter(&(0..ports).collect());
+            assert!(filter.len() < 256, "{ports}");
+        }
+    }
+
+    #[test]
+    fn what_would_help_is_told_in_a_line() {
+        let missing = Missing::because(&io::Error::from_raw_os_error(nix::libc::EPERM)).to_string();
+        assert!(
+            missing.contains("`sudo setcap cap_net_raw+ep "),
+            "{missing}"
+        );
+        let missing = Missing::because(&io::Error::from_raw_os_error(nix::libc::EAFNOSUPPORT));
+        assert!(
+            missing.to_string().contains("Address family not supported"),
+            "{missing}"
+        );
+        assert!(!missing.to_string().contains('\n'));
     }
 }

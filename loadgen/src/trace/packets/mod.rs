@@ -1,8 +1,8 @@
 //! Segments from an interface or from a capture file, and into one.
 //!
 //! [`Live`] listens to all interfaces, [`read`] takes a file: both make a [`Capture`] of [`Frame`]s, which
-//! [`write()`](write) puts into a file, and of which [`Capture::packets`] makes what a trace is made of.
-//! [`Relative`] numbers the packets of a connection; [`line`] says a segment in tcpdump's words.
+//! [`write()`](fn@write) puts into a file, and of which [`Capture::packets`] makes what a trace is made of.
+//! [`Relative`] numbers the packets of a connection; [`line()`] says a segment in tcpdump's words.
 
 mod file;
 mod frame;
