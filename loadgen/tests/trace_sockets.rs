@@ -1,5 +1,6 @@
 //! The kernel's list of sockets, held against sockets whose state is known.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
@@ -8,7 +9,19 @@ use std::time::{Duration, Instant};
 
 use loadgen::trace::model::{Socket, State};
 use loadgen::trace::sockets::{self, TIME_WAIT_S, fin_timeout_s, holders};
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Type};
+
+sockopt_impl!(
+    /// Connections are not there before they have data, for so many seconds.
+    DeferAccept,
+    SetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_DEFER_ACCEPT,
+    u32
+);
 
 /// One that waits for connections, of which so many may wait for `accept`.
 fn listen(backlog: i32) -> TcpListener {
@@ -27,11 +40,18 @@ fn pair() -> (TcpStream, TcpStream) {
     (client, server)
 }
 
+/// The list for this port, without what earlier users of the port have left in `TIME-WAIT`.
+fn list(port: u16) -> Vec<Socket> {
+    let mut sockets = sockets::list(&[port]).unwrap();
+    sockets.retain(|socket| socket.state != State::TimeWait);
+    sockets
+}
+
 /// The list for this port, as soon as it fulfils this; what was sent needs a moment to arrive.
 fn list_until(port: u16, fulfilled: impl Fn(&[Socket]) -> bool) -> Vec<Socket> {
     let patience = Instant::now() + Duration::from_secs(20);
     loop {
-        let sockets = sockets::list(&[port]).unwrap();
+        let sockets = list(port);
         if fulfilled(&sockets) {
             return sockets;
         }
@@ -54,9 +74,9 @@ fn state_of(sockets: &[Socket], local: SocketAddr) -> Option<State> {
 fn a_listener_tells_its_backlog_and_its_queue() {
     let listener = listen(7);
     let address = listener.local_addr().unwrap();
-    let list = || sockets::list(&[address.port()]).unwrap();
-    let [empty] = &list()[..] else {
-        panic!("{:#?}", list());
+    let sockets = list(address.port());
+    let [empty] = &sockets[..] else {
+        panic!("{sockets:#?}");
     };
     assert_eq!(empty.state, State::Listen);
     assert_eq!((empty.local, empty.remote), (address, None));
@@ -150,13 +170,12 @@ fn who_closes_first_holds_time_wait() {
         state_of(sockets, local) == Some(State::CloseWait)
     });
     drop(client);
-    let sockets = list_until(local.port(), |sockets| {
-        state_of(sockets, remote) == Some(State::TimeWait)
-    });
-    let [last] = &sockets[..] else {
-        panic!("{sockets:#?}");
-    };
-    assert_eq!((last.local, last.remote), (remote, Some(local)));
+    list_until(local.port(), <[Socket]>::is_empty);
+    let sockets = sockets::list(&[local.port()]).unwrap();
+    let last =
+        (sockets.iter()).find(|socket| (socket.local, socket.remote) == (remote, Some(local)));
+    let last = last.unwrap();
+    assert_eq!(last.state, State::TimeWait);
     assert_eq!((last.inode, last.info), (0, None));
     let timer = last.timer.unwrap();
     assert_eq!(timer.kind, "time-wait");
@@ -187,29 +206,50 @@ fn a_syn_without_room_is_sent_again() {
 }
 
 #[test]
+fn a_handshake_that_is_not_over() {
+    let listener = listen(8);
+    setsockopt(&listener, DeferAccept, &20).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    let local = client.local_addr().unwrap();
+    // The server acts as if the last ACK were lost.
+    let sockets = list_until(address.port(), |sockets| of(sockets, address).is_some());
+    let half_open = of(&sockets, address).unwrap();
+    assert_eq!(half_open.state, State::SynReceived);
+    assert_eq!(half_open.remote, Some(local));
+    assert_eq!((half_open.inode, half_open.info), (0, None));
+    assert_eq!(half_open.timer.unwrap().kind, "retransmit");
+    assert_eq!(state_of(&sockets, local), Some(State::Established));
+    client.write_all(b"!").unwrap();
+    list_until(address.port(), |sockets| {
+        state_of(sockets, address) == Some(State::Established)
+    });
+}
+
+#[test]
 fn sockets_are_held_by_processes() {
     let (client, server) = pair();
     let port = client.local_addr().unwrap().port();
     let copy = server.try_clone().unwrap();
     let pid = std::process::id();
     for pids in [None, Some(&[pid][..])] {
-        let mut sockets = sockets::list(&[port]).unwrap();
+        let mut sockets = list(port);
         holders(pids, &mut sockets);
         for (stream, fds) in [
-            (&client, vec![client.as_raw_fd()]),
-            (&server, vec![server.as_raw_fd(), copy.as_raw_fd()]),
+            (&client, [client.as_raw_fd(); 2]),
+            (&server, [server.as_raw_fd(), copy.as_raw_fd()]),
         ] {
             let socket = of(&sockets, stream.local_addr().unwrap()).unwrap();
             // A child that another test starts has our descriptors for a moment.
             let ours = socket.holders.iter().filter(|holder| holder.pid == pid);
-            let found: Vec<i32> = ours.clone().map(|holder| holder.fd).collect();
-            assert_eq!(found, fds);
+            let found: BTreeSet<i32> = ours.clone().map(|holder| holder.fd).collect();
+            assert_eq!(found, fds.into());
             for holder in ours {
                 assert!(!holder.command.is_empty());
             }
         }
     }
-    let mut sockets = sockets::list(&[port]).unwrap();
+    let mut sockets = list(port);
     holders(Some(&[]), &mut sockets);
     assert!(sockets.iter().all(|socket| socket.holders.is_empty()));
 }
@@ -227,7 +267,7 @@ fn both_families() {
     ];
     let clients = targets.map(|target| TcpStream::connect(target).unwrap());
     let accepted = [(); 2].map(|()| listener.accept().unwrap());
-    let sockets = sockets::list(&[port]).unwrap();
+    let sockets = list(port);
     assert_eq!(sockets.len(), 1 + 2 + 2, "{sockets:#?}");
     assert_eq!(sockets[0].local, listener.local_addr().unwrap());
     for (client, target) in clients.iter().zip(targets) {
@@ -245,8 +285,16 @@ fn both_families() {
 #[test]
 fn other_ports_are_left_out() {
     let [one, other] = [listen(1), listen(1)];
-    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    assert_eq!(sockets::list(&[port(&one)]).unwrap().len(), 1);
-    assert_eq!(sockets::list(&[port(&one), port(&other)]).unwrap().len(), 2);
+    let [one, other] = [one, other].map(|listener| (listener.local_addr().unwrap(), listener));
+    let listening = |ports: &[u16]| -> BTreeSet<SocketAddr> {
+        let sockets = sockets::list(ports).unwrap();
+        let listeners = sockets
+            .iter()
+            .filter(|socket| socket.state == State::Listen);
+        listeners.map(|socket| socket.local).collect()
+    };
+    let both = [one.0, other.0];
+    assert_eq!(listening(&[one.0.port()]), [one.0].into());
+    assert_eq!(listening(&both.map(|address| address.port())), both.into());
     assert_eq!(sockets::list(&[]).unwrap(), []);
 }

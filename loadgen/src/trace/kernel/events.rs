@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn halves_are_paired_by_thread() {
         use Sysno::{
-            accept4, clone3, execve, exit_group, futex, poll, read, restart_syscall, write,
+            accept4, clone3, execve, exit_group, futex, ppoll, read, restart_syscall, write,
         };
         for (case, events, expected) in [
             ("none", vec![], vec![]),
@@ -458,13 +458,13 @@ mod tests {
             (
                 "begun again after a signal",
                 vec![
-                    enter(1, 7, poll),
-                    exit(2, 7, poll, -516),
+                    enter(1, 7, ppoll),
+                    exit(2, 7, ppoll, -516),
                     enter(3, 7, restart_syscall),
                     exit(4, 7, restart_syscall, 1),
                 ],
                 vec![
-                    ("poll", Some(1), Some(2), Some(-516)),
+                    ("ppoll", Some(1), Some(2), Some(-516)),
                     ("restart_syscall", Some(3), Some(4), Some(1)),
                 ],
             ),

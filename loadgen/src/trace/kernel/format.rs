@@ -65,7 +65,7 @@ impl Format {
     }
 }
 
-/// `field:__u8 saddr[4];	offset:32;	size:4;	signed:0;`
+/// `field:__u8 saddr[4]; offset:32; size:4; signed:0;`, with tabs in between
 fn field(line: &str) -> Option<(String, Field)> {
     let mut parts = line.split(';').map(str::trim);
     let declaration = parts.next()?.strip_prefix("field:")?;
@@ -76,7 +76,7 @@ fn field(line: &str) -> Option<(String, Field)> {
         offset: number(parts.next(), "offset:")?,
         size: number(parts.next(), "size:")?,
     };
-    // The kernel adds with no check; the end is where a slice would be taken.
+    // So that its end can be told.
     field.offset.checked_add(field.size)?;
     Some((name.to_owned(), field))
 }

@@ -257,3 +257,45 @@ fn malformed() -> io::Error {
     let message = "a record of a tracepoint is shorter than its format says";
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::events::Half;
+    use super::*;
+
+    fn event(at_ns: u64) -> Event {
+        Event {
+            at_ns,
+            tid: 1,
+            number: 0,
+            half: Half::Exit(0),
+        }
+    }
+
+    #[test]
+    fn a_process_that_does_not_stop_calling() {
+        let mut process = Process::default();
+        for at_ns in 0..EVENTS_PER_PROCESS_MAX as u64 + 3 {
+            process.push(event(at_ns));
+        }
+        assert_eq!(process.events.len(), EVENTS_PER_PROCESS_MAX);
+        assert_eq!(process.lost, 3);
+    }
+
+    #[test]
+    fn what_lies_outside_the_trace_is_dropped() {
+        let mut process = Process::default();
+        for at_ns in [9, 10, 19, 20] {
+            process.push(event(at_ns));
+        }
+        let mut gathered = Gathered {
+            processes: HashMap::from([(1, process)]),
+            ..Gathered::default()
+        };
+        gathered.keep(&(10..20));
+        let times: Vec<u64> = (gathered.processes[&1].events.iter())
+            .map(|event| event.at_ns)
+            .collect();
+        assert_eq!(times, [10, 19]);
+    }
+}

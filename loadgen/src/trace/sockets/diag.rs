@@ -229,3 +229,173 @@ fn word(bytes: &[u8], offset: usize) -> Option<u32> {
     let word = bytes.get(offset..)?.first_chunk()?;
     Some(u32::from_ne_bytes(*word))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    const NLMSG_ERROR: u16 = 2;
+    const NLMSG_DONE: u16 = 3;
+    const NLM_F_MULTI: u16 = 2;
+
+    fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend((16 + payload.len() as u32).to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((flags | NLM_F_MULTI).to_ne_bytes());
+        bytes.extend([0; 8]);
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// `struct inet_diag_msg` of `127.0.0.1:80`, whose peer is `127.0.0.2:40000`.
+    fn socket(state: u8, timer: u8) -> Vec<u8> {
+        let mut bytes = vec![AF_INET, state, timer, 3];
+        bytes.extend(80_u16.to_be_bytes());
+        bytes.extend(40_000_u16.to_be_bytes());
+        for last in [1, 2] {
+            bytes.extend([127, 0, 0, last]);
+            bytes.extend([0; 12]);
+        }
+        bytes.extend([0; 12]);
+        for number in [4321_u32, 5, 6, 1000, 777] {
+            bytes.extend(number.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// With attributes: one of an unknown kind, and the beginning of a `struct tcp_info`.
+    fn with_info(info_bytes: usize) -> Vec<u8> {
+        let mut bytes = socket(1, 0);
+        bytes.extend([8, 0, 250, 0, 1, 2, 3, 4]);
+        bytes.extend((4 + info_bytes as u16).to_ne_bytes());
+        bytes.extend([2, 0]);
+        bytes.extend((0..info_bytes).map(|index| index as u8));
+        bytes
+    }
+
+    fn taken(datagram: &[u8]) -> io::Result<(Answers, bool)> {
+        let mut answers = Answers::default();
+        let is_complete = answers.take(datagram)?;
+        Ok((answers, is_complete))
+    }
+
+    #[test]
+    fn a_list_of_several_messages() {
+        let datagram = [
+            message(SOCK_DIAG_BY_FAMILY, 0, &socket(1, 1)),
+            message(SOCK_DIAG_BY_FAMILY, 0, &socket(6, 3)),
+            // One that is not a multiple of four bytes long.
+            message(
+                SOCK_DIAG_BY_FAMILY,
+                0,
+                &[socket(10, 0), vec![5, 0, 8, 0, 1]].concat(),
+            ),
+            message(NLMSG_DONE, 0, &[0; 4]),
+        ];
+        let (answers, is_complete) = taken(&datagram.concat()).unwrap();
+        assert!(is_complete && !answers.interrupted);
+        let found: Vec<Socket> = answers.answers.iter().filter_map(Answer::socket).collect();
+        let local = SocketAddr::from(([127, 0, 0, 1], 80));
+        let remote = SocketAddr::from(([127, 0, 0, 2], 40_000));
+        let timer = |kind| Timer {
+            kind,
+            left_ms: 4321,
+            tries: 3,
+        };
+        let expected = [
+            (State::Established, Some(remote), Some(timer("retransmit"))),
+            (State::TimeWait, Some(remote), Some(timer("time-wait"))),
+            (State::Listen, None, None),
+        ]
+        .map(|(state, remote, timer)| Socket {
+            holders: Vec::new(),
+            local,
+            remote,
+            state,
+            receive_queue: 5,
+            send_queue: 6,
+            timer,
+            inode: 777,
+            info: None,
+        });
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn timers_by_number() {
+        for (number, state, kind) in [
+            (0, 1, None),
+            (1, 1, Some("retransmit")),
+            (2, 1, Some("keepalive")),
+            (3, 6, Some("time-wait")),
+            (3, 5, Some("FIN timeout")),
+            (4, 1, Some("zero-window probe")),
+            (9, 1, None),
+        ] {
+            let found = timer(&socket(state, number), state);
+            assert_eq!(found.map(|timer| timer.kind), kind, "{number} in {state}");
+        }
+    }
+
+    #[test]
+    fn figures_of_tcp_are_where_the_kernel_has_them() {
+        // The offsets in Linux since 2.6.
+        let expected = Info {
+            rto_us: u32::from_ne_bytes([8, 9, 10, 11]),
+            mss_bytes: u32::from_ne_bytes([16, 17, 18, 19]),
+            rtt_us: u32::from_ne_bytes([68, 69, 70, 71]),
+            congestion_window: u32::from_ne_bytes([80, 81, 82, 83]),
+            retransmitted: u32::from_ne_bytes([100, 101, 102, 103]),
+        };
+        // Later kernels have more, earlier ones may have less.
+        for (bytes, expected) in [(104, Some(expected)), (248, Some(expected)), (96, None)] {
+            let datagram = message(SOCK_DIAG_BY_FAMILY, 0, &with_info(bytes));
+            let (answers, is_complete) = taken(&datagram).unwrap();
+            assert!(!is_complete);
+            assert_eq!(answers.answers[0].info(), expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn what_goes_wrong_is_told() {
+        let errno = |number: i32| number.to_ne_bytes();
+        let code = |datagram: &[u8]| taken(datagram).unwrap_err().raw_os_error();
+        let refused = message(NLMSG_ERROR, 0, &[&errno(-1)[..], &[0; 16]].concat());
+        assert_eq!(code(&refused), Some(1));
+        assert_eq!(code(&message(NLMSG_DONE, 0, &errno(-12))), Some(12));
+        let changed = message(NLMSG_DONE, NLM_F_DUMP_INTR, &errno(0));
+        assert!(taken(&changed).unwrap().0.interrupted);
+        let whole = message(SOCK_DIAG_BY_FAMILY, 0, &with_info(104));
+        for cut in [1, 15, 16, 40, whole.len() - 1] {
+            let error = taken(&whole[..cut]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData, "{cut}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_cause_a_panic(
+            kind in prop_oneof![Just(SOCK_DIAG_BY_FAMILY), Just(NLMSG_ERROR), Just(NLMSG_DONE), any::<u16>()],
+            info_bytes in 0_usize..120,
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = message(kind, 0, &with_info(info_bytes));
+            for (index, byte) in changes {
+                let index = index.index(bytes.len());
+                bytes[index] = byte;
+            }
+            bytes.truncate(cut.index(bytes.len() + 1));
+            if let Ok((answers, _)) = taken(&bytes) {
+                for answer in &answers.answers {
+                    answer.socket();
+                }
+            }
+        }
+    }
+}
