@@ -300,7 +300,9 @@ impl<'a> Machine<'a> {
     fn is_dropped(&self, at: usize, side: Side) -> bool {
         let next = self.packets[at + 1..]
             .iter()
-            .find(|packet| self.side(packet) == side);
+            .find(|packet| self.side(packet) == side)
+            // One that opens at the same time has its SYN+ACK still to send.
+            .filter(|_| !self.end(side).active);
         next.is_some_and(|packet| {
             packet.flags.syn && packet.flags.ack && Some(packet.sequence) == self.end(side).syn
         })
