@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use loadgen::trace::model::{Packet, TcpOption};
-use loadgen::trace::packets::{self, Capture, Live, Ports};
+use loadgen::trace::packets::{self, Capture, Frame, Link, Live, Ports};
 use socket2::SockRef;
 
 /// Says loudly that something was not tested.
@@ -98,7 +98,7 @@ fn agrees(capture: &Capture) -> Vec<Packet> {
         // A pcap file has no names of interfaces, and times since 1970.
         let mut expected = live.clone();
         expected.interface = None;
-        expected.at_ns = live.at_ns.strict_add_signed(capture.epoch_offset_ns);
+        expected.at_ns = live.at_ns.saturating_add_signed(capture.epoch_offset_ns);
         assert_eq!(*read, expected);
     }
     let (packets, notes) = capture.packets();
@@ -306,5 +306,141 @@ fn more_data_than_a_segment_takes() {
                 .any(|packet| packet.payload_bytes > 16_000),
             "no large segments"
         );
+    }
+}
+
+/// Segments as no connection has them: whatever tcpdump says of them, so do we.
+#[test]
+fn segments_of_all_kinds_read_as_tcpdump_reads_them() {
+    for seed in 0..4 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let frames = (0..5000)
+            .map(|number| odd_frame(&mut random, number))
+            .collect();
+        let capture = Capture {
+            frames,
+            ..Capture::default()
+        };
+        let (packets, _) = capture.packets();
+        assert_eq!(packets.len(), capture.frames.len());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("odd.pcap");
+        packets::write(&path, &capture).unwrap();
+        same_as_tcpdump(&path, &packets);
+    }
+}
+
+/// A segment of one of a few connections, with flags, numbers, options and payload at random.
+fn odd_frame(random: &mut fastrand::Rng, number: u64) -> Frame {
+    // tcpdump looks for HTTP on two ports.
+    let server = [8000, 80, 8080][random.usize(..3)];
+    let client = 50_000 + random.u16(..3);
+    let (source, destination) = if random.bool() {
+        (client, server)
+    } else {
+        (server, client)
+    };
+    let mut options = Vec::new();
+    for _ in 0..random.usize(..5) {
+        let option = odd_option(random);
+        if options.len() + option.len() <= 40 {
+            options.extend(option);
+        }
+    }
+    while options.len() % 4 != 0 {
+        options.push(random.u8(..2));
+    }
+    let payloads: [&[u8]; 14] = [
+        b"",
+        b"",
+        b"x",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\n",
+        b"get / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1",
+        b"GET / HTTP/1.1\r",
+        b"HTTP/1.1 200 OK\r\n\r\nhello world",
+        b"HTTP/1.1\t404\r\n",
+        b"HTTP/1.1 20 OK\r\n",
+        b"POST \x01\r\n",
+        b"\xffGET / HTTP/1.1\r\n",
+        b"GET\r\n",
+    ];
+    let payload = payloads[random.usize(..payloads.len())];
+    // The urgent pointer is not kept, so that URG is left out.
+    let flags = random.u8(..) & !0x20;
+    // Numbers that collide; not 0, of which nobody could tell whether it is counted from 0.
+    let small = random.bool();
+    let number_of = |random: &mut fastrand::Rng| {
+        if small {
+            random.u32(2..9)
+        } else {
+            random.u32(..)
+        }
+    };
+    let mut segment = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+    segment.extend(number_of(random).to_be_bytes());
+    segment.extend(number_of(random).to_be_bytes());
+    segment.extend([(((20 + options.len()) / 4) << 4) as u8, flags]);
+    segment.extend(random.u16(..).to_be_bytes());
+    segment.extend([0; 4]);
+    segment.extend(options);
+    segment.extend_from_slice(payload);
+    let bytes = segment.len() as u16;
+    let ip = if random.bool() {
+        let mut ip = vec![
+            0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+        ];
+        ip[2..4].copy_from_slice(&(bytes + 20).to_be_bytes());
+        [&[8, 0], &ip[..]].concat()
+    } else {
+        let address: Ipv6Addr = ["::1", "fe80::1:0:0:2", "1:0:2::3"][random.usize(..3)]
+            .parse()
+            .unwrap();
+        let head = [&[0x60, 0, 0, 0][..], &bytes.to_be_bytes(), &[6, 64]].concat();
+        [
+            &[0x86, 0xdd],
+            &head[..],
+            &address.octets(),
+            &address.octets(),
+        ]
+        .concat()
+    };
+    let mut data = [&[0; 12][..], &ip, &segment].concat();
+    let original_bytes = data.len() as u32;
+    if random.u8(..4) == 0 {
+        // As with `tcpdump -s`: of the payload not all was captured.
+        data.truncate(data.len() - random.usize(..=payload.len()));
+    }
+    Frame {
+        at_ns: number * 1000,
+        interface: None,
+        link: Link::Ethernet,
+        original_bytes,
+        data,
+    }
+}
+
+fn odd_option(random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = |count: usize| {
+        std::iter::repeat_with(|| random.u8(..))
+            .take(count)
+            .collect()
+    };
+    let of = |kind: u8, data: Vec<u8>| [vec![kind, data.len() as u8 + 2], data].concat();
+    let data: Vec<u8> = bytes(16);
+    match data[0] % 13 {
+        0..=2 => vec![1],
+        3 => of(2, bytes(2)),
+        4 => of(3, bytes(1)),
+        5 => of(4, vec![]),
+        6 => of(5, bytes(8)),
+        7 => of(5, bytes(16)),
+        8 => of(8, bytes(8)),
+        9 => of(34, vec![]),
+        10 => of(34, bytes(8)),
+        11 => of(77, bytes(usize::from(data[1] % 3))),
+        // Too long for any header.
+        _ => vec![8, 200],
     }
 }

@@ -20,6 +20,7 @@ mod run;
 mod selection;
 mod slo;
 mod sources;
+mod trace;
 mod until;
 
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ enum Verb {
     Explain(explain::Arguments),
     /// A page with charts from one or more sets, or their tables and pictures in a Markdown file
     Report(report::Arguments),
+    /// One request seen on the wire, with system calls, TCP states and sockets, each line explained
+    Trace(Box<trace::Arguments>),
     /// Is this machine fit to measure? What to change
     Doctor(doctor::Arguments),
     /// A script that completes verbs and options on the command line of a shell
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Verb::Rank(arguments) => rank::run(arguments),
         Verb::Explain(arguments) => explain::run(arguments),
         Verb::Report(arguments) => report::run(arguments),
+        Verb::Trace(arguments) => trace::run(*arguments),
         Verb::Doctor(arguments) => doctor::run(arguments),
         Verb::Completions(arguments) => completions::run(arguments),
         Verb::Calibrate(arguments) => calibrate::run(arguments),

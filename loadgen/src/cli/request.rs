@@ -56,6 +56,18 @@ impl Request {
 
     /// The bytes of one request (RFC 9112 §3).
     pub(super) fn bytes(&self, uri: &Uri) -> Vec<u8> {
+        self.bytes_with(uri, "")
+    }
+
+    /// The same, asking the server to close the connection behind the answer (RFC 9112 §9.6).
+    pub(super) fn bytes_to_close(&self, uri: &Uri) -> Vec<u8> {
+        match self.server_closes() {
+            true => self.bytes(uri),
+            false => self.bytes_with(uri, "Connection: close\r\n"),
+        }
+    }
+
+    fn bytes_with(&self, uri: &Uri, more_fields: &str) -> Vec<u8> {
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let mut request = format!("{} {target} HTTP/1.1\r\n", self.method).into_bytes();
         let given = |name: HeaderName| self.header.iter().any(|field| field.name == name);
@@ -70,6 +82,7 @@ impl Request {
             request.extend_from_slice(field.value.as_bytes());
             request.extend_from_slice(b"\r\n");
         }
+        request.extend_from_slice(more_fields.as_bytes());
         let body: &[u8] = self.body.as_ref().map_or(b"", |Bytes(bytes)| bytes);
         // Where a body is usual, its absence is to be said (RFC 9110 §8.6).
         let usual = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
@@ -266,6 +279,24 @@ mod tests {
                 expected,
                 "{fields:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_wish_to_close_is_added_once() {
+        let uri = "http://h/".parse().unwrap();
+        for (fields, expected) in [
+            (
+                &[][..],
+                "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+            ),
+            (
+                &["-H", "connection: close"],
+                "GET / HTTP/1.1\r\nHost: h\r\nconnection: close\r\n\r\n",
+            ),
+        ] {
+            let bytes = parse(fields).unwrap().bytes_to_close(&uri);
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected);
         }
     }
 

@@ -6,7 +6,10 @@
 //! from the client's own clock. [`story`] orders them by connection and phase and says why each came
 //! about; `report::trace` prints that.
 
+pub mod client;
+pub mod clock;
 pub mod kernel;
+pub mod live;
 pub mod model;
 pub mod packets;
 pub mod sockets;

@@ -22,6 +22,7 @@ mod rules;
 mod slowhttptest;
 mod stopping;
 mod subject;
+mod traced;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn main() -> anyhow::Result<ExitCode> {
         trials.extend(slowhttptest::trials(&subject));
         trials.extend(stopping::trials(&subject));
         trials.extend(clients::trials(&subject));
+        trials.extend(traced::trials(&subject));
     }
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }

@@ -611,22 +611,24 @@ fn table(page: &mut Page, a: (&str, &Story), b: (&str, &Story)) {
     let titles = rows.iter().map(|it| it.topic.title().len());
     let first = titles.max().unwrap_or(0).min(page.width / 3) + 2;
     let column = (page.width - first - 2) / 2;
-    let mut line = |cells: [&str; 3]| {
-        let [title, a, b] = cells;
+    let mut line = |title: &str, a: &[String], b: &[String]| {
         let title = textwrap::wrap(title, first - 2);
-        let a = wrapped(a, column);
-        let b = wrapped(b, column);
         for index in 0..title.len().max(a.len()).max(b.len()) {
             let cell = |cells: &[String]| cells.get(index).cloned().unwrap_or_default();
             let title = title.get(index).map_or("", |it| it.as_ref());
-            let text = format!("{title:<first$}{:<column$}  {}", cell(&a), cell(&b));
+            let text = format!("{title:<first$}{:<column$}  {}", cell(a), cell(b));
             page.lines.push(Line::plain(text.trim_end()));
         }
     };
-    line(["", a.0, b.0]);
-    line(["", &"─".repeat(column), &"─".repeat(column)]);
+    line("", &wrapped(a.0, column), &wrapped(b.0, column));
+    let rule = ["─".repeat(column)];
+    line("", &rule, &rule);
     for row in &rows {
-        line([row.topic.title(), &row.a, &row.b]);
+        line(
+            row.topic.title(),
+            &wrapped(&row.a, column),
+            &wrapped(&row.b, column),
+        );
     }
 }
 
@@ -634,10 +636,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     let options = textwrap::Options::new(width)
         .word_splitter(textwrap::WordSplitter::NoHyphenation)
         .subsequent_indent(" ");
-    let text = match text.starts_with('─') {
-        true => text.to_owned(),
-        false => printable(text),
-    };
+    let text = printable(text);
     let lines = textwrap::wrap(&text, options);
     lines
         .into_iter()

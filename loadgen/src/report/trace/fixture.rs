@@ -270,6 +270,14 @@ fn listener(waiting: u32) -> Socket {
     }
 }
 
+const INFO: Info = Info {
+    rtt_us: 23,
+    rto_us: 204_000,
+    congestion_window: 10,
+    retransmitted: 0,
+    mss_bytes: 32_768,
+};
+
 fn of_client(number: u16, state: State) -> Socket {
     let ends = endpoints(number);
     Socket {
@@ -281,7 +289,7 @@ fn of_client(number: u16, state: State) -> Socket {
         send_queue: 0,
         timer: None,
         inode: 71_010,
-        info: None,
+        info: Some(INFO),
     }
 }
 
@@ -291,6 +299,7 @@ fn of_server(number: u16, state: State) -> Socket {
         holders: holder("iterative", 4242, 4),
         local: ends.server,
         remote: Some(ends.client),
+        info: None,
         inode: 71_011,
         ..of_client(number, state)
     }
@@ -378,13 +387,7 @@ fn exchange(teller: &mut Teller, sent: u32, got: u32) {
         )
         .segment(Client, ".", (request, request), Some(response), None)
         .call(Client, "recvfrom", "5, 65536 bytes", whole("91"))
-        .event(Happening::Info(Info {
-            rtt_us: 23,
-            rto_us: 204_000,
-            congestion_window: 10,
-            retransmitted: 0,
-            mss_bytes: 32_768,
-        }))
+        .event(Happening::Info(INFO))
         .phase(
             PhaseKind::Response,
             "The response",
@@ -576,6 +579,27 @@ pub(crate) fn kept_alive() -> Story {
     }
 }
 
+/// Two connections, the second of which begins before the first is over.
+pub(crate) fn two_connections() -> Story {
+    let mut story = normal();
+    let mut teller = Teller::new(1, 150);
+    handshake(&mut teller);
+    exchange(&mut teller, 1, 1);
+    teller
+        .call(Server, "close", "4", whole("0"))
+        .segment(Server, "R.", (92, 92), Some(79), None)
+        .why("close with bytes that nobody has read sends a RST")
+        .state(Server, State::Established, State::Closed, Origin::Kernel)
+        .state(Client, State::Established, State::Closed, Origin::Kernel)
+        .call(Client, "recvfrom", "5, 65536 bytes", whole("-1 ECONNRESET"))
+        .phase(PhaseKind::Close, "A reset", "There is no FIN.");
+    story.connections.push(teller.end(
+        EndingKind::Reset(Server),
+        "The server reset the connection.",
+    ));
+    story
+}
+
 /// What can be seen without any privilege: the client's own moments and the sockets. Some of what a stranger
 /// may have written stands in it, too.
 pub(crate) fn unprivileged() -> Story {
@@ -599,13 +623,7 @@ pub(crate) fn unprivileged() -> Story {
         );
     teller
         .event(Happening::Moment("sent 78 bytes".to_owned()))
-        .event(Happening::Info(Info {
-            rtt_us: 23,
-            rto_us: 204_000,
-            congestion_window: 10,
-            retransmitted: 1,
-            mss_bytes: 32_768,
-        }))
+        .event(Happening::Info(INFO))
         .phase(PhaseKind::Request, "The request", "78 bytes.");
     teller
         .event(Happening::Moment(
@@ -626,6 +644,35 @@ pub(crate) fn unprivileged() -> Story {
     }
 }
 
+/// The first story with a text wherever one can be that this program has not written.
+pub(crate) fn with_text(text: &str) -> Story {
+    let mut story = normal();
+    story.notes.push(text.to_owned());
+    let connection = &mut story.connections[0];
+    connection.ending.explanation.push_str(text);
+    for phase in &mut connection.phases {
+        phase.heading.push_str(text);
+        phase.explanation.push_str(text);
+        for event in &mut phase.events {
+            match &mut event.what {
+                Happening::Segment(it) => it.http = Some(text.to_owned()),
+                Happening::Call(it) => {
+                    it.arguments.push_str(text);
+                    it.result = Some(text.to_owned());
+                }
+                Happening::Sockets(it) => {
+                    let holders = it.sockets.iter_mut().flat_map(|it| &mut it.holders);
+                    holders.for_each(|it| it.command.push_str(text));
+                }
+                Happening::Info(_) => event.what = Happening::Moment(text.to_owned()),
+                Happening::State(_) | Happening::Moment(_) | Happening::Silence(_) => {}
+            }
+            event.why = Some(text.to_owned());
+        }
+    }
+    story
+}
+
 /// All of them by name.
 pub(crate) fn all() -> Vec<(&'static str, Story)> {
     vec![
@@ -633,6 +680,7 @@ pub(crate) fn all() -> Vec<(&'static str, Story)> {
         ("two-writes", two_writes()),
         ("refused", refused()),
         ("kept-alive", kept_alive()),
+        ("two-connections", two_connections()),
         ("unprivileged", unprivileged()),
     ]
 }

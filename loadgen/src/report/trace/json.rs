@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::words;
 use crate::trace::model::{Flags, Info, Socket, TcpOption};
 use crate::trace::story::{
-    Connection, Event, Happening, Origin, Part, Phase, PhaseKind, Segment, StateChange, Story,
+    Connection, EndingKind, Event, Happening, Origin, Part, Phase, PhaseKind, Segment, StateChange,
+    Story,
 };
 
 /// Of what [`value`] gives.
@@ -27,13 +28,24 @@ fn us(ns: u64) -> f64 {
 }
 
 fn connection(connection: &Connection) -> Value {
+    let (ending, side) = match connection.ending.kind {
+        EndingKind::Open => ("open", None),
+        EndingKind::Unknown => ("unknown", None),
+        EndingKind::Closed(side) => ("closed", Some(side)),
+        EndingKind::Simultaneous => ("simultaneous", None),
+        EndingKind::Refused => ("refused", None),
+        EndingKind::NoAnswer => ("no-answer", None),
+        EndingKind::Reset(side) => ("reset", Some(side)),
+        EndingKind::HalfClosed(side) => ("half-closed", Some(side)),
+        EndingKind::Silent => ("silent", None),
+    };
     json!({
         "client": connection.endpoints.client,
         "server": connection.endpoints.server,
         "phases": connection.phases.iter().map(phase).collect::<Vec<_>>(),
         "ending": {
-            // The kind and, where there is one, the side: `Closed(Server)`.
-            "kind": format!("{:?}", connection.ending.kind).to_lowercase().replace('(', "-by-").replace(')', ""),
+            "kind": ending,
+            "side": side,
             "explanation": connection.ending.explanation,
         },
         "states": connection.states.iter().map(state).collect::<Vec<_>>(),

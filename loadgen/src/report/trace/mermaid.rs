@@ -34,7 +34,7 @@ pub fn diagram(story: &Story) -> String {
         for phase in &connection.phases {
             out += &self::phase(phase, &client);
         }
-        let ending = escaped(&connection.ending.explanation);
+        let ending = text(&connection.ending.explanation, COLUMNS_OVER_BOTH);
         out += &format!("    Note over {client},S: {ending}\n");
     }
     if !story.others.is_empty() {
@@ -47,7 +47,7 @@ pub fn diagram(story: &Story) -> String {
 const BEHIND: &str = "rgba(128, 128, 128, 0.12)";
 
 fn phase(phase: &Phase, client: &str) -> String {
-    let heading = escaped(&phase.heading);
+    let heading = text(&phase.heading, COLUMNS_OVER_BOTH);
     format!("    rect {BEHIND}\n    Note over {client},S: {heading}\n")
         + &lines(&phase.events, client)
         + "    end\n"
@@ -101,7 +101,7 @@ impl Notes {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
         };
-        notes.push(escaped(&text));
+        notes.push(self::text(&text, COLUMNS_AT_SIDE));
     }
 
     fn flushed(&mut self, client: &str) -> String {
@@ -131,22 +131,37 @@ fn arrow(segment: &Segment, client: &str) -> String {
         (_, true) => "-->>",
         (false, false) => "->>",
     };
-    let mut text = words::flags(packet.flags);
+    let mut parts = vec![words::flags(packet.flags)];
     let (first, next) = segment.sequence;
     match packet.payload_bytes {
-        0 if packet.flags.syn || packet.flags.fin => text += &format!(" seq {first}"),
+        0 if packet.flags.syn || packet.flags.fin => parts.push(format!("seq {first}")),
         0 => {}
-        bytes => text += &format!(" seq {first}:{next}, {}", count(bytes as usize, "byte")),
+        bytes => {
+            parts.push(count(bytes as usize, "byte"));
+            parts.push(format!("seq {first}:{next}"));
+        }
     }
-    if let Some(acknowledgement) = segment.acknowledgement {
-        text += &format!(" ack {acknowledgement}");
-    }
+    parts.extend(segment.acknowledgement.map(|it| format!("ack {it}")));
     if segment.retransmission {
-        text += ", sent again";
+        parts.push("sent again".to_owned());
     }
+    let text = parts.join(", ");
     let http = segment.http.as_ref();
-    let http = http.map_or(String::new(), |it| format!("<br/>{}", escaped(it)));
+    let http = http.map_or(String::new(), |it| {
+        format!("<br/>{}", self::text(it, COLUMNS_AT_SIDE))
+    });
     format!("    {from}{arrow}{to}: {}{http}\n", escaped(&text))
+}
+
+/// Notes do not wrap by themselves.
+const COLUMNS_OVER_BOTH: usize = 34;
+const COLUMNS_AT_SIDE: usize = 40;
+
+/// In lines of so many columns.
+fn text(text: &str, columns: usize) -> String {
+    let lines = textwrap::wrap(text, columns);
+    let lines: Vec<String> = lines.iter().map(|line| escaped(line)).collect();
+    lines.join("<br/>")
 }
 
 /// Without anything that Mermaid or Markdown takes for its own: a semicolon ends a statement, `#` begins an
@@ -197,10 +212,11 @@ mod tests {
     fn every_segment_is_an_arrow() {
         for (name, story) in fixture::all() {
             let diagram = diagram(&story);
-            let arrows = [">>S:", "-xS:", ">>C:", "-xC:"];
-            let arrows = (diagram.lines())
-                .filter(|line| arrows.iter().any(|arrow| line.contains(arrow)))
-                .count();
+            let is_arrow = |line: &&str| {
+                let ends = line.split_once(": ").map_or("", |(ends, _)| ends);
+                ends.contains(">>") || ends.contains("-x")
+            };
+            let arrows = diagram.lines().filter(is_arrow).count();
             let is_segment = |event: &&Event| matches!(event.what, Happening::Segment(_));
             assert_eq!(
                 arrows,

@@ -25,3 +25,44 @@ pub struct Heading {
     /// What else is to be known: the command, the kernel, the day.
     pub lines: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use anstream::adapter::strip_str;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Whatever was captured, lines are no wider than asked, terminals are not steered, and neither a page
+        /// nor a diagram gets markup of it.
+        #[test]
+        fn any_text_is_only_text(text in "\\PC{0,60}|[ -~]{0,300}|(?s:.){0,80}", width in 60_usize..140) {
+            let story = fixture::with_text(&text);
+            let heading = Heading { title: text.clone(), target: text.clone(), lines: vec![text.clone()] };
+            let timeline = text::timeline(&story, &heading, width);
+            let timeline = strip_str(&timeline).to_string();
+            for line in timeline.lines() {
+                prop_assert!(line.chars().count() <= width, "[{line}] {}", line.chars().count());
+            }
+            prop_assert!(timeline.chars().all(|c| c == '\n' || !c.is_control()));
+            let plain = fixture::with_text("");
+            let compared = compare::side_by_side(("a", &story), ("b", &plain), width);
+            let compared = strip_str(&compared).to_string();
+            for line in compared.lines() {
+                prop_assert!(line.chars().count() <= width, "{line}");
+            }
+            let elements = |html: &str| html.matches('<').count();
+            let marked = html::page(&fixture::with_text("<b>&\"'"), &heading);
+            let with_words = html::page(&fixture::with_text("words"), &heading);
+            prop_assert_eq!(elements(&marked), elements(&with_words));
+            let diagram = mermaid::diagram(&story);
+            for line in diagram.lines() {
+                let rest = line.replace("<br/>", "").replace("->>", "").replace("-->>", "");
+                prop_assert!(!rest.contains(['<', '>', '"']), "{line}");
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Sockets as `ss` and `lsof -i` show them.
 
-use super::words::{duration, printable};
+use super::words::{self, duration, printable, wrap};
 use crate::trace::model::{Socket, State, Timer};
 
 /// A socket in words.
@@ -16,14 +16,14 @@ pub(super) struct Row {
     pub(super) peer: String,
     /// `iterative[4242] fd 3`
     pub(super) process: String,
-    /// The accept queue of a listener, or the timer that runs.
+    /// The accept queue of a listener; else the timer that runs, and what TCP knows of the path.
     pub(super) remark: String,
 }
 
 impl Row {
     pub(super) fn of(socket: &Socket) -> Self {
         let holders: Vec<String> = (socket.holders.iter())
-            .map(|it| format!("{}[{}] fd {}", it.command, it.pid, it.fd))
+            .map(|it| format!("{}[{}] fd {}", printable(&it.command), it.pid, it.fd))
             .collect();
         let process = match (holders.is_empty(), socket.state) {
             (false, _) => holders.join(", "),
@@ -37,7 +37,12 @@ impl Row {
                 "accept queue: {} waiting, backlog {}",
                 socket.receive_queue, socket.send_queue
             ),
-            _ => socket.timer.as_ref().map(timer).unwrap_or_default(),
+            _ => {
+                let timer = socket.timer.as_ref().map(timer);
+                let info = socket.info.as_ref().map(words::info);
+                let parts: Vec<String> = timer.into_iter().chain(info).collect();
+                parts.join("; ")
+            }
         };
         Row {
             state: socket.state.name(),
@@ -52,9 +57,10 @@ impl Row {
 
     /// Process and remark.
     fn tail(&self) -> String {
-        let parts = [printable(&self.process), printable(&self.remark)];
-        let parts: Vec<String> = parts.into_iter().filter(|it| !it.is_empty()).collect();
-        parts.join("; ")
+        match self.remark.is_empty() {
+            true => self.process.clone(),
+            false => format!("{}; {}", self.process, self.remark),
+        }
     }
 }
 
@@ -131,24 +137,46 @@ fn stacked(row: &Row, width: usize) -> Vec<String> {
         peer,
         ..
     } = row;
-    let options = textwrap::Options::new(width)
-        .subsequent_indent("  ")
-        .word_splitter(textwrap::WordSplitter::NoHyphenation);
     let text = format!("{state} Recv-Q {receive_queue} Send-Q {send_queue} {local} {peer}");
-    let head = textwrap::wrap(&text, options);
-    let mut lines: Vec<String> = head.into_iter().map(std::borrow::Cow::into_owned).collect();
+    let mut lines = wrap(&text, width, "", "  ");
     lines.extend(below(&row.tail(), width));
     lines
 }
 
 fn below(text: &str, width: usize) -> Vec<String> {
-    let options = textwrap::Options::new(width)
-        .initial_indent("  ")
-        .subsequent_indent("    ")
-        .word_splitter(textwrap::WordSplitter::NoHyphenation);
-    let lines = textwrap::wrap(text, options);
-    lines
-        .into_iter()
-        .map(std::borrow::Cow::into_owned)
-        .collect()
+    wrap(text, width, "  ", "    ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::fixture;
+    use super::*;
+    use crate::trace::story::Happening;
+
+    #[test]
+    fn addresses_too_long_for_columns_are_stacked() {
+        let story = fixture::unprivileged();
+        let snapshot = words::events(&story).find_map(|event| match &event.what {
+            Happening::Sockets(it) => Some(it.clone()),
+            _ => None,
+        });
+        let mut sockets = snapshot.unwrap().sockets;
+        let long: SocketAddr = "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535"
+            .parse()
+            .unwrap();
+        for socket in &mut sockets {
+            socket.local = long;
+            socket.remote = socket.remote.map(|_| long);
+        }
+        for width in [40, 60, 76, 120] {
+            let lines = text(&sockets, width);
+            assert!(
+                lines.iter().all(|it| it.chars().count() <= width),
+                "{lines:#?}"
+            );
+        }
+        insta::assert_snapshot!(text(&sockets, 60).join("\n"));
+    }
 }

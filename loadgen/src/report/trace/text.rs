@@ -3,15 +3,14 @@
 //! Who acts stands in a column of its own, so that the eye follows a segment from one side to the other:
 //!
 //! ```text
-//!     15.1  client ───► server  Flags [S], seq 3053812901, win 65495, ...
-//!     18.3              server  LISTEN → SYN-RECEIVED (derived)
+//!    15.1  client ──► server  Flags [S], seq 3053812901, win 65495, ...
+//!    18.3             server  LISTEN → SYN-RECEIVED (derived)
 //! ```
 
 use anstyle::{AnsiColor, Style};
-use textwrap::{Options, WordSplitter};
 
 use super::states::held;
-use super::words::{self, Kind, duration, printable, us};
+use super::words::{self, Kind, duration, printable, us, wrap};
 use super::{Heading, sockets};
 use crate::trace::model::{Side, TcpOption};
 use crate::trace::story::{CallLine, Connection, Event, Happening, Origin, Phase, Segment, Story};
@@ -214,36 +213,11 @@ fn rule(heading: &str, width: usize) -> Vec<Line> {
         .collect();
     if let Some(last) = lines.last_mut() {
         let left = width.saturating_sub(last.columns + 1);
-        last.push(DIM, &format!(" {}", "─".repeat(left)));
+        if left > 0 {
+            last.push(DIM, &format!(" {}", "─".repeat(left)));
+        }
     }
     lines
-}
-
-fn wrap(text: &str, width: usize, first: &str, rest: &str) -> Vec<String> {
-    let options = Options::new(width)
-        .word_splitter(WordSplitter::NoHyphenation)
-        .initial_indent(first)
-        .subsequent_indent(rest);
-    let glued = glued(text);
-    let lines = textwrap::wrap(&glued, options);
-    lines
-        .iter()
-        .map(|line| line.replace(NO_BREAK, " "))
-        .collect()
-}
-
-/// A space within what belongs together.
-const NO_BREAK: char = '\u{a0}';
-
-/// A figure stays with its unit and with what it is of.
-fn glued(text: &str) -> String {
-    const PAIRS: [(&str, &str); 4] = [
-        (" µs", "\u{a0}µs"),
-        (" ms", "\u{a0}ms"),
-        (" = ", "\u{a0}=\u{a0}"),
-        (" in ", " in\u{a0}"),
-    ];
-    (PAIRS.iter()).fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 /// `Connection 1 of 2: client 127.0.0.1:40000, server 127.0.0.1:8000`
@@ -351,7 +325,7 @@ fn states(page: &mut Page, connection: &Connection) {
             &format!(
                 "{:<13} {:>12} {lasted:>10}",
                 it.state.name(),
-                us(it.from_ns)
+                time(it.from_ns)
             ),
         );
         line.push(DIM, known);
@@ -373,6 +347,14 @@ fn colour_of(kind: Kind) -> Style {
         Kind::Fin => AnsiColor::Yellow.on_default(),
         Kind::Data => AnsiColor::Blue.on_default().bold(),
         Kind::Ack => PLAIN,
+    }
+}
+
+/// Microseconds; whole ones after a second, when it was waited for something that takes so long.
+fn time(ns: u64) -> String {
+    match ns {
+        ..1_000_000_000 => us(ns),
+        _ => (ns / 1000).to_string(),
     }
 }
 
@@ -401,7 +383,7 @@ impl Layout {
         threads.dedup();
         Layout {
             width,
-            time_columns: us(words::end_ns(story)).len().max("time_us".len()) + 1,
+            time_columns: time(words::end_ns(story)).len().max("time_us".len()),
             is_narrow: width < 72,
             all_options: width >= WIDTH_OF_ALL_OPTIONS,
             threads: threads.windows(2).any(|pair| pair[0].0 == pair[1].0),
@@ -430,7 +412,7 @@ impl Layout {
         let mut line = Line::default();
         let sides = match self.is_narrow {
             true => "C    S",
-            false => "client      server",
+            false => "client     server",
         };
         let time = "time_us";
         let width = self.time_columns;
@@ -440,12 +422,12 @@ impl Layout {
 
     fn lane(&self, who: Who) -> &'static str {
         match (who, self.is_narrow) {
-            (Who::Calls(Side::Client), false) => "client            ",
-            (Who::Calls(Side::Server), false) => "            server",
-            (Who::Sends(Side::Client), false) => "client ───► server",
-            (Who::Sends(Side::Server), false) => "client ◄─── server",
-            (Who::Nobody, false) => "                  ",
-            (Who::Time, false) => "   ┊          ┊   ",
+            (Who::Calls(Side::Client), false) => "client           ",
+            (Who::Calls(Side::Server), false) => "           server",
+            (Who::Sends(Side::Client), false) => "client ──► server",
+            (Who::Sends(Side::Server), false) => "client ◄── server",
+            (Who::Nobody, false) => "                 ",
+            (Who::Time, false) => "   ┊         ┊   ",
             (Who::Calls(Side::Client), true) => "C     ",
             (Who::Calls(Side::Server), true) => "     S",
             (Who::Sends(Side::Client), true) => "C ─► S",
@@ -458,7 +440,7 @@ impl Layout {
     fn event(&self, event: &Event) -> Vec<Line> {
         let mut start = Line::default();
         let width = self.time_columns;
-        start.push(DIM, &format!("{:>width$}  ", us(event.at_ns)));
+        start.push(DIM, &format!("{:>width$}  ", time(event.at_ns)));
         let (who, lane_style, content, style) = match &event.what {
             Happening::Segment(it) => {
                 let style = colour_of(Kind::of(it));
@@ -482,7 +464,7 @@ impl Layout {
             Happening::Info(it) => (
                 Who::Calls(Side::Client),
                 DIM,
-                [words::info(it)].to_vec(),
+                [format!("TCP_INFO: {}", words::info(it))].to_vec(),
                 DIM,
             ),
             Happening::Moment(it) => {
@@ -565,28 +547,37 @@ impl Layout {
         if at + line.chars().count() <= self.width {
             return vec![line];
         }
-        // Options are too long for the rest of a line, and so may a line of HTTP be.
-        let (head, tail) = match ["options [", "HTTP: "].iter().find_map(|it| line.find(it)) {
+        let room = self.width - at;
+        // A line of HTTP begins a line; so do options, where all before them fits on one.
+        let (fields, http) = match line.find("HTTP: ") {
             Some(at) => line.split_at(at),
             None => (line.as_str(), ""),
         };
-        let mut parts = at_commas(head, self.width - at);
-        parts.extend(at_commas(tail, self.width - at - 2));
+        let (head, options) = match fields.find("options [") {
+            Some(at) if fields[..at].trim_end().chars().count() <= room => fields.split_at(at),
+            _ => (fields, ""),
+        };
+        let mut parts = at_commas(head, room);
+        parts.extend(at_commas(options, room - 2));
+        parts.extend((!http.is_empty()).then(|| http.to_owned()));
         parts
     }
 }
 
-/// Fields are broken apart behind commas only, as long as one fits.
+/// Broken behind commas only, as long as what is between two of them fits. Lines behind the first are
+/// narrower by their indent of two.
 fn at_commas(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for field in text.split_inclusive(',') {
+        let room = if lines.len() > 1 { width - 2 } else { width };
         match lines.last_mut() {
-            Some(line) if line.chars().count() + field.trim_end().chars().count() <= width => {
+            Some(line) if line.chars().count() + field.trim_end().chars().count() <= room => {
                 line.push_str(field);
             }
             _ => lines.push(field.trim_start().to_owned()),
         }
     }
+    lines.retain(|line| !line.is_empty());
     lines
 }
 

@@ -12,9 +12,10 @@ pub(super) fn us(ns: u64) -> String {
 
 /// A duration in the unit that suits it: `3.2 µs`, `204 ms`, `60.0 s`.
 pub(super) fn duration(ns: u64) -> String {
+    // What would be rounded to 1000 is written in the next unit.
     let (value, unit) = match ns {
         ..999_950 => (ns as f64 / 1e3, "µs"),
-        ..999_950_000 => (ns as f64 / 1e6, "ms"),
+        999_950..999_950_000 => (ns as f64 / 1e6, "ms"),
         _ => (ns as f64 / 1e9, "s"),
     };
     let decimals = match value {
@@ -63,6 +64,31 @@ pub(super) fn printable(text: &str) -> String {
     out
 }
 
+/// Lines of at most so many columns. Figures stay with their units and with what they are of.
+pub(super) fn wrap(text: &str, width: usize, first: &str, rest: &str) -> Vec<String> {
+    const NO_BREAK: &str = "\u{a0}";
+    const TOGETHER: [&str; 7] = [
+        " µs",
+        " ms",
+        " = ",
+        "rtt ",
+        "cwnd ",
+        "mss ",
+        " retransmitted",
+    ];
+    let together = (TOGETHER.iter()).fold(text.to_owned(), |text, words| {
+        text.replace(words, &words.replace(' ', NO_BREAK))
+    });
+    let options = textwrap::Options::new(width)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .initial_indent(first)
+        .subsequent_indent(rest);
+    let lines = textwrap::wrap(&together, options);
+    (lines.iter())
+        .map(|line| line.replace(NO_BREAK, " "))
+        .collect()
+}
+
 /// A call as strace shows it, the halves of one that is interrupted by others told apart by `...`.
 pub(super) fn call(call: &CallLine) -> String {
     let CallLine {
@@ -93,14 +119,13 @@ pub(super) fn change(change: &StateChange) -> String {
     format!("{} → {}{derived}", change.old, change.new)
 }
 
-/// What the kernel knows of a path.
+/// What the kernel knows of a path, in the words of `ss -i`.
 pub(super) fn info(info: &Info) -> String {
     format!(
-        "TCP_INFO: round trip {}, retransmission timeout {}, congestion window {}, largest segment {} bytes, {} \
-         retransmitted",
+        "rtt {}, rto {}, cwnd {}, mss {}, {} retransmitted",
         duration(u64::from(info.rtt_us) * 1000),
         duration(u64::from(info.rto_us) * 1000),
-        count(info.congestion_window as usize, "segment"),
+        info.congestion_window,
         info.mss_bytes,
         info.retransmitted,
     )

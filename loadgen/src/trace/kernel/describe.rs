@@ -72,7 +72,7 @@ pub fn describe(call: &Call) -> String {
         "ppoll" => counted(b, "descriptor"),
         "futex" => constant(b & !FUTEX_FLAGS, &FUTEX_OPERATIONS),
         "exit" | "exit_group" => format!("{}", int(a)),
-        "io_uring_setup" => counted(a, "entry").replace("entrys", "entries"),
+        "io_uring_setup" => format!("{} entries", a & WORD),
         "io_uring_enter" => format!("{fd}, {} to submit, {} to wait for", b & WORD, c & WORD),
         name if descriptor_argument(name) == Some(0) => format!("{fd}"),
         _ => String::new(),
@@ -240,3 +240,209 @@ names!(FUTEX_OPERATIONS: FUTEX_WAIT FUTEX_WAKE FUTEX_REQUEUE FUTEX_CMP_REQUEUE F
 
 /// They say how memory is shared and which clock is meant.
 const FUTEX_FLAGS: u64 = (libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::model::Side;
+
+    fn call(name: &'static str, arguments: &[i64]) -> Call {
+        let mut registers = [0; 6];
+        for (register, argument) in registers.iter_mut().zip(arguments) {
+            *register = argument.cast_unsigned();
+        }
+        Call {
+            entered_ns: Some(1),
+            left_ns: Some(2),
+            side: Side::Server,
+            pid: 1,
+            tid: 1,
+            name,
+            arguments: registers,
+            result: Some(0),
+        }
+    }
+
+    #[test]
+    fn arguments_are_told_as_strace_does() {
+        // -1 as C has it in the lower half of a register.
+        const MINUS_ONE: i64 = 0xffff_ffff;
+        const POINTER: i64 = 0x7fff_1234_5678;
+        for (name, arguments, expected) in [
+            (
+                "socket",
+                &[2, 0x8_0001, 0][..],
+                "AF_INET, SOCK_STREAM|SOCK_CLOEXEC, 0",
+            ),
+            (
+                "socket",
+                &[10, 0x8_0801, 6],
+                "AF_INET6, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, 6",
+            ),
+            ("socket", &[99, 1, 0], "99, SOCK_STREAM, 0"),
+            ("bind", &[3, POINTER, 16], "3"),
+            ("connect", &[3, POINTER, 16], "3"),
+            ("listen", &[3, 128], "3, 128"),
+            ("accept", &[3, POINTER, POINTER], "3"),
+            ("accept4", &[3, 0, 0, 0], "3"),
+            (
+                "accept4",
+                &[3, 0, 0, 0x8_0800],
+                "3, SOCK_CLOEXEC|SOCK_NONBLOCK",
+            ),
+            ("shutdown", &[5, 0], "5, SHUT_RD"),
+            ("shutdown", &[5, 1], "5, SHUT_WR"),
+            ("shutdown", &[5, 9], "5, 9"),
+            ("close", &[MINUS_ONE], "-1"),
+            ("read", &[5, POINTER, 38], "5, 38 bytes"),
+            ("writev", &[5, POINTER, 2], "5, 2 buffers"),
+            ("writev", &[5, POINTER, 1], "5, 1 buffer"),
+            (
+                "sendto",
+                &[5, POINTER, 38, 0x4000],
+                "5, 38 bytes, MSG_NOSIGNAL",
+            ),
+            ("recvfrom", &[5, POINTER, 38, 0], "5, 38 bytes"),
+            (
+                "recvfrom",
+                &[5, POINTER, 1, 0x42],
+                "5, 1 bytes, MSG_PEEK|MSG_DONTWAIT",
+            ),
+            (
+                "sendmsg",
+                &[5, POINTER, 0x4000_8000],
+                "5, MSG_MORE|MSG_CMSG_CLOEXEC",
+            ),
+            ("sendmsg", &[5, POINTER, 0x1000_0000], "5, 0x10000000"),
+            ("recvmmsg", &[5, POINTER, 3, 0], "5, 3 messages"),
+            (
+                "setsockopt",
+                &[5, 6, 1, POINTER, 4],
+                "5, IPPROTO_TCP, TCP_NODELAY",
+            ),
+            (
+                "setsockopt",
+                &[5, 1, 2, POINTER, 4],
+                "5, SOL_SOCKET, SO_REUSEADDR",
+            ),
+            (
+                "setsockopt",
+                &[5, 41, 26, POINTER, 4],
+                "5, IPPROTO_IPV6, IPV6_V6ONLY",
+            ),
+            ("getsockopt", &[5, 1, 999], "5, SOL_SOCKET, 999"),
+            ("getsockopt", &[5, 77, 1], "5, 77, 1"),
+            ("fcntl", &[5, 3], "5, F_GETFL"),
+            ("fcntl", &[5, 4, 0x802], "5, F_SETFL, O_RDWR|O_NONBLOCK"),
+            ("fcntl", &[5, 2, 1], "5, F_SETFD, FD_CLOEXEC"),
+            ("fcntl", &[5, 1030, 3], "5, F_DUPFD_CLOEXEC, 3"),
+            ("ioctl", &[5, 0x5421, POINTER], "5, FIONBIO"),
+            ("dup2", &[5, 1], "5, 1"),
+            ("sendfile", &[5, 4, 0, 100], "5, 4, 100 bytes"),
+            ("epoll_create1", &[0], "0"),
+            ("epoll_create1", &[0x8_0000], "EPOLL_CLOEXEC"),
+            ("epoll_ctl", &[4, 1, 5, POINTER], "4, EPOLL_CTL_ADD, 5"),
+            (
+                "epoll_wait",
+                &[4, POINTER, 1024, MINUS_ONE],
+                "4, 1024 events, no timeout",
+            ),
+            ("epoll_wait", &[4, POINTER, 1, 250], "4, 1 event, 250 ms"),
+            ("poll", &[POINTER, 1, 500], "1 descriptor, 500 ms"),
+            ("futex", &[POINTER, 0x80], "FUTEX_WAIT"),
+            ("futex", &[POINTER, 0x189], "FUTEX_WAIT_BITSET"),
+            ("exit_group", &[1], "1"),
+            ("io_uring_setup", &[256, POINTER], "256 entries"),
+            (
+                "io_uring_enter",
+                &[6, 2, 1, 1],
+                "6, 2 to submit, 1 to wait for",
+            ),
+            ("mmap", &[0, 4096], ""),
+            ("unknown", &[1, 2], ""),
+        ] {
+            assert_eq!(
+                describe(&call(name, arguments)),
+                expected,
+                "{name}{arguments:x?}"
+            );
+        }
+        let unseen = Call {
+            entered_ns: None,
+            ..call("read", &[0, 0, 0])
+        };
+        assert_eq!(describe(&unseen), "");
+        assert_eq!(descriptor(&unseen), None);
+    }
+
+    #[test]
+    fn results_have_the_names_of_errors() {
+        for (name, value, expected) in [
+            ("read", Some(5), Some("5")),
+            ("read", Some(0), Some("0")),
+            ("read", Some(-104), Some("-1 ECONNRESET")),
+            ("accept4", Some(-11), Some("-1 EAGAIN")),
+            ("poll", Some(-516), Some("? ERESTART_RESTARTBLOCK")),
+            ("accept", Some(-512), Some("? ERESTARTSYS")),
+            ("read", Some(-4000), Some("-1 error 4000")),
+            ("mmap", Some(0x7f00_0000_0000), Some("0x7f0000000000")),
+            ("mmap", Some(-12), Some("-1 ENOMEM")),
+            ("exit_group", None, None),
+        ] {
+            let call = Call {
+                result: value,
+                ..call(name, &[])
+            };
+            assert_eq!(result(&call).as_deref(), expected, "{name} {value:?}");
+        }
+    }
+
+    #[test]
+    fn descriptors() {
+        for (name, arguments, value, about, made) in [
+            ("socket", &[2, 1, 0][..], 3, None, Some(3)),
+            ("socket", &[2, 1, 0], -24, None, None),
+            ("accept4", &[3, 0, 0, 0], 4, Some(3), Some(4)),
+            ("read", &[4, 0, 10], 10, Some(4), None),
+            ("epoll_ctl", &[5, 1, 4, 0], 0, Some(4), None),
+            ("epoll_wait", &[5, 0, 8, 0], 1, None, None),
+            ("dup3", &[4, 9, 0], 9, Some(4), Some(9)),
+            ("fcntl", &[4, 1030, 3], 8, Some(4), Some(8)),
+            ("fcntl", &[4, 3, 0], 2, Some(4), None),
+            ("futex", &[4, 0, 0], 0, None, None),
+        ] {
+            let call = Call {
+                result: Some(value),
+                ..call(name, arguments)
+            };
+            assert_eq!(descriptor(&call), about, "{name}{arguments:?}");
+            assert_eq!(makes_descriptor(&call), made, "{name}{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn every_constant_is_there_once() {
+        for table in [
+            &FAMILIES[..],
+            &TYPES,
+            &SOCKET_FLAGS,
+            &SHUTDOWNS,
+            &MESSAGE_FLAGS,
+            &LEVELS,
+            &SOCKET_OPTIONS,
+            &TCP_OPTIONS,
+            &IP_OPTIONS,
+            &IPV6_OPTIONS,
+            &FCNTL_COMMANDS,
+            &STATUS_FLAGS,
+            &IOCTLS,
+            &EPOLL_OPERATIONS,
+            &FUTEX_OPERATIONS,
+        ] {
+            for (index, (value, name)) in table.iter().enumerate() {
+                let twin = table[..index].iter().find(|(other, _)| other == value);
+                assert_eq!(twin, None, "{name}");
+            }
+        }
+    }
+}

@@ -115,8 +115,7 @@ impl Tracer {
         })
     }
 
-    /// Ends it, and tells what those who are watched did. The kernel takes some ten milliseconds until the
-    /// tracepoints are gone.
+    /// Ends it, and tells what those who are watched did until now.
     ///
     /// # Errors
     ///

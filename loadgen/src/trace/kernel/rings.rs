@@ -1,13 +1,16 @@
 //! The buffers into which the kernel writes what happens, and the thread that empties them.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
-use std::thread::{self, JoinHandle};
-use std::{fs, io};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+use std::{fs, io, thread};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
 use perf_event::data::Record;
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Clock, ReadFormat, SampleFlag, Sampler};
@@ -23,6 +26,9 @@ const RING_BYTES_MIN: usize = 64 << 10;
 /// Of all together, on a machine with many CPUs.
 const RINGS_BYTES: usize = 128 << 20;
 
+/// A record has a header of 8 bytes, two numbers, a time, and what there is to tell.
+const RECORD_BYTES_MIN: usize = 32;
+
 /// Events that are kept of one process. A process that is traced has a few hundred; a neighbour that does not
 /// stop calling is not to fill the memory.
 const EVENTS_PER_PROCESS_MAX: usize = 1 << 17;
@@ -33,8 +39,8 @@ const STOP: Token = Token(usize::MAX);
 #[derive(Debug)]
 pub(super) struct Drain {
     waker: Waker,
-    /// Until it is stopped.
-    thread: Option<JoinHandle<io::Result<Gathered>>>,
+    gathered: Receiver<io::Result<Gathered>>,
+    begun_ns: u64,
 }
 
 /// All that was written into them.
@@ -84,56 +90,73 @@ impl Drain {
         for ring in &mut rings {
             ring.sampler.enable()?;
         }
-        let thread = thread::Builder::new()
-            .name("trace".to_owned())
-            .spawn(move || run(poll, rings, &layout))?;
+        let (sender, gathered) = mpsc::sync_channel(1);
+        // It ends by itself: see `stop`.
+        let run = move || {
+            let result = run(poll, &mut rings, &layout);
+            // Nobody waits for it when the trace was given up.
+            sender.send(result).unwrap_or_default();
+            drop(rings);
+        };
+        thread::Builder::new().name("trace".to_owned()).spawn(run)?;
         Ok(Drain {
             waker,
-            thread: Some(thread),
+            gathered,
+            begun_ns: now_ns()?,
         })
     }
 
-    /// Disables and closes them.
-    pub(super) fn stop(mut self) -> io::Result<Gathered> {
-        self.join()
-    }
-
-    fn join(&mut self) -> io::Result<Gathered> {
-        let Some(thread) = self.thread.take() else {
-            return Ok(Gathered::default());
-        };
+    /// All that happened since it was started. The kernel takes a tenth of a second until the last user of a
+    /// tracepoint is gone. Nobody needs to wait for that: the thread does, and so does the process if it ends
+    /// before.
+    pub(super) fn stop(self) -> io::Result<Gathered> {
+        let within = self.begun_ns..now_ns()?;
         self.waker.wake()?;
-        match thread.join() {
-            Ok(gathered) => gathered,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
+        let gathered = self.gathered.recv().map_err(io::Error::other)?;
+        // What lies outside is the making of the trace itself.
+        gathered.map(|mut gathered| {
+            gathered.keep(&within);
+            gathered
+        })
     }
 }
 
 impl Drop for Drain {
     fn drop(&mut self) {
-        // Nobody asks for what was gathered.
-        self.join().map(drop).unwrap_or_default();
+        self.waker.wake().unwrap_or_default();
     }
 }
 
-fn run(mut poll: Poll, mut rings: Vec<Ring>, layout: &Layout) -> io::Result<Gathered> {
+/// Of the clock that the events have.
+fn now_ns() -> io::Result<u64> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+    Ok(Duration::from(now).as_nanos() as u64)
+}
+
+/// Empties them until it is told to stop.
+fn run(mut poll: Poll, rings: &mut [Ring], layout: &Layout) -> io::Result<Gathered> {
     let mut gathered = Gathered::default();
     let mut events = Events::with_capacity(64);
-    while !events.iter().any(|event| event.token() == STOP) {
+    loop {
         match poll.poll(&mut events, None) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        for ring in &mut rings {
-            ring.empty(layout, &mut gathered)?;
+        if events.iter().any(|event| event.token() == STOP) {
+            break;
+        }
+        for ring in &mut *rings {
+            ring.take(layout, &mut gathered)?;
         }
     }
-    for ring in &mut rings {
+    // What is filled no more can be emptied for good.
+    for ring in &mut *rings {
         ring.sampler.disable()?;
     }
-    for ring in &mut rings {
-        ring.empty(layout, &mut gathered)?;
+    for ring in &mut *rings {
+        ring.take(layout, &mut gathered)?;
+        // Every event was counted, had it room in the buffer or not.
+        gathered.lost += ring.sampler.read()?.saturating_sub(ring.samples);
     }
     Ok(gathered)
 }
@@ -142,6 +165,8 @@ fn run(mut poll: Poll, mut rings: Vec<Ring>, layout: &Layout) -> io::Result<Gath
 struct Ring {
     kind: Kind,
     sampler: Sampler,
+    /// That were read from it.
+    samples: u64,
 }
 
 impl Ring {
@@ -165,7 +190,13 @@ impl Ring {
                 .enabled(false)
                 .build()?;
             match counter.sampled(bytes) {
-                Ok(sampler) => return Ok(Ring { kind, sampler }),
+                Ok(sampler) => {
+                    return Ok(Ring {
+                        kind,
+                        sampler,
+                        samples: 0,
+                    });
+                }
                 // There is not so much memory, or it may not be locked.
                 Err(_) if bytes > RING_BYTES_MIN => bytes /= 4,
                 Err(error) => return Err(error),
@@ -173,37 +204,48 @@ impl Ring {
         }
     }
 
-    fn empty(&mut self, layout: &Layout, gathered: &mut Gathered) -> io::Result<()> {
-        while let Some(record) = self.sampler.next_record() {
-            match record.parse_record().map_err(io::Error::other)? {
-                Record::Sample(sample) => {
-                    let fields = (sample.time(), sample.pid(), sample.tid(), sample.raw());
-                    let (Some(at_ns), Some(pid), Some(tid), Some(raw)) = fields else {
-                        return Err(malformed());
-                    };
-                    match self.kind {
-                        Kind::Change => {
-                            let change = layout.change(at_ns, raw).ok_or_else(malformed)?;
-                            gathered.changes.push(change);
-                        }
-                        Kind::Enter | Kind::Exit => {
-                            let event = layout.call(self.kind, at_ns, tid, raw);
-                            let event = event.ok_or_else(malformed)?;
-                            gathered.processes.entry(pid).or_default().keep(event);
-                        }
-                    }
+    /// Takes all that is in it, and no more than it can hold: it may be filled as fast as it is emptied.
+    fn take(&mut self, layout: &Layout, gathered: &mut Gathered) -> io::Result<()> {
+        for _ in 0..RING_BYTES_MAX / RECORD_BYTES_MIN {
+            let Some(record) = self.sampler.next_record() else {
+                break;
+            };
+            // Others tell of samples that were lost, which is known better by the count.
+            let Record::Sample(sample) = record.parse_record().map_err(io::Error::other)? else {
+                continue;
+            };
+            self.samples += 1;
+            let fields = (sample.time(), sample.pid(), sample.tid(), sample.raw());
+            let (Some(at_ns), Some(pid), Some(tid), Some(raw)) = fields else {
+                return Err(malformed());
+            };
+            match self.kind {
+                Kind::Change => {
+                    let change = layout.change(at_ns, raw).ok_or_else(malformed)?;
+                    gathered.changes.push(change);
                 }
-                Record::Lost(lost) => gathered.lost += lost.lost,
-                // None was asked for.
-                _ => {}
+                Kind::Enter | Kind::Exit => {
+                    let event = layout.call(self.kind, at_ns, tid, raw);
+                    let event = event.ok_or_else(malformed)?;
+                    gathered.processes.entry(pid).or_default().push(event);
+                }
             }
         }
         Ok(())
     }
 }
 
+impl Gathered {
+    fn keep(&mut self, within: &Range<u64>) {
+        self.changes.retain(|change| within.contains(&change.at_ns));
+        for process in self.processes.values_mut() {
+            process.events.retain(|event| within.contains(&event.at_ns));
+        }
+    }
+}
+
 impl Process {
-    fn keep(&mut self, event: Event) {
+    fn push(&mut self, event: Event) {
         match self.events.len() < EVENTS_PER_PROCESS_MAX {
             true => self.events.push(event),
             false => self.lost += 1,

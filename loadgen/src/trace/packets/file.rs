@@ -45,8 +45,8 @@ pub enum ReadError {
     #[error("{0} is cut short: it ends in the midst of the header of a capture file")]
     CutHeader(String),
     /// Its first block makes no sense.
-    #[error("{0} begins like a capture file, but its header is damaged: {1}")]
-    Damaged(String, String),
+    #[error("{0} begins like a capture file, but its header makes no sense: it is damaged")]
+    Damaged(String),
 }
 
 /// Of a file, more is not read: a capture of that size is no longer looked at connection by connection.
@@ -109,7 +109,7 @@ pub fn read_from(mut source: impl Read, name: &str) -> Result<Capture, ReadError
             Ok(reading.capture)
         }
         Err(PcapError::IncompleteBuffer) => Err(ReadError::CutHeader(name.to_owned())),
-        Err(error) => Err(ReadError::Damaged(name.to_owned(), error.to_string())),
+        Err(_) => Err(ReadError::Damaged(name.to_owned())),
     }
 }
 
@@ -181,7 +181,7 @@ impl Reading {
                     break;
                 }
                 _ => {
-                    self.is_damaged("its length makes no sense");
+                    self.is_damaged();
                     break;
                 }
             }
@@ -220,8 +220,8 @@ impl Reading {
                     self.ends_in_the_midst();
                     break;
                 }
-                Err(error) => {
-                    self.is_damaged(&error.to_string());
+                Err(_) => {
+                    self.is_damaged();
                     break;
                 }
             }
@@ -315,10 +315,10 @@ impl Reading {
         self.capture.notes.push(note);
     }
 
-    fn is_damaged(&mut self, how: &str) {
+    fn is_damaged(&mut self) {
         let read = self.capture.frames.len();
         let note = format!(
-            "the file is damaged at packet {} ({how}); {read} could be read",
+            "the file is damaged at packet {}, whose length makes no sense; {read} could be read",
             read + 1
         );
         self.capture.notes.push(note);
@@ -868,7 +868,11 @@ mod tests {
         let name = read_bytes(&file.concat()).unwrap();
         insta::assert_snapshot!(
             [capture.notes, damaged.notes, within.notes, name.notes].concat().join("\n"),
-            @""
+                    @r"
+    the file is damaged at packet 2, whose length makes no sense; 1 could be read
+    the file is damaged at packet 2, whose length makes no sense; 1 could be read
+    1 block of the file could not be understood
+    "
         );
     }
 
@@ -888,7 +892,16 @@ mod tests {
             .iter()
             .map(|file| read_bytes(file).unwrap_err().to_string())
             .collect();
-        insta::assert_snapshot!(errors.join("\n"), @"");
+        insta::assert_snapshot!(errors.join("\n"), @r"
+    FILE is empty; a capture file has a header even where nothing was captured
+    FILE is no capture file: expected pcap or pcapng, as `tcpdump -w` and Wireshark write them (`editcap -F pcap` makes it of other kinds)
+    FILE is cut short: it ends in the midst of the header of a capture file
+    FILE is cut short: it ends in the midst of the header of a capture file
+    FILE begins like a capture file, but its header makes no sense: it is damaged
+    FILE is no capture file: expected pcap or pcapng, as `tcpdump -w` and Wireshark write them (`editcap -F pcap` makes it of other kinds)
+    FILE is compressed; unpack it first: `zcat < FILE | loadgen trace --read -`
+    FILE is compressed; unpack it first: `zstdcat < FILE | loadgen trace --read -`
+    ");
         let endless = read_from(io::repeat(0), "/dev/zero").unwrap_err();
         assert!(matches!(endless, ReadError::NotACapture(_)));
         let missing = read(Path::new("/nonexistent/x.pcap")).unwrap_err();
@@ -915,7 +928,13 @@ mod tests {
         };
         let (packets, notes) = capture.packets();
         assert_eq!(packets, []);
-        insta::assert_snapshot!(notes.join("\n"), @"");
+        insta::assert_snapshot!(notes.join("\n"), @r"
+    what the file said
+    1 of 5 frames has a link layer that is not understood here (link type 105; Ethernet, Linux cooked, raw IP and loopback are)
+    2 of 5 frames have a link layer that is not understood here (link type 195; Ethernet, Linux cooked, raw IP and loopback are)
+    2 of 5 frames are no TCP
+    1 of 5 frames is cut to at most 60 bytes: not all of what it carried is known (`tcpdump -s 0` keeps whole frames)
+    ");
         assert_eq!(Capture::default().packets().1, [""; 0]);
     }
 

@@ -32,15 +32,19 @@ pub fn line(segment: &Segment) -> String {
     let _ = write!(text, ", win {}", packet.window);
     if !packet.options.is_empty() || packet.malformed_options {
         let base = sack_base(segment);
-        let mut options: Vec<String> = (packet.options.iter())
+        let options: Vec<String> = packet
+            .options
+            .iter()
             .map(|option| option_text(option, base))
             .collect();
+        let options = options.join(",");
+        // Where the header cannot be followed, tcpdump stops, and forgets a bracket if it had nothing to print.
+        let _ = match (packet.malformed_options, &options[..]) {
+            (false, options) => write!(text, ", options [{options}]"),
+            (true, "") => write!(text, ", options [[bad opt]"),
+            (true, options) => write!(text, ", options [{options},[bad opt]]"),
+        };
         if packet.malformed_options {
-            options.push("[bad opt]".to_owned());
-        }
-        let _ = write!(text, ", options [{}]", options.join(","));
-        if packet.malformed_options {
-            // Where the header cannot be followed, tcpdump stops.
             return text;
         }
     }
@@ -136,8 +140,8 @@ fn option_text(option: &TcpOption, sack_base: u32) -> String {
             text
         }
         TcpOption::Other(0, _) => "eol".to_owned(),
-        TcpOption::Other(FAST_OPEN, data) if data.is_empty() => "tfo cookiereq".to_owned(),
-        TcpOption::Other(FAST_OPEN, data) => format!("tfo cookie {}", hexadecimal(data)),
+        TcpOption::Other(FAST_OPEN, data) if data.is_empty() => "tfo  cookiereq".to_owned(),
+        TcpOption::Other(FAST_OPEN, data) => format!("tfo  cookie {}", hexadecimal(data)),
         TcpOption::Other(kind, data) => {
             let name = match kind {
                 19 => "md5".to_owned(),
@@ -172,7 +176,9 @@ const HTTP_PORTS: [u16; 2] = [80, 8080];
 /// What tcpdump says of a payload on those ports, after `HTTP`: the first line, if it looks like one.
 fn http_text(payload: &[u8], payload_bytes: u32) -> String {
     let cut = (payload.len() as u64) < u64::from(payload_bytes);
-    let first = token(payload);
+    // A word of which the end was not captured is none.
+    let word = |text| token(text).filter(|word| !(cut && word.len() == text.len()));
+    let first = word(payload);
     let rest = first.map_or(&[][..], |first| after_blanks(&payload[first.len()..]));
     let is_request = first.is_some_and(|first| {
         METHODS
@@ -180,13 +186,9 @@ fn http_text(payload: &[u8], payload_bytes: u32) -> String {
             .any(|method| method.as_bytes().eq_ignore_ascii_case(first))
     });
     let is_response =
-        token(rest).is_some_and(|code| code.len() == 3 && code.iter().all(u8::is_ascii_digit));
+        word(rest).is_some_and(|code| code.len() == 3 && code.iter().all(u8::is_ascii_digit));
     if !is_request && !is_response {
-        return if cut && first.is_none_or(|first| first.len() == payload.len()) {
-            " [|http]".to_owned()
-        } else {
-            String::new()
-        };
+        return String::new();
     }
     let is_text = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
     let line_bytes = payload.iter().take_while(|byte| is_text(byte)).count();
@@ -435,7 +437,7 @@ impl Seen {
         let mut fresh = (to - self.edge.max(from)).max(0);
         // What precedes all that was seen: the capture began in the midst, and this came late.
         fresh += (self.start.min(to) - from).max(0);
-        let mut holes = Vec::with_capacity(self.holes.len() + 1);
+        let mut holes = Vec::new();
         for &(hole_from, hole_to) in &self.holes {
             let filled = (hole_from.max(from), hole_to.min(to));
             if filled.0 >= filled.1 {
@@ -504,4 +506,282 @@ fn first_line(payload: &[u8]) -> Option<String> {
         }
         shown
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40000);
+    const SERVER: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);
+
+    /// `C P. 100 7 5`: from the client, flags, sequence number, bytes of payload, acknowledgement.
+    fn packet(text: &str) -> Packet {
+        let mut words = text.split(' ');
+        let from_client = words.next() == Some("C");
+        let letters = words.next().unwrap();
+        let is_set = |letter| letters.contains(letter);
+        let sequence = words.next().unwrap().parse().unwrap();
+        let length = words.next().map_or(0, |bytes| bytes.parse().unwrap());
+        let acknowledgement = words.next().map_or(0, |number| number.parse().unwrap());
+        let (source, destination) = if from_client {
+            (CLIENT, SERVER)
+        } else {
+            (SERVER, CLIENT)
+        };
+        Packet {
+            at_ns: 0,
+            interface: None,
+            source,
+            destination,
+            hops: 64,
+            ip_bytes: 40 + length,
+            flags: Flags {
+                fin: is_set('F'),
+                syn: is_set('S'),
+                rst: is_set('R'),
+                psh: is_set('P'),
+                ack: is_set('.'),
+                ..Flags::default()
+            },
+            sequence,
+            acknowledgement,
+            window: 512,
+            options: vec![],
+            malformed_options: false,
+            payload_bytes: length,
+            payload: vec![b'x'; length as usize],
+        }
+    }
+
+    #[test]
+    fn retransmissions() {
+        // The conversation, and which of its segments bring bytes that went by before.
+        let rows: [(&str, &[&str], &[usize]); 16] = [
+            (
+                "nothing twice",
+                &[
+                    "C S 9",
+                    "S S. 5 0 10",
+                    "C . 10 0 6",
+                    "C P. 10 7 6",
+                    "S . 6 0 17",
+                ],
+                &[],
+            ),
+            (
+                "a SYN",
+                &["C S 9", "C S 9", "C S 9", "S S. 5 0 10", "S S. 5 0 10"],
+                &[1, 2, 4],
+            ),
+            ("a segment", &["C P. 10 7 6", "C P. 10 7 6"], &[1]),
+            (
+                "a part",
+                &["C P. 10 7 6", "C P. 13 7 6", "C P. 20 1 6"],
+                &[1],
+            ),
+            ("more than before", &["C P. 10 7 6", "C P. 10 9 6"], &[1]),
+            (
+                "a FIN",
+                &["C F. 10 0 6", "C F. 10 0 6", "C F. 10 0 6"],
+                &[1, 2],
+            ),
+            ("a FIN with data", &["C PF. 10 7 6", "C F. 17 0 6"], &[1]),
+            (
+                "what was overtaken",
+                &["C . 10 1 6", "C . 12 1 6", "C . 11 1 6", "C . 11 1 6"],
+                &[3],
+            ),
+            (
+                "two gaps",
+                &[
+                    "C . 1 1", "C . 3 1", "C . 5 1", "C . 4 1", "C . 2 1", "C . 1 5",
+                ],
+                &[5],
+            ),
+            ("across a gap", &["C . 1 1", "C . 3 1", "C . 2 2"], &[2]),
+            (
+                "what came before all that",
+                &["C . 10 5", "C . 2 3", "C . 5 5", "C . 4 1"],
+                &[3],
+            ),
+            (
+                "acknowledgements",
+                &["C . 10 0 6", "C . 10 0 6", "C . 10 0 7"],
+                &[],
+            ),
+            (
+                "a keepalive, with and without a byte",
+                &[
+                    "C P. 10 7 6",
+                    "S . 6 0 17",
+                    "C . 16 0 6",
+                    "C . 16 1 6",
+                    "C . 16 1 6",
+                ],
+                &[],
+            ),
+            (
+                "one byte that was not acknowledged",
+                &["C P. 10 1 6", "C P. 10 1 6"],
+                &[1],
+            ),
+            (
+                "ports used again",
+                &["C S 9", "S R. 0 0 10", "C S 3", "S S. 5 0 4", "C . 4 0 6"],
+                &[],
+            ),
+            (
+                "around the end of the numbers",
+                &[
+                    "C P. 4294967290 10 6",
+                    "C P. 4 5 6",
+                    "C P. 4294967290 10 6",
+                    "C P. 9 5 6",
+                ],
+                &[2],
+            ),
+        ];
+        for (what, conversation, expected) in rows {
+            let mut numbering = Relative::new(CLIENT);
+            let again: Vec<usize> = (conversation.iter().enumerate())
+                .filter(|(_, text)| numbering.segment(&packet(text)).retransmission)
+                .map(|(number, _)| number)
+                .collect();
+            assert_eq!(again, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn both_directions_are_kept_apart() {
+        let mut numbering = Relative::new(CLIENT);
+        for text in [
+            "C P. 10 7 10",
+            "S P. 10 7 17",
+            "C P. 17 7 17",
+            "S P. 17 7 24",
+        ] {
+            let segment = numbering.segment(&packet(text));
+            assert!(!segment.retransmission);
+            assert_eq!(
+                segment.from,
+                if text.starts_with('C') {
+                    Side::Client
+                } else {
+                    Side::Server
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_as_tcpdump_counts_them() {
+        let mut numbering = Relative::new(CLIENT);
+        let lines: Vec<String> = [
+            "C S 305",
+            "S S. 7000 0 306",
+            "C . 306 0 7001",
+            "C P. 306 77 7001",
+            "S . 7001 0 383",
+            "S FP. 7001 50 383",
+            "C F. 383 0 7052",
+            "S R 7052",
+        ]
+        .iter()
+        .map(|text| line(&numbering.segment(&packet(text))))
+        .collect();
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        Flags [S], seq 305, win 512, length 0
+        Flags [S.], seq 7000, ack 306, win 512, length 0
+        Flags [.], ack 1, win 512, length 0
+        Flags [P.], seq 1:78, ack 1, win 512, length 77
+        Flags [.], ack 78, win 512, length 0
+        Flags [FP.], seq 1:51, ack 78, win 512, length 50
+        Flags [F.], seq 78, ack 52, win 512, length 0
+        Flags [R], seq 7052, win 512, length 0
+        ");
+        let end = |text| Relative::new(CLIENT).segment(&packet(text)).sequence;
+        assert_eq!(end("C S 305"), (305, 306));
+        assert_eq!(end("C PF. 305 7"), (305, 313));
+    }
+
+    #[test]
+    fn windows() {
+        let syn = |text, scale: Option<u8>| {
+            let mut packet = packet(text);
+            packet.options.extend(scale.map(TcpOption::WindowScale));
+            packet
+        };
+        let windows = |client: Option<u8>, server: Option<u8>| {
+            let mut numbering = Relative::new(CLIENT);
+            [
+                syn("C S 1", client),
+                syn("S S. 1 0 2", server),
+                packet("C . 2 0 2"),
+                packet("S . 2 0 2"),
+            ]
+            .map(|packet| numbering.segment(&packet).window_bytes)
+        };
+        assert_eq!(windows(Some(7), Some(1)), [512, 512, 65536, 1024]);
+        assert_eq!(windows(Some(7), None), [512, 512, 512, 512]);
+        assert_eq!(windows(None, Some(7)), [512, 512, 512, 512]);
+        // More than RFC 7323 allows.
+        assert_eq!(windows(Some(255), Some(0))[2], 512 << 14);
+        // The handshake was not seen.
+        assert_eq!(
+            Relative::new(CLIENT)
+                .segment(&packet("C . 2 0 2"))
+                .window_bytes,
+            512
+        );
+    }
+
+    #[test]
+    fn first_lines() {
+        let rows: [(&[u8], Option<&str>); 20] = [
+            (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Some("GET / HTTP/1.1")),
+            (b"GET / HTTP/1.1\n", Some("GET / HTTP/1.1")),
+            (b"HTTP/1.1 200 OK\r\n\r\nhello", Some("HTTP/1.1 200 OK")),
+            (b"HTTP/1.0 404\r\n", Some("HTTP/1.0 404")),
+            (b"HTTP/1.1 200 O", Some("HTTP/1.1 200 O")),
+            (b"OPTIONS * HTTP/1.1\r\n", Some("OPTIONS * HTTP/1.1")),
+            (b"BREW /pot HTTP/1.1\r\n", Some("BREW /pot HTTP/1.1")),
+            (
+                b"GET /a/long/path/that/goes",
+                Some("GET /a/long/path/that/goes"),
+            ),
+            (
+                b"GET /\x1b[31m HTTP/1.1\r\n",
+                Some("GET /\u{fffd}[31m HTTP/1.1"),
+            ),
+            (b"GET /\xff HTTP/1.1\r\n", Some("GET /\u{fffd} HTTP/1.1")),
+            (b"", None),
+            (b"hello world", None),
+            (b"GET", None),
+            (b"GETS it done\r\n", None),
+            (b"BREW /pot", None),
+            (b"GET / FTP/1.1\r\n", None),
+            (b"HTTP/1.1 20\r\n", None),
+            (b"HTTP/1.1 2000\r\n", None),
+            (b"\r\nGET / HTTP/1.1\r\n", None),
+            (b"\x16\x03\x01\x02\x00", None),
+        ];
+        for (payload, expected) in rows {
+            let text = String::from_utf8_lossy(payload);
+            assert_eq!(first_line(payload).as_deref(), expected, "{text}");
+        }
+        let long = [b"GET /", &[b'a'; 4000][..], b" HTTP/1.1\r\n"].concat();
+        assert_eq!(first_line(&long).unwrap().chars().count(), 201);
+    }
+
+    #[test]
+    fn gaps_are_forgotten_rather_than_filling_the_memory() {
+        let mut seen = Seen::default();
+        for number in 0..10_000 {
+            assert!(!seen.add(number * 10, 1));
+        }
+        assert_eq!(seen.holes.len(), Seen::HOLES_MAX);
+    }
 }

@@ -83,20 +83,15 @@ impl Capture {
         unknown.sort_unstable();
         for frames in unknown.chunk_by(|a, b| a == b) {
             notes.push(format!(
-                "{} of {} have a link layer that is not understood here (link type {}; Ethernet, Linux \
-                 cooked, raw IP and loopback are)",
-                frames.len(),
-                counted(all, "frame"),
+                "{} a link layer that is not understood here (link type {}; Ethernet, Linux cooked, raw IP and \
+                 loopback are)",
+                some_of(frames.len(), all, ["has", "have"]),
                 frames[0]
             ));
         }
         let others = all - unknown.len() - understood;
         if others > 0 {
-            let verb = if others == 1 { "is" } else { "are" };
-            notes.push(format!(
-                "{others} of {} {verb} no TCP",
-                counted(all, "frame")
-            ));
+            notes.push(format!("{} no TCP", some_of(others, all, ["is", "are"])));
         }
         let cut: Vec<usize> = (self.frames.iter())
             .filter(|frame| (frame.data.len() as u64) < u64::from(frame.original_bytes))
@@ -104,9 +99,10 @@ impl Capture {
             .collect();
         if let Some(longest) = cut.iter().max() {
             notes.push(format!(
-                "{} cut to {longest} bytes or less: what they carried is not all known (tcpdump -s 0 keeps \
-                 whole frames)",
-                if cut.len() == 1 { "1 frame is".into() } else { format!("{} frames are", cut.len()) },
+                "{} cut to at most {longest} bytes: not all of what {} carried is known (`tcpdump -s 0` keeps whole \
+                 frames)",
+                some_of(cut.len(), all, ["is", "are"]),
+                if cut.len() == 1 { "it" } else { "they" }
             ));
         }
         notes
@@ -116,4 +112,13 @@ impl Capture {
 /// `1 frame`, `2 frames`
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `1 of 5 frames is`
+fn some_of(count: usize, all: usize, verb: [&str; 2]) -> String {
+    format!(
+        "{count} of {} {}",
+        counted(all, "frame"),
+        verb[usize::from(count != 1)]
+    )
 }

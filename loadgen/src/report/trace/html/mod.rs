@@ -8,7 +8,7 @@
 use askama::Template;
 
 use super::compare::{self, Row as CompareRow};
-use super::words::{self, Kind, count, duration, us};
+use super::words::{self, Kind, count, duration, printable, us};
 use super::{Heading, sockets, states};
 use crate::trace::model::{Side, State};
 use crate::trace::story::{
@@ -216,6 +216,8 @@ struct Row {
     http: String,
     is_derived: bool,
     why: String,
+    /// What is shown where a mouse rests.
+    hint: String,
     arrow: Option<Arrow>,
     /// All that is known of it.
     facts: Vec<(&'static str, String)>,
@@ -390,6 +392,7 @@ impl Row {
             http: String::new(),
             is_derived: false,
             why: event.why.clone().unwrap_or_default(),
+            hint: String::new(),
             arrow: None,
             facts: vec![(
                 "time",
@@ -411,10 +414,20 @@ impl Row {
             Happening::Info(it) => {
                 row.kind = RowKind::Info;
                 row.label = "TCP_INFO".to_owned();
-                row.figures = format!("round trip {}", duration(u64::from(it.rtt_us) * 1000));
-                row.facts.push(("figures", words::info(it)));
+                row.figures = words::info(it);
+                for (name, text) in [
+                    ("rtt", "smoothed round-trip time"),
+                    (
+                        "rto",
+                        "retransmission timeout: what is not acknowledged by then is sent again",
+                    ),
+                    ("cwnd", "congestion window: segments that may be under way"),
+                    ("mss", "bytes of the largest segment that is sent"),
+                ] {
+                    row.facts.push((name, text.to_owned()));
+                }
             }
-            Happening::Moment(it) => row.label.clone_from(it),
+            Happening::Moment(it) => row.label = printable(it),
             Happening::Silence(ns) => {
                 row.kind = RowKind::Silence;
                 row.place = "both";
@@ -454,7 +467,7 @@ impl Row {
         figures.extend(segment.acknowledgement.map(|it| format!("ack {it}")));
         figures.push(format!("win {}", packet.window));
         self.figures = figures.join(", ");
-        self.http = segment.http.clone().unwrap_or_default();
+        self.http = segment.http.as_deref().map(printable).unwrap_or_default();
         self.arrow = Some(Arrow {
             kind,
             from: segment.from,
@@ -477,6 +490,7 @@ impl Row {
                 packet.hops
             ),
         );
+        fact("flags", words::flags(packet.flags));
         fact("sequence", format!("{} on the wire", packet.sequence));
         if packet.flags.ack {
             fact(
@@ -493,7 +507,14 @@ impl Row {
             ),
         );
         fact("payload", count(packet.payload_bytes as usize, "byte"));
-        fact("as tcpdump has it", words::segment(segment));
+        if !packet.options.is_empty() {
+            fact("options", words::offers(&packet.options));
+        }
+        if let Some(http) = &segment.http {
+            fact("HTTP", printable(http));
+        }
+        self.hint = printable(&words::segment(segment));
+        self.facts.push(("tcpdump", self.hint.clone()));
     }
 
     fn state(&mut self, change: &StateChange) {
@@ -512,7 +533,7 @@ impl Row {
     fn call(&mut self, call: &CallLine) {
         self.kind = RowKind::Call;
         self.place = words::side(call.side);
-        self.label = words::call(call);
+        self.label = printable(&words::call(call));
         let mut fact = |name: &'static str, text: String| self.facts.push((name, text));
         fact(
             "side",
@@ -520,10 +541,10 @@ impl Row {
         );
         fact("call", call.name.to_owned());
         if !call.arguments.is_empty() {
-            fact("arguments", call.arguments.clone());
+            fact("arguments", printable(&call.arguments));
         }
         if let Some(result) = &call.result {
-            fact("result", result.clone());
+            fact("result", printable(result));
         }
         if let Some(took_ns) = call.took_ns {
             fact("took", duration(took_ns));
@@ -576,6 +597,7 @@ mod tests {
         assert_eq!(html.matches("&#60;script&#62;alert(1)").count(), 1);
         // In the diagram, and in the table.
         assert_eq!(html.matches("&#60;script&#62;alert(2)").count(), 2);
+        assert!(html.chars().all(|c| c == '\n' || !c.is_control()));
     }
 
     #[test]

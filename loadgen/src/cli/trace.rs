@@ -1,0 +1,481 @@
+//! `loadgen trace`: one request, seen whole.
+
+use std::io::{self, IsTerminal as _};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use http::{Method, Uri};
+
+use super::Usage;
+use super::common::{check_file, count, interruption, print, write_file, write_json};
+use super::place::{Place, resolve, url_of};
+use super::request::Request;
+use crate::report::trace::{Heading, compare, html, json, mermaid, text};
+use crate::target::{self, Target};
+use crate::trace::client::{self, Plan};
+use crate::trace::live::{Job, Traced, Tracing};
+use crate::trace::model::{Record, Source, What};
+use crate::trace::packets;
+use crate::trace::story::{Story, tell};
+
+#[derive(Debug, Args)]
+#[command(after_help = ABOUT)]
+pub(super) struct Arguments {
+    /// URL of a server, or a name from benches/servers.toml: that one is built, started and stopped
+    #[arg(required_unless_present_any = ["read", "compare"], conflicts_with_all = ["read", "compare"])]
+    target: Option<String>,
+    /// Two of them side by side: what differs for the same requests
+    #[arg(long, value_name = "A,B", conflicts_with = "read")]
+    compare: Option<String>,
+    /// Explain a capture instead: pcap or pcapng, also one of tcpdump's; - is stdin
+    #[arg(long, value_name = "FILE.pcap|-")]
+    read: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Load")]
+    load: Load,
+    #[command(flatten, next_help_heading = "Request")]
+    request: Request,
+    #[command(flatten, next_help_heading = "What is seen")]
+    seen: Seen,
+    #[command(flatten, next_help_heading = "Output")]
+    outputs: Outputs,
+}
+
+const ABOUT: &str = "\
+Examples:
+  loadgen trace iterative                   a server of this repository
+  loadgen trace http://127.0.0.1:8000/ -n 3 -k   three requests, one connection
+  loadgen trace iterative --close client --wait  see TIME-WAIT end
+  loadgen trace --compare iterative,event-loop
+  loadgen trace iterative -w one.pcap --html one.html
+  tcpdump -i lo -w other.pcap tcp port 80; loadgen trace --read other.pcap
+
+Root sees all of it, without any set-up. Packets need CAP_NET_RAW, system calls
+and the kernel's own view of TCP states CAP_PERFMON; without them the trace says
+what is missing and shows the rest.
+
+Exit code 0, or 1 when a connection failed; 2 for a wrong command.";
+
+#[derive(Debug, Args)]
+struct Load {
+    /// Requests in all [default: one on each connection]
+    #[arg(short = 'n', long, value_name = "N", value_parser = count::<NonZeroUsize>, conflicts_with = "read")]
+    requests: Option<NonZeroUsize>,
+    /// Connections at the same time
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
+    connections: NonZeroUsize,
+    /// Keep connections for further requests, instead of a new one for each
+    #[arg(short = 'k', long)]
+    keep_alive: bool,
+    /// Who closes a connection, and how [default: server; with -k client]
+    #[arg(long, value_name = "WHO")]
+    close: Option<Close>,
+    /// One more argument for a server started by name; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    server_arg: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Close {
+    /// The server, whom the last request asks to (Connection: close)
+    Server,
+    /// The client, as soon as it has the last answer
+    Client,
+    /// The client its own half, right behind the last request
+    Half,
+    /// The client by a reset, without TIME-WAIT
+    Rst,
+}
+
+#[derive(Debug, Args)]
+struct Seen {
+    /// Watch TIME-WAIT until it ends, a minute on Linux
+    #[arg(long, conflicts_with = "read")]
+    wait: bool,
+    /// Do not list sockets: the client waits a moment each time they are
+    #[arg(long, conflicts_with = "read")]
+    no_sockets: bool,
+    /// All system calls of the server, not only those on sockets, waits and threads
+    #[arg(long, conflicts_with = "read")]
+    all_calls: bool,
+}
+
+#[derive(Debug, Args)]
+struct Outputs {
+    /// Write the packets for Wireshark or tcpdump -r, with times in nanoseconds
+    #[arg(short, long, value_name = "FILE.pcap", conflicts_with_all = ["read", "compare"])]
+    write: Option<PathBuf>,
+    /// Write a sequence diagram: a page that needs no network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print a Mermaid sequence diagram for a README instead of the timeline
+    #[arg(long)]
+    mermaid: bool,
+    /// Write it as JSON to a file, or to stdout (-) instead of the timeline
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+    /// Columns of the timeline [default: those of the terminal, else 80]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(40..=400))]
+    width: Option<u16>,
+}
+
+/// More would be a load, and no page that anybody reads.
+const REQUESTS_MAX: usize = 1_000;
+/// Each has a thread.
+const CONNECTIONS_MAX: usize = 200;
+/// What terminals have, where nobody says.
+const WIDTH: usize = 80;
+
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    check(&arguments)?;
+    if let Some(path) = &arguments.read {
+        return read(&arguments, path);
+    }
+    let interrupted = interruption()?;
+    if let Some(names) = &arguments.compare {
+        return compare_two(&arguments, names, &interrupted);
+    }
+    let target = arguments.target.as_deref().expect("clap requires one");
+    let place = Place::find(&[target.to_owned()])?;
+    let seen = Observed::make(&arguments, &place, &interrupted)?;
+    seen.print(&arguments)?;
+    let failed = seen.traced.has_failed();
+    let stopped = seen.stop();
+    Ok(match failed || !stopped {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// What can be known to fail before anything is started.
+fn check(arguments: &Arguments) -> Result<(), Usage> {
+    let Arguments {
+        load,
+        outputs,
+        request,
+        ..
+    } = arguments;
+    let connections = load.connections.get();
+    let requests = load.requests.map_or(connections, NonZeroUsize::get);
+    if requests < connections {
+        return Err(Usage(format!(
+            "{connections} connections need a request each: --requests {connections} or more"
+        )));
+    }
+    if requests > REQUESTS_MAX || connections > CONNECTIONS_MAX {
+        return Err(Usage(format!(
+            "a trace has at most {REQUESTS_MAX} requests on {CONNECTIONS_MAX} connections; \
+             for load there is `loadgen run`"
+        )));
+    }
+    if load.keep_alive && requests > connections && request.server_closes() {
+        return Err(Usage(
+            "the header field Connection: close leaves each connection one request: \
+             it does not go with -k"
+                .to_owned(),
+        ));
+    }
+    if load.close.is_some_and(|close| close != Close::Server) && request.server_closes() {
+        return Err(Usage(
+            "the header field Connection: close asks the server to close; leave out --close"
+                .to_owned(),
+        ));
+    }
+    request.check()?;
+    for path in [&outputs.write, &outputs.html, &outputs.json]
+        .into_iter()
+        .flatten()
+        .filter(|&path| path != Path::new("-"))
+    {
+        check_file(path)?;
+    }
+    if outputs.mermaid && outputs.json.as_deref() == Some(Path::new("-")) {
+        return Err(Usage("--mermaid and --json - both want stdout".to_owned()));
+    }
+    if outputs.mermaid && arguments.compare.is_some() {
+        return Err(Usage(
+            "--mermaid draws one server: it does not go with --compare".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// A server that was traced, and that goes on until it is stopped.
+struct Observed {
+    name: String,
+    heading: Heading,
+    story: Story,
+    traced: Traced,
+    server: Option<Target>,
+}
+
+impl Observed {
+    fn make(
+        arguments: &Arguments,
+        place: &Place,
+        interrupted: &AtomicBool,
+    ) -> anyhow::Result<Self> {
+        if let Place::Server(catalogue, server) = place {
+            target::build(server, &catalogue.root)?;
+        }
+        let tracing = Tracing::begin();
+        let (uri, address, server, name) = match place {
+            Place::Urls(uris) => {
+                let uri = uris[0].clone();
+                if !arguments.load.server_arg.is_empty() {
+                    let message =
+                        "--server-arg needs a server that loadgen starts: a name, not a URL";
+                    return Err(Usage(message.to_owned()).into());
+                }
+                let address = resolve(&uri, &[])?[0];
+                (uri.clone(), address, None, uri.to_string())
+            }
+            Place::Server(catalogue, server) => {
+                let options = target::Options {
+                    arguments: arguments.load.server_arg.clone(),
+                    ..target::Options::default()
+                };
+                let target = Target::start(server, &catalogue.root, &options)?;
+                let address = target.address();
+                (url_of(address)?, address, Some(target), server.name.clone())
+            }
+        };
+        let job = Job {
+            lanes: lanes(arguments, &uri, address),
+            sockets: !arguments.seen.no_sockets,
+            all_calls: arguments.seen.all_calls,
+            wait: arguments.seen.wait,
+        };
+        let leader = server.as_ref().map(Target::pid);
+        let mut shown = false;
+        let traced = tracing.follow(&job, leader, interrupted, |left| {
+            shown |= tell_wait(left);
+        });
+        if shown {
+            eprintln!();
+        }
+        let story = tell(&traced.record);
+        let heading = Heading {
+            title: title(&job),
+            target: match &server {
+                Some(_) => format!("{name} at {uri}"),
+                None => name.clone(),
+            },
+            lines: vec![kernel()],
+        };
+        Ok(Observed {
+            name,
+            heading,
+            story,
+            traced,
+            server,
+        })
+    }
+
+    fn print(&self, arguments: &Arguments) -> anyhow::Result<()> {
+        if let Some(path) = &arguments.outputs.write {
+            match (&self.traced.capture, &self.traced.record.sources.packets) {
+                (Some(capture), _) => packets::write(path, capture)
+                    .with_context(|| format!("writing {}", path.display()))?,
+                (None, Source::Missing(why)) => {
+                    anyhow::bail!("{}: no packets to write: {why}", path.display())
+                }
+                (None, _) => anyhow::bail!("{}: no packets to write", path.display()),
+            }
+        }
+        show(&arguments.outputs, &self.heading, &self.story)
+    }
+
+    /// Whether the server ended as it should.
+    fn stop(self) -> bool {
+        let Some(server) = self.server else {
+            return true;
+        };
+        let had_ended = server.has_ended();
+        let ended = server.stop(target::STOP_WITHIN);
+        if had_ended || ended.killed {
+            eprintln!("loadgen: warning: {}: it {ended}", self.name);
+            return false;
+        }
+        true
+    }
+}
+
+/// The requests, by connection.
+fn lanes(arguments: &Arguments, uri: &Uri, server: std::net::SocketAddr) -> Vec<Vec<Plan>> {
+    let Arguments { load, request, .. } = arguments;
+    let connections = load.connections.get();
+    let requests = load.requests.map_or(connections, NonZeroUsize::get);
+    let close = load.close.unwrap_or(match load.keep_alive {
+        true if !request.server_closes() => Close::Client,
+        _ => Close::Server,
+    });
+    let plan = |requests: usize| {
+        let mut bytes = vec![request.bytes(uri); requests];
+        if close == Close::Server
+            && let Some(last) = bytes.last_mut()
+        {
+            *last = request.bytes_to_close(uri);
+        }
+        Plan {
+            server,
+            requests: bytes,
+            head_only: request.method == Method::HEAD,
+            expect: request.expected().as_ref().map(Arc::clone),
+            close: match close {
+                Close::Server => client::Close::Server,
+                Close::Client => client::Close::Client,
+                Close::Half => client::Close::Half,
+                Close::Rst => client::Close::Reset,
+            },
+            timeout: request.timeout,
+        }
+    };
+    let lane = |index: usize| {
+        let own = requests / connections + usize::from(index < requests % connections);
+        match load.keep_alive {
+            true => vec![plan(own)],
+            false => (0..own).map(|_| plan(1)).collect(),
+        }
+    };
+    (0..connections).map(lane).collect()
+}
+
+/// `3 requests on 2 connections, seen whole`
+fn title(job: &Job) -> String {
+    let plans = || job.lanes.iter().flatten();
+    let requests: usize = plans().map(|plan| plan.requests.len()).sum();
+    let requests = match requests {
+        1 => "One request".to_owned(),
+        requests => format!("{requests} requests"),
+    };
+    match plans().count() {
+        1 if job.lanes[0][0].requests.len() > 1 => {
+            format!("{requests} on one connection, seen whole")
+        }
+        1 => format!("{requests}, seen whole"),
+        connections => format!("{requests} on {connections} connections, seen whole"),
+    }
+}
+
+/// Whose TCP is seen.
+fn kernel() -> String {
+    match nix::sys::utsname::uname() {
+        Ok(name) => {
+            let (system, release) = (name.sysname(), name.release());
+            format!("{} {}", system.to_string_lossy(), release.to_string_lossy())
+        }
+        Err(error) => format!("the kernel does not tell its version: {error}"),
+    }
+}
+
+impl Traced {
+    /// A client could not do what it was to do.
+    fn has_failed(&self) -> bool {
+        let mut moments = self.record.moments.iter();
+        moments.any(|moment| matches!(moment.what, What::Failed(..)))
+    }
+}
+
+/// On a terminal; whether it was.
+fn tell_wait(left: Duration) -> bool {
+    let shows = io::stderr().is_terminal();
+    if shows {
+        let left_s = left.as_secs_f64();
+        eprint!("\rTIME-WAIT lasts for another {left_s:>4.1} s ...");
+    }
+    shows
+}
+
+fn read(arguments: &Arguments, path: &Path) -> anyhow::Result<ExitCode> {
+    let capture = packets::read(path)?;
+    let (packets, notes) = capture.packets();
+    let mut record = Record {
+        packets,
+        ..Record::default()
+    };
+    record.notes = capture.notes;
+    record.notes.extend(notes);
+    record.sources.packets = Source::Seen;
+    let name = match path == Path::new("-") {
+        true => "stdin".to_owned(),
+        false => path.display().to_string(),
+    };
+    let heading = Heading {
+        title: format!("{name}, explained"),
+        target: name,
+        lines: Vec::new(),
+    };
+    let story = tell(&record);
+    show(&arguments.outputs, &heading, &story)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare_two(
+    arguments: &Arguments,
+    names: &str,
+    interrupted: &AtomicBool,
+) -> anyhow::Result<ExitCode> {
+    let Some((one, other)) = names.split_once(',') else {
+        return Err(Usage(format!("--compare {names}: expected two servers, A,B")).into());
+    };
+    let place = |name: &str| Place::find(&[name.trim().to_owned()]);
+    let (one, other) = (place(one)?, place(other)?);
+    let a = Observed::make(arguments, &one, interrupted)?;
+    let failed = a.traced.has_failed();
+    let b = Observed::make(arguments, &other, interrupted)?;
+    let failed = failed || b.traced.has_failed();
+    let pair = ((a.name.as_str(), &a.story), (b.name.as_str(), &b.story));
+    let outputs = &arguments.outputs;
+    if outputs.json.as_deref() != Some(Path::new("-")) {
+        let text = compare::side_by_side(pair.0, pair.1, width(outputs));
+        print(anstream::stdout(), text)?;
+    }
+    if let Some(path) = &outputs.json {
+        write_json(path, &[json::value(&a.story), json::value(&b.story)])?;
+    }
+    if let Some(path) = &outputs.html {
+        let heading = Heading {
+            title: format!("{} and {}, side by side", a.name, b.name),
+            target: format!("{} and {}", a.heading.target, b.heading.target),
+            lines: Vec::new(),
+        };
+        write_file(path, html::pair(pair.0, pair.1, &heading).as_bytes())?;
+    }
+    let stopped = [a.stop(), b.stop()] == [true, true];
+    Ok(match failed || !stopped {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// In all the ways that were asked for.
+fn show(outputs: &Outputs, heading: &Heading, story: &Story) -> anyhow::Result<()> {
+    if outputs.mermaid {
+        print(io::stdout(), mermaid::diagram(story))?;
+    } else if outputs.json.as_deref() != Some(Path::new("-")) {
+        let text = text::timeline(story, heading, width(outputs));
+        print(anstream::stdout(), text)?;
+    }
+    if let Some(path) = &outputs.json {
+        write_json(path, &json::value(story))?;
+    }
+    if let Some(path) = &outputs.html {
+        write_file(path, html::page(story, heading).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn width(outputs: &Outputs) -> usize {
+    let terminal = terminal_size::terminal_size_of(io::stdout());
+    match (outputs.width, terminal) {
+        (Some(width), _) => width.into(),
+        (None, Some((terminal_size::Width(columns), _))) => usize::from(columns).max(40),
+        (None, None) => WIDTH,
+    }
+}

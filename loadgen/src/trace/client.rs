@@ -1,0 +1,413 @@
+//! The client of a trace: blocking calls on one thread a connection, so that each line of it is one system
+//! call, and no other calls on that thread.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::clock;
+use super::model::{Moment, What};
+use crate::response::{Expected, Reader, Taken};
+
+/// Who closes a connection, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// The server, asked by `Connection: close` (RFC 9112 §9.6); the client waits for it.
+    Server,
+    /// The client, by `close` as soon as the last answer is there.
+    Client,
+    /// The client closes its half behind the last request, and reads on.
+    Half,
+    /// The client, by a reset: `SO_LINGER` of zero.
+    Reset,
+}
+
+/// What one connection is to do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Whom to ask.
+    pub server: SocketAddr,
+    /// The bytes of each request, one after another.
+    pub requests: Vec<Vec<u8>>,
+    /// The requests are HEAD, the answers have no body.
+    pub head_only: bool,
+    /// What every body must be.
+    pub expect: Option<Arc<Expected>>,
+    /// Who closes.
+    pub close: Close,
+    /// How long each call may take.
+    pub timeout: Duration,
+}
+
+/// Where a connection stands when somebody else may look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// It is established.
+    Connected,
+    /// The first answer is there.
+    Answered,
+}
+
+/// Asks, and notes down what it saw. `pause` is called at moments when nothing moves; `interrupted` ends it.
+///
+/// What goes wrong is the last of the moments, [`What::Failed`].
+pub fn converse(
+    plan: &Plan,
+    connection: usize,
+    interrupted: &AtomicBool,
+    mut pause: impl FnMut(Pause),
+) -> Vec<Moment> {
+    let mut log = Log {
+        connection,
+        local: None,
+        moments: Vec::new(),
+    };
+    let stream = match connect(plan, &mut log) {
+        Ok(stream) => stream,
+        Err(error) => {
+            log.note(What::Failed("connect", plain(&error)));
+            return log.moments;
+        }
+    };
+    pause(Pause::Connected);
+    if let Err((call, error)) = exchange(plan, &stream, interrupted, &mut log, pause) {
+        log.note(What::Failed(call, error));
+    }
+    drop(stream);
+    log.note(What::Closed);
+    log.moments
+}
+
+struct Log {
+    connection: usize,
+    local: Option<SocketAddr>,
+    moments: Vec<Moment>,
+}
+
+impl Log {
+    fn note(&mut self, what: What) {
+        self.moments.push(Moment {
+            at_ns: clock::now_ns(),
+            connection: self.connection,
+            local: self.local,
+            what,
+        });
+    }
+}
+
+fn connect(plan: &Plan, log: &mut Log) -> io::Result<Socket> {
+    log.note(What::Connecting);
+    let socket = Socket::new(
+        Domain::for_address(plan.server),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // On Linux that of sending bounds `connect` too.
+    socket.set_write_timeout(Some(plan.timeout))?;
+    socket.set_read_timeout(Some(plan.timeout))?;
+    if plan.close == Close::Reset {
+        socket.set_linger(Some(Duration::ZERO))?;
+    }
+    let outcome = socket.connect(&SockAddr::from(plan.server));
+    log.local = socket.local_addr().ok().and_then(|it| it.as_socket());
+    outcome?;
+    log.note(What::Connected);
+    Ok(socket)
+}
+
+type Failure = (&'static str, String);
+
+fn exchange(
+    plan: &Plan,
+    mut stream: &Socket,
+    interrupted: &AtomicBool,
+    log: &mut Log,
+    mut pause: impl FnMut(Pause),
+) -> Result<(), Failure> {
+    let mut reader = Reader::new(plan.head_only).expecting(plan.expect.as_ref());
+    let mut answers = Answers {
+        buffer: vec![0; 64 << 10],
+        from: 0,
+        to: 0,
+    };
+    let last = plan.requests.len().saturating_sub(1);
+    for (number, request) in plan.requests.iter().enumerate() {
+        stream.write_all(request).map_err(failed("send"))?;
+        log.note(What::Sent(request.len()));
+        if plan.close == Close::Half && number == last {
+            stream
+                .shutdown(Shutdown::Write)
+                .map_err(failed("shutdown"))?;
+            log.note(What::ShutDown);
+        }
+        let persists = answers.next(stream, &mut reader, interrupted, log)?;
+        if number == 0 {
+            pause(Pause::Answered);
+        }
+        if !persists && number < last {
+            let left = last - number;
+            let message = format!("the server ends the connection with {left} requests to go");
+            return Err(("send", message));
+        }
+    }
+    match plan.close {
+        Close::Server | Close::Half => answers.end(stream, log),
+        Close::Client | Close::Reset => Ok(()),
+    }
+}
+
+/// Bytes that came in, and which of them were read already.
+struct Answers {
+    buffer: Vec<u8>,
+    from: usize,
+    to: usize,
+}
+
+impl Answers {
+    /// Reads one answer; whether the connection may be used again.
+    fn next(
+        &mut self,
+        stream: &Socket,
+        reader: &mut Reader,
+        interrupted: &AtomicBool,
+        log: &mut Log,
+    ) -> Result<bool, Failure> {
+        loop {
+            if self.from == self.to {
+                self.fill(stream, interrupted, log)?;
+            }
+            let response = if self.to == 0 {
+                log.note(What::EndOfFile);
+                let closed = || "the server closed the connection before the answer was complete";
+                Some(reader.end().ok_or_else(|| ("recv", closed().to_owned()))?)
+            } else {
+                match reader.take(&self.buffer[self.from..self.to]) {
+                    Taken::Complete(response, used) => {
+                        self.from += used;
+                        Some(response)
+                    }
+                    Taken::Incomplete => {
+                        self.from = self.to;
+                        None
+                    }
+                    Taken::Malformed => {
+                        return Err(("recv", "the answer is no HTTP/1".to_owned()));
+                    }
+                }
+            };
+            if let Some(response) = response {
+                log.note(What::Answered(response.status));
+                return match response.as_expected {
+                    true => Ok(response.persists),
+                    false => Err(("recv", "the body is not what was expected".to_owned())),
+                };
+            }
+        }
+    }
+
+    /// Waits for more; nothing at the end of the connection.
+    fn fill(
+        &mut self,
+        mut stream: &Socket,
+        interrupted: &AtomicBool,
+        log: &mut Log,
+    ) -> Result<(), Failure> {
+        (self.from, self.to) = (0, 0);
+        self.to = loop {
+            match stream.read(&mut self.buffer) {
+                // A signal: the user wants it to end.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    if interrupted.load(Ordering::Relaxed) {
+                        return Err(("recv", "interrupted".to_owned()));
+                    }
+                }
+                Err(error) => return Err(failed("recv")(error)),
+                Ok(read) => break read,
+            }
+        };
+        if self.to > 0 {
+            log.note(What::Received(self.to));
+        }
+        Ok(())
+    }
+
+    /// Waits until the server closes, however much it still has to say.
+    fn end(&mut self, mut stream: &Socket, log: &mut Log) -> Result<(), Failure> {
+        loop {
+            match stream.read(&mut self.buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed("recv")(error)),
+                Ok(0) => break,
+                Ok(read) => log.note(What::Received(read)),
+            }
+        }
+        // An answer that ends with the connection has told it already.
+        if log.moments.last().map(|moment| &moment.what) != Some(&What::EndOfFile) {
+            log.note(What::EndOfFile);
+        }
+        Ok(())
+    }
+}
+
+fn failed(call: &'static str) -> impl FnOnce(io::Error) -> Failure {
+    move |error| (call, plain(&error))
+}
+
+/// An error of a socket as a sentence has it.
+fn plain(error: &io::Error) -> String {
+    // A blocking socket whose time is over says EAGAIN, or EINPROGRESS in `connect`.
+    if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) {
+        return "timeout".to_owned();
+    }
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "timeout".to_owned(),
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::ConnectionReset => "connection reset by the server".to_owned(),
+        ErrorKind::BrokenPipe => "the server has closed the connection".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// What a client saw of a server that does `serve` on one connection.
+    fn seen(close: Close, requests: usize, serve: fn(std::net::TcpStream)) -> Vec<What> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let thread = thread::spawn(move || serve(listener.accept().unwrap().0));
+        let plan = Plan {
+            server,
+            requests: vec![b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(); requests],
+            head_only: false,
+            expect: None,
+            close,
+            timeout: Duration::from_secs(5),
+        };
+        let mut pauses = 0;
+        let moments = converse(&plan, 3, &AtomicBool::new(false), |_| pauses += 1);
+        thread.join().unwrap();
+        assert!(pauses >= 1);
+        assert!(moments.is_sorted_by_key(|moment| moment.at_ns));
+        assert!(moments.iter().all(|moment| moment.connection == 3));
+        assert_eq!(moments[0].local, None);
+        assert!(moments[1..].iter().all(|moment| moment.local.is_some()));
+        moments.into_iter().map(|moment| moment.what).collect()
+    }
+
+    fn read_request(stream: &mut std::net::TcpStream) {
+        let mut bytes = [0; 1024];
+        assert!(stream.read(&mut bytes).unwrap() > 0);
+    }
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+    #[test]
+    fn an_exchange_that_each_side_ends() {
+        use What::*;
+        let begin = [Connecting, Connected, Sent(27), Received(40), Answered(200)];
+        let found = seen(Close::Client, 1, |mut stream| {
+            read_request(&mut stream);
+            stream.write_all(ANSWER).unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        });
+        assert_eq!(found[..5], begin);
+        assert_eq!(found[5..], [Closed]);
+        let found = seen(Close::Server, 1, |mut stream| {
+            read_request(&mut stream);
+            stream.write_all(ANSWER).unwrap();
+        });
+        assert_eq!(found[..5], begin);
+        assert_eq!(found[5..], [EndOfFile, Closed]);
+        let found = seen(Close::Half, 1, |mut stream| {
+            read_request(&mut stream);
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+            stream.write_all(ANSWER).unwrap();
+        });
+        assert_eq!(found[2..4], [Sent(27), ShutDown]);
+        assert_eq!(found[6..], [EndOfFile, Closed]);
+        let found = seen(Close::Reset, 1, |mut stream| {
+            read_request(&mut stream);
+            stream.write_all(ANSWER).unwrap();
+            let error = stream.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        });
+        assert_eq!(found[5..], [Closed]);
+    }
+
+    #[test]
+    fn answers_that_come_together_are_told_apart() {
+        let found = seen(Close::Client, 2, |mut stream| {
+            read_request(&mut stream);
+            stream.write_all(&ANSWER.repeat(2)).unwrap();
+            read_request(&mut stream);
+        });
+        use What::*;
+        assert_eq!(
+            found[3..],
+            [Received(80), Answered(200), Sent(27), Answered(200), Closed]
+        );
+    }
+
+    #[test]
+    fn what_goes_wrong_is_told() {
+        let failure = |requests, serve| {
+            let found = seen(Close::Client, requests, serve);
+            let failed = found.iter().find_map(|what| match what {
+                What::Failed(call, error) => Some(format!("{call}: {error}")),
+                _ => None,
+            });
+            assert_eq!(found.last(), Some(&What::Closed));
+            failed.unwrap()
+        };
+        let cut = failure(1, |mut stream| {
+            read_request(&mut stream);
+            stream.write_all(&ANSWER[..39]).unwrap();
+        });
+        assert_eq!(
+            cut,
+            "recv: the server closed the connection before the answer was complete"
+        );
+        let wrong = failure(1, |mut stream| {
+            read_request(&mut stream);
+            stream.write_all(b"SSH-2.0\r\n\r\n").unwrap();
+        });
+        assert_eq!(wrong, "recv: the answer is no HTTP/1");
+        let early = failure(2, |mut stream| {
+            read_request(&mut stream);
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).unwrap();
+        });
+        assert_eq!(
+            early,
+            "send: the server ends the connection with 1 requests to go"
+        );
+    }
+
+    #[test]
+    fn nobody_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        drop(listener);
+        let plan = Plan {
+            server,
+            requests: vec![Vec::new()],
+            head_only: false,
+            expect: None,
+            close: Close::Client,
+            timeout: Duration::from_secs(5),
+        };
+        let moments = converse(&plan, 0, &AtomicBool::new(false), |_| panic!("no pause"));
+        let refused = What::Failed("connect", "connection refused".to_owned());
+        assert_eq!(moments.last().unwrap().what, refused);
+    }
+}

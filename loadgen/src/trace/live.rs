@@ -1,0 +1,411 @@
+//! A trace of connections as they are made: everything that looks is switched on, clients ask, and what was
+//! seen of them is picked from what was seen of all.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::unistd::gettid;
+
+use super::client::{self, Pause, Plan};
+use super::clock;
+use super::kernel::{self, Tracer, Watch};
+use super::model::{Change, Moment, Record, Side, Snapshot, Socket, Source, State};
+use super::packets::{Capture, Live, Ports};
+use super::sockets;
+use crate::target::members;
+
+/// What is to be traced.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Lanes run at the same time; the connections of a lane one after another. All ask one server.
+    pub lanes: Vec<Vec<Plan>>,
+    /// Whether to list sockets while the first connection waits, which takes some hundred microseconds each
+    /// time.
+    pub sockets: bool,
+    /// Keep every system call, not only those about sockets, waiting and threads.
+    pub all_calls: bool,
+    /// Watch until `TIME-WAIT` is over.
+    pub wait: bool,
+}
+
+/// Everything that looks, switched on.
+#[derive(Debug)]
+pub struct Tracing {
+    tracer: Result<Tracer, String>,
+    live: Result<Live, String>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Traced {
+    /// What was seen.
+    pub record: Record,
+    /// The frames themselves, of these connections alone.
+    pub capture: Option<Capture>,
+}
+
+/// How long the last segments of a connection are waited for.
+const SETTLE: Duration = Duration::from_millis(300);
+/// How often sockets are looked at meanwhile.
+const POLL: Duration = Duration::from_millis(2);
+/// The same, for `TIME-WAIT`.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+
+impl Tracing {
+    /// Switches on what is permitted; to be called before the server is started, if its beginning is to be
+    /// seen.
+    pub fn begin() -> Self {
+        Tracing {
+            tracer: Tracer::begin().map_err(|error| error.to_string()),
+            ..Tracing::of_packets()
+        }
+    }
+
+    /// Looks at packets and sockets only, which nobody else on the machine feels.
+    pub fn of_packets() -> Self {
+        Tracing {
+            tracer: Err("system calls were not asked for".to_owned()),
+            live: Live::open(Ports::default()).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Makes the connections of `job` and gathers what was seen. `leader` leads the process group of a server
+    /// that was started for this. `waiting` is told for how much longer `TIME-WAIT` will last.
+    ///
+    /// # Panics
+    ///
+    /// When `job` has no connection.
+    pub fn follow(
+        mut self,
+        job: &Job,
+        leader: Option<u32>,
+        interrupted: &AtomicBool,
+        waiting: impl FnMut(Duration),
+    ) -> Traced {
+        let server = job.lanes[0][0].server;
+        if let Ok(live) = &mut self.live {
+            let begun = live
+                .set_ports(Ports::from([server.port()]))
+                .and_then(|()| live.begin());
+            if let Err(error) = begun {
+                self.live = Err(format!("capturing packets: {error}"));
+            }
+        }
+        let pids = server_pids(leader, server);
+        let mut view = View {
+            server,
+            pids,
+            missing: None,
+            snapshots: Vec::new(),
+        };
+        if job.sockets {
+            view.take("before");
+        }
+        let (moments, client_tids) = run_lanes(job, interrupted, |pause| {
+            view.take(match pause {
+                Pause::Connected => "connected",
+                Pause::Answered => "answered",
+            });
+        });
+        let own = moments.iter().filter_map(|it| it.local).collect();
+        if job.sockets {
+            view.take("closed");
+        }
+        view.settle(&own);
+        let over = match job.wait {
+            true => view.wait(&own, interrupted, waiting),
+            false => None,
+        };
+        let mut record = Record {
+            server: Some(server),
+            moments,
+            ..Record::default()
+        };
+        let capture = self.live.map(|live| add_packets(&mut record, live, &own));
+        if let Err(why) = &capture {
+            record.sources.packets = Source::Missing(why.clone());
+        }
+        let mut server_pids = view.pids.clone();
+        // Those that it has started meanwhile.
+        server_pids.extend(leader.into_iter().flat_map(group));
+        let watch = Watch {
+            client_tids,
+            server_pids,
+            ports: vec![server.port()],
+            all_calls: job.all_calls,
+        };
+        let traced =
+            (self.tracer).and_then(|tracer| tracer.end(&watch).map_err(|error| error.to_string()));
+        let seen = match traced {
+            Ok(traced) => {
+                add_events(&mut record, traced, &own);
+                Source::Seen
+            }
+            Err(why) => Source::Missing(why),
+        };
+        record.sources.changes = seen.clone();
+        record.sources.calls = seen;
+        record.changes.extend(over);
+        view.add_to(&mut record, job.sockets, &own);
+        Traced {
+            record,
+            capture: capture.ok(),
+        }
+    }
+}
+
+/// Calls of a client that come of its being watched: it waits while somebody looks, asks for its address so
+/// that its packets are found, ends its thread; and a check of std in a debug build.
+const OWN_DOING: [&str; 8] = [
+    "exit",
+    "fcntl",
+    "futex",
+    "getsockname",
+    "madvise",
+    "munmap",
+    "rt_sigprocmask",
+    "sigaltstack",
+];
+
+/// The addresses of the clients.
+type Own = BTreeSet<SocketAddr>;
+
+/// Whether somebody else may have made this connection. One that came to nothing may have an address that
+/// its client never knew.
+fn is_ours(own: &Own, one: SocketAddr, other: SocketAddr) -> bool {
+    own.is_empty() || own.contains(&one) || own.contains(&other)
+}
+
+fn add_packets(record: &mut Record, live: Live, own: &Own) -> Capture {
+    let mut capture = live.end();
+    capture.frames.retain(|frame| {
+        let packet = frame.packet();
+        packet.is_none_or(|packet| is_ours(own, packet.source, packet.destination))
+    });
+    let (packets, notes) = capture.packets();
+    record.packets = packets;
+    record.notes.extend(notes);
+    record.sources.packets = Source::Seen;
+    capture
+}
+
+fn add_events(record: &mut Record, traced: kernel::Traced, own: &Own) {
+    record.changes = named(traced.changes);
+    record.changes.retain(|change| {
+        let Change { local, remote, .. } = *change;
+        // A listener has no peer.
+        remote.port() == 0 || is_ours(own, local, remote)
+    });
+    record.calls = traced.calls;
+    (record.calls).retain(|call| call.side == Side::Server || !OWN_DOING.contains(&call.name));
+    if traced.lost > 0 {
+        record.notes.push(format!(
+            "{} events of the kernel were lost: calls or changes of state are missing",
+            traced.lost
+        ));
+    }
+}
+
+/// Runs every lane to its end. Returns what their clients saw, and their threads.
+fn run_lanes(
+    job: &Job,
+    interrupted: &AtomicBool,
+    mut look: impl FnMut(Pause),
+) -> (Vec<Moment>, Vec<u32>) {
+    /// A client stops here: it goes on when somebody has looked.
+    type Stop = (Pause, SyncSender<()>);
+    let (stop, stops): (Sender<Stop>, Receiver<Stop>) = mpsc::channel();
+    let (mut moments, mut tids) = (Vec::new(), Vec::new());
+    thread::scope(|scope| {
+        let mut number = 0;
+        let mut stop = Some(stop);
+        let lanes: Vec<_> = (job.lanes.iter())
+            .map(|plans| {
+                let first = number;
+                number += plans.len();
+                // That of the first lane.
+                let stop = stop.take().filter(|_| job.sockets);
+                scope.spawn(move || {
+                    let mut moments = Vec::new();
+                    for (index, plan) in plans.iter().enumerate() {
+                        if interrupted.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let pause = |pause| {
+                            let stop = stop.as_ref().filter(|_| index == 0);
+                            let (go, wait) = mpsc::sync_channel(0);
+                            if stop.is_some_and(|stop| stop.send((pause, go)).is_ok()) {
+                                // An error is as good as an answer: nobody looks any more.
+                                let _ = wait.recv();
+                            }
+                        };
+                        let seen = client::converse(plan, first + index, interrupted, pause);
+                        moments.extend(seen);
+                    }
+                    (moments, gettid().as_raw().cast_unsigned())
+                })
+            })
+            .collect();
+        // Until the lane that stops is at its end.
+        for (pause, go) in stops {
+            look(pause);
+            let _ = go.send(());
+        }
+        for lane in lanes {
+            let (seen, tid) = lane.join().expect("clients do not panic");
+            moments.extend(seen);
+            tids.push(tid);
+        }
+    });
+    moments.sort_by_key(|moment| moment.at_ns);
+    (moments, tids)
+}
+
+/// The list of sockets, time and again.
+struct View {
+    server: SocketAddr,
+    /// Who may hold them, beside this process.
+    pids: Vec<u32>,
+    missing: Option<String>,
+    snapshots: Vec<Snapshot>,
+}
+
+impl View {
+    fn list(&mut self) -> Vec<Socket> {
+        match sockets::list(&[self.server.port()]) {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                self.missing = Some(format!("the kernel's list of sockets: {error}"));
+                Vec::new()
+            }
+        }
+    }
+
+    fn take(&mut self, moment: &'static str) {
+        let at_ns = clock::now_ns();
+        let mut list = self.list();
+        let mut pids = self.pids.clone();
+        pids.push(std::process::id());
+        sockets::holders(Some(&pids), &mut list);
+        self.snapshots.push(Snapshot {
+            at_ns,
+            moment,
+            sockets: list,
+        });
+    }
+
+    /// Waits until no segment is on its way any more, as far as sockets tell.
+    fn settle(&mut self, own: &Own) {
+        let deadline = Instant::now() + SETTLE;
+        while Instant::now() < deadline {
+            let busy = self.list().into_iter().any(|socket| {
+                is_of(&socket, own) && !matches!(socket.state, State::TimeWait | State::FinWait2)
+            });
+            if !busy {
+                break;
+            }
+            thread::sleep(POLL);
+        }
+        // What a socket has sent may be one thread away from the one that captures.
+        thread::sleep(POLL);
+    }
+
+    /// Waits until no socket is in `TIME-WAIT`; the last one's end, if there was one.
+    fn wait(
+        &mut self,
+        own: &Own,
+        interrupted: &AtomicBool,
+        mut waiting: impl FnMut(Duration),
+    ) -> Option<Change> {
+        let deadline = Instant::now() + 2 * Duration::from_secs(sockets::TIME_WAIT_S.into());
+        let mut last = None;
+        loop {
+            let list = self.list();
+            let socket = list
+                .into_iter()
+                .find(|socket| is_of(socket, own) && socket.state == State::TimeWait);
+            let Some(socket) = socket else { break };
+            let left_ms = socket.timer.map_or(0, |timer| timer.left_ms);
+            waiting(Duration::from_millis(left_ms.into()));
+            last = Some(socket);
+            if interrupted.load(Ordering::Relaxed) || Instant::now() > deadline {
+                return None;
+            }
+            thread::sleep(POLL_WAIT);
+        }
+        let last = last?;
+        let change = Change {
+            at_ns: clock::now_ns(),
+            local: last.local,
+            remote: last.remote?,
+            socket: 0,
+            old: State::TimeWait,
+            new: State::Closed,
+        };
+        self.take("TIME-WAIT is over");
+        Some(change)
+    }
+
+    /// Listeners, and our own connections.
+    fn add_to(self, record: &mut Record, asked_for: bool, own: &Own) {
+        record.sources.sockets = match self.missing {
+            Some(error) => Source::Missing(error),
+            None if asked_for => Source::Seen,
+            None => Source::None,
+        };
+        record.snapshots = self.snapshots;
+        let mut others = 0;
+        for snapshot in &mut record.snapshots {
+            let all = snapshot.sockets.len();
+            let keep = |socket: &Socket| socket.remote.is_none() || is_of(socket, own);
+            snapshot.sockets.retain(keep);
+            others = others.max(all - snapshot.sockets.len());
+        }
+        if others > 0 {
+            record.notes.push(format!(
+                "up to {others} more connections at the server's port, not made by this trace, are left out"
+            ));
+        }
+    }
+}
+
+/// The processes that may be the server: those of its group, or whoever listens there.
+fn server_pids(leader: Option<u32>, server: SocketAddr) -> Vec<u32> {
+    if let Some(leader) = leader {
+        return group(leader);
+    }
+    let mut list = sockets::list(&[server.port()]).unwrap_or_default();
+    list.retain(|socket| socket.remote.is_none() && socket.local.port() == server.port());
+    sockets::holders(None, &mut list);
+    let holders = list.iter().flat_map(|socket| &socket.holders);
+    let pids: BTreeSet<u32> = holders.map(|holder| holder.pid).collect();
+    pids.into_iter().collect()
+}
+
+fn group(leader: u32) -> Vec<u32> {
+    let members = members(leader.cast_signed()).unwrap_or_default();
+    members.into_iter().map(i32::cast_unsigned).collect()
+}
+
+fn is_of(socket: &Socket, own: &Own) -> bool {
+    own.contains(&socket.local) || socket.remote.is_some_and(|remote| own.contains(&remote))
+}
+
+/// A client's socket has no port yet when it goes to `SYN-SENT`; its next change tells it.
+fn named(mut changes: Vec<Change>) -> Vec<Change> {
+    for index in 0..changes.len() {
+        let Change { local, socket, .. } = changes[index];
+        if local.port() == 0 {
+            let mut later = changes[index + 1..].iter();
+            let next = later.find(|change| change.socket == socket);
+            if let Some(local) = next.map(|change| change.local) {
+                changes[index].local = local;
+            }
+        }
+    }
+    changes
+}

@@ -1,0 +1,139 @@
+//! What a trace shows of a server is what tcpdump shows of the same packets, and what tshark can read.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use libtest_mimic::Trial;
+use loadgen::trace::client::{Close, Plan};
+use loadgen::trace::live::{Job, Tracing};
+use loadgen::trace::model::{Side, Source, State, What};
+use loadgen::trace::packets;
+use loadgen::trace::story::{EndingKind, tell};
+
+use crate::subject::{SOON, Subject};
+use crate::{Possible, trial_if_possible};
+
+/// Who closes, and how the story of it ends.
+const CLOSES: [(&str, Close, &[EndingKind]); 4] = [
+    (
+        "closed by the server",
+        Close::Server,
+        &[EndingKind::Closed(Side::Server)],
+    ),
+    (
+        "closed by the client",
+        Close::Client,
+        &[EndingKind::Closed(Side::Client)],
+    ),
+    (
+        "half-closed",
+        Close::Half,
+        &[EndingKind::Closed(Side::Client)],
+    ),
+    ("reset", Close::Reset, &[EndingKind::Reset(Side::Client)]),
+];
+
+pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
+    let trials = CLOSES.iter().map(|&(close, how, endings)| {
+        let subject = subject.clone();
+        let name = format!("{}::traced, {close}", subject.name());
+        trial_if_possible(name, move || is_seen(&subject, how, endings))
+    });
+    trials.collect()
+}
+
+fn is_seen(subject: &Subject, close: Close, endings: &[EndingKind]) -> Result<Possible> {
+    let server = subject.start(&[])?;
+    let field = match close {
+        Close::Server => "Connection: close\r\n",
+        Close::Client | Close::Half | Close::Reset => "",
+    };
+    let plan = Plan {
+        server: server.address(),
+        requests: vec![format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n").into_bytes()],
+        head_only: false,
+        expect: None,
+        close,
+        timeout: SOON,
+    };
+    let job = Job {
+        lanes: vec![vec![plan]],
+        sockets: true,
+        all_calls: false,
+        wait: false,
+    };
+    // Without tracepoints, which would tell of all trials that run beside this one.
+    let traced =
+        Tracing::of_packets().follow(&job, None, &AtomicBool::new(false), |_: Duration| {});
+    let record = &traced.record;
+    if let Source::Missing(why) = &record.sources.packets {
+        return Ok(Possible::Not(why.clone()));
+    }
+    ensure!(record.notes.is_empty(), "{:?}", record.notes);
+    let answered = |what: &What| *what == What::Answered(200);
+    ensure!(
+        record.moments.iter().any(|moment| answered(&moment.what)),
+        "{:?}",
+        record.moments
+    );
+
+    let story = tell(record);
+    let [connection] = &story.connections[..] else {
+        bail!("{} connections", story.connections.len());
+    };
+    let ending = &connection.ending;
+    ensure!(endings.contains(&ending.kind), "{ending:?}");
+    let states = |side| -> Vec<State> {
+        let changes = connection
+            .states
+            .iter()
+            .filter(|change| change.side == side);
+        changes.map(|change| change.new).collect()
+    };
+    let seen: BTreeSet<_> = [Side::Client, Side::Server]
+        .into_iter()
+        .filter(|&side| states(side).contains(&State::Established))
+        .collect();
+    ensure!(seen.len() == 2, "{:?}", connection.states);
+
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("trace.pcap");
+    let capture = traced.capture.context("packets were seen")?;
+    packets::write(&file, &capture)?;
+    let Some(theirs) = tool("tcpdump", &["-n", "-t", "-r"], &file)? else {
+        return Ok(Possible::Not("tcpdump is not installed".to_owned()));
+    };
+    let ours = packets::tcpdump_lines(&record.packets);
+    let theirs: Vec<&str> = theirs.lines().collect();
+    ensure!(ours == theirs, "{ours:#?}\ntcpdump: {theirs:#?}");
+    let Some(theirs) = tool("tshark", &["-n", "-r"], &file)? else {
+        return Ok(Possible::Not("tshark is not installed".to_owned()));
+    };
+    ensure!(theirs.lines().count() == ours.len(), "tshark: {theirs}");
+    server.stop()?;
+    Ok(Possible::Held)
+}
+
+/// What a program prints of a file; it must have nothing to complain about. `None` if there is no such
+/// program.
+fn tool(program: &str, arguments: &[&str], file: &Path) -> Result<Option<String>> {
+    let Ok(output) = Command::new(program).args(arguments).arg(file).output() else {
+        return Ok(None);
+    };
+    let stderr = String::from_utf8(output.stderr)?;
+    let complaints = stderr.lines().filter(|line| {
+        // What they say of every file, and of every root.
+        !line.starts_with("reading from file") && !line.starts_with("Running as user \"root\"")
+    });
+    let complaints: Vec<&str> = complaints.collect();
+    ensure!(
+        output.status.success() && complaints.is_empty(),
+        "{program}: {}, {complaints:?}",
+        output.status
+    );
+    Ok(Some(String::from_utf8(output.stdout)?))
+}
