@@ -262,7 +262,7 @@ impl Scene<'_> {
             };
         }
         let hint = if body_unread {
-            ", of which a body is a part that servers like to leave unread"
+            ", a request with a body, which servers like to leave unread"
         } else {
             ""
         };

@@ -253,23 +253,18 @@ fn close_at(subject: &Subject<'_>, items: &[Item<'_>]) -> Option<usize> {
     };
     let from = match flows_until {
         Some((at, _)) => at + 1,
-        // Without segments, or without any data.
-        None => items
-            .iter()
-            .rposition(|item| {
+        None if !subject.packets.is_empty() => 0,
+        None => {
+            let flows = |item: &Item<'_>| {
                 matches!(
                     item.what,
                     Thing::Moment(
-                        What::Sent(_) | What::Received(_) | What::Answered(_) | What::Connected
+                        What::Connected | What::Sent(_) | What::Received(_) | What::Answered(_)
                     )
                 )
-            })?
-            .saturating_add(1)
-            .min(if subject.packets.is_empty() {
-                items.len()
-            } else {
-                0
-            }),
+            };
+            items.iter().rposition(flows)? + 1
+        }
     };
     (from..items.len()).find(|&at| match &items[at].what {
         Thing::Segment(number) => ends(&subject.segments[*number]),
@@ -555,8 +550,8 @@ impl Passage<'_> {
                     .count();
                 let how = if closing == 3 {
                     format!(
-                        "Each half is closed by a FIN and its ACK. Here three segments do: the {peer} closed \
-                         so soon that its FIN acknowledges the {who}'s."
+                        "Each half is closed by a FIN and its ACK. Here three segments do: the {peer}'s FIN acknowledges the \
+                         {who}'s as well, so that no ACK of its own was needed."
                     )
                 } else {
                     format!(
@@ -569,6 +564,22 @@ impl Passage<'_> {
                 });
                 format!("{how}{waited}")
             }
+            (EndingKind::Reset(side), _) => format!(
+                "A RST in place of a FIN: the {} does away with the connection at once, and so must the {}. Nothing \
+                 is acknowledged, and nobody waits for anything.",
+                name(side),
+                name(other(side))
+            ),
+            (EndingKind::Simultaneous, _) => format!(
+                "Each side sent its FIN before it had seen the other's{}; each acknowledges the other's.",
+                self.between_fins()
+                    .map_or(String::new(), |ns| format!(", {} apart", duration(ns)))
+            ),
+            (EndingKind::HalfClosed(side), _) => format!(
+                "The {} closes its half by a FIN. The other half stays open until the {} closes as well.",
+                name(side),
+                name(other(side))
+            ),
             _ => self.ending.explanation.clone(),
         }
     }

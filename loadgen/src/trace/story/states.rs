@@ -147,6 +147,7 @@ impl<'a> Machine<'a> {
         }
         self.sent(at, packet, sender);
         self.arrived(at, packet, other(sender));
+        self.finish(at, sender);
     }
 
     /// What sending this segment says of its sender.
@@ -157,7 +158,13 @@ impl<'a> Machine<'a> {
             end.syn = Some(packet.sequence);
             end.active |= !flags.ack;
             match (flags.ack, end.state) {
-                (false, State::Closed | State::Listen) => self.go(at, side, State::SynSent),
+                (false, State::Closed | State::Listen) => {
+                    self.go(at, side, State::SynSent);
+                    // The peer's own SYN was on its way already (figure 7).
+                    if self.end(other(side)).syn.is_some() {
+                        self.go(at, side, State::SynReceived);
+                    }
+                }
                 // The SYN that it answers is missing.
                 (true, State::Listen) => self.go(at, side, State::SynReceived),
                 _ => {}
@@ -167,7 +174,10 @@ impl<'a> Machine<'a> {
             // Whatever it acknowledges has arrived, even if it is missing here.
             self.end_mut(other(side))
                 .acknowledged_up_to(packet.acknowledgement);
-            self.finish(at, side);
+            let peer_fin = self.end(other(side)).fin;
+            if peer_fin.is_some_and(|fin| !before(packet.acknowledgement, fin)) {
+                self.finish(at, side);
+            }
         }
         if flags.fin {
             let behind = end_of(packet);
@@ -216,13 +226,17 @@ impl<'a> Machine<'a> {
         self.finish(at, side);
     }
 
-    /// The FIN of the peer counts once all before it is there.
+    /// The FIN of the peer counts once all before it is there. A segment that goes out after that acknowledges
+    /// it; so if the next one does not, the FIN was still on its way when that one was sent (figure 13).
     fn finish(&mut self, at: usize, side: Side) {
         let peer = self.end(other(side));
         let (Some(fin), Some(arrived)) = (peer.fin, peer.arrived) else {
             return;
         };
-        if before(arrived, fin) {
+        let next = (self.packets[at + 1..].iter())
+            .find(|packet| self.side(packet) == side && packet.flags.ack && !packet.flags.rst);
+        let on_its_way = next.is_some_and(|next| before(next.acknowledgement, fin));
+        if before(arrived, fin) || on_its_way {
             return;
         }
         match self.state(side) {
@@ -286,7 +300,9 @@ impl<'a> Machine<'a> {
     fn is_dropped(&self, at: usize, side: Side) -> bool {
         let next = self.packets[at + 1..]
             .iter()
-            .find(|packet| self.side(packet) == side);
+            .find(|packet| self.side(packet) == side)
+            // One that opens at the same time has its SYN+ACK still to send.
+            .filter(|_| !self.end(side).active);
         next.is_some_and(|packet| {
             packet.flags.syn && packet.flags.ack && Some(packet.sequence) == self.end(side).syn
         })
@@ -449,5 +465,415 @@ pub(super) fn name(side: Side) -> &'static str {
     match side {
         Side::Client => "client",
         Side::Server => "server",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::model::{Flags, Packet};
+    use Side::{Client, Server};
+    use State::{
+        CloseWait, Closed, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynReceived,
+        SynSent, TimeWait,
+    };
+
+    /// `C` or `S`, flags as tcpdump has them, the relative sequence and acknowledgement numbers, bytes.
+    fn packets(lines: &[&str]) -> Vec<Packet> {
+        let (client, server) = ends();
+        (lines.iter().enumerate())
+            .map(|(at, line)| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let [who, flags, seq, ack, bytes] = words[..] else {
+                    panic!("{line}")
+                };
+                let number = |text: &str| text.parse::<u32>().unwrap_or(0);
+                // The numbers wrap in the midst of it.
+                let (own, peer) = match who {
+                    "C" => (u32::MAX - 1, u32::MAX - 5),
+                    _ => (u32::MAX - 5, u32::MAX - 1),
+                };
+                Packet {
+                    at_ns: at as u64 * 1000,
+                    interface: None,
+                    source: if who == "C" { client } else { server },
+                    destination: if who == "C" { server } else { client },
+                    hops: 64,
+                    ip_bytes: 52 + number(bytes),
+                    flags: Flags {
+                        fin: flags.contains('F'),
+                        syn: flags.contains('S'),
+                        rst: flags.contains('R'),
+                        psh: flags.contains('P'),
+                        ack: flags.contains('.'),
+                        ..Flags::default()
+                    },
+                    sequence: own.wrapping_add(number(seq)),
+                    acknowledgement: if ack == "-" {
+                        0
+                    } else {
+                        peer.wrapping_add(number(ack))
+                    },
+                    window: 64,
+                    options: Vec::new(),
+                    malformed_options: false,
+                    payload_bytes: number(bytes),
+                    payload: vec![b'x'; number(bytes) as usize],
+                }
+            })
+            .collect()
+    }
+
+    fn ends() -> (SocketAddr, SocketAddr) {
+        (
+            SocketAddr::from(([127, 0, 0, 1], 40000)),
+            SocketAddr::from(([127, 0, 0, 1], 8000)),
+        )
+    }
+
+    /// All states that both ends go through, the first included.
+    #[track_caller]
+    fn check(case: &str, lines: &[&str], client: &[State], server: &[State]) {
+        let packets = packets(lines);
+        let packets: Vec<&Packet> = packets.iter().collect();
+        let derived = derive(ends().0, &packets);
+        for (side, expected) in [(Client, client), (Server, server)] {
+            let own = derived.iter().filter(|it| it.side == side);
+            let mut states: Vec<State> = own.clone().take(1).map(|it| it.old).collect();
+            states.extend(own.map(|it| it.new));
+            assert_eq!(states, expected, "{case}: {side:?}");
+        }
+    }
+
+    const HANDSHAKE: [&str; 3] = ["C S 0 - 0", "S S. 0 1 0", "C . 1 1 0"];
+
+    fn after_handshake<'a>(lines: &[&'a str]) -> Vec<&'a str> {
+        [&HANDSHAKE, lines].concat()
+    }
+
+    const OPENED_CLIENT: [State; 3] = [Closed, SynSent, Established];
+    const OPENED_SERVER: [State; 3] = [Listen, SynReceived, Established];
+
+    #[track_caller]
+    fn check_opened(case: &str, lines: &[&str], client: &[State], server: &[State]) {
+        let client = [&OPENED_CLIENT, client].concat();
+        let server = [&OPENED_SERVER, server].concat();
+        check(case, &after_handshake(lines), &client, &server);
+    }
+
+    #[test]
+    fn handshakes_are_those_of_rfc_9293() {
+        check(
+            "figure 6: basic",
+            &HANDSHAKE,
+            &OPENED_CLIENT,
+            &OPENED_SERVER,
+        );
+        check(
+            "figure 7: simultaneous open",
+            &["C S 0 - 0", "S S 0 - 0", "C S. 0 1 0", "S S. 0 1 0"],
+            &[Closed, SynSent, SynReceived, Established],
+            &[Closed, SynSent, SynReceived, Established],
+        );
+        check(
+            "section 3.10.7.1 and .3: a SYN to a port where nobody listens",
+            &["C S 0 - 0", "S R. 0 1 0"],
+            &[Closed, SynSent, Closed],
+            &[],
+        );
+        check(
+            "section 3.10.7.3: a RST that does not acknowledge the SYN is dropped",
+            &["C S 0 - 0", "S R. 0 0 0"],
+            &[Closed, SynSent],
+            &[],
+        );
+        check(
+            "section 3.8.1: a SYN that was dropped is sent again",
+            &["C S 0 - 0", "C S 0 - 0", "S S. 0 1 0", "C . 1 1 0"],
+            &OPENED_CLIENT,
+            &OPENED_SERVER,
+        );
+        check(
+            "a dropped last ACK: the SYN+ACK comes again",
+            &["C S 0 - 0", "S S. 0 1 0", "C . 1 1 0", "S S. 0 1 0"],
+            &OPENED_CLIENT,
+            &[Listen, SynReceived],
+        );
+        check(
+            "section 3.10.7.4: a RST sends a passive open back to LISTEN",
+            &["C S 0 - 0", "S S. 0 1 0", "C R 1 - 0"],
+            &[Closed, SynSent, Established, Closed],
+            &[Listen, SynReceived, Listen],
+        );
+        check(
+            "section 3.10.7.4: data in place of the last ACK",
+            &["C S 0 - 0", "S S. 0 1 0", "C P. 1 1 5"],
+            &OPENED_CLIENT,
+            &OPENED_SERVER,
+        );
+    }
+
+    #[test]
+    fn closes_are_those_of_rfc_9293() {
+        let first = [FinWait1, FinWait2, TimeWait];
+        let last = [CloseWait, LastAck, Closed];
+        check_opened(
+            "figure 12: normal, by the client",
+            &["C F. 1 1 0", "S . 1 2 0", "S F. 1 2 0", "C . 2 2 0"],
+            &first,
+            &last,
+        );
+        check_opened(
+            "figure 12: normal, by the server",
+            &["S F. 1 1 0", "C . 1 2 0", "C F. 1 2 0", "S . 2 2 0"],
+            &last,
+            &first,
+        );
+        check_opened(
+            "figure 13: simultaneous",
+            &["C F. 1 1 0", "S F. 1 1 0", "C . 2 2 0", "S . 2 2 0"],
+            &[FinWait1, Closing, TimeWait],
+            &[FinWait1, Closing, TimeWait],
+        );
+        check_opened(
+            "figure 13, the ACKs the other way around",
+            &["S F. 1 1 0", "C F. 1 1 0", "C . 2 2 0", "S . 2 2 0"],
+            &[FinWait1, Closing, TimeWait],
+            &[FinWait1, Closing, TimeWait],
+        );
+        check_opened(
+            "section 3.3.2, note 2: the FIN acknowledges ours, three segments",
+            &["C F. 1 1 0", "S F. 1 2 0", "C . 2 2 0"],
+            &first,
+            &last,
+        );
+        check_opened(
+            "section 3.6, case 1: half-close, and data flows on",
+            &[
+                "C F. 1 1 0",
+                "S . 1 2 0",
+                "S P. 1 2 100",
+                "C . 2 101 0",
+                "S F. 101 2 0",
+                "C . 2 102 0",
+            ],
+            &first,
+            &last,
+        );
+        check_opened(
+            "section 3.10.7.4: a FIN with data is acknowledged only beyond both",
+            &[
+                "C FP. 1 1 10",
+                "S . 1 11 0",
+                "S . 1 12 0",
+                "S F. 1 12 0",
+                "C . 12 2 0",
+            ],
+            &first,
+            &last,
+        );
+        check_opened(
+            "section 3.10.7.4: an ACK of older bytes is no ACK of the FIN",
+            &["C P. 1 1 5", "C F. 6 1 0", "S . 1 6 0"],
+            &[FinWait1],
+            &[CloseWait],
+        );
+        check_opened(
+            "section 3.10.8: a FIN sent again changes nothing",
+            &[
+                "C F. 1 1 0",
+                "C F. 1 1 0",
+                "S . 1 2 0",
+                "S F. 1 2 0",
+                "S F. 1 2 0",
+                "C . 2 2 0",
+                "C . 2 2 0",
+            ],
+            &first,
+            &last,
+        );
+        check_opened(
+            "section 3.10.7.4, eighth: a FIN beyond a gap waits for what is missing",
+            &["C F. 6 1 0", "S . 1 1 0", "C P. 1 1 5", "S . 1 7 0"],
+            &[FinWait1, FinWait2],
+            &[CloseWait],
+        );
+        check_opened(
+            "section 3.6: the last ACK is missing",
+            &["S F. 1 1 0", "C F. 1 2 0"],
+            &[CloseWait, LastAck],
+            &first,
+        );
+    }
+
+    #[test]
+    fn resets_are_those_of_rfc_9293() {
+        check_opened(
+            "section 3.5.3: in ESTABLISHED",
+            &["S R. 1 1 0"],
+            &[Closed],
+            &[Closed],
+        );
+        check_opened(
+            "in FIN-WAIT-2 and CLOSE-WAIT",
+            &["S F. 1 1 0", "C . 1 2 0", "C P. 1 2 9", "S R 2 - 0"],
+            &[CloseWait, Closed],
+            &[FinWait1, FinWait2, Closed],
+        );
+        check_opened(
+            "in FIN-WAIT-1",
+            &["S F. 1 1 0", "S R. 2 1 0"],
+            &[CloseWait, Closed],
+            &[FinWait1, Closed],
+        );
+        check_opened(
+            "in CLOSING",
+            &["C F. 1 1 0", "S F. 1 1 0", "C R 2 - 0"],
+            &[FinWait1, Closing, Closed],
+            &[FinWait1, Closing, Closed],
+        );
+        check_opened(
+            "in TIME-WAIT",
+            &["C F. 1 1 0", "S F. 1 2 0", "S R 2 - 0"],
+            &[FinWait1, FinWait2, TimeWait, Closed],
+            &[CloseWait, LastAck, Closed],
+        );
+        check_opened(
+            "section 3.10.7.4, first: one in the window but not next is challenged",
+            &["S R 50 - 0", "C . 1 1 0"],
+            &[],
+            &[Closed],
+        );
+    }
+
+    #[test]
+    fn a_capture_that_begins_later_knows_the_close() {
+        check(
+            "no handshake",
+            &[
+                "S P. 1 1 9",
+                "C . 1 10 0",
+                "S F. 10 1 0",
+                "C F. 1 11 0",
+                "S . 11 2 0",
+            ],
+            &[Established, CloseWait, LastAck, Closed],
+            &[Established, FinWait1, FinWait2, TimeWait],
+        );
+    }
+
+    fn told(at_ns: u64, old: State, new: State) -> Change {
+        let (client, server) = ends();
+        Change {
+            at_ns,
+            local: client,
+            remote: server,
+            socket: 1,
+            old,
+            new,
+        }
+    }
+
+    fn derived(states: &[State]) -> Vec<StateChange> {
+        (states.windows(2).enumerate())
+            .map(|(at, pair)| StateChange {
+                at_ns: (at as u64 + 1) * 100,
+                side: Client,
+                old: pair[0],
+                new: pair[1],
+                origin: Origin::Derived,
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    fn check_merged(
+        case: &str,
+        by_segments: &[State],
+        changes: &[Change],
+        expected: &[(u64, State, Origin)],
+        noted: bool,
+    ) {
+        let (merged, note) = merge(&derived(by_segments), changes, Client, None);
+        let merged: Vec<_> = merged
+            .iter()
+            .map(|it| (it.at_ns, it.new, it.origin))
+            .collect();
+        assert_eq!(merged, expected, "{case}");
+        assert_eq!(note.is_some(), noted, "{case}: {note:?}");
+    }
+
+    #[test]
+    fn the_kernel_is_believed_but_for_the_small_sockets() {
+        use Origin::{Derived, Kernel};
+        check_merged(
+            "an orphan, told as closed before the peer's FIN came at 500",
+            &[Closed, SynSent, Established, FinWait1, FinWait2, TimeWait],
+            &[
+                told(90, Closed, SynSent),
+                told(210, SynSent, Established),
+                told(290, Established, FinWait1),
+                told(410, FinWait1, FinWait2),
+                told(411, FinWait2, Closed),
+            ],
+            &[
+                (90, SynSent, Kernel),
+                (210, Established, Kernel),
+                (290, FinWait1, Kernel),
+                (410, FinWait2, Kernel),
+                (500, TimeWait, Derived),
+            ],
+            false,
+        );
+        check_merged(
+            "an orphan whose peer has not closed",
+            &[Established, FinWait1, FinWait2],
+            &[
+                told(10, Established, FinWait1),
+                told(20, FinWait1, FinWait2),
+                told(21, FinWait2, Closed),
+            ],
+            &[(10, FinWait1, Kernel), (20, FinWait2, Kernel)],
+            false,
+        );
+        check_merged(
+            "both at once",
+            &[Established, FinWait1, Closing, TimeWait],
+            &[
+                told(10, Established, FinWait1),
+                told(20, FinWait1, Closing),
+                told(30, Closing, Closed),
+            ],
+            &[
+                (10, FinWait1, Kernel),
+                (20, Closing, Kernel),
+                (30, TimeWait, Derived),
+            ],
+            false,
+        );
+        check_merged(
+            "a server: the request socket was there at 100",
+            &[Listen, SynReceived, Established],
+            &[
+                told(220, Listen, SynReceived),
+                told(221, SynReceived, Established),
+            ],
+            &[(100, SynReceived, Derived), (221, Established, Kernel)],
+            false,
+        );
+        check_merged(
+            "it says otherwise",
+            &[Established, FinWait1],
+            &[told(10, Established, Closed)],
+            &[(10, Closed, Kernel)],
+            true,
+        );
+        check_merged(
+            "it has a gap",
+            &[Established, FinWait1],
+            &[told(10, Established, FinWait1), told(20, Closing, Closed)],
+            &[(100, FinWait1, Derived)],
+            true,
+        );
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Subject<'a> {
     pub(super) endpoints: Endpoints,
     pub(super) packets: Vec<&'a Packet>,
     pub(super) segments: Vec<Segment>,
+    /// Those of both ends that follow from segments, whatever else is known.
+    pub(super) derived: Vec<Derived>,
     pub(super) states: Vec<StateChange>,
     pub(super) moments: Vec<&'a Moment>,
     pub(super) messages: Messages,
@@ -31,6 +33,7 @@ impl<'a> Subject<'a> {
             endpoints,
             packets: Vec::new(),
             segments: Vec::new(),
+            derived: Vec::new(),
             states: Vec::new(),
             moments: Vec::new(),
             messages: Messages::default(),
@@ -51,6 +54,7 @@ impl<'a> Subject<'a> {
         Subject {
             segments: packets.iter().map(|it| numbering.segment(it)).collect(),
             messages: messages(&client, &server, ended),
+            derived: derive(flow.endpoints.client, &packets),
             packets,
             ..Subject::new(flow.endpoints)
         }
@@ -242,13 +246,12 @@ fn assign_moments<'a>(record: &'a Record, subjects: &mut Vec<Subject<'a>>) {
 
 /// From the kernel, from segments; without either, from what the client saw and which sockets there were.
 fn states(record: &Record, subject: &Subject<'_>, notes: &mut Vec<String>) -> Vec<StateChange> {
-    let derived = derive(subject.endpoints.client, &subject.packets);
     let sides = [Side::Client, Side::Server];
     let mut states: Vec<StateChange> = Vec::new();
     for side in sides {
         let told = &subject.told[side as usize];
         let peers = &subject.told[other(side) as usize];
-        let mut derived = timed(&derived, &subject.packets, side);
+        let mut derived = timed(&subject.derived, &subject.packets, side);
         if told.is_empty() && !peers.is_empty() && sees_both(record, subject) {
             // No socket was made of it: the last ACK was dropped, and the request stays one.
             derived.truncate(match side {

@@ -1,5 +1,6 @@
 //! All that belongs to one connection, in one order.
 
+use super::states::Derived;
 use super::subject::Subject;
 use super::{CallLine, Happening, Part, StateChange};
 use crate::trace::kernel::{describe, result};
@@ -31,24 +32,33 @@ pub(super) enum Thing<'a> {
 /// Segments with the states that follow from them, then what has times of its own.
 pub(super) fn items<'a>(record: &'a Record, subject: &Subject<'a>) -> Vec<Item<'a>> {
     let mut items = Vec::new();
-    let mut states = subject.states.iter().peekable();
+    // Of segments at the very same time, one state belongs to each.
+    let packet_of = |change: &StateChange| {
+        let follows = |it: &&Derived| {
+            (it.side, it.old, it.new) == (change.side, change.old, change.new)
+                && subject.packets[it.packet].at_ns == change.at_ns
+        };
+        subject.derived.iter().find(follows).map(|it| it.packet)
+    };
+    let mut placed: Vec<(Option<usize>, &StateChange)> = (subject.states.iter())
+        .map(|change| (packet_of(change), change))
+        .collect();
+    let state = |change: &StateChange| Item {
+        at_ns: change.at_ns,
+        what: Thing::State(*change),
+    };
     for (number, packet) in subject.packets.iter().enumerate() {
-        // A state that follows from a segment comes after it.
-        while let Some(change) = states.next_if(|change| change.at_ns < packet.at_ns) {
-            items.push(Item {
-                at_ns: change.at_ns,
-                what: Thing::State(*change),
-            });
-        }
         items.push(Item {
             at_ns: packet.at_ns,
             what: Thing::Segment(number),
         });
+        let own = placed.extract_if(.., |(after, _)| *after == Some(number));
+        let mut own: Vec<&StateChange> = own.map(|(_, change)| change).collect();
+        // First who sends: that is how it came about.
+        own.sort_by_key(|change| change.side != subject.segments[number].from);
+        items.extend(own.into_iter().map(state));
     }
-    items.extend(states.map(|change| Item {
-        at_ns: change.at_ns,
-        what: Thing::State(*change),
-    }));
+    items.extend(placed.into_iter().map(|(_, change)| state(change)));
     let seen = |source: &Source| *source == Source::Seen;
     let alone = subject.packets.is_empty() && !seen(&record.sources.calls);
     for moment in &subject.moments {

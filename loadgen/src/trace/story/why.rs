@@ -4,7 +4,7 @@ use super::endings::{Reason, full_queue, is_read};
 use super::states::{before, end_of, other};
 use super::subject::Subject;
 use super::timeline::{Item, Thing};
-use super::{Origin, Part, Segment};
+use super::{Origin, Part, Segment, StateChange};
 use crate::trace::model::{Record, Side, State};
 
 /// Longest text, in characters.
@@ -55,7 +55,8 @@ impl Scene<'_> {
                 (State::CloseWait, _) => {
                     Some("the peer has closed; it stays so until its own program closes too")
                 }
-                (State::FinWait2, _) => {
+                // Over at once where the same segment brings the peer's FIN.
+                (State::FinWait2, _) if self.lasts(change) => {
                     Some("its FIN is acknowledged; now it waits for the peer's")
                 }
                 (State::Closing, _) => {
@@ -69,6 +70,14 @@ impl Scene<'_> {
             Thing::Call { .. } => call(&self.items[at]),
             Thing::Sockets(_) | Thing::Moment(_) => None,
         }
+    }
+
+    fn lasts(&self, change: &StateChange) -> bool {
+        let next = self
+            .subject
+            .states_of(change.side)
+            .find(|it| it.old == change.new);
+        next.is_none_or(|next| next.at_ns > change.at_ns)
     }
 
     fn segment(&self, at: usize, number: usize) -> Option<&'static str> {
@@ -131,8 +140,12 @@ impl Scene<'_> {
         if segment.packet.payload_bytes > 0 {
             let of_peer =
                 |it: &&Segment| it.from == other(segment.from) && it.packet.payload_bytes > 0;
-            let answers = earlier.iter().rfind(of_peer).is_some();
-            return match (segment.from, answers && news) {
+            let acknowledged = (earlier.iter())
+                .rfind(|it| it.from == segment.from && it.packet.flags.ack)
+                .map(|it| it.packet.acknowledgement);
+            let request = earlier.iter().rfind(of_peer).map(|it| end_of(&it.packet));
+            let rides = request.is_some_and(|end| acknowledged.is_none_or(|it| before(it, end)));
+            return match (segment.from, rides && news) {
                 (Side::Server, true) => Some(
                     "acknowledges the request as well: the delayed ACK found something to ride on",
                 ),
