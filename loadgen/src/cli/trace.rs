@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use http::{Method, Uri};
 
 use super::Usage;
-use super::common::{check_file, count, interruption, print, write_file, write_json};
+use super::common::{check_file, count, interruption, print, speaks_utf8, write_file, write_json};
 use super::place::{Place, resolve, url_of};
 use super::request::Request;
 use crate::report::trace::{Heading, compare, html, json, mermaid, text};
@@ -433,8 +433,7 @@ fn compare_two(
     let pair = ((a.name.as_str(), &a.story), (b.name.as_str(), &b.story));
     let outputs = &arguments.outputs;
     if outputs.json.as_deref() != Some(Path::new("-")) {
-        let text = compare::side_by_side(pair.0, pair.1, width(outputs));
-        print(anstream::stdout(), text)?;
+        print_text(compare::side_by_side(pair.0, pair.1, width(outputs)))?;
     }
     if let Some(path) = &outputs.json {
         write_json(path, &[json::value(&a.story), json::value(&b.story)])?;
@@ -459,8 +458,7 @@ fn show(outputs: &Outputs, heading: &Heading, story: &Story) -> anyhow::Result<(
     if outputs.mermaid {
         print(io::stdout(), mermaid::diagram(story))?;
     } else if outputs.json.as_deref() != Some(Path::new("-")) {
-        let text = text::timeline(story, heading, width(outputs));
-        print(anstream::stdout(), text)?;
+        print_text(text::timeline(story, heading, width(outputs)))?;
     }
     if let Some(path) = &outputs.json {
         write_json(path, &json::value(story))?;
@@ -469,6 +467,15 @@ fn show(outputs: &Outputs, heading: &Heading, story: &Story) -> anyhow::Result<(
         write_file(path, html::page(story, heading).as_bytes())?;
     }
     Ok(())
+}
+
+/// With colour on a terminal, and with arrows where the locale has them.
+fn print_text(text: String) -> io::Result<()> {
+    let text = match speaks_utf8() {
+        true => text,
+        false => text::ascii(&text),
+    };
+    print(anstream::stdout(), text)
 }
 
 fn width(outputs: &Outputs) -> usize {
