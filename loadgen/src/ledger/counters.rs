@@ -208,7 +208,7 @@ fn threads_of(group: i32) -> io::Result<BTreeSet<i32>> {
 
 /// Raises the limit of open files where need be, and where that is allowed; where it is not, opening them
 /// fails and says so.
-fn allow_files(more: usize) {
+pub(crate) fn allow_files(more: usize) {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
         && soft < more as u64 + crate::machine::FILES_RESERVED

@@ -16,6 +16,7 @@ pub(crate) mod tracefs;
 use std::collections::BTreeMap;
 use std::io;
 
+pub(crate) use counters::allow_files;
 pub use counters::{Counters, Tracepoints};
 pub use pass::{AtLeast, Counted, Pass};
 

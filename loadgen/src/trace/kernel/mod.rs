@@ -46,7 +46,8 @@ pub struct Watch {
 /// What they did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Traced {
-    /// In the order of time.
+    /// In the order of time. The local port of a client's first one is 0 where the trace ends before its
+    /// SYN is answered: only then has the kernel told it.
     pub changes: Vec<Change>,
     /// In the order of their entry.
     pub calls: Vec<Call>,

@@ -16,6 +16,7 @@ use perf_event::events::Tracepoint;
 use perf_event::{Builder, Clock, ReadFormat, SampleFlag, Sampler};
 
 use super::events::{Event, Kind, Layout, StateChange};
+use crate::ledger::allow_files;
 use crate::machine::CpuList;
 
 /// One that holds some ten thousand system calls. At the rate of a busy CPU that is a tenth of a second,
@@ -69,8 +70,10 @@ impl Drain {
         let online = fs::read_to_string("/sys/devices/system/cpu/online")?;
         let CpuList(cpus) = (online.trim().parse())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let kinds = [Kind::Exit, Kind::Enter, Kind::Change];
+        allow_files(kinds.len() * cpus.len());
         let mut rings = Vec::new();
-        for kind in [Kind::Exit, Kind::Enter, Kind::Change] {
+        for kind in kinds {
             for &cpu in &cpus {
                 match Ring::open(kind, &layout, cpu, cpus.len()) {
                     Ok(ring) => rings.push(ring),
