@@ -45,11 +45,12 @@ pub(super) fn listening(record: &Record, items: &[Item<'_>]) -> Option<Phase> {
         );
     }
     text.push(match backlog {
+        // Linux drops a SYN when more than the backlog wait, and not when as many do.
         Some(backlog) => format!(
             "Handshakes are the kernel's work from now on: connections that are complete wait in the accept queue \
-             until accept() takes them, {} at most, the backlog.",
-            // The kernel refuses one when more than the backlog wait.
-            backlog + 1
+             until accept() takes them. The backlog of {} lets {} of them wait.",
+            backlog,
+            backlog.saturating_add(1)
         ),
         None => "Nothing of a connection yet.".to_owned(),
     });
@@ -245,11 +246,10 @@ fn close_at(subject: &Subject<'_>, items: &[Item<'_>]) -> Option<usize> {
         Some((_, it)) if it.from == Side::Client && it.packet.flags.fin => {
             let until = first.map(|(at, _)| at);
             segments()
-                .filter(|(at, it)| fresh(it) && (it.from == Side::Server || Some(*at) <= until))
-                .last()
+                .rfind(|(at, it)| fresh(it) && (it.from == Side::Server || Some(*at) <= until))
         }
-        Some((end, _)) => segments().filter(|(at, it)| fresh(it) && *at <= end).last(),
-        None => segments().filter(|(_, it)| fresh(it)).last(),
+        Some((end, _)) => segments().rfind(|(at, it)| fresh(it) && *at <= end),
+        None => segments().rfind(|(_, it)| fresh(it)),
     };
     let from = match flows_until {
         Some((at, _)) => at + 1,

@@ -197,12 +197,10 @@ impl<'a> Machine<'a> {
             State::Listen if flags.syn && !flags.ack && self.is_answered(at) => {
                 self.go(at, side, State::SynReceived);
             }
-            State::SynSent if flags.syn && flags.ack => {
-                if self.acknowledges_syn(packet, side) {
-                    self.go(at, side, State::Established);
-                }
+            State::SynSent if flags.syn && flags.ack && self.acknowledges_syn(packet, side) => {
+                self.go(at, side, State::Established);
             }
-            State::SynSent if flags.syn => self.go(at, side, State::SynReceived),
+            State::SynSent if flags.syn && !flags.ack => self.go(at, side, State::SynReceived),
             _ => {}
         }
         self.end_mut(other(side)).arrives(packet);
@@ -369,6 +367,7 @@ pub(super) fn other(side: Side) -> Side {
 ///   closes: nobody has the socket open any more, so a small one stands for it from then on, of which nothing is
 ///   told. After `shutdown`, with the socket still open, FIN-WAIT-2 -> CLOSED is told when the FIN of the
 ///   server comes, which is TIME-WAIT in truth. CLOSE-WAIT -> LAST-ACK -> CLOSED are told as they are.
+/// - `close` after `shutdown` tells FIN-WAIT-1 -> FIN-WAIT-1, which is no change.
 /// - close by the server: the same with the sides exchanged.
 /// - both at once: FIN-WAIT-1 -> CLOSING and CLOSING -> CLOSED, at both ends. The latter is TIME-WAIT.
 /// - a RST: ESTABLISHED -> CLOSED at both ends, whether of unread data or of SO_LINGER; refused: SYN-SENT ->
@@ -391,7 +390,7 @@ pub(super) fn merge(
     {
         merged.push(*received);
     }
-    for change in told {
+    for change in told.iter().filter(|change| change.old != change.new) {
         let mut next = StateChange {
             at_ns: change.at_ns,
             side,
@@ -813,6 +812,7 @@ mod tests {
                 told(90, Closed, SynSent),
                 told(210, SynSent, Established),
                 told(290, Established, FinWait1),
+                told(295, FinWait1, FinWait1),
                 told(410, FinWait1, FinWait2),
                 told(411, FinWait2, Closed),
             ],

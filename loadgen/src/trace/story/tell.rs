@@ -222,3 +222,352 @@ fn count_from_first(story: &mut Story) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::super::states::arrow;
+    use super::super::why::WHY_MAX;
+    use super::super::{Part, StateChange};
+    use super::*;
+    use crate::trace::model::{
+        Call, Change, Flags, Holder, Moment, Packet, Socket, Sources, State, What,
+    };
+
+    fn end(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    const SERVER: u16 = 8000;
+
+    /// Few numbers, so that they often fit each other.
+    fn packet() -> impl Strategy<Value = Packet> {
+        let numbers = (0..400u64, 40_000..40_002u16, any::<bool>(), 0..64u8);
+        let payload = prop_oneof![
+            Just(Vec::new()),
+            Just(b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+            Just(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel".to_vec()),
+            vec(any::<u8>(), 0..9),
+        ];
+        (numbers, 0..9u32, 0..9u32, payload).prop_map(
+            |((at_ms, port, up, bits), sequence, acknowledgement, payload)| Packet {
+                at_ns: at_ms * 1_000_000,
+                interface: None,
+                source: end(if up { port } else { SERVER }),
+                destination: end(if up { SERVER } else { port }),
+                hops: 64,
+                ip_bytes: 52,
+                flags: Flags {
+                    fin: bits & 3 == 3,
+                    syn: bits & 12 == 12,
+                    rst: bits & 28 == 16,
+                    ack: bits & 32 != 0,
+                    ..Flags::default()
+                },
+                // They wrap.
+                sequence: sequence.wrapping_sub(4),
+                acknowledgement: acknowledgement.wrapping_sub(4),
+                window: 64,
+                options: Vec::new(),
+                malformed_options: false,
+                payload_bytes: payload.len() as u32,
+                payload,
+            },
+        )
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let state = || (1..=12i32).prop_filter_map("a state", State::from_linux);
+        let port = prop_oneof![Just(0u16), 40_000..40_002u16];
+        (0..400u64, port, any::<bool>(), 0..3u64, state(), state()).prop_map(
+            |(at_ms, port, up, socket, old, new)| Change {
+                at_ns: at_ms * 1_000_000,
+                local: end(if up { port } else { SERVER }),
+                remote: end(if up { SERVER } else { port }),
+                socket,
+                old,
+                new,
+            },
+        )
+    }
+
+    fn call() -> impl Strategy<Value = Call> {
+        let name = prop::sample::select(vec![
+            "socket",
+            "bind",
+            "listen",
+            "accept4",
+            "connect",
+            "sendto",
+            "recvfrom",
+            "close",
+            "shutdown",
+            "epoll_wait",
+            "read",
+            "openat",
+            "dup2",
+            "setsockopt",
+        ]);
+        let times = (
+            prop::option::of(0..400u64),
+            prop::option::of(0..400u64),
+            any::<bool>(),
+        );
+        let registers = prop::array::uniform6(0..6u64);
+        (times, name, registers, prop::option::of(-115..9i64)).prop_map(
+            |((entered, left, client), name, arguments, result)| Call {
+                entered_ns: entered.map(|ms| ms * 1_000_000),
+                left_ns: left.map(|ms| ms * 1_000_000),
+                side: if client { Side::Client } else { Side::Server },
+                pid: 1,
+                tid: 1,
+                name,
+                arguments,
+                result,
+            },
+        )
+    }
+
+    fn snapshot() -> impl Strategy<Value = Snapshot> {
+        let state = (1..=12i32).prop_filter_map("a state", State::from_linux);
+        (0..400u64, 40_000..40_002u16, any::<bool>(), state, 0..6i32).prop_map(
+            |(at_ms, port, up, state, fd)| Snapshot {
+                at_ns: at_ms * 1_000_000,
+                moment: "answered",
+                sockets: vec![Socket {
+                    holders: vec![Holder {
+                        command: "server".to_owned(),
+                        pid: 1,
+                        fd,
+                    }],
+                    local: end(if up { port } else { SERVER }),
+                    remote: (state != State::Listen).then(|| end(if up { SERVER } else { port })),
+                    state,
+                    receive_queue: 2,
+                    send_queue: 1,
+                    timer: None,
+                    inode: 7,
+                    info: None,
+                }],
+            },
+        )
+    }
+
+    fn moment() -> impl Strategy<Value = Moment> {
+        let what = prop_oneof![
+            Just(What::Connecting),
+            Just(What::Connected),
+            Just(What::Sent(9)),
+            Just(What::Received(9)),
+            Just(What::EndOfFile),
+            Just(What::Closed),
+            Just(What::Failed("connect", "connection refused".to_owned())),
+        ];
+        (
+            0..400u64,
+            0..3usize,
+            prop::option::of(40_000..40_002u16),
+            what,
+        )
+            .prop_map(|(at_ms, connection, port, what)| Moment {
+                at_ns: at_ms * 1_000_000,
+                connection,
+                local: port.map(end),
+                what,
+            })
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        (
+            vec(packet(), 0..24),
+            vec(change(), 0..12),
+            vec(call(), 0..16),
+            vec(snapshot(), 0..4),
+            vec(moment(), 0..6),
+            any::<bool>(),
+        )
+            .prop_map(
+                |(packets, changes, calls, snapshots, moments, known)| Record {
+                    packets,
+                    changes,
+                    calls,
+                    snapshots,
+                    moments,
+                    server: known.then(|| end(SERVER)),
+                    sources: Sources {
+                        calls: Source::Seen,
+                        changes: Source::Seen,
+                        ..Sources::default()
+                    },
+                    notes: Vec::new(),
+                },
+            )
+    }
+
+    fn check_phase(phase: &Phase) -> Result<(), TestCaseError> {
+        let times: Vec<u64> = phase.events.iter().map(|event| event.at_ns).collect();
+        prop_assert!(times.is_sorted(), "{:?}: {times:?}", phase.kind);
+        for event in &phase.events {
+            let why = event.why.as_deref().unwrap_or_default();
+            prop_assert!(why.chars().count() <= WHY_MAX, "{why}");
+        }
+        Ok(())
+    }
+
+    fn check_states(states: &[StateChange]) -> Result<(), TestCaseError> {
+        for side in [Side::Client, Side::Server] {
+            let own: Vec<&StateChange> = states.iter().filter(|it| it.side == side).collect();
+            for change in &own {
+                prop_assert!(arrow(change.old, change.new), "{change:?}");
+            }
+            for pair in own.windows(2) {
+                prop_assert_eq!(pair[0].new, pair[1].old);
+                prop_assert!(pair[0].at_ns <= pair[1].at_ns);
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_seen_is_told_in_order(record in record()) {
+            let story = tell(&record);
+            let mut segments = 0;
+            for connection in &story.connections {
+                check_states(&connection.states)?;
+                let mut last_ns: Option<u64> = None;
+                for phase in &connection.phases {
+                    check_phase(phase)?;
+                    for event in &phase.events {
+                        prop_assert!(last_ns.is_none_or(|last_ns| last_ns <= event.at_ns));
+                        last_ns = Some(event.at_ns);
+                        segments += usize::from(matches!(event.what, Happening::Segment(_)));
+                    }
+                }
+            }
+            for phase in &story.prologue {
+                check_phase(phase)?;
+            }
+            prop_assert!(story.others.is_sorted_by_key(|event| event.at_ns));
+            prop_assert_eq!(segments, record.packets.len());
+        }
+    }
+
+    /// A server that is single-threaded and serves two connections by the same descriptor, one after the other.
+    #[test]
+    fn calls_find_their_connections() {
+        let call = |at_us: (u64, u64), side, name, fd: u64, result| Call {
+            entered_ns: Some(at_us.0 * 1000),
+            left_ns: Some(at_us.1 * 1000),
+            side,
+            pid: if side == Side::Client { 10 } else { 20 },
+            tid: 1,
+            name,
+            arguments: [fd, 4096, 4096, 0, 0, 0],
+            result: Some(result),
+        };
+        let mut record = Record::default();
+        record
+            .calls
+            .push(call((0, 1), Side::Server, "socket", 2, 3));
+        record
+            .calls
+            .push(call((1, 2), Side::Server, "listen", 3, 0));
+        record
+            .calls
+            .push(call((2, 3), Side::Server, "read", 9, 100));
+        for (number, start_us) in [(0u16, 100u64), (1, 300)] {
+            let at = |us: u64| start_us + us;
+            let mut packet =
+                |us: u64, up: bool, letters: &str, sequence, acknowledgement, payload: &[u8]| {
+                    let client = end(40_000 + number);
+                    record.packets.push(Packet {
+                        at_ns: at(us) * 1000,
+                        interface: None,
+                        source: if up { client } else { end(SERVER) },
+                        destination: if up { end(SERVER) } else { client },
+                        hops: 64,
+                        ip_bytes: 52,
+                        flags: Flags {
+                            syn: letters.contains('S'),
+                            fin: letters.contains('F'),
+                            ack: letters.contains('.'),
+                            ..Flags::default()
+                        },
+                        sequence,
+                        acknowledgement,
+                        window: 64,
+                        options: Vec::new(),
+                        malformed_options: false,
+                        payload_bytes: payload.len() as u32,
+                        payload: payload.to_vec(),
+                    });
+                };
+            packet(2, true, "S", 0, 0, b"");
+            packet(3, false, "S.", 0, 1, b"");
+            packet(4, true, ".", 1, 1, b"");
+            packet(11, true, ".", 1, 1, b"GET / HTTP/1.1\r\n\r\n");
+            let calls = [
+                call((at(0), at(1)), Side::Client, "socket", 2, 5),
+                call((at(1), at(5)), Side::Client, "connect", 5, 0),
+                call(
+                    (if number == 0 { 3 } else { 150 }, at(7)),
+                    Side::Server,
+                    "accept4",
+                    3,
+                    4,
+                ),
+                call((at(8), at(14)), Side::Server, "recvfrom", 4, 18),
+                call((at(10), at(12)), Side::Client, "sendto", 5, 18),
+                call((at(40), at(41)), Side::Server, "close", 4, 0),
+                call((at(42), at(43)), Side::Client, "close", 5, 0),
+            ];
+            record.calls.extend(calls);
+        }
+        let story = tell(&record);
+        let names = |events: &mut dyn Iterator<Item = &Event>| -> Vec<(&'static str, Part)> {
+            events
+                .filter_map(|event| match &event.what {
+                    Happening::Call(line) => Some((line.name, line.part)),
+                    _ => None,
+                })
+                .collect()
+        };
+        let prologue = names(&mut story.prologue.iter().flat_map(|it| &it.events));
+        assert_eq!(
+            prologue,
+            [
+                ("socket", Part::Whole),
+                ("listen", Part::Whole),
+                ("accept4", Part::Enter)
+            ],
+            "a read of a file is none of it"
+        );
+        assert_eq!(story.connections.len(), 2);
+        for connection in &story.connections {
+            let own = names(&mut connection.phases.iter().flat_map(|it| &it.events));
+            assert_eq!(
+                own,
+                [
+                    ("socket", Part::Whole),
+                    ("connect", Part::Enter),
+                    ("connect", Part::Leave),
+                    ("accept4", Part::Leave),
+                    ("recvfrom", Part::Enter),
+                    ("sendto", Part::Enter),
+                    ("sendto", Part::Leave),
+                    ("recvfrom", Part::Leave),
+                    ("close", Part::Whole),
+                    ("close", Part::Whole),
+                ],
+                "{:?}",
+                connection.endpoints
+            );
+        }
+        assert_eq!(names(&mut story.others.iter()), [("accept4", Part::Enter)]);
+    }
+}
