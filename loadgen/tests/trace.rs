@@ -1,5 +1,7 @@
 //! `loadgen trace`, as a user calls it, against servers within this process.
 
+mod skipped;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,12 +13,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world";
+use skipped::skipped;
 
-/// Not by a macro, whose output would be captured.
-fn skipped(why: &str) {
-    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
-}
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world";
 
 /// A server that does this with each connection, one after another, for as long as the test lasts.
 fn serve(converse: fn(TcpStream)) -> SocketAddr {
@@ -76,7 +75,7 @@ fn traced(address: SocketAddr, arguments: &[&str]) -> Value {
 fn sees_packets() -> bool {
     let probe = loadgen::trace::packets::Live::open(Default::default());
     if let Err(missing) = &probe {
-        skipped(&missing.to_string());
+        skipped(missing);
     }
     probe.is_ok()
 }

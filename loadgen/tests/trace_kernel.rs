@@ -1,5 +1,7 @@
 //! Tracing with the kernel's tracepoints, held against an exchange whose calls and states are known.
 
+mod skipped;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,6 +17,8 @@ use loadgen::trace::model::{Call, Change, Side, State};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::gettid;
 use socket2::{Domain, Socket, Type};
+
+use skipped::skipped;
 
 /// Set in processes that are to serve.
 const SERVE: &str = "LOADGEN_TEST_TRACED";
@@ -91,7 +95,7 @@ fn begin() -> Option<Tracer> {
     match Tracer::begin() {
         Ok(tracer) => Some(tracer),
         Err(error @ (Error::NotPermitted { .. } | Error::NotSupported(_))) => {
-            println!("SKIPPED: {error}");
+            skipped(&error);
             None
         }
         Err(error) => panic!("{error}"),
@@ -412,7 +416,7 @@ fn a_refused_connection() {
 fn addresses_are_those_of_the_packets() {
     let Some(tracer) = begin() else { return };
     let Ok(listener) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) else {
-        println!("SKIPPED: there is no IPv6");
+        skipped("there is no IPv6");
         return;
     };
     let port = listener.local_addr().unwrap().port();

@@ -1,6 +1,8 @@
 //! Real traffic over the loopback interface: captured, written to a file, read back, and printed as tcpdump
 //! prints it, line by line. tshark finds nothing wrong with the file.
 
+mod skipped;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -12,10 +14,12 @@ use loadgen::trace::model::{Packet, TcpOption};
 use loadgen::trace::packets::{self, Capture, Frame, Link, Live, Ports};
 use socket2::SockRef;
 
+use skipped::skipped;
+
 /// Says loudly that something was not tested.
 macro_rules! skip {
     ($($why:tt)*) => {{
-        println!("SKIPPED: {}", format_args!($($why)*));
+        skipped(format_args!($($why)*));
         return;
     }};
 }
@@ -25,14 +29,14 @@ fn captured(address: SocketAddr, traffic: impl FnOnce(&TcpListener)) -> Option<C
     let listener = match TcpListener::bind(address) {
         Ok(listener) => listener,
         Err(error) => {
-            println!("SKIPPED: nothing can listen on {address}: {error}");
+            skipped(format_args!("nothing can listen on {address}: {error}"));
             return None;
         }
     };
     let mut live = match Live::open(Ports::default()) {
         Ok(live) => live,
         Err(missing) => {
-            println!("SKIPPED: {missing}");
+            skipped(&missing);
             return None;
         }
     };

@@ -2,6 +2,7 @@
 
 mod browser;
 // The same stories as in the tests of the library, which are not public.
+mod skipped;
 #[path = "../src/report/trace/fixture.rs"]
 mod story;
 
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 use browser::Browser;
 use loadgen::report::trace::html;
 use serde_json::{Value, json};
+
+use skipped::skipped;
 
 /// The page of every story in a folder of its own.
 fn write(folder: &Path) -> Vec<(String, PathBuf)> {
@@ -61,7 +64,7 @@ fn the_page_in_a_browser() {
     let folder = tempfile::tempdir().unwrap();
     let pages = write(folder.path());
     let Some(mut browser) = Browser::start() else {
-        println!("SKIPPED: no chromium is installed, so no page was looked at");
+        skipped("no chromium is installed, so no page was looked at");
         return;
     };
     for (name, file) in &pages {
@@ -98,7 +101,7 @@ fn what_is_shown_is_chosen_by_keyboard() {
     let folder = tempfile::tempdir().unwrap();
     let pages = write(folder.path());
     let Some(mut browser) = Browser::start() else {
-        println!("SKIPPED: no chromium is installed, so no page was looked at");
+        skipped("no chromium is installed, so no page was looked at");
         return;
     };
     let (_, file) = pages.iter().find(|(name, _)| name == "normal").unwrap();

@@ -1,5 +1,7 @@
 //! The kernel's list of sockets, held against sockets whose state is known.
 
+mod skipped;
+
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,6 +15,8 @@ use nix::libc;
 use nix::sys::socket::setsockopt;
 use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Type};
+
+use skipped::skipped;
 
 sockopt_impl!(
     /// Connections are not there before they have data, for so many seconds.
@@ -257,7 +261,7 @@ fn sockets_are_held_by_processes() {
 #[test]
 fn both_families() {
     let Ok(listener) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) else {
-        println!("SKIPPED: there is no IPv6");
+        skipped("there is no IPv6");
         return;
     };
     let port = listener.local_addr().unwrap().port();
