@@ -139,8 +139,8 @@ impl Scene<'_> {
                 )];
                 text.push(match full_queue(self.record, self.subject) {
                     Some((waiting, backlog)) => format!(
-                        "Here it is the latter: {waiting} connections wait to be accepted where the backlog is \
-                         {backlog}, so the kernel drops each SYN and leaves it to the client to ask again."
+                        "Here it is the latter: the queue holds {waiting} where the backlog is {backlog}, so the kernel drops \
+                         each SYN and leaves it to the client to ask again."
                     ),
                     None => "The client asks again after 1 s, 2 s, 4 s and so on, until connect() gives up \
                              with ETIMEDOUT after about two minutes, or the program does before."

@@ -52,7 +52,8 @@ pub(super) fn listening(record: &Record, items: &[Item<'_>]) -> Option<Phase> {
             backlog,
             backlog.saturating_add(1)
         ),
-        None => "Nothing of a connection yet.".to_owned(),
+        None if listener.is_some() => "Nothing of a connection yet.".to_owned(),
+        None => "No socket that listens was seen.".to_owned(),
     });
     if let Some(queued) = listener.map(|it| it.receive_queue).filter(|it| *it > 0) {
         text.push(format!("{queued} wait in it already."));
@@ -74,8 +75,10 @@ pub(super) fn listening(record: &Record, items: &[Item<'_>]) -> Option<Phase> {
         kind: PhaseKind::Listening,
         heading: if begins {
             "The server begins to listen".to_owned()
-        } else {
+        } else if listener.is_some() {
             "The server listens".to_owned()
+        } else {
+            "Before the connection".to_owned()
         },
         events: events.collect(),
         explanation: text.join(" "),
@@ -419,8 +422,8 @@ impl Passage<'_> {
         if count > 1 && self.subject.was_established() {
             text.push(match full_queue(self.record, self.subject) {
                 Some((waiting, backlog)) => format!(
-                    "The SYN was sent {count} times: {waiting} connections waited to be accepted where the \
-                     backlog is {backlog}, and a kernel whose accept queue is full drops SYNs."
+                    "The SYN was sent {count} times: the accept queue was full, with {waiting} in it where the backlog \
+                     is {backlog}, and then a kernel drops SYNs."
                 ),
                 None => format!(
                     "The SYN was sent {count} times: the first got lost, or the server's accept queue was \
@@ -542,6 +545,10 @@ impl Passage<'_> {
             .find(|it| it.packet.flags.fin)
             .map(|it| it.from);
         match (self.ending.kind, first) {
+            _ if self.subject.packets.is_empty() => {
+                "FINs go by unseen without packets; what the client's calls tell of them is shown."
+                    .to_owned()
+            }
             (EndingKind::Closed(_) | EndingKind::Silent, Some(first)) => {
                 let (who, peer) = (name(first), name(other(first)));
                 let closing = self

@@ -376,8 +376,9 @@ fn way(from: State, to: State) -> Vec<State> {
 const ALL: [State; 11] = [
     State::Closed,
     State::Listen,
-    State::SynSent,
+    // Of two ways of the same length, the one of a server.
     State::SynReceived,
+    State::SynSent,
     State::Established,
     State::FinWait1,
     State::FinWait2,

@@ -29,9 +29,24 @@ pub(super) enum Thing<'a> {
     Moment(&'a What),
 }
 
-/// Segments with the states that follow from them, then what has times of its own.
+/// What the client saw, segments with the states that follow from them, then what has times of its own.
 pub(super) fn items<'a>(record: &'a Record, subject: &Subject<'a>) -> Vec<Item<'a>> {
     let mut items = Vec::new();
+    let seen = |source: &Source| *source == Source::Seen;
+    let alone = subject.packets.is_empty() && !seen(&record.sources.calls);
+    for moment in &subject.moments {
+        let shown = match moment.what {
+            What::Info(_) => true,
+            What::Failed(..) => !seen(&record.sources.calls),
+            _ => alone,
+        };
+        if shown {
+            items.push(Item {
+                at_ns: moment.at_ns,
+                what: Thing::Moment(&moment.what),
+            });
+        }
+    }
     // Of segments at the very same time, one state belongs to each.
     let packet_of = |change: &StateChange| {
         let follows = |it: &&Derived| {
@@ -59,21 +74,6 @@ pub(super) fn items<'a>(record: &'a Record, subject: &Subject<'a>) -> Vec<Item<'
         items.extend(own.into_iter().map(state));
     }
     items.extend(placed.into_iter().map(|(_, change)| state(change)));
-    let seen = |source: &Source| *source == Source::Seen;
-    let alone = subject.packets.is_empty() && !seen(&record.sources.calls);
-    for moment in &subject.moments {
-        let shown = match moment.what {
-            What::Info(_) => true,
-            What::Failed(..) => !seen(&record.sources.calls),
-            _ => alone,
-        };
-        if shown {
-            items.push(Item {
-                at_ns: moment.at_ns,
-                what: Thing::Moment(&moment.what),
-            });
-        }
-    }
     items
 }
 

@@ -242,7 +242,7 @@ pub(super) fn call(item: &Item<'_>) -> Option<&'static str> {
         }
         ("accept" | "accept4", None) => Some("waits until a connection is in the accept queue"),
         ("accept" | "accept4", Some(EAGAIN)) => Some("the accept queue is empty"),
-        ("accept" | "accept4", Some(0..)) => Some("takes the connection out of the accept queue"),
+        ("accept" | "accept4", Some(0..)) => Some("takes a connection out of the accept queue"),
         ("connect", Some(0)) => Some("returns as soon as the SYN+ACK is there"),
         ("connect", Some(EINPROGRESS)) => Some("does not wait: the handshake goes on by itself"),
         (_, Some(0)) if is_read(call) && call.arguments[2] > 0 => {
