@@ -13,7 +13,7 @@ use nix::unistd::gettid;
 use super::client::{self, Pause, Plan};
 use super::clock;
 use super::kernel::{self, Tracer, Watch};
-use super::model::{Change, Moment, Record, Side, Snapshot, Socket, Source, State};
+use super::model::{Call, Change, Moment, Record, Side, Snapshot, Socket, Source, State};
 use super::packets::{Capture, Live, Ports};
 use super::sockets;
 use crate::target::members;
@@ -172,6 +172,21 @@ const OWN_DOING: [&str; 8] = [
     "sigaltstack",
 ];
 
+/// A program that was started within the trace does much before it turns to the network or to threads.
+fn drop_start(calls: &mut Vec<Call>) {
+    let is = |call: &Call, names: &[&str]| call.side == Side::Server && names.contains(&call.name);
+    let Some(start) = calls.iter().position(|call| is(call, &["execve"])) else {
+        return;
+    };
+    let begins = |call| is(call, &["socket", "clone", "clone3"]);
+    let begin = calls[start..].iter().position(begins).map(|at| start + at);
+    let mut index = 0;
+    calls.retain(|call| {
+        index += 1;
+        call.side == Side::Client || begin.is_none_or(|begin| index > begin)
+    });
+}
+
 /// The addresses of the clients.
 type Own = BTreeSet<SocketAddr>;
 
@@ -195,13 +210,14 @@ fn add_packets(record: &mut Record, live: Live, own: &Own) -> Capture {
 }
 
 fn add_events(record: &mut Record, traced: kernel::Traced, own: &Own) {
-    record.changes = named(traced.changes);
+    record.changes = traced.changes;
     record.changes.retain(|change| {
         let Change { local, remote, .. } = *change;
         // A listener has no peer.
         remote.port() == 0 || is_ours(own, local, remote)
     });
     record.calls = traced.calls;
+    drop_start(&mut record.calls);
     (record.calls).retain(|call| call.side == Side::Server || !OWN_DOING.contains(&call.name));
     if traced.lost > 0 {
         record.notes.push(format!(
@@ -416,17 +432,42 @@ fn is_of(socket: &Socket, own: &Own) -> bool {
     own.contains(&socket.local) || socket.remote.is_some_and(|remote| own.contains(&remote))
 }
 
-/// A client's socket has no port yet when it goes to `SYN-SENT`; its next change tells it.
-fn named(mut changes: Vec<Change>) -> Vec<Change> {
-    for index in 0..changes.len() {
-        let Change { local, socket, .. } = changes[index];
-        if local.port() == 0 {
-            let mut later = changes[index + 1..].iter();
-            let next = later.find(|change| change.socket == socket);
-            if let Some(local) = next.map(|change| change.local) {
-                changes[index].local = local;
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_begins_with_its_first_socket_or_thread() {
+        let call = |side, name| Call {
+            entered_ns: Some(1),
+            left_ns: Some(2),
+            side,
+            pid: 1,
+            tid: 1,
+            name,
+            arguments: [0; 6],
+            result: Some(0),
+        };
+        let left = |calls: &[(Side, &'static str)]| -> Vec<&'static str> {
+            let mut calls: Vec<Call> = calls.iter().map(|&(side, name)| call(side, name)).collect();
+            drop_start(&mut calls);
+            calls.iter().map(|call| call.name).collect()
+        };
+        use Side::{Client, Server};
+        let started = [
+            (Server, "dup2"),
+            (Client, "socket"),
+            (Server, "execve"),
+            (Server, "read"),
+            (Server, "clone3"),
+            (Server, "socket"),
+            (Server, "read"),
+        ];
+        assert_eq!(left(&started), ["socket", "clone3", "socket", "read"]);
+        // It runs already: whatever it does is part of its work.
+        let running = [(Server, "read"), (Server, "socket")];
+        assert_eq!(left(&running), ["read", "socket"]);
+        // One that never came so far has nothing else to show.
+        assert_eq!(left(&started[..4]).len(), 4);
     }
-    changes
 }

@@ -30,6 +30,13 @@ impl Row {
             (true, State::TimeWait | State::SynReceived) => {
                 "no process: the kernel's own".to_owned()
             }
+            // Without an inode there is no descriptor of it anywhere.
+            (true, State::Established | State::CloseWait) if socket.inode == 0 => {
+                "no process: in the accept queue".to_owned()
+            }
+            (true, state) if socket.inode == 0 && state != State::Listen => {
+                "no process: its program has closed it".to_owned()
+            }
             (true, _) => "no process that may be seen".to_owned(),
         };
         let remark = match socket.state {

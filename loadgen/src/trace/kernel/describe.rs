@@ -21,7 +21,9 @@ pub fn describe(call: &Call) -> String {
                 0 => kind,
                 bits => format!("{kind}|{}", flags(bits, &SOCKET_FLAGS)),
             };
-            format!("{family}, {kind}, {}", int(c))
+            // 0 is the usual one of the type.
+            let protocol = constant(c, &[(libc::IPPROTO_TCP as u64, "IPPROTO_TCP")]);
+            format!("{family}, {kind}, {protocol}")
         }
         "listen" => format!("{fd}, {}", int(b)),
         "accept4" => match d {
@@ -277,7 +279,7 @@ mod tests {
             (
                 "socket",
                 &[10, 0x8_0801, 6],
-                "AF_INET6, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, 6",
+                "AF_INET6, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, IPPROTO_TCP",
             ),
             ("socket", &[99, 1, 0], "99, SOCK_STREAM, 0"),
             ("bind", &[3, POINTER, 16], "3"),
