@@ -438,7 +438,8 @@ impl Scene<'_> {
                 self.half_close(side, fin).unwrap_or_default(),
                 format!(
                     "The {who} has sent its FIN, the {peer} has not closed by the end of the record: the {peer} stays in \
-                     CLOSE-WAIT until its program calls close(), and the {who} in FIN-WAIT-2."
+                     CLOSE-WAIT until its program calls close(), and the {who} in {}.",
+                    (self.subject.states_of(side).last()).map_or(State::FinWait2, |last| last.new)
                 ),
             ],
         )

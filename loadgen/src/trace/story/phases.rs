@@ -529,13 +529,17 @@ impl Passage<'_> {
     }
 
     fn answered_after(&self) -> Option<u64> {
-        let first = self
-            .segments()
-            .find(|it| it.from == Side::Server && it.packet.payload_bytes > 0)?;
-        let request = (self.subject.segments.iter())
-            .take_while(|it| it.packet.at_ns <= first.packet.at_ns)
-            .filter(|it| it.from == Side::Client && it.packet.payload_bytes > 0)
-            .last()?;
+        let segments = &self.subject.segments;
+        let carries = |side| move |it: &&Segment| it.from == side && it.packet.payload_bytes > 0;
+        let numbers = self.items.iter().filter_map(|item| match item.what {
+            Thing::Segment(number) => Some(number),
+            _ => None,
+        });
+        let first = numbers
+            .clone()
+            .find(|&it| carries(Side::Server)(&&segments[it]))?;
+        let request = segments[..first].iter().rfind(carries(Side::Client))?;
+        let first = &segments[first];
         Some(first.packet.at_ns - request.packet.at_ns)
     }
 

@@ -232,7 +232,7 @@ mod tests {
 
     use super::super::states::arrow;
     use super::super::why::WHY_MAX;
-    use super::super::{Part, StateChange};
+    use super::super::{EndingKind, Part, PhaseKind, StateChange};
     use super::*;
     use crate::trace::model::{
         Call, Change, Flags, Holder, Moment, Packet, Socket, Sources, State, What,
@@ -569,5 +569,94 @@ mod tests {
             );
         }
         assert_eq!(names(&mut story.others.iter()), [("accept4", Part::Enter)]);
+    }
+
+    /// Without any privilege the client's own moments and the list of sockets carry the story.
+    #[test]
+    fn a_client_alone_tells_it_too() {
+        let client = end(40_000);
+        let moment = |at_us: u64, what| Moment {
+            at_ns: at_us * 1000,
+            connection: 0,
+            local: Some(client),
+            what,
+        };
+        let socket = |local, remote, state| Socket {
+            holders: Vec::new(),
+            local,
+            remote: Some(remote),
+            state,
+            receive_queue: 0,
+            send_queue: 0,
+            timer: None,
+            inode: 1,
+            info: None,
+        };
+        let snapshot = |at_us: u64, sockets| Snapshot {
+            at_ns: at_us * 1000,
+            moment: "closed",
+            sockets,
+        };
+        let record = Record {
+            moments: vec![
+                moment(10, What::Connecting),
+                moment(20, What::Connected),
+                moment(40, What::Sent(60)),
+                moment(50, What::Received(100)),
+                moment(60, What::Answered(200)),
+                moment(70, What::EndOfFile),
+                moment(80, What::Closed),
+            ],
+            snapshots: vec![
+                snapshot(
+                    30,
+                    vec![
+                        socket(end(SERVER), client, State::Established),
+                        socket(client, end(SERVER), State::Established),
+                    ],
+                ),
+                snapshot(90, vec![socket(end(SERVER), client, State::TimeWait)]),
+                snapshot(60_000_100, Vec::new()),
+            ],
+            server: Some(end(SERVER)),
+            ..Record::default()
+        };
+        let story = tell(&record);
+        let connection = &story.connections[0];
+        assert_eq!(connection.ending.kind, EndingKind::Closed(Side::Server));
+        let states = |side| -> Vec<(u64, State)> {
+            let own = connection.states.iter().filter(|it| it.side == side);
+            own.map(|it| (it.at_ns / 1000, it.new)).collect()
+        };
+        assert_eq!(
+            states(Side::Client),
+            [
+                (0, State::SynSent),
+                (10, State::Established),
+                (60, State::CloseWait),
+                (70, State::LastAck)
+            ]
+        );
+        assert_eq!(
+            states(Side::Server),
+            [
+                (20, State::SynReceived),
+                (20, State::Established),
+                (80, State::FinWait1),
+                (80, State::TimeWait),
+                (60_000_090, State::Closed)
+            ]
+        );
+        let kinds: Vec<PhaseKind> = connection.phases.iter().map(|it| it.kind).collect();
+        assert_eq!(
+            kinds,
+            [
+                PhaseKind::Handshake,
+                PhaseKind::Request,
+                PhaseKind::Response,
+                PhaseKind::Close,
+                PhaseKind::Aftermath
+            ]
+        );
     }
 }

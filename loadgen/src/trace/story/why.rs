@@ -22,6 +22,7 @@ pub(super) fn whys(
         subject,
         items,
         reason,
+        pasts: pasts(&subject.segments),
     };
     let mut said: Vec<&'static str> = Vec::new();
     (0..items.len())
@@ -42,6 +43,44 @@ struct Scene<'a> {
     subject: &'a Subject<'a>,
     items: &'a [Item<'a>],
     reason: Option<&'a Reason>,
+    /// Of each segment.
+    pasts: Vec<Past>,
+}
+
+/// Which segments came before one, of client and server.
+#[derive(Debug, Clone, Copy, Default)]
+struct Past {
+    last: [Option<usize>; 2],
+    /// The last with an ACK.
+    acknowledging: [Option<usize>; 2],
+    /// The last with a payload.
+    carrying: [Option<usize>; 2],
+    /// The first FIN.
+    fin: [Option<usize>; 2],
+    reset: bool,
+}
+
+/// In one go, since a capture may have many.
+fn pasts(segments: &[Segment]) -> Vec<Past> {
+    let mut past = Past::default();
+    (segments.iter().enumerate())
+        .map(|(number, segment)| {
+            let before = past;
+            let (side, packet) = (segment.from as usize, &segment.packet);
+            past.last[side] = Some(number);
+            if packet.flags.ack {
+                past.acknowledging[side] = Some(number);
+            }
+            if packet.payload_bytes > 0 {
+                past.carrying[side] = Some(number);
+            }
+            if packet.flags.fin {
+                past.fin[side].get_or_insert(number);
+            }
+            past.reset |= packet.flags.rst;
+            before
+        })
+        .collect()
 }
 
 impl Scene<'_> {
@@ -83,11 +122,14 @@ impl Scene<'_> {
     fn segment(&self, at: usize, number: usize) -> Option<&'static str> {
         let segments = &self.subject.segments;
         let segment = &segments[number];
-        let earlier = &segments[..number];
+        let past = self.pasts[number];
+        let (own, peer) = (segment.from as usize, other(segment.from) as usize);
         let flags = segment.packet.flags;
         if flags.rst {
-            let first = !earlier.iter().any(|it| it.packet.flags.rst);
-            return self.reason.filter(|_| first).map(|reason| reason.short);
+            return self
+                .reason
+                .filter(|_| !past.reset)
+                .map(|reason| reason.short);
         }
         if flags.syn && flags.ack {
             return Some(if segment.retransmission {
@@ -117,16 +159,15 @@ impl Scene<'_> {
         if segment.retransmission {
             return Some("sent again: no acknowledgement of it came in time");
         }
-        let fin = |side: Side| {
-            earlier
-                .iter()
-                .find(|it| it.from == side && it.packet.flags.fin)
-        };
         let covers =
             |it: &Segment| flags.ack && !before(segment.packet.acknowledgement, end_of(&it.packet));
-        let news = acknowledges(earlier, segment);
+        // What it acknowledges, no segment of its side did before.
+        let acknowledged =
+            past.acknowledging[own].map(|number| segments[number].packet.acknowledgement);
+        let news =
+            flags.ack && acknowledged.is_none_or(|it| before(it, segment.packet.acknowledgement));
         if flags.fin {
-            return Some(match fin(other(segment.from)) {
+            return Some(match past.fin[peer].map(|number| &segments[number]) {
                 Some(fin) if covers(fin) && news => {
                     "acknowledges the FIN and closes the other half, in one segment"
                 }
@@ -138,12 +179,7 @@ impl Scene<'_> {
             });
         }
         if segment.packet.payload_bytes > 0 {
-            let of_peer =
-                |it: &&Segment| it.from == other(segment.from) && it.packet.payload_bytes > 0;
-            let acknowledged = (earlier.iter())
-                .rfind(|it| it.from == segment.from && it.packet.flags.ack)
-                .map(|it| it.packet.acknowledgement);
-            let request = earlier.iter().rfind(of_peer).map(|it| end_of(&it.packet));
+            let request = past.carrying[peer].map(|number| end_of(&segments[number].packet));
             let rides = request.is_some_and(|end| acknowledged.is_none_or(|it| before(it, end)));
             return match (segment.from, rides && news) {
                 (Side::Server, true) => Some(
@@ -162,14 +198,15 @@ impl Scene<'_> {
     fn pure_ack(&self, at: usize, number: usize, news: bool) -> Option<&'static str> {
         let segments = &self.subject.segments;
         let segment = &segments[number];
-        let earlier = &segments[..number];
+        let past = self.pasts[number];
+        let of = |number: Option<usize>| number.map(|number| &segments[number]);
         if !segment.packet.flags.ack {
             return None;
         }
-        let from_here = |it: &&Segment| it.from == segment.from;
-        let previous = earlier.iter().rfind(from_here);
-        let peer = earlier.iter().rfind(|it| it.from == other(segment.from))?;
-        if peer.packet.flags.syn && peer.packet.flags.ack {
+        let previous = of(past.last[segment.from as usize]);
+        let peer = of(past.last[other(segment.from) as usize])?;
+        let opens = previous.is_some_and(|it| it.packet.flags.syn);
+        if opens && peer.packet.flags.syn && peer.packet.flags.ack {
             let accepting = self.items[..at].iter().rfind(|it| {
                 matches!(&it.what, Thing::Call { call, part, .. }
                     if matches!(call.name, "accept" | "accept4") && call.side == Side::Server && *part == Part::Enter)
@@ -186,9 +223,7 @@ impl Scene<'_> {
                 _ => "complete: it waits in the accept queue until the server calls accept()",
             });
         }
-        let fin = earlier
-            .iter()
-            .find(|it| it.from == other(segment.from) && it.packet.flags.fin);
+        let fin = of(past.fin[other(segment.from) as usize]);
         if fin
             .is_some_and(|fin| news && !before(segment.packet.acknowledgement, end_of(&fin.packet)))
         {
@@ -206,16 +241,6 @@ impl Scene<'_> {
         (previous.packet.window == segment.packet.window)
             .then_some("nothing new: it says again which byte it waits for")
     }
-}
-
-/// Whether a segment acknowledges bytes that none before it from that side did.
-fn acknowledges(earlier: &[Segment], segment: &Segment) -> bool {
-    let previous = earlier
-        .iter()
-        .rfind(|it| it.from == segment.from && it.packet.flags.ack);
-    segment.packet.flags.ack
-        && previous
-            .is_none_or(|it| before(it.packet.acknowledgement, segment.packet.acknowledgement))
 }
 
 /// Of system calls, wherever they stand.
