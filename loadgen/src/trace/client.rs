@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::unistd::gettid;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::clock;
@@ -64,6 +65,7 @@ pub fn converse(
 ) -> Vec<Moment> {
     let mut log = Log {
         connection,
+        tid: gettid().as_raw().cast_unsigned(),
         local: None,
         moments: Vec::new(),
     };
@@ -85,6 +87,7 @@ pub fn converse(
 
 struct Log {
     connection: usize,
+    tid: u32,
     local: Option<SocketAddr>,
     moments: Vec<Moment>,
 }
@@ -94,6 +97,7 @@ impl Log {
         self.moments.push(Moment {
             at_ns: clock::now_ns(),
             connection: self.connection,
+            tid: self.tid,
             local: self.local,
             what,
         });

@@ -341,6 +341,8 @@ pub struct Moment {
     pub at_ns: u64,
     /// Of which connection, counted from 0.
     pub connection: usize,
+    /// The thread that saw it, which makes one connection after another.
+    pub tid: u32,
     /// Its address, as soon as it has one.
     pub local: Option<SocketAddr>,
     /// What.

@@ -5,7 +5,7 @@
 //! in which connections came about.
 
 use crate::trace::kernel::{descriptor, makes_descriptor};
-use crate::trace::model::{Call, Endpoints, Record, Side};
+use crate::trace::model::{Call, Endpoints, Record, Side, What};
 
 use super::flows::canonical;
 
@@ -147,10 +147,12 @@ impl Lives<'_> {
         if known.is_some_and(|life| matches!(self.lives[life].about, Some(About::Connection(_)))) {
             return;
         }
-        let held = match self.held(call, fd, at_ns, u64::MAX) {
-            Some(About::Connection(number)) => Some(number),
-            _ => None,
-        };
+        let held =
+            self.remembered(call, at_ns)
+                .or_else(|| match self.held(call, fd, at_ns, u64::MAX) {
+                    Some(About::Connection(number)) => Some(number),
+                    _ => None,
+                });
         // The SYN goes out within the call; clocks of two sources may differ a little.
         let from_ns = at_ns.saturating_sub(CLOCKS_DIFFER_NS);
         let next = (0..self.connections.len())
@@ -171,6 +173,20 @@ impl Lives<'_> {
                 about,
             }),
         }
+    }
+
+    /// Which connection the thread of a client was at, as it noted down itself.
+    fn remembered(&self, call: &Call, at_ns: u64) -> Option<usize> {
+        let moments = &self.record.moments;
+        let begun = moments
+            .iter()
+            .rfind(|it| it.tid == call.tid && it.what == What::Connecting && it.at_ns <= at_ns)?;
+        let mut same = moments
+            .iter()
+            .filter(|it| it.connection == begun.connection);
+        let local = canonical(same.find_map(|it| it.local)?);
+        let is_it = |known: &Known| canonical(known.endpoints.client) == local;
+        self.connections.iter().rposition(is_it)
     }
 
     fn accepted(&mut self, call: &Call, fd: i32, at_ns: u64) -> Option<usize> {

@@ -3,12 +3,10 @@
 use super::states::{before, end_of, name, other};
 use super::subject::Subject;
 use super::{Ending, EndingKind, Segment};
+use crate::report::run::thousands;
 use crate::trace::kernel::descriptor;
 use crate::trace::model::{Call, Record, Side, Socket, State, What};
-
-/// How long Linux keeps `TIME-WAIT`, in seconds: `TCP_TIMEWAIT_LEN`, a constant. `net.ipv4.tcp_fin_timeout` is about
-/// something else, how long an orphan may stay in `FIN-WAIT-2`, though both happen to be 60 s.
-pub(super) const TIME_WAIT_S: u64 = 60;
+pub(super) use crate::trace::sockets::TIME_WAIT_S;
 
 /// From so long a silence on, who closes without an answer has lost patience.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -142,8 +140,8 @@ impl Scene<'_> {
                         "Here it is the latter: the queue holds {waiting} where the backlog is {backlog}, so the kernel drops \
                          each SYN and leaves it to the client to ask again."
                     ),
-                    None => "The client asks again after 1 s, 2 s, 4 s and so on, until connect() gives up \
-                             with ETIMEDOUT after about two minutes, or the program does before."
+                    None => "The client asks again after a second, a few times, then after 2 s, 4 s and so on, until \
+                             connect() gives up with ETIMEDOUT after about two minutes, or the program does before."
                         .to_owned(),
                 });
                 Some((EndingKind::NoAnswer, text))
@@ -339,19 +337,8 @@ impl Scene<'_> {
         } else {
             ""
         };
-        if let Some(waited_ns) = self.lost_patience(first, earlier) {
-            return (
-                EndingKind::Silent,
-                vec![
-                    format!(
-                        "No answer came for {}, and the client closed: its program had a timeout, TCP has none \
-                         for a peer that acknowledges and says nothing.",
-                        duration(waited_ns)
-                    ),
-                    holds,
-                    last.to_owned(),
-                ],
-            );
+        if let Some(text) = self.lost_patience(first, earlier) {
+            return (EndingKind::Silent, vec![text, holds, last.to_owned()]);
         }
         let half = self.half_close(first, earlier);
         let text = vec![
@@ -363,8 +350,8 @@ impl Scene<'_> {
         (EndingKind::Closed(first), text)
     }
 
-    /// The client had its request unanswered for long when it closed.
-    fn lost_patience(&self, first: Side, fin: usize) -> Option<u64> {
+    /// The client had its request unanswered for long, or to the end of its time, when it closed.
+    fn lost_patience(&self, first: Side, fin: usize) -> Option<String> {
         let segments = self.segments();
         let request = segments[..fin]
             .iter()
@@ -375,7 +362,16 @@ impl Scene<'_> {
                 && it.packet.at_ns >= request.packet.at_ns
                 && it.packet.payload_bytes > 0
         });
-        (first == Side::Client && !answered && waited_ns >= PATIENCE_NS).then_some(waited_ns)
+        let is_timeout = |what: &What| matches!(what, What::Failed(_, error) if error == "timeout");
+        let moments = &self.subject.moments;
+        let long = waited_ns >= PATIENCE_NS || moments.iter().any(|it| is_timeout(&it.what));
+        (first == Side::Client && !answered && long).then(|| {
+            format!(
+                "No answer came for {}, and the client closed: its program had a timeout, TCP has none for a \
+                 peer that acknowledges and says nothing.",
+                duration(waited_ns)
+            )
+        })
     }
 
     /// Bytes that went the other way after the first FIN.
@@ -431,9 +427,15 @@ impl Scene<'_> {
 
     fn half_closed(&self, side: Side, fin: usize) -> (EndingKind, Vec<String>) {
         let (who, peer) = (name(side), name(other(side)));
+        let patience = self.lost_patience(side, fin);
+        let kind = match patience {
+            Some(_) => EndingKind::Silent,
+            None => EndingKind::HalfClosed(side),
+        };
         (
-            EndingKind::HalfClosed(side),
+            kind,
             vec![
+                patience.unwrap_or_default(),
                 self.cut(side).unwrap_or_default(),
                 self.half_close(side, fin).unwrap_or_default(),
                 format!(
@@ -562,17 +564,7 @@ pub(super) fn is_write(call: &Call) -> bool {
 pub(super) fn bytes(count: u64) -> String {
     match count {
         1 => "1 byte".to_owned(),
-        count => {
-            let digits = count.to_string();
-            let mut text = String::new();
-            for (at, digit) in digits.chars().enumerate() {
-                if at > 0 && (digits.len() - at).is_multiple_of(3) {
-                    text.push(',');
-                }
-                text.push(digit);
-            }
-            format!("{text} bytes")
-        }
+        count => format!("{} bytes", thousands(count)),
     }
 }
 

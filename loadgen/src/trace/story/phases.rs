@@ -65,9 +65,18 @@ pub(super) fn listening(record: &Record, items: &[Item<'_>]) -> Option<Phase> {
             said.push(why);
             new
         });
+        let mut what = happening(item, None)?;
+        // A register holds only where the address is.
+        if let (Thing::Call { call, .. }, Happening::Call(line)) = (&item.what, &mut what)
+            && call.name == "bind"
+            && calls("listen").is_some_and(|listen| listen.arguments[0] == call.arguments[0])
+            && let Some(server) = record.server
+        {
+            line.arguments = format!("{}, {server}", line.arguments);
+        }
         Some(Event {
             at_ns: item.at_ns,
-            what: happening(item, None)?,
+            what,
             why: why.map(str::to_owned),
         })
     });

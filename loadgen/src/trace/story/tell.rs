@@ -374,6 +374,7 @@ mod tests {
             what,
         )
             .prop_map(|(at_ms, connection, port, what)| Moment {
+                tid: 7,
                 at_ns: at_ms * 1_000_000,
                 connection,
                 local: port.map(end),
@@ -576,6 +577,7 @@ mod tests {
     fn a_client_alone_tells_it_too() {
         let client = end(40_000);
         let moment = |at_us: u64, what| Moment {
+            tid: 7,
             at_ns: at_us * 1000,
             connection: 0,
             local: Some(client),

@@ -154,7 +154,11 @@ fn call_line(call: &Call, part: Part, peer: Option<std::net::SocketAddr>) -> Cal
         side: call.side,
         tid: call.tid,
         name: call.name,
-        arguments: describe(call),
+        arguments: match peer {
+            // A register holds only where the address is.
+            Some(peer) if call.name == "connect" => format!("{}, {peer}", describe(call)),
+            _ => describe(call),
+        },
         part,
         result: result(call).filter(|_| leaves),
         took_ns: (call.entered_ns.zip(call.left_ns))

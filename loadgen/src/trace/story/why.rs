@@ -5,7 +5,7 @@ use super::states::{before, end_of, other};
 use super::subject::Subject;
 use super::timeline::{Item, Thing};
 use super::{Origin, Part, Segment, StateChange};
-use crate::trace::model::{Record, Side, State};
+use crate::trace::model::{Call, Record, Side, State};
 
 /// Longest text, in characters.
 pub(super) const WHY_MAX: usize = 100;
@@ -107,6 +107,9 @@ impl Scene<'_> {
                 _ => None,
             },
             Thing::Call { .. } => call(&self.items[at]),
+            Thing::Sockets(snapshot) if matches!(snapshot.moment, "connected" | "answered") => {
+                Some("the client of this trace waits while they are listed")
+            }
             Thing::Sockets(_) | Thing::Moment(_) => None,
         }
     }
@@ -266,12 +269,21 @@ pub(super) fn call(item: &Item<'_>) -> Option<&'static str> {
             Some("SO_REUSEADDR: bind() even while old connections are in TIME-WAIT")
         }
         ("accept" | "accept4", None) => Some("waits until a connection is in the accept queue"),
+        ("accept" | "accept4", Some(EAGAIN)) if has_waited(call) => {
+            Some("its time is over (SO_RCVTIMEO): nobody has come")
+        }
         ("accept" | "accept4", Some(EAGAIN)) => Some("the accept queue is empty"),
         ("accept" | "accept4", Some(0..)) => Some("takes a connection out of the accept queue"),
         ("connect", Some(0)) => Some("returns as soon as the SYN+ACK is there"),
+        ("connect", Some(EINPROGRESS)) if has_waited(call) => Some(
+            "its time is over (SO_SNDTIMEO); the kernel goes on asking until the socket is closed",
+        ),
         ("connect", Some(EINPROGRESS)) => Some("does not wait: the handshake goes on by itself"),
         (_, Some(0)) if is_read(call) && call.arguments[2] > 0 => {
             Some("0 bytes: end of file, the peer has closed its half")
+        }
+        (_, Some(EAGAIN)) if is_read(call) && has_waited(call) => {
+            Some("its time is over (SO_RCVTIMEO): nothing has come")
         }
         (_, Some(EAGAIN)) if is_read(call) => Some("nothing is there yet, and it does not wait"),
         ("write" | "sendto" | "sendmsg" | "writev", Some(1..)) => {
@@ -290,6 +302,14 @@ pub(super) fn call(item: &Item<'_>) -> Option<&'static str> {
     }
 }
 
+/// It came back with nothing, and not at once: a socket with a timeout, where others would be non-blocking.
+fn has_waited(call: &Call) -> bool {
+    const AT_ONCE_NS: u64 = 1_000_000;
+    call.entered_ns
+        .zip(call.left_ns)
+        .is_some_and(|(entered_ns, left_ns)| left_ns.saturating_sub(entered_ns) > AT_ONCE_NS)
+}
+
 /// Why nothing happens for so long before an item.
 pub(super) fn silence(subject: &Subject<'_>, item: Option<&Item<'_>>) -> Option<&'static str> {
     match &item?.what {
@@ -302,7 +322,9 @@ pub(super) fn silence(subject: &Subject<'_>, item: Option<&Item<'_>>) -> Option<
             let request_open = segments[..*number].iter().rfind(|it| has_payload(it));
             let unanswered = request_open.is_some_and(|it| it.from == Side::Client);
             if segment.retransmission && flags.syn {
-                return Some("a SYN is sent again after 1 s, then 2 s, 4 s and so on");
+                return Some(
+                    "a SYN is sent again after a second, a few times; then after 2 s, 4 s and so on",
+                );
             }
             if segment.retransmission {
                 return Some("nothing comes back; a timer runs, and then it is sent again");
