@@ -107,8 +107,8 @@ struct Seen {
 
 #[derive(Debug, Args)]
 struct Outputs {
-    /// Write the packets for Wireshark or tcpdump -r, with times in nanoseconds
-    #[arg(short, long, value_name = "FILE.pcap", conflicts_with_all = ["read", "compare"])]
+    /// Write the packets for Wireshark or tcpdump -r, with times in nanoseconds; - is stdout
+    #[arg(short, long, value_name = "FILE.pcap|-", conflicts_with_all = ["read", "compare"])]
     write: Option<PathBuf>,
     /// Write a sequence diagram: a page that needs no network
     #[arg(long, value_name = "FILE")]
@@ -190,12 +190,18 @@ fn check(arguments: &Arguments) -> Result<(), Usage> {
     for path in [&outputs.write, &outputs.html, &outputs.json]
         .into_iter()
         .flatten()
-        .filter(|&path| path != Path::new("-"))
+        .filter(|path| !is_stdout(Some(path)))
     {
         check_file(path)?;
     }
-    if outputs.mermaid && outputs.json.as_deref() == Some(Path::new("-")) {
-        return Err(Usage("--mermaid and --json - both want stdout".to_owned()));
+    let stdout = [
+        ("--mermaid", outputs.mermaid),
+        ("--json -", is_stdout(outputs.json.as_deref())),
+        ("--write -", is_stdout(outputs.write.as_deref())),
+    ];
+    let mut wanted = stdout.iter().filter(|(_, wanted)| *wanted);
+    if let (Some((one, _)), Some((other, _))) = (wanted.next(), wanted.next()) {
+        return Err(Usage(format!("{one} and {other} both want stdout")));
     }
     if outputs.mermaid && arguments.compare.is_some() {
         return Err(Usage(
@@ -203,6 +209,10 @@ fn check(arguments: &Arguments) -> Result<(), Usage> {
         ));
     }
     Ok(())
+}
+
+fn is_stdout(path: Option<&Path>) -> bool {
+    path == Some(Path::new("-"))
 }
 
 /// A server that was traced, and that goes on until it is stopped.
@@ -402,7 +412,7 @@ fn read(arguments: &Arguments, path: &Path) -> anyhow::Result<ExitCode> {
     record.notes = capture.notes;
     record.notes.extend(notes);
     record.sources.packets = Source::Seen;
-    let name = match path == Path::new("-") {
+    let name = match is_stdout(Some(path)) {
         true => "stdin".to_owned(),
         false => path.display().to_string(),
     };
@@ -432,7 +442,7 @@ fn compare_two(
     let failed = failed || b.traced.has_failed();
     let pair = ((a.name.as_str(), &a.story), (b.name.as_str(), &b.story));
     let outputs = &arguments.outputs;
-    if outputs.json.as_deref() != Some(Path::new("-")) {
+    if !is_stdout(outputs.json.as_deref()) {
         print_text(compare::side_by_side(pair.0, pair.1, width(outputs)))?;
     }
     if let Some(path) = &outputs.json {
@@ -457,7 +467,7 @@ fn compare_two(
 fn show(outputs: &Outputs, heading: &Heading, story: &Story) -> anyhow::Result<()> {
     if outputs.mermaid {
         print(io::stdout(), mermaid::diagram(story))?;
-    } else if outputs.json.as_deref() != Some(Path::new("-")) {
+    } else if !is_stdout(outputs.json.as_deref()) && !is_stdout(outputs.write.as_deref()) {
         print_text(text::timeline(story, heading, width(outputs)))?;
     }
     if let Some(path) = &outputs.json {

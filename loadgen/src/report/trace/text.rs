@@ -246,9 +246,10 @@ fn legend(page: &mut Page, layout: &Layout, story: &Story) {
         let mut text = "a segment on the interface, as tcpdump shows it: numbers count from the first of each side, \
                         of a SYN they are as sent"
             .to_owned();
-        if !layout.all_options && words::events(story).any(has_only_timestamps) {
+        text += "; beneath it the IP packet that carries it";
+        if !layout.all_options {
             text += &format!(
-                "; options that are only timestamps are shown from {WIDTH_OF_ALL_OPTIONS} columns on"
+                " (that of each, and timestamps of each, from {WIDTH_OF_ALL_OPTIONS} columns on)"
             );
         }
         entry(
@@ -490,6 +491,17 @@ impl Layout {
                 lines.into_iter().map(|line| (line, style))
             })
             .collect();
+        if let Happening::Segment(it) = &event.what
+            && (self.all_options || it.packet.flags.syn || it.http.is_some())
+        {
+            let lines = wrap(
+                &words::layers_below(&it.packet),
+                self.width - at,
+                "  ",
+                "  ",
+            );
+            content.extend(lines.into_iter().map(|line| (line, DIM)));
+        }
         let mut behind = None;
         if let Some(why) = &event.why {
             let why = format!("· {}", printable(why));

@@ -1,6 +1,8 @@
 //! How every way of printing a trace says the same.
 
-use crate::trace::model::{Flags, Info, Side, TcpOption};
+use std::net::SocketAddr;
+
+use crate::trace::model::{Flags, Info, Packet, Side, TcpOption};
 use crate::trace::packets::line;
 use crate::trace::story::{CallLine, Event, Happening, Origin, Part, Segment, StateChange, Story};
 
@@ -49,6 +51,24 @@ pub(super) fn list(words: &[String]) -> String {
         [word] => word.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
+}
+
+/// What carries a segment: `IPv4, 112 bytes, 52 of headers, TTL 64, over lo`.
+pub(super) fn layers_below(packet: &Packet) -> String {
+    let (version, hops) = match packet.source {
+        SocketAddr::V4(_) => ("IPv4", "TTL"),
+        SocketAddr::V6(_) => ("IPv6", "hop limit"),
+    };
+    let headers = match packet.ip_bytes.saturating_sub(packet.payload_bytes) {
+        all if all == packet.ip_bytes => ", all headers".to_owned(),
+        headers => format!(", {headers} of headers"),
+    };
+    let over = match &packet.interface {
+        Some(interface) => format!(", over {}", printable(interface)),
+        None => String::new(),
+    };
+    let bytes = count(packet.ip_bytes as usize, "byte");
+    format!("{version}, {bytes}{headers}, {hops} {}{over}", packet.hops)
 }
 
 /// What a stranger may have written: it must neither steer a terminal nor take more columns than it has
