@@ -48,6 +48,8 @@ pub struct Traced {
     pub capture: Option<Capture>,
 }
 
+/// How long a server that was just started is given to come to rest.
+const AT_REST: Duration = Duration::from_millis(5);
 /// How long the last segments of a connection are waited for.
 const SETTLE: Duration = Duration::from_millis(300);
 /// How often sockets are looked at meanwhile.
@@ -94,6 +96,10 @@ impl Tracing {
             if let Err(error) = begun {
                 self.live = Err(format!("capturing packets: {error}"));
             }
+        }
+        if leader.is_some() {
+            // It has just said that it listens, and is about to wait.
+            thread::sleep(AT_REST);
         }
         let pids = server_pids(leader, server);
         let mut view = View {

@@ -86,7 +86,7 @@ fn pasts(segments: &[Segment]) -> Vec<Past> {
 impl Scene<'_> {
     fn why(&self, at: usize) -> Option<&'static str> {
         match &self.items[at].what {
-            Thing::Segment(number) => self.segment(at, *number),
+            Thing::Segment(number) => self.segment(*number),
             Thing::State(change) => match (change.new, change.origin) {
                 (State::SynReceived, Origin::Derived) if change.side == Side::Server => {
                     Some("a small request socket stands for it; no program knows of it yet")
@@ -122,7 +122,7 @@ impl Scene<'_> {
         next.is_none_or(|next| next.at_ns > change.at_ns)
     }
 
-    fn segment(&self, at: usize, number: usize) -> Option<&'static str> {
+    fn segment(&self, number: usize) -> Option<&'static str> {
         let segments = &self.subject.segments;
         let segment = &segments[number];
         let past = self.pasts[number];
@@ -194,11 +194,11 @@ impl Scene<'_> {
                 _ => None,
             };
         }
-        self.pure_ack(at, number, news)
+        self.pure_ack(number, news)
     }
 
     /// A segment that carries nothing but an acknowledgement and a window.
-    fn pure_ack(&self, at: usize, number: usize, news: bool) -> Option<&'static str> {
+    fn pure_ack(&self, number: usize, news: bool) -> Option<&'static str> {
         let segments = &self.subject.segments;
         let segment = &segments[number];
         let past = self.pasts[number];
@@ -210,9 +210,12 @@ impl Scene<'_> {
         let peer = of(past.last[other(segment.from) as usize])?;
         let opens = previous.is_some_and(|it| it.packet.flags.syn);
         if opens && peer.packet.flags.syn && peer.packet.flags.ack {
-            let accepting = self.items[..at].iter().rfind(|it| {
-                matches!(&it.what, Thing::Call { call, part, .. }
-                    if matches!(call.name, "accept" | "accept4") && call.side == Side::Server && *part == Part::Enter)
+            let at_ns = segment.packet.at_ns;
+            let accepting = self.record.calls.iter().any(|call| {
+                matches!(call.name, "accept" | "accept4")
+                    && call.side == Side::Server
+                    && call.entered_ns.is_none_or(|entered_ns| entered_ns <= at_ns)
+                    && call.left_ns.is_none_or(|left_ns| left_ns > at_ns)
             });
             let dropped = segments[number + 1..]
                 .iter()
@@ -222,7 +225,7 @@ impl Scene<'_> {
                 (true, _) => {
                     "the client is done; but the server drops it: its accept queue is full"
                 }
-                (_, Some(_)) => "complete: into the accept queue, where accept() already waits",
+                (_, true) => "complete: into the accept queue, where accept() already waits",
                 _ => "complete: it waits in the accept queue until the server calls accept()",
             });
         }
