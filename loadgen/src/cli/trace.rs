@@ -36,6 +36,9 @@ pub(super) struct Arguments {
     /// Explain a capture instead: pcap or pcapng, also one of tcpdump's; - is stdin
     #[arg(long, value_name = "FILE.pcap|-")]
     read: Option<PathBuf>,
+    /// Of a capture, only connections from or to this port
+    #[arg(long, value_name = "N", requires = "read")]
+    port: Option<u16>,
     #[command(flatten, next_help_heading = "Load")]
     load: Load,
     #[command(flatten, next_help_heading = "Request")]
@@ -67,16 +70,21 @@ struct Load {
     #[arg(short = 'n', long, value_name = "N", value_parser = count::<NonZeroUsize>, conflicts_with = "read")]
     requests: Option<NonZeroUsize>,
     /// Connections at the same time
-    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>, conflicts_with = "read")]
     connections: NonZeroUsize,
     /// Keep connections for further requests, instead of a new one for each
-    #[arg(short = 'k', long)]
+    #[arg(short = 'k', long, conflicts_with = "read")]
     keep_alive: bool,
     /// Who closes a connection, and how [default: server; with -k client]
-    #[arg(long, value_name = "WHO")]
+    #[arg(long, value_name = "WHO", conflicts_with = "read")]
     close: Option<Close>,
     /// One more argument for a server started by name; may be repeated
-    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "ARG",
+        allow_hyphen_values = true,
+        conflicts_with = "read"
+    )]
     server_arg: Vec<String>,
 }
 
@@ -404,13 +412,18 @@ fn tell_wait(left: Duration) -> bool {
 
 fn read(arguments: &Arguments, path: &Path) -> anyhow::Result<ExitCode> {
     let capture = packets::read(path)?;
-    let (packets, notes) = capture.packets();
+    let (mut packets, notes) = capture.packets();
+    if let Some(port) = arguments.port {
+        packets.retain(|packet| [packet.source.port(), packet.destination.port()].contains(&port));
+        if packets.is_empty() {
+            anyhow::bail!("{}: no segment from or to port {port}", path.display());
+        }
+    }
     let mut record = Record {
         packets,
+        notes,
         ..Record::default()
     };
-    record.notes = capture.notes;
-    record.notes.extend(notes);
     record.sources.packets = Source::Seen;
     let name = match is_stdout(Some(path)) {
         true => "stdin".to_owned(),

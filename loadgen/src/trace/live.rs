@@ -50,8 +50,8 @@ pub struct Traced {
 
 /// How long a server that was just started is given to come to rest.
 const AT_REST: Duration = Duration::from_millis(5);
-/// How long the last segments of a connection are waited for.
-const SETTLE: Duration = Duration::from_millis(300);
+/// How long the last segments of a connection are waited for; they come at once where both sides close.
+const SETTLE: Duration = Duration::from_secs(1);
 /// How often sockets are looked at meanwhile.
 const POLL: Duration = Duration::from_millis(2);
 /// The same, for `TIME-WAIT`.
@@ -97,10 +97,7 @@ impl Tracing {
                 self.live = Err(format!("capturing packets: {error}"));
             }
         }
-        if leader.is_some() {
-            // It has just said that it listens, and is about to wait.
-            thread::sleep(AT_REST);
-        }
+        let rest_ns = leader.map(|_| come_to_rest(server));
         let pids = server_pids(leader, server);
         let mut view = View {
             server,
@@ -150,6 +147,9 @@ impl Tracing {
         let seen = match traced {
             Ok(traced) => {
                 add_events(&mut record, traced, &own);
+                if let Some(rest_ns) = rest_ns {
+                    drop_probe(&mut record.calls, rest_ns);
+                }
                 Source::Seen
             }
             Err(why) => Source::Missing(why),
@@ -190,6 +190,40 @@ fn drop_start(calls: &mut Vec<Call>) {
     calls.retain(|call| {
         index += 1;
         call.side == Side::Client || begin.is_none_or(|begin| index > begin)
+    });
+}
+
+/// Waits until a server that has just been started waits itself, and until a connection by which it was asked
+/// whether it is ready is over. Returns the time.
+fn come_to_rest(server: SocketAddr) -> u64 {
+    let deadline = Instant::now() + SETTLE;
+    let busy = |socket: &Socket| !matches!(socket.state, State::Listen | State::TimeWait);
+    let list = || sockets::list(&[server.port()]).unwrap_or_default();
+    thread::sleep(AT_REST);
+    while list().iter().any(busy) && Instant::now() < deadline {
+        thread::sleep(AT_REST);
+    }
+    clock::now_ns()
+}
+
+/// Leaves out what a server did for a connection by which it was asked whether it is ready: all from the first
+/// that it accepted before `rest_ns`, but for what it still waits in.
+fn drop_probe(calls: &mut Vec<Call>, rest_ns: u64) {
+    let is_over = |call: &Call| call.left_ns.is_some_and(|left_ns| left_ns <= rest_ns);
+    let accepted = |call: &&Call| {
+        call.side == Side::Server
+            && matches!(call.name, "accept" | "accept4")
+            && call.result.is_some_and(|fd| fd >= 0)
+            && is_over(call)
+    };
+    let Some(first_ns) = calls.iter().find(accepted).and_then(|call| call.entered_ns) else {
+        return;
+    };
+    calls.retain(|call| {
+        let later = call
+            .entered_ns
+            .is_none_or(|entered_ns| entered_ns >= first_ns);
+        call.side == Side::Client || !(later && is_over(call))
     });
 }
 
@@ -403,15 +437,20 @@ impl View {
         record.snapshots = self.snapshots;
         let mut others = 0;
         for snapshot in &mut record.snapshots {
-            let all = snapshot.sockets.len();
             let keep = |socket: &Socket| socket.remote.is_none() || is_of(socket, own);
+            // What is over is nobody's concern.
+            let other = |socket: &&Socket| !keep(socket) && socket.state != State::TimeWait;
+            others = others.max(snapshot.sockets.iter().filter(other).count());
             snapshot.sockets.retain(keep);
-            others = others.max(all - snapshot.sockets.len());
         }
         if others > 0 {
-            record.notes.push(format!(
-                "up to {others} more connections at the server's port, not made by this trace, are left out"
-            ));
+            record.notes.push(match others {
+                1 => "another connection at the server's port, not made by this trace, is left out"
+                    .to_owned(),
+                others => format!(
+                    "{others} more connections at the server's port, not made by this trace, are left out"
+                ),
+            });
         }
     }
 }
@@ -475,5 +514,36 @@ mod tests {
         assert_eq!(left(&running), ["read", "socket"]);
         // One that never came so far has nothing else to show.
         assert_eq!(left(&started[..4]).len(), 4);
+    }
+
+    #[test]
+    fn what_was_done_for_a_probe_is_left_out() {
+        let call = |name, entered_ns, left_ns, result| Call {
+            entered_ns: Some(entered_ns),
+            left_ns,
+            side: Side::Server,
+            pid: 1,
+            tid: 1,
+            name,
+            arguments: [0; 6],
+            result,
+        };
+        let left = |mut calls: Vec<Call>| -> Vec<&'static str> {
+            drop_probe(&mut calls, 100);
+            calls.iter().map(|call| call.name).collect()
+        };
+        let listen = call("listen", 1, Some(2), Some(0));
+        let wait = call("epoll_wait", 90, Some(150), Some(1));
+        let probed = vec![
+            listen.clone(),
+            call("accept4", 10, Some(11), Some(6)),
+            call("recvfrom", 12, Some(13), Some(0)),
+            call("close", 14, Some(15), Some(0)),
+            wait.clone(),
+            call("accept4", 151, Some(152), Some(6)),
+        ];
+        assert_eq!(left(probed), ["listen", "epoll_wait", "accept4"]);
+        let empty = call("accept4", 10, Some(11), Some(-11));
+        assert_eq!(left(vec![listen, empty, wait]).len(), 3);
     }
 }

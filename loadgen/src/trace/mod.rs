@@ -1,10 +1,11 @@
 //! One connection, seen on all four layers: what programs call, what TCP does of it, what goes over the
 //! interface, and which sockets there are meanwhile.
 //!
-//! Facts are gathered into a [`Record`](model::Record): from the interface or a capture file
-//! ([`packets`]), from the kernel's tracepoints ([`kernel`]), from its list of sockets ([`sockets`]), and
-//! from the client's own clock. [`story`] orders them by connection and phase and says why each came
-//! about; `report::trace` prints that.
+//! A [`client`] asks while everything looks ([`live`]). Facts are gathered into a
+//! [`Record`](model::Record): from the interface or a capture file ([`packets`]), from the kernel's
+//! tracepoints ([`kernel`]), from its list of sockets ([`sockets`]), and from the client's own [`clock`].
+//! [`story`] orders them by connection and phase and says why each came about; [`crate::report::trace`]
+//! prints that.
 
 pub mod client;
 pub mod clock;
