@@ -270,11 +270,12 @@ impl Observed {
             wait: arguments.seen.wait,
         };
         let leader = server.as_ref().map(Target::pid);
-        let mut shown = false;
+        let mut waited = false;
         let traced = tracing.follow(&job, leader, interrupted, |left| {
-            shown |= tell_wait(left);
+            tell_wait(left, !waited);
+            waited = true;
         });
-        if shown {
+        if waited && io::stderr().is_terminal() {
             eprintln!();
         }
         let story = tell(&traced.record);
@@ -400,14 +401,14 @@ impl Traced {
     }
 }
 
-/// On a terminal; whether it was.
-fn tell_wait(left: Duration) -> bool {
-    let shows = io::stderr().is_terminal();
-    if shows {
-        let left_s = left.as_secs_f64();
+/// Again and again on a terminal, else once.
+fn tell_wait(left: Duration, is_first: bool) {
+    let left_s = left.as_secs_f64();
+    if io::stderr().is_terminal() {
         eprint!("\rTIME-WAIT lasts for another {left_s:>4.1} s ...");
+    } else if is_first {
+        eprintln!("waiting for TIME-WAIT to end, another {left_s:.0} s ...");
     }
-    shows
 }
 
 fn read(arguments: &Arguments, path: &Path) -> anyhow::Result<ExitCode> {
@@ -425,6 +426,9 @@ fn read(arguments: &Arguments, path: &Path) -> anyhow::Result<ExitCode> {
         ..Record::default()
     };
     record.sources.packets = Source::Seen;
+    if record.packets.is_empty() {
+        record.notes.push("no TCP segment is in it".to_owned());
+    }
     let name = match is_stdout(Some(path)) {
         true => "stdin".to_owned(),
         false => path.display().to_string(),

@@ -13,7 +13,7 @@ use nix::unistd::gettid;
 use super::client::{self, Pause, Plan};
 use super::clock;
 use super::kernel::{self, Tracer, Watch};
-use super::model::{Call, Change, Moment, Record, Side, Snapshot, Socket, Source, State};
+use super::model::{Call, Change, Moment, Record, Side, Snapshot, Socket, Source, State, What};
 use super::packets::{Capture, Live, Ports};
 use super::sockets;
 use crate::target::members;
@@ -147,6 +147,12 @@ impl Tracing {
         let seen = match traced {
             Ok(traced) => {
                 add_events(&mut record, traced, &own);
+                let is_connected = |moment: &Moment| moment.what == What::Connected;
+                if view.pids.is_empty() && record.moments.iter().any(is_connected) {
+                    record.notes.push(format!(
+                        "no process that listens at {server} can be seen from here, so the calls shown are the client's"
+                    ));
+                }
                 if let Some(rest_ns) = rest_ns {
                     drop_probe(&mut record.calls, rest_ns);
                 }
