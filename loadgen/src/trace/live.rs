@@ -444,8 +444,10 @@ impl View {
         let mut others = 0;
         for snapshot in &mut record.snapshots {
             let keep = |socket: &Socket| socket.remote.is_none() || is_of(socket, own);
-            // What is over is nobody's concern.
-            let other = |socket: &&Socket| !keep(socket) && socket.state != State::TimeWait;
+            // What is over is nobody's concern, nor what has the same port somewhere else.
+            let server = self.server;
+            let is_at_server = |it: &Socket| it.local == server || it.remote == Some(server);
+            let other = |it: &&Socket| !keep(it) && is_at_server(it) && it.state != State::TimeWait;
             others = others.max(snapshot.sockets.iter().filter(other).count());
             snapshot.sockets.retain(keep);
         }
