@@ -111,6 +111,14 @@ fn a_request_is_told_from_beginning_to_end() {
     }
 }
 
+/// `localhost` has two addresses where there is IPv6, and most servers listen at one.
+#[test]
+fn a_name_is_where_somebody_listens() {
+    let port = serve(answers).port();
+    let (code, stdout, stderr) = trace(&[&format!("http://localhost:{port}/")]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+}
+
 #[test]
 fn nobody_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,6 +1,7 @@
 //! `loadgen trace`: one request, seen whole.
 
 use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ use crate::trace::client::{self, Plan};
 use crate::trace::live::{Job, Traced, Tracing};
 use crate::trace::model::{Record, Source, What};
 use crate::trace::packets;
+use crate::trace::sockets;
 use crate::trace::story::{Story, tell};
 
 #[derive(Debug, Args)]
@@ -250,7 +252,7 @@ impl Observed {
                         "--server-arg needs a server that loadgen starts: a name, not a URL";
                     return Err(Usage(message.to_owned()).into());
                 }
-                let address = resolve(&uri, &[])?[0];
+                let address = served(&resolve(&uri, &[])?);
                 (uri.clone(), address, None, uri.to_string())
             }
             Place::Server(catalogue, server) => {
@@ -297,17 +299,18 @@ impl Observed {
     }
 
     fn print(&self, arguments: &Arguments) -> anyhow::Result<()> {
-        if let Some(path) = &arguments.outputs.write {
-            match (&self.traced.capture, &self.traced.record.sources.packets) {
-                (Some(capture), _) => packets::write(path, capture)
-                    .with_context(|| format!("writing {}", path.display()))?,
-                (None, Source::Missing(why)) => {
-                    anyhow::bail!("{}: no packets to write: {why}", path.display())
-                }
-                (None, _) => anyhow::bail!("{}: no packets to write", path.display()),
+        show(&arguments.outputs, &self.heading, &self.story)?;
+        let Some(path) = &arguments.outputs.write else {
+            return Ok(());
+        };
+        let name = path.display();
+        match (&self.traced.capture, &self.traced.record.sources.packets) {
+            (Some(capture), _) => {
+                packets::write(path, capture).with_context(|| format!("writing {name}"))
             }
+            (None, Source::Missing(why)) => anyhow::bail!("{name}: no packets to write: {why}"),
+            (None, _) => anyhow::bail!("{name}: no packets to write"),
         }
-        show(&arguments.outputs, &self.heading, &self.story)
     }
 
     /// Whether the server ended as it should.
@@ -325,8 +328,25 @@ impl Observed {
     }
 }
 
+/// Of the addresses behind a name the first at which somebody listens on this machine, as a client that tries
+/// one after another would find; else the first.
+fn served(addresses: &[SocketAddr]) -> SocketAddr {
+    let port = addresses[0].port();
+    let sockets = sockets::list(&[port]).unwrap_or_default();
+    let is_served = |address: &&SocketAddr| {
+        sockets.iter().any(|socket| {
+            let local = socket.local;
+            let reaches = local.ip() == address.ip()
+                || local.ip().is_unspecified() && (local.is_ipv6() || address.is_ipv4());
+            socket.remote.is_none() && local.port() == port && reaches
+        })
+    };
+    let found = addresses.iter().find(is_served);
+    *found.unwrap_or(&addresses[0])
+}
+
 /// The requests, by connection.
-fn lanes(arguments: &Arguments, uri: &Uri, server: std::net::SocketAddr) -> Vec<Vec<Plan>> {
+fn lanes(arguments: &Arguments, uri: &Uri, server: SocketAddr) -> Vec<Vec<Plan>> {
     let Arguments { load, request, .. } = arguments;
     let connections = load.connections.get();
     let requests = load.requests.map_or(connections, NonZeroUsize::get);
