@@ -138,6 +138,8 @@ struct Outputs {
 const REQUESTS_MAX: usize = 1_000;
 /// Each has a thread.
 const CONNECTIONS_MAX: usize = 200;
+/// Connections that failed are told of, one by one.
+const FAILURES_TOLD_MAX: usize = 5;
 /// What terminals have, where nobody says.
 const WIDTH: usize = 80;
 
@@ -154,7 +156,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let place = Place::find(&[target.to_owned()])?;
     let seen = Observed::make(&arguments, &place, &interrupted)?;
     seen.print(&arguments)?;
-    let failed = seen.traced.has_failed();
+    let failed = seen.traced.tell_failures();
     let stopped = seen.stop();
     Ok(match failed || !stopped {
         true => ExitCode::FAILURE,
@@ -414,10 +416,28 @@ fn kernel() -> String {
 }
 
 impl Traced {
-    /// A client could not do what it was to do.
-    fn has_failed(&self) -> bool {
-        let mut moments = self.record.moments.iter();
-        moments.any(|moment| matches!(moment.what, What::Failed(..)))
+    /// Says on stderr what a client could not do; whether there was anything.
+    fn tell_failures(&self) -> bool {
+        let failures = self
+            .record
+            .moments
+            .iter()
+            .filter_map(|moment| match &moment.what {
+                What::Failed(call, error) => Some((moment.connection, *call, error)),
+                _ => None,
+            });
+        let mut count = 0;
+        for (connection, call, error) in failures {
+            count += 1;
+            if count <= FAILURES_TOLD_MAX {
+                eprintln!("loadgen: connection {}: {call}: {error}", connection + 1);
+            }
+        }
+        if count > FAILURES_TOLD_MAX {
+            let more = count - FAILURES_TOLD_MAX;
+            eprintln!("loadgen: and {more} more connections that failed");
+        }
+        count > 0
     }
 }
 
@@ -474,9 +494,9 @@ fn compare_two(
     let place = |name: &str| Place::find(&[name.trim().to_owned()]);
     let (one, other) = (place(one)?, place(other)?);
     let a = Observed::make(arguments, &one, interrupted)?;
-    let failed = a.traced.has_failed();
+    let failed = a.traced.tell_failures();
     let b = Observed::make(arguments, &other, interrupted)?;
-    let failed = failed || b.traced.has_failed();
+    let failed = b.traced.tell_failures() || failed;
     let pair = ((a.name.as_str(), &a.story), (b.name.as_str(), &b.story));
     let outputs = &arguments.outputs;
     if !is_stdout(outputs.json.as_deref()) {
