@@ -413,7 +413,7 @@ fn together(text: &str) -> String {
 }
 
 /// `1 connection`, `64 connections`.
-pub(super) fn count(n: u64, one: &str) -> String {
+pub(crate) fn count(n: u64, one: &str) -> String {
     match n {
         1 => format!("1 {one}"),
         n => format!("{} {one}s", thousands(n)),

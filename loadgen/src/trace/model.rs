@@ -63,6 +63,16 @@ pub enum Side {
     Server,
 }
 
+impl Side {
+    /// `client`
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Client => "client",
+            Side::Server => "server",
+        }
+    }
+}
+
 /// The addresses of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoints {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::states::holders_of_time_wait;
 use super::text::{Layout, Line, Page};
-use super::words::{self, count, duration, list, printable};
+use super::words::{self, duration, list, printable};
 use crate::report::markdown::escaped;
+use crate::report::run::count;
 use crate::trace::model::{Side, State};
 use crate::trace::story::{
     Connection, EndingKind, Happening, Part, Phase, Segment, StateChange, Story,
@@ -318,13 +319,13 @@ impl Facts {
     fn table(&self) -> Vec<(Topic, Option<String>)> {
         let seen = |text: String| self.has_segments.then_some(text);
         let segments = |sent: Sent| seen(sent.segments.to_string());
-        let bytes = |sent: Sent| seen(count(sent.bytes as usize, "byte"));
+        let bytes = |sent: Sent| seen(count(sent.bytes, "byte"));
         let names = |states: &[State]| {
             let names: Vec<&str> = states.iter().map(|it| it.name()).collect();
             (!names.is_empty()).then(|| names.join(" → "))
         };
         let time_wait: Vec<String> = (self.time_wait.iter())
-            .map(|it| words::side(*it).to_owned())
+            .map(|it| it.name().to_owned())
             .collect();
         let calls: Vec<String> = (self.calls.iter())
             .map(|(name, count)| format!("{name} {count}"))
@@ -335,7 +336,7 @@ impl Facts {
             (Topic::Ending, self.ending.map(ending)),
             (
                 Topic::ResponseSegments,
-                seen(count(self.server.with_payload, "segment")),
+                seen(count(self.server.with_payload as u64, "segment")),
             ),
             (
                 Topic::RequestAcknowledged,
@@ -346,7 +347,7 @@ impl Facts {
                 Topic::ClosesFirst,
                 seen(
                     self.closes_first
-                        .map_or_else(nobody, |it| words::side(it).to_owned()),
+                        .map_or_else(nobody, |it| it.name().to_owned()),
                 ),
             ),
             (
@@ -366,7 +367,7 @@ impl Facts {
             (Topic::ServerBytes, bytes(self.server)),
             (
                 Topic::Retransmissions,
-                seen(count(self.retransmissions, "segment")),
+                seen(count(self.retransmissions as u64, "segment")),
             ),
             (Topic::SynAckOptions, self.offers.clone()),
             (Topic::ClientStates, names(&self.client_states)),
@@ -459,16 +460,15 @@ fn passed(states: &[StateChange], side: Side) -> Vec<State> {
 }
 
 fn ending(kind: EndingKind) -> String {
-    let side = words::side;
     match kind {
         EndingKind::Open => "still open".to_owned(),
         EndingKind::Unknown => "not known".to_owned(),
-        EndingKind::Closed(who) => format!("closed, by the {} first", side(who)),
+        EndingKind::Closed(who) => format!("closed, by the {} first", who.name()),
         EndingKind::Simultaneous => "closed by both at once".to_owned(),
         EndingKind::Refused => "refused".to_owned(),
         EndingKind::NoAnswer => "no answer".to_owned(),
-        EndingKind::Reset(who) => format!("reset by the {}", side(who)),
-        EndingKind::HalfClosed(who) => format!("half closed, by the {}", side(who)),
+        EndingKind::Reset(who) => format!("reset by the {}", who.name()),
+        EndingKind::HalfClosed(who) => format!("half closed, by the {}", who.name()),
         EndingKind::Silent => "silent".to_owned(),
     }
 }
@@ -483,10 +483,10 @@ fn sentence(topic: Topic, a: (&str, &Facts), b: (&str, &Facts), row: &Row) -> St
             format!("The connection ends otherwise: {text_a} ({name_a}), {text_b} ({name_b}).")
         }
         Topic::ResponseSegments => each(&|(name, facts)| {
-            let segments = count(facts.server.with_payload, "segment");
+            let segments = count(facts.server.with_payload as u64, "segment");
             let calls = match facts.sends() {
                 0 => String::new(),
-                n => format!(", handed over by {}", count(n, "call")),
+                n => format!(", handed over by {}", count(n as u64, "call")),
             };
             format!("{name} sends {} in {segments}{calls}", facts.responses())
         }),

@@ -3,7 +3,8 @@
 //! It has the segments as arrows; what programs call and what state they come to stands in notes, those
 //! between two segments together. Sockets are left out: they are tables.
 
-use super::words::{self, count, duration};
+use super::words::{self, duration};
+use crate::report::run::count;
 use crate::trace::model::Side;
 use crate::trace::story::{Event, Happening, Origin, Phase, Segment, Story};
 
@@ -137,7 +138,7 @@ fn arrow(segment: &Segment, client: &str) -> String {
         0 if packet.flags.syn || packet.flags.fin => parts.push(format!("seq {first}")),
         0 => {}
         bytes => {
-            parts.push(count(bytes as usize, "byte"));
+            parts.push(count(bytes.into(), "byte"));
             parts.push(format!("seq {first}:{next}"));
         }
     }

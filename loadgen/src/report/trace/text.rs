@@ -315,7 +315,7 @@ fn states(page: &mut Page, connection: &Connection) {
     for it in &held {
         let side = match before == Some(it.side) {
             true => "",
-            false => words::side(it.side),
+            false => it.side.name(),
         };
         before = Some(it.side);
         let lasted = it.for_ns.map_or("to the end".to_owned(), duration);

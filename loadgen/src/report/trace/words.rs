@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::trace::model::{Flags, Info, Packet, Side, TcpOption};
+use crate::report::run::count;
+use crate::trace::model::{Flags, Info, Packet, TcpOption};
 use crate::trace::packets::line;
 use crate::trace::story::{CallLine, Event, Happening, Origin, Part, Segment, StateChange, Story};
 
@@ -28,22 +29,6 @@ pub(super) fn duration(ns: u64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
-/// `client`
-pub(super) fn side(side: Side) -> &'static str {
-    match side {
-        Side::Client => "client",
-        Side::Server => "server",
-    }
-}
-
-/// `1 byte`, `78 bytes`
-pub(super) fn count(n: usize, noun: &str) -> String {
-    match n {
-        1 => format!("1 {noun}"),
-        _ => format!("{n} {noun}s"),
-    }
-}
-
 /// `a`, `a and b`, `a, b and c`
 pub(super) fn list(words: &[String]) -> String {
     match words {
@@ -67,7 +52,7 @@ pub(super) fn layers_below(packet: &Packet) -> String {
         Some(interface) => format!(", over {}", printable(interface)),
         None => String::new(),
     };
-    let bytes = count(packet.ip_bytes as usize, "byte");
+    let bytes = count(packet.ip_bytes.into(), "byte");
     format!("{version}, {bytes}{headers}, {hops} {}{over}", packet.hops)
 }
 

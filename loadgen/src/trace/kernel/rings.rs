@@ -4,13 +4,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
 use std::{fs, io, thread};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::errno::Errno;
-use nix::time::{ClockId, clock_gettime};
 use perf_event::data::Record;
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Clock, ReadFormat, SampleFlag, Sampler};
@@ -18,6 +16,7 @@ use perf_event::{Builder, Clock, ReadFormat, SampleFlag, Sampler};
 use super::events::{Event, Kind, Layout, StateChange};
 use crate::ledger::allow_files;
 use crate::machine::CpuList;
+use crate::trace::clock::now_ns;
 
 /// One that holds some ten thousand system calls. At the rate of a busy CPU that is a tenth of a second,
 /// within which the thread has its turn.
@@ -105,7 +104,7 @@ impl Drain {
         Ok(Drain {
             waker,
             gathered,
-            begun_ns: now_ns()?,
+            begun_ns: now_ns(),
         })
     }
 
@@ -113,7 +112,7 @@ impl Drain {
     /// tracepoint is gone. Nobody needs to wait for that: the thread does, and so does the process if it ends
     /// before.
     pub(super) fn stop(self) -> io::Result<Gathered> {
-        let within = self.begun_ns..now_ns()?;
+        let within = self.begun_ns..now_ns();
         self.waker.wake()?;
         let gathered = self.gathered.recv().map_err(io::Error::other)?;
         // What lies outside is the making of the trace itself.
@@ -128,12 +127,6 @@ impl Drop for Drain {
     fn drop(&mut self) {
         self.waker.wake().unwrap_or_default();
     }
-}
-
-/// Of the clock that the events have.
-fn now_ns() -> io::Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-    Ok(Duration::from(now).as_nanos() as u64)
 }
 
 /// Empties them until it is told to stop.

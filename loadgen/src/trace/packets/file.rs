@@ -16,7 +16,8 @@ use pcap_file::pcapng::{Block, PcapNgParser};
 use pcap_file::{DataLink, Endianness, PcapError, TsResolution};
 use thiserror::Error;
 
-use super::{Capture, Frame, Link, counted};
+use super::{Capture, Frame, Link};
+use crate::report::run::count;
 
 /// Why nothing could be read.
 #[derive(Debug, Error)]
@@ -227,7 +228,7 @@ impl Reading {
             }
         }
         if self.not_understood > 0 {
-            let blocks = counted(self.not_understood, "block");
+            let blocks = count(self.not_understood as u64, "block");
             self.capture
                 .notes
                 .push(format!("{blocks} of the file could not be understood"));

@@ -19,7 +19,8 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use thiserror::Error;
 
 use super::file::FRAME_BYTES_MAX;
-use super::{Capture, Frame, Link, counted};
+use super::{Capture, Frame, Link};
+use crate::report::run::count;
 
 /// Ports that a capture is limited to: a segment is wanted when it comes from or goes to one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -284,7 +285,7 @@ impl Taken {
         if self.left_out > 0 {
             notes.push(format!(
                 "{} left out after the first {} MiB",
-                counted(self.left_out, "frame"),
+                count(self.left_out as u64, "frame"),
                 CAPTURE_BYTES_MAX >> 20
             ));
         }

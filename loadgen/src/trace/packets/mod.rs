@@ -109,16 +109,11 @@ impl Capture {
     }
 }
 
-/// `1 frame`, `2 frames`
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 /// `1 of 5 frames is`
 fn some_of(count: usize, all: usize, verb: [&str; 2]) -> String {
     format!(
         "{count} of {} {}",
-        counted(all, "frame"),
+        crate::report::run::count(all as u64, "frame"),
         verb[usize::from(count != 1)]
     )
 }

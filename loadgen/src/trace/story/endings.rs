@@ -1,9 +1,9 @@
 //! How a connection ended, and why that way.
 
-use super::states::{before, end_of, name, other};
+use super::states::{before, end_of, other};
 use super::subject::Subject;
 use super::{Ending, EndingKind, Segment};
-use crate::report::run::thousands;
+use crate::report::run::{count, time};
 use crate::trace::kernel::descriptor;
 use crate::trace::model::{Call, Record, Side, Socket, State, What};
 pub(super) use crate::trace::sockets::TIME_WAIT_S;
@@ -154,12 +154,12 @@ impl Scene<'_> {
         let reason = self.reason(rst);
         let text = vec![
             self.cut(side).unwrap_or_default(),
-            format!("The {} ends the connection by a RST.", name(side)),
+            format!("The {} ends the connection by a RST.", side.name()),
             reason.long,
             format!(
                 "What was still under way to the {} is lost: its recv() fails with ECONNRESET (connection \
                  reset by peer). Nobody holds TIME-WAIT.",
-                name(other(side))
+                other(side).name()
             ),
         ];
         (EndingKind::Reset(side), text)
@@ -168,7 +168,7 @@ impl Scene<'_> {
     fn reason(&self, rst: usize) -> Reason {
         let segment = &self.segments()[rst];
         let side = segment.from;
-        let (who, peer) = (name(side), name(other(side)));
+        let (who, peer) = (side.name(), other(side).name());
         let before = &self.segments()[..rst];
         if before.is_empty() {
             return Reason {
@@ -320,7 +320,7 @@ impl Scene<'_> {
                 )],
             );
         }
-        let (who, peer) = (name(first), name(other(first)));
+        let (who, peer) = (first.name(), other(first).name());
         let holds = match first {
             Side::Client => format!(
                 "The {who} closed first, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux; the {peer} is rid of \
@@ -384,9 +384,9 @@ impl Scene<'_> {
         (more > 0).then(|| {
             format!(
                 "The {} closed its half only (shutdown): {} came from the {} after its FIN.",
-                name(first),
+                first.name(),
                 bytes(more),
-                name(other(first))
+                other(first).name()
             )
         })
     }
@@ -426,7 +426,7 @@ impl Scene<'_> {
     }
 
     fn half_closed(&self, side: Side, fin: usize) -> (EndingKind, Vec<String>) {
-        let (who, peer) = (name(side), name(other(side)));
+        let (who, peer) = (side.name(), other(side).name());
         let patience = self.lost_patience(side, fin);
         let kind = match patience {
             Some(_) => EndingKind::Silent,
@@ -453,7 +453,7 @@ impl Scene<'_> {
         let again = again.count();
         if again >= 2 {
             let last = &segments[segments.len() - 1];
-            let who = name(last.from);
+            let who = last.from.name();
             return (
                 EndingKind::Silent,
                 vec![format!(
@@ -522,7 +522,7 @@ impl Scene<'_> {
                 } else {
                     Side::Server
                 };
-                let text = format!("The {} holds TIME-WAIT: it closed first.", name(side));
+                let text = format!("The {} holds TIME-WAIT: it closed first.", side.name());
                 (EndingKind::Closed(side), vec![text])
             }
             _ if moments.is_empty() => (
@@ -561,20 +561,11 @@ pub(super) fn is_write(call: &Call) -> bool {
 }
 
 /// `1 byte`, `12,345 bytes`.
-pub(super) fn bytes(count: u64) -> String {
-    match count {
-        1 => "1 byte".to_owned(),
-        count => format!("{} bytes", thousands(count)),
-    }
+pub(super) fn bytes(n: u64) -> String {
+    count(n, "byte")
 }
 
-/// `85 µs`, `1.02 s`.
+/// `85.0 µs`, `1.02 s`.
 pub(super) fn duration(ns: u64) -> String {
-    let ns = ns as f64;
-    match ns {
-        ..1e6 => format!("{:.0} µs", ns / 1e3),
-        ..1e7 => format!("{:.1} ms", ns / 1e6),
-        ..1e9 => format!("{:.0} ms", ns / 1e6),
-        _ => format!("{:.2} s", ns / 1e9),
-    }
+    time(ns as f64 / 1e3)
 }

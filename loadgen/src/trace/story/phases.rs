@@ -1,7 +1,7 @@
 //! Which lines belong together, and what is said of them.
 
 use super::endings::{TIME_WAIT_S, bytes, duration, full_queue, is_write, reason};
-use super::states::{name, other};
+use super::states::other;
 use super::streams::request_heads;
 use super::subject::Subject;
 use super::timeline::{Item, Thing, happening};
@@ -473,7 +473,7 @@ impl Passage<'_> {
             text.push(format!(
                 "{} from the {} in {segments}{line}.",
                 bytes(sum),
-                name(side)
+                side.name()
             ));
             if side == Side::Server && count > 1 && sum < u64::from(u16::MAX) {
                 let writes = self.writes(side);
@@ -563,7 +563,7 @@ impl Passage<'_> {
                     .to_owned()
             }
             (EndingKind::Closed(_) | EndingKind::Silent, Some(first)) => {
-                let (who, peer) = (name(first), name(other(first)));
+                let (who, peer) = (first.name(), other(first).name());
                 let closing = self
                     .segments()
                     .filter(|it| it.packet.payload_bytes == 0)
@@ -587,8 +587,8 @@ impl Passage<'_> {
             (EndingKind::Reset(side), _) => format!(
                 "A RST in place of a FIN: the {} does away with the connection at once, and so must the {}. Nothing \
                  is acknowledged, and nobody waits for anything.",
-                name(side),
-                name(other(side))
+                side.name(),
+                other(side).name()
             ),
             (EndingKind::Simultaneous, _) => format!(
                 "Each side sent its FIN before it had seen the other's{}; each acknowledges the other's.",
@@ -597,8 +597,8 @@ impl Passage<'_> {
             ),
             (EndingKind::HalfClosed(side), _) => format!(
                 "The {} closes its half by a FIN. The other half stays open until the {} closes as well.",
-                name(side),
-                name(other(side))
+                side.name(),
+                other(side).name()
             ),
             _ => self.ending.explanation.clone(),
         }
@@ -631,7 +631,7 @@ impl Passage<'_> {
                 let seen = lasted.map_or(String::new(), |_| {
                     format!(" It was seen to end after {}.", duration(self.lasted_ns()))
                 });
-                let who = name(side);
+                let who = side.name();
                 format!(
                     "The {who} closed first, so the {who}'s kernel keeps the connection in TIME-WAIT. {why}{seen}"
                 )

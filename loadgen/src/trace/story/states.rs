@@ -445,7 +445,7 @@ pub(super) fn merge(
     if !linked || !merged.iter().all(|it| arrow(it.old, it.new)) {
         let note = format!(
             "What the kernel told of the {}'s states has gaps: they follow from the segments instead.",
-            name(side)
+            side.name()
         );
         return (derived.to_vec(), Some(note));
     }
@@ -453,18 +453,10 @@ pub(super) fn merge(
     let note = (!same).then(|| {
         format!(
             "The {}'s states by the segments are not those that the kernel told: the kernel's stand.",
-            name(side)
+            side.name()
         )
     });
     (merged, note)
-}
-
-/// `client`
-pub(super) fn name(side: Side) -> &'static str {
-    match side {
-        Side::Client => "client",
-        Side::Server => "server",
-    }
 }
 
 #[cfg(test)]

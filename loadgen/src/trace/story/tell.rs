@@ -1,12 +1,14 @@
 //! Puts the story together.
 
+use std::borrow::Cow;
+
 use super::calls::{About, Known, attribute};
 use super::endings::ending;
 use super::phases::{listening, phases};
 use super::subject::{Subject, subjects};
 use super::timeline::{Item, Thing, ends, happening, items, ordered};
 use super::{Connection, Event, Happening, Phase, Story};
-use crate::trace::model::{Record, Side, Snapshot, Source};
+use crate::trace::model::{Call, Record, Side, Snapshot, Source};
 
 /// Orders what was seen by connection and phase, and says why it came about. Nothing but the record counts.
 pub fn tell(record: &Record) -> Story {
@@ -176,17 +178,24 @@ fn of_one(subject: &Subject<'_>, snapshot: &Snapshot) -> Option<Snapshot> {
     Some(own)
 }
 
-/// Files may be out of order: several interfaces, several queues.
-fn in_order(record: &Record) -> Record {
+/// Files may be out of order: several interfaces, several queues. Most are not, and need no copy.
+fn in_order(record: &Record) -> Cow<'_, Record> {
+    let entry = |call: &Call| call.entered_ns.or(call.left_ns);
+    if record.packets.is_sorted_by_key(|packet| packet.at_ns)
+        && record.changes.is_sorted_by_key(|change| change.at_ns)
+        && record.calls.is_sorted_by_key(entry)
+        && record.snapshots.is_sorted_by_key(|snapshot| snapshot.at_ns)
+        && record.moments.is_sorted_by_key(|moment| moment.at_ns)
+    {
+        return Cow::Borrowed(record);
+    }
     let mut record = record.clone();
     record.packets.sort_by_key(|packet| packet.at_ns);
     record.changes.sort_by_key(|change| change.at_ns);
-    record
-        .calls
-        .sort_by_key(|call| call.entered_ns.or(call.left_ns));
+    record.calls.sort_by_key(entry);
     record.snapshots.sort_by_key(|snapshot| snapshot.at_ns);
     record.moments.sort_by_key(|moment| moment.at_ns);
-    record
+    Cow::Owned(record)
 }
 
 /// Turns times of the record into times since the first event.

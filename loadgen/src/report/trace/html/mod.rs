@@ -8,8 +8,9 @@
 use askama::Template;
 
 use super::compare::{self, Row as CompareRow};
-use super::words::{self, Kind, count, duration, printable, us};
+use super::words::{self, Kind, duration, printable, us};
 use super::{Heading, sockets, states};
+use crate::report::run::count;
 use crate::trace::model::{Side, State};
 use crate::trace::story::{
     CallLine, Connection, Event, Happening, Origin, Phase, Segment, StateChange, Story,
@@ -299,7 +300,7 @@ impl Diagram {
 
 fn held_rows(connection: &Connection) -> Vec<HeldRow> {
     let row = |it: &states::Held| HeldRow {
-        side: words::side(it.side),
+        side: it.side.name(),
         state: it.state,
         from: us(it.from_ns),
         lasted: it.for_ns.map_or("to the end".to_owned(), duration),
@@ -443,7 +444,7 @@ impl Row {
         self.place = "both";
         let kind = Kind::of(segment);
         let flags = words::flags(packet.flags);
-        let bytes = count(packet.payload_bytes as usize, "byte");
+        let bytes = count(packet.payload_bytes.into(), "byte");
         let mut figures = Vec::new();
         self.label = match (kind, packet.payload_bytes) {
             (Kind::Data, _) => {
@@ -474,10 +475,7 @@ impl Row {
             is_again: segment.retransmission,
         });
         let mut fact = |name: &'static str, text: String| self.facts.push((name, text));
-        fact(
-            "from",
-            format!("{} {}", words::side(segment.from), packet.source),
-        );
+        fact("from", format!("{} {}", segment.from.name(), packet.source));
         fact("to", packet.destination.to_string());
         if let Some(interface) = &packet.interface {
             fact("interface", interface.clone());
@@ -486,7 +484,7 @@ impl Row {
             "IP packet",
             format!(
                 "{}, hop limit {}",
-                count(packet.ip_bytes as usize, "byte"),
+                count(packet.ip_bytes.into(), "byte"),
                 packet.hops
             ),
         );
@@ -503,10 +501,10 @@ impl Row {
             format!(
                 "{}, scaled: {}",
                 packet.window,
-                count(segment.window_bytes as usize, "byte")
+                count(segment.window_bytes.into(), "byte")
             ),
         );
-        fact("payload", count(packet.payload_bytes as usize, "byte"));
+        fact("payload", count(packet.payload_bytes.into(), "byte"));
         if !packet.options.is_empty() {
             fact("options", words::offers(&packet.options));
         }
@@ -519,7 +517,7 @@ impl Row {
 
     fn state(&mut self, change: &StateChange) {
         self.kind = RowKind::State;
-        self.place = words::side(change.side);
+        self.place = change.side.name();
         self.label = format!("{} → {}", change.old, change.new);
         self.is_derived = change.origin == Origin::Derived;
         let known = match change.origin {
@@ -532,13 +530,10 @@ impl Row {
 
     fn call(&mut self, call: &CallLine) {
         self.kind = RowKind::Call;
-        self.place = words::side(call.side);
+        self.place = call.side.name();
         self.label = printable(&words::call(call));
         let mut fact = |name: &'static str, text: String| self.facts.push((name, text));
-        fact(
-            "side",
-            format!("{}, thread {}", words::side(call.side), call.tid),
-        );
+        fact("side", format!("{}, thread {}", call.side.name(), call.tid));
         fact("call", call.name.to_owned());
         if !call.arguments.is_empty() {
             fact("arguments", printable(&call.arguments));
