@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 use super::common::{
     Cpus, check_file, count, duration, interruption, pinning, require_files, write_json,
 };
+use super::output::say;
 use crate::against::{self, Generator, Load, Program, Run};
 use crate::calibration::{
     Calibration, Ceiling, LAG_RATE_PER_S, Latency, Round, Setup, Standing, thousandths,
@@ -122,9 +123,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     match &arguments.json {
         Some(path) if is_complete => write_json(path, &calibration)?,
-        Some(_) => eprintln!("interrupted: no record of these rounds was written"),
+        Some(_) => say!("interrupted: no record of these rounds was written"),
         None if is_complete => {}
-        None => eprintln!("interrupted"),
+        None => say!("interrupted"),
     }
     Ok(match is_complete && !failed {
         true => ExitCode::SUCCESS,
@@ -149,7 +150,7 @@ fn contenders(programs: &[Program]) -> anyhow::Result<Vec<Contender>> {
         }
         match Generator::find(program) {
             Some(generator) => found.push(generator),
-            None => eprintln!(
+            None => say!(
                 "SKIPPED: {} is not installed ({})",
                 program.name(),
                 program.install()
@@ -189,13 +190,13 @@ fn floor() -> anyhow::Result<Server> {
 
 fn announce(pinning: &Pinning) {
     if pinning.server.is_empty() || pinning.client.is_empty() {
-        eprintln!(
+        say!(
             "warning: floor and generator are not pinned apart, for want of a second CPU, and take \
              CPU time from each other"
         );
     }
     if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build of loadgen, and a slow generator");
+        say!("warning: this is a debug build of loadgen, and a slow generator");
     }
 }
 
@@ -526,8 +527,8 @@ impl Progress {
 
     fn say(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say!("{line}")),
+            None => say!("{line}"),
         }
     }
 }

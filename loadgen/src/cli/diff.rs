@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Usage;
+use super::output::say;
 use super::selection::{Selection, evidence};
 use crate::compare::diff::{Basis, Diff};
 use crate::compare::{Evidence, Metric};
@@ -143,7 +144,7 @@ fn warn(old: &Evidence, new: &Evidence, differences: &[String], diffs: &[Diff]) 
 }
 
 fn warning(text: &str) {
-    eprintln!(
+    say!(
         "{}",
         textwrap::fill(&format!("warning: {text}"), table::WIDTH)
     );

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::common::{check_file, print, write_json};
+use super::output::{say, to_stderr};
 use super::selection::{Names, evidence};
 use crate::compare::Evidence;
 use crate::explain::explain;
@@ -137,16 +138,18 @@ fn measure(evidence: &Evidence) -> anyhow::Result<Primitives> {
     let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
     let shows = io::stderr().is_terminal();
     if !shows {
-        eprintln!("measuring what this machine charges ...");
+        say!("measuring what this machine charges ...");
     }
     let primitives = primitives::measure(machine, started.to_string(), |share| {
         if shows {
             let percent = share * 100.0;
-            eprint!("\rmeasuring what this machine charges ... {percent:>3.0}%");
+            to_stderr(format_args!(
+                "\rmeasuring what this machine charges ... {percent:>3.0}%"
+            ));
         }
     });
     if shows {
-        eprintln!();
+        say!();
     }
     primitives.context("measuring what this machine charges")
 }
@@ -155,7 +158,7 @@ fn measure(evidence: &Evidence) -> anyhow::Result<Primitives> {
 fn warn_of_differences(set: &Machine, here: &Machine) {
     let differences = set.differences(here);
     if !differences.is_empty() {
-        eprintln!(
+        say!(
             "loadgen: warning: the primitives are not of the machine that the set was measured on, so the \
              residuals say little: {}",
             differences.join("; ")

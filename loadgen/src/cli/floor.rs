@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use super::common::interruption;
+use super::output::say;
 use crate::floor;
 
 #[derive(Debug, Args)]
@@ -44,6 +45,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     drop(stdout);
 
     let counts = floor::serve(listener, stopped)?;
-    eprintln!("{}", serde_json::to_string(&counts)?);
+    say!("{}", serde_json::to_string(&counts)?);
     Ok(ExitCode::SUCCESS)
 }

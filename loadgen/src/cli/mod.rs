@@ -10,6 +10,7 @@ mod explain;
 mod floor;
 mod measure;
 mod meter;
+mod output;
 mod outputs;
 mod place;
 mod progress;
@@ -26,6 +27,8 @@ mod until;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use output::say;
 
 /// A load generator for HTTP/1.1 servers, and the laboratory that compares them.
 #[derive(Debug, Parser)]
@@ -84,7 +87,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("loadgen: {error:#}");
+            say!("loadgen: {error:#}");
             match error.downcast_ref::<Usage>() {
                 Some(_) => ExitCode::from(2),
                 None => ExitCode::FAILURE,

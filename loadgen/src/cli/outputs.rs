@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::Usage;
 use super::common::{check_file, print, speaks_utf8, write_file};
+use super::output::say;
 use crate::calibration::Calibration;
 use crate::json;
 use crate::machine::{self, Machine, Pinning};
@@ -135,7 +136,7 @@ pub(super) fn calibration(path: &Path) -> anyhow::Result<Calibration> {
     let calibration = Calibration::read(path).map_err(|error| Usage(error.to_string()))?;
     let here = Machine::here(machine::own_cpus().len(), Pinning::default());
     for difference in calibration.fits(&here) {
-        eprintln!("warning: {} is not of here: {difference}", path.display());
+        say!("warning: {} is not of here: {difference}", path.display());
     }
     Ok(calibration)
 }

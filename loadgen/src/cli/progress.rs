@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::common::speaks_utf8;
+use super::output::say;
 use crate::drive::{self, Moment};
 use crate::plan::{Limit, Plan};
 use crate::report::run::{ascii, per_s, thousands, time};
@@ -76,7 +77,7 @@ impl<'a> Progress<'a> {
         match &self.bar {
             Some(bar) if self.is_interrupted() => {
                 bar.set_draw_target(ProgressDrawTarget::hidden());
-                eprintln!();
+                say!();
             }
             Some(bar) => bar.finish_and_clear(),
             None => {}

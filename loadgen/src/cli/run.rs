@@ -15,6 +15,7 @@ use http::Method;
 use super::Usage;
 use super::common::{Cpus, count, duration, duration_or_zero, interruption, require_files};
 use super::meter::Meter;
+use super::output::say;
 use super::outputs::Outputs;
 use super::place::{Place, resolve, url_of};
 use super::progress::Progress;
@@ -199,7 +200,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         ..plan(&arguments, Plan::new(addresses[0], Vec::new()))
     };
     if let Some(warning) = ports::forecast(&plan, Budget::here()) {
-        eprintln!("{}", textwrap::fill(&format!("warning: {warning}"), 80));
+        say!("{}", textwrap::fill(&format!("warning: {warning}"), 80));
     }
     let subject = Subject {
         urls: uris.iter().map(ToString::to_string).collect(),

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Usage;
 use super::common::{print, speaks_utf8};
+use super::output::say;
 use crate::compare::{Evidence, Metric, Units};
 use crate::names::{Named, chosen};
 use crate::report::{rows, run::ascii};
@@ -105,7 +106,7 @@ impl Selection {
             }
             match evidence.workloads.iter().any(|it| metric.says(it)) {
                 true => metrics.push(metric),
-                false => eprintln!("SKIPPED: {}: no workload here has it", metric.title()),
+                false => say!("SKIPPED: {}: no workload here has it", metric.title()),
             }
         }
         match metrics.is_empty() {

@@ -15,6 +15,7 @@ use http::{Method, Uri};
 
 use super::Usage;
 use super::common::{check_file, count, interruption, print, speaks_utf8, write_file, write_json};
+use super::output::{say, to_stderr};
 use super::place::{Place, resolve, url_of};
 use super::request::Request;
 use crate::report::trace::{Heading, compare, html, json, mermaid, text};
@@ -280,7 +281,7 @@ impl Observed {
             waited = true;
         });
         if waited && io::stderr().is_terminal() {
-            eprintln!();
+            say!();
         }
         let story = tell(&traced.record);
         let heading = Heading {
@@ -323,7 +324,7 @@ impl Observed {
         let had_ended = server.has_ended();
         let ended = server.stop(target::STOP_WITHIN);
         if had_ended || ended.killed {
-            eprintln!("loadgen: warning: {}: it {ended}", self.name);
+            say!("loadgen: warning: {}: it {ended}", self.name);
             return false;
         }
         true
@@ -430,12 +431,12 @@ impl Traced {
         for (connection, call, error) in failures {
             count += 1;
             if count <= FAILURES_TOLD_MAX {
-                eprintln!("loadgen: connection {}: {call}: {error}", connection + 1);
+                say!("loadgen: connection {}: {call}: {error}", connection + 1);
             }
         }
         if count > FAILURES_TOLD_MAX {
             let more = count - FAILURES_TOLD_MAX;
-            eprintln!("loadgen: and {more} more connections that failed");
+            say!("loadgen: and {more} more connections that failed");
         }
         count > 0
     }
@@ -445,9 +446,11 @@ impl Traced {
 fn tell_wait(left: Duration, is_first: bool) {
     let left_s = left.as_secs_f64();
     if io::stderr().is_terminal() {
-        eprint!("\rTIME-WAIT lasts for another {left_s:>4.1} s ...");
+        to_stderr(format_args!(
+            "\rTIME-WAIT lasts for another {left_s:>4.1} s ..."
+        ));
     } else if is_first {
-        eprintln!("waiting for TIME-WAIT to end, another {left_s:.0} s ...");
+        say!("waiting for TIME-WAIT to end, another {left_s:.0} s ...");
     }
 }
 

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::laboratory::{Laboratory, now};
 use crate::cli::common::require_files;
+use crate::cli::output::say;
 use crate::drive::{self, Moment};
 use crate::ledger::{AtLeast, Counters, Pass, Tracepoints};
 use crate::plan::{Limit, Pace, Plan};
@@ -55,7 +56,7 @@ impl Laboratory<'_> {
             match Tracepoints::open() {
                 Ok(found) => tracepoints = Some(found),
                 Err(error) => {
-                    eprintln!("warning: no system calls in the ledger: {error}");
+                    say!("warning: no system calls in the ledger: {error}");
                     writer.append_ledger(&[ledger::impossible(now(), &error.to_string())])?;
                     passes.retain(|pass| pass.workload.is_none());
                 }
@@ -270,7 +271,7 @@ impl Progress {
     fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => say!("{text}"),
         }
     }
 

@@ -22,6 +22,7 @@ use super::common::{Cpus, duration, interruption, pinning, require_files};
 use super::outputs::calibration;
 use crate::calibration::Calibration;
 use crate::catalogue::Catalogue;
+use crate::cli::output::say;
 use crate::compare::Evidence;
 use crate::machine::{self, Build, Machine, Pinning};
 use crate::report::{aa, table};
@@ -146,7 +147,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let (Job::Resume(set), true) = (&job, is_complete)
         && set.missing_passes().is_empty()
     {
-        eprintln!("{} is complete", set.path.display());
+        say!("{} is complete", set.path.display());
         laboratory::renew_readme(set)?;
         return finish(&set.path, laboratory::Ended::Complete);
     }
@@ -236,7 +237,7 @@ impl Job {
 }
 
 fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, writer: &Writer) {
-    eprintln!(
+    say!(
         "{} cells ({} servers x {} workloads x {} rounds{}): about {}",
         cells.len(),
         campaign.servers.len(),
@@ -251,15 +252,15 @@ fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, writer: &Writ
     );
     let Pinning { server, client } = &machine.pinning;
     match server.is_empty() || client.is_empty() {
-        true => eprintln!(
+        true => say!(
             "warning: server and generator are not pinned apart, and take CPU time from each other"
         ),
-        false => eprintln!("server on CPUs {server:?}, generator on CPUs {client:?}"),
+        false => say!("server on CPUs {server:?}, generator on CPUs {client:?}"),
     }
     if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build of loadgen, and a slow generator");
+        say!("warning: this is a debug build of loadgen, and a slow generator");
     }
-    eprintln!("recording in {}", writer.path().display());
+    say!("recording in {}", writer.path().display());
 }
 
 /// Shows what stands in the set, and says how to go on with it if it is incomplete.
@@ -271,21 +272,21 @@ fn finish(path: &Path, ended: laboratory::Ended) -> anyhow::Result<ExitCode> {
         || ended != laboratory::Ended::Complete;
     let campaign = set.campaign.clone();
     if set.cells.is_empty() {
-        eprintln!("nothing was measured");
+        say!("nothing was measured");
     } else {
         let evidence = Evidence::of(vec![set])?;
         let metrics = evidence.metrics();
         print!("{}", table::text(&evidence, &metrics, table::WIDTH));
         print!("{}", about_the_whole(&evidence, &campaign));
     }
-    eprintln!("recorded in {}", path.display());
+    say!("recorded in {}", path.display());
     if incomplete {
         let why = match ended {
             laboratory::Ended::Interrupted => "interrupted",
             laboratory::Ended::NotRecorded => "incomplete, not all of it could be written",
             laboratory::Ended::Complete => "incomplete",
         };
-        eprintln!(
+        say!(
             "{why}; to go on: loadgen measure --resume {}",
             path.display()
         );

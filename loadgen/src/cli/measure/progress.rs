@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::laboratory::time_of;
 use crate::cli::common::speaks_utf8;
+use crate::cli::output::say;
 use crate::report::table;
 use crate::set::{Campaign, Cell, Key};
 use crate::verdict::Status;
@@ -89,7 +90,7 @@ impl Progress {
         match &self.bar {
             Some(bar) if cell.error.is_some() => bar.println(line),
             Some(_) => {}
-            None => eprintln!("{line}"),
+            None => say!("{line}"),
         }
         self.last = Some(format!(
             "last {}, {}: {outcome}",
@@ -108,7 +109,7 @@ impl Progress {
     pub(super) fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => say!("{text}"),
         }
     }
 
@@ -118,7 +119,7 @@ impl Progress {
         match &self.bar {
             Some(bar) if interrupted => {
                 bar.set_draw_target(ProgressDrawTarget::hidden());
-                eprintln!();
+                say!();
             }
             Some(bar) => bar.finish_and_clear(),
             None => {}
