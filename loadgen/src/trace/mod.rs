@@ -13,5 +13,6 @@ pub mod kernel;
 pub mod live;
 pub mod model;
 pub mod packets;
+pub mod sequence;
 pub mod sockets;
 pub mod story;

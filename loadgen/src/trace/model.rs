@@ -93,6 +93,8 @@ pub struct Packet {
     pub source: SocketAddr,
     /// Whom to.
     pub destination: SocketAddr,
+    /// The number that its sender has given to the IP packet; none in IPv6.
+    pub identification: Option<u16>,
     /// Hops it may still take (TTL or hop limit).
     pub hops: u8,
     /// Bytes of the IP packet, its header included, as the header says.

@@ -158,6 +158,7 @@ impl Teller {
             interface: Some("lo".to_owned()),
             source,
             destination,
+            identification: None,
             hops: 64,
             ip_bytes: header_bytes + payload_bytes,
             flags,
@@ -188,6 +189,8 @@ impl Teller {
             sequence,
             acknowledgement,
             retransmission: false,
+            copies: 0,
+            remarks: Vec::new(),
             http: http.map(str::to_owned),
         }))
     }

@@ -130,6 +130,8 @@ fn segment(segment: &Segment) -> Value {
         "retransmission": segment.retransmission,
         "http": segment.http,
         "line": words::segment(segment),
+        "copies": segment.copies,
+        "remarks": segment.remarks.iter().map(|it| it.name()).collect::<Vec<_>>(),
     })
 }
 

@@ -32,6 +32,7 @@ impl Frame {
             interface: self.interface.clone(),
             source: SocketAddr::new(ip.source, word(0)),
             destination: SocketAddr::new(ip.destination, word(2)),
+            identification: ip.identification,
             hops: ip.hops,
             ip_bytes: u32::try_from(ip_bytes).ok()?,
             flags: flags(header[13]),
@@ -79,6 +80,7 @@ const LOOPBACK_FAMILIES: [u32; 5] = [2, 10, 24, 28, 30];
 struct Ip<'a> {
     source: IpAddr,
     destination: IpAddr,
+    identification: Option<u16>,
     hops: u8,
     /// Of the whole packet, where the header tells.
     stated_bytes: Option<usize>,
@@ -103,6 +105,7 @@ impl<'a> Ip<'a> {
                 let facts = Ip {
                     source: header.source_addr().into(),
                     destination: header.destination_addr().into(),
+                    identification: Some(header.identification()),
                     hops: header.ttl(),
                     stated_bytes: Some(usize::from(header.total_len())).filter(|bytes| *bytes > 0),
                     header_bytes: header.slice().len() + extension,
@@ -116,6 +119,7 @@ impl<'a> Ip<'a> {
                 let facts = Ip {
                     source: header.source_addr().into(),
                     destination: header.destination_addr().into(),
+                    identification: None,
                     hops: header.hop_limit(),
                     stated_bytes: (payload_bytes.filter(|bytes| *bytes > 0))
                         .map(|bytes| header.slice().len() + bytes),

@@ -346,6 +346,8 @@ impl Relative {
             acknowledgement: ack.then_some(acknowledgement),
             window_bytes: u32::from(packet.window) << self.window_shift(own, syn),
             retransmission,
+            copies: 0,
+            remarks: Vec::new(),
             http: first_line(&packet.payload),
         }
     }
@@ -536,6 +538,7 @@ mod tests {
             interface: None,
             source,
             destination,
+            identification: None,
             hops: 64,
             ip_bytes: 40 + length,
             flags: Flags {

@@ -1,9 +1,11 @@
 //! What happened, in order, and why: what every way of printing a trace is made of.
 
+mod analysis;
 mod calls;
 mod endings;
 mod flows;
 mod phases;
+mod remark;
 mod states;
 mod streams;
 mod subject;
@@ -13,6 +15,7 @@ mod why;
 
 use std::net::SocketAddr;
 
+pub use remark::Remark;
 pub use tell::tell;
 
 use super::model::{Endpoints, Info, Packet, Side, Snapshot, State};
@@ -121,6 +124,10 @@ pub struct Segment {
     pub window_bytes: u32,
     /// The same bytes went by before.
     pub retransmission: bool,
+    /// How often it was captured beyond the first time, as on two interfaces.
+    pub copies: u32,
+    /// What it is called: a keep-alive, a duplicate ACK.
+    pub remarks: Vec<Remark>,
     /// What its payload begins with, when that is HTTP: `GET / HTTP/1.1`, `HTTP/1.1 200 OK`.
     pub http: Option<String>,
 }

@@ -489,6 +489,7 @@ mod tests {
                     interface: None,
                     source: if who == "C" { client } else { server },
                     destination: if who == "C" { server } else { client },
+                    identification: None,
                     hops: 64,
                     ip_bytes: 52 + number(bytes),
                     flags: Flags {

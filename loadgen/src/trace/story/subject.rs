@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use super::analysis::remark;
 use super::flows::{Flow, canonical, flows, listens, nobody};
 use super::states::{Derived, arrow, derive, merge, other};
 use super::streams::{Messages, messages};
@@ -51,8 +52,10 @@ impl<'a> Subject<'a> {
         };
         let (client, server) = (by(flow.endpoints.client), by(flow.endpoints.server));
         let ended = server.iter().any(|packet| packet.flags.fin);
+        let mut segments: Vec<Segment> = packets.iter().map(|it| numbering.segment(it)).collect();
+        remark(&mut segments);
         Subject {
-            segments: packets.iter().map(|it| numbering.segment(it)).collect(),
+            segments,
             messages: messages(&client, &server, ended),
             derived: derive(flow.endpoints.client, &packets),
             packets,

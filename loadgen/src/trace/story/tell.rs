@@ -268,6 +268,7 @@ mod tests {
                 interface: None,
                 source: end(if up { port } else { SERVER }),
                 destination: end(if up { SERVER } else { port }),
+                identification: None,
                 hops: 64,
                 ip_bytes: 52,
                 flags: Flags {
@@ -500,6 +501,7 @@ mod tests {
                         interface: None,
                         source: if up { client } else { end(SERVER) },
                         destination: if up { end(SERVER) } else { client },
+                        identification: None,
                         hops: 64,
                         ip_bytes: 52,
                         flags: Flags {

@@ -1,0 +1,153 @@
+//! Sequence numbers and windows: they wrap, and they are scaled (RFC 9293 §3.4, RFC 7323 §2).
+
+use super::model::{Packet, TcpOption};
+
+/// Whether one number comes before another. Numbers wrap: of two, the nearer way decides.
+pub fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+/// Whether one number is another or comes before it.
+pub fn at_most(a: u32, b: u32) -> bool {
+    !before(b, a)
+}
+
+/// The later of two numbers.
+pub fn later(a: u32, b: u32) -> u32 {
+    if before(a, b) { b } else { a }
+}
+
+/// How many numbers a segment takes: its bytes, and one each for SYN and FIN.
+pub fn length(packet: &Packet) -> u32 {
+    let flags = packet.flags;
+    (packet.payload_bytes)
+        .wrapping_add(u32::from(flags.syn))
+        .wrapping_add(u32::from(flags.fin))
+}
+
+/// The number behind a segment.
+pub fn end_of(packet: &Packet) -> u32 {
+    packet.sequence.wrapping_add(length(packet))
+}
+
+/// Whether a receiver that expects `next` and takes `window` numbers accepts a segment: some of it, or its place
+/// if it takes no number, lies in the window (RFC 9293 §3.10.7.4, first).
+pub fn is_acceptable(first: u32, length: u32, next: u32, window: u32) -> bool {
+    let within = |number: u32| number.wrapping_sub(next) < window;
+    match (length, window) {
+        (0, 0) => first == next,
+        (0, _) => within(first),
+        (_, 0) => false,
+        (length, _) => within(first) || within(first.wrapping_add(length - 1)),
+    }
+}
+
+/// What is known of how the windows of one direction are scaled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// The SYN was not captured: true windows may be up to 16,384 times as large.
+    #[default]
+    Unknown,
+    /// By so many bits; 0 where one of the sides did not offer it.
+    Bits(u8),
+}
+
+impl Scale {
+    /// RFC 7323 §2.3 forbids more.
+    const BITS_MAX: u8 = 14;
+
+    /// From what the SYN of this side and that of its peer offer; the outer `None` is a SYN not captured. Both
+    /// must offer scaling, so one SYN without it tells of both directions.
+    pub fn agreed(own: Option<Option<u8>>, peer: Option<Option<u8>>) -> Self {
+        match (own, peer) {
+            (Some(None), _) | (_, Some(None)) => Scale::Bits(0),
+            (Some(Some(bits)), Some(Some(_))) => Scale::Bits(bits.min(Self::BITS_MAX)),
+            _ => Scale::Unknown,
+        }
+    }
+
+    /// A window in bytes, if that is known. That of a SYN is never scaled.
+    pub fn window_bytes(self, packet: &Packet) -> Option<u32> {
+        let window = u32::from(packet.window);
+        match self {
+            _ if packet.flags.syn => Some(window),
+            Scale::Bits(bits) => Some(window << bits),
+            Scale::Unknown => None,
+        }
+    }
+}
+
+/// By how many bits the sender of a SYN offers to scale its windows.
+pub fn offered_scale(packet: &Packet) -> Option<u8> {
+    packet.options.iter().find_map(|option| match option {
+        TcpOption::WindowScale(bits) => Some(*bits),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_wrap() {
+        let rows = [
+            (0, 1, true),
+            (1, 0, false),
+            (5, 5, false),
+            (u32::MAX, 0, true),
+            (0, u32::MAX, false),
+            (u32::MAX - 10, 10, true),
+            (0x7fff_ffff, 0xffff_fffe, true),
+        ];
+        for (a, b, expected) in rows {
+            assert_eq!(before(a, b), expected, "{a} {b}");
+            assert_eq!(at_most(a, b), expected || a == b, "{a} {b}");
+            assert_eq!(later(a, b), if expected { b } else { a });
+        }
+    }
+
+    /// The four rows of the table in RFC 9293 §3.10.7.4, also across the wrap.
+    #[test]
+    fn the_window_decides_what_is_acceptable() {
+        for next in [1000, u32::MAX, u32::MAX - 2, 0] {
+            let at = |offset: i64| next.wrapping_add(offset as u32);
+            let rows = [
+                (0, 0, 0, true),
+                (1, 0, 0, false),
+                (-1, 0, 0, false),
+                (0, 0, 10, true),
+                (9, 0, 10, true),
+                (10, 0, 10, false),
+                (-1, 0, 10, false),
+                (0, 1, 0, false),
+                (0, 5, 10, true),
+                (-5, 5, 10, false),
+                (-5, 6, 10, true),
+                (9, 100, 10, true),
+                (10, 100, 10, false),
+            ];
+            for (offset, length, window, expected) in rows {
+                let is = is_acceptable(at(offset), length, next, window);
+                assert_eq!(is, expected, "{offset} {length} {window} at {next}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_sides_must_offer_scaling() {
+        let rows = [
+            (None, None, Scale::Unknown),
+            (Some(Some(7)), None, Scale::Unknown),
+            (None, Some(Some(7)), Scale::Unknown),
+            (Some(None), None, Scale::Bits(0)),
+            (None, Some(None), Scale::Bits(0)),
+            (Some(Some(7)), Some(None), Scale::Bits(0)),
+            (Some(Some(7)), Some(Some(3)), Scale::Bits(7)),
+            (Some(Some(15)), Some(Some(3)), Scale::Bits(14)),
+        ];
+        for (own, peer, expected) in rows {
+            assert_eq!(Scale::agreed(own, peer), expected, "{own:?} {peer:?}");
+        }
+    }
+}
