@@ -3,7 +3,7 @@
 //! As a library it drives one [`plan::Plan`] at a server and returns a [`record::Outcome`]:
 //! [`drive::run`]. Everything else is built around that, in the order in which the data flows:
 //!
-//! - what is asked for: a [`plan`], the local addresses it needs ([`ports`]); a [`catalogue`] of servers
+//! - what is asked for: a [`plan`], the URL it is for ([`http_url`]), the local addresses it needs ([`ports`]); a [`catalogue`] of servers
 //!   and workloads, a [`target`] started as a process;
 //! - what came of it: [`record`], [`latency`] with its intervals, whether it was [`steady`], a [`verdict`];
 //!   together a [`run`], as [`json`] or by [`report`]; what the kernel counted of a server meanwhile, its
@@ -29,6 +29,7 @@ pub mod doctor;
 pub mod drive;
 pub mod explain;
 pub mod floor;
+pub mod http_url;
 pub mod json;
 pub mod latency;
 pub mod ledger;

@@ -83,12 +83,12 @@ fn wrong_command_lines_are_refused_in_plain_words() {
     let url = "http://127.0.0.1:8000/";
     for (arguments, message) in [
         (&["run"][..], "<TARGET>"),
-        (&["run", "https://127.0.0.1/"], "https is not spoken"),
-        (&["run", "ftp://127.0.0.1/"], "only http://"),
+        (&["run", "https://127.0.0.1/"], "HTTPS is not supported"),
         (
-            &["run", "127.0.0.1:8000"],
-            "did you mean http://127.0.0.1:8000",
+            &["run", "ftp://127.0.0.1/"],
+            "\"ftp\" is not supported; write http://",
         ),
+        (&["run", "127.0.0.1:80000"], "80000 is not a port"),
         (
             &["run", url, "http://127.0.0.1:9000/"],
             "must share host and port",

@@ -28,6 +28,7 @@ use crate::calibration::{
 use crate::catalogue::{Ready, Server};
 use crate::drive::{self, Moment};
 use crate::floor::Counts;
+use crate::http_url::HttpUrl;
 use crate::latency::percentile;
 use crate::machine::{self, CpuTime, Machine, Pinning};
 use crate::plan::{ConnectionLife, Limit, Pace, Plan, Rate};
@@ -349,7 +350,7 @@ impl Bench<'_> {
     fn against(&self, generator: &Generator) -> anyhow::Result<Run> {
         let floor = self.start()?;
         let load = Load {
-            url: format!("http://{}/", floor.address()),
+            url: HttpUrl::at(floor.address()).to_string(),
             connections: CONNECTIONS,
             seconds: self.seconds(),
         };
@@ -397,13 +398,12 @@ impl Bench<'_> {
 
     fn plan(&self, floor: &Target) -> Plan {
         let address = floor.address();
-        let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
         Plan {
             connections: CONNECTIONS,
             limit: Limit::For(self.duration),
             warmup: self.warmup(),
             cpus: self.cpu(),
-            ..Plan::new(address, request.into_bytes())
+            ..Plan::new(address, HttpUrl::at(address).get(""))
         }
     }
 

@@ -1,18 +1,18 @@
 //! Where the server of a run is: already running at a URL, or one of the catalogue's, to be started.
 
 use std::env;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context as _;
-use http::Uri;
 
 use super::Usage;
 use crate::catalogue::{Catalogue, Server};
+use crate::http_url::HttpUrl;
 
 /// What stands on the command line as target.
 pub(super) enum Place {
     /// URLs of one server, at least one.
-    Urls(Vec<Uri>),
+    Urls(Vec<HttpUrl>),
     /// A server to be started.
     Server(Catalogue, Server),
 }
@@ -21,32 +21,38 @@ impl Place {
     /// Understands the targets of a command line: URLs that share host and port, or one name.
     pub(super) fn find(targets: &[String]) -> anyhow::Result<Self> {
         if let [name] = targets
-            && !name.contains([':', '/', '.'])
+            && is_name(name)
         {
             return by_name(name);
         }
-        let names = targets.iter().find(|target| !target.contains("://"));
-        if let Some(other) = names {
-            let message = match other.contains([':', '/', '.']) {
-                true => format!("{other} is no URL: did you mean http://{other} ?"),
-                false => format!(
-                    "{other}: a server's name stands alone; several targets are URLs of one server"
-                ),
-            };
-            return Err(Usage(message).into());
+        if let Some(name) = targets.iter().find(|target| is_name(target)) {
+            let message = "a server's name stands alone; several targets are URLs of one server";
+            return Err(Usage(format!("{name}: {message}")).into());
         }
-        let urls: Vec<Uri> = targets
-            .iter()
-            .map(|text| url(text))
-            .collect::<Result<_, _>>()?;
-        let origin = |uri: &Uri| (host(uri).to_ascii_lowercase(), port(uri));
-        if let Some(other) = urls.iter().find(|uri| origin(uri) != origin(&urls[0])) {
+        let parsed = targets.iter().map(|text| text.parse());
+        let urls: Vec<HttpUrl> = parsed
+            .collect::<Result<_, _>>()
+            .map_err(|error: crate::http_url::InvalidUrl| Usage(error.to_string()))?;
+        if let Some(other) = urls.iter().find(|url| !url.is_of_same_server(&urls[0])) {
             let message = "several URLs are requested in turn over the same connections, so they \
                            must share host and port";
             return Err(Usage(format!("{} and {other}: {message}", urls[0])).into());
         }
         Ok(Place::Urls(urls))
     }
+
+    /// The URLs; none of a server that is yet to be started.
+    pub(super) fn urls(&self) -> &[HttpUrl] {
+        match self {
+            Place::Urls(urls) => urls,
+            Place::Server(..) => &[],
+        }
+    }
+}
+
+/// A word without anything that only a URL or a host has: the name of a server in the catalogue.
+fn is_name(target: &str) -> bool {
+    !target.is_empty() && !target.contains([':', '/', '.', '?', '#', '@', '[', '%', '\\'])
 }
 
 fn by_name(name: &str) -> anyhow::Result<Place> {
@@ -57,57 +63,17 @@ fn by_name(name: &str) -> anyhow::Result<Place> {
     })?;
     let server = catalogue
         .server(name)
-        .map_err(|error| Usage(error.to_string()))?
+        .map_err(|error| Usage(format!("{error}; a host is written as http://{name}/")))?
         .clone();
     Ok(Place::Server(catalogue, server))
 }
 
-/// An `http` URL with a host.
-fn url(text: &str) -> Result<Uri, Usage> {
-    let uri: Uri = text
-        .parse()
-        .map_err(|error| Usage(format!("{text}: {error}")))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            let message = "https is not spoken; terminate TLS elsewhere and give an http:// URL";
-            return Err(Usage(format!("{text}: {message}")));
-        }
-        scheme => {
-            let scheme = scheme.unwrap_or("nothing");
-            return Err(Usage(format!(
-                "{text}: {scheme} is not spoken, only http://"
-            )));
-        }
-    }
-    match uri.host() {
-        Some(host) if !host.is_empty() => Ok(uri),
-        _ => Err(Usage(format!("{text}: no host in this URL"))),
-    }
-}
-
-/// The URL of the root at an address.
-pub(super) fn url_of(address: SocketAddr) -> anyhow::Result<Uri> {
-    Ok(format!("http://{address}/").parse()?)
-}
-
-/// Without the brackets of an IPv6 address, which belong to the URL.
-fn host(uri: &Uri) -> &str {
-    let host = uri.host().unwrap_or_default();
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
-fn port(uri: &Uri) -> u16 {
-    uri.port_u16().unwrap_or(80)
-}
-
-/// The addresses behind the host of `uri`, of the family of `sources` if there are any; at least one.
-pub(super) fn resolve(uri: &Uri, sources: &[IpAddr]) -> anyhow::Result<Vec<SocketAddr>> {
-    let host = host(uri);
-    let all: Vec<SocketAddr> = (host, port(uri))
-        .to_socket_addrs()
-        .with_context(|| format!("looking up {host}"))?
-        .collect();
+/// The addresses behind the host of `url`, of the family of `sources` if there are any; at least one.
+pub(super) fn resolve(url: &HttpUrl, sources: &[IpAddr]) -> anyhow::Result<Vec<SocketAddr>> {
+    let host = url.host();
+    let all = url
+        .addresses()
+        .with_context(|| format!("looking up {host}"))?;
     let Some(first) = all.first() else {
         anyhow::bail!("looking up {host}: no address");
     };
@@ -137,21 +103,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_http_with_a_host() {
-        for (text, fine) in [
-            ("http://127.0.0.1:8000/", true),
-            ("http://[::1]:8000/a?b", true),
-            ("http://localhost", true),
-            ("https://localhost/", false),
-            ("ftp://localhost/", false),
-            ("http:///path", false),
-            ("http://a b/", false),
-        ] {
-            assert_eq!(url(text).is_ok(), fine, "{text}");
-        }
-    }
-
-    #[test]
     fn several_urls_are_of_one_server() {
         for (texts, fine) in [
             (&["http://h/a", "http://h/b"][..], true),
@@ -162,7 +113,10 @@ mod tests {
             (&["http://h/", "event-loop"], false),
             (&["event-loop", "iterative"], false),
             (&["event-loop", "http://h/"], false),
-            (&["http://h/", "h/"], false),
+            (&["http://h/", "h/"], true),
+            (&["h:80", "http://u:p@h/x"], true),
+            (&["h:80", "h:81"], false),
+            (&["http://h:99999/", "http://h/"], false),
         ] {
             let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
             assert_eq!(Place::find(&texts).is_ok(), fine, "{texts:?}");

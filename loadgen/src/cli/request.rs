@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use http::{HeaderName, HeaderValue, Method, Uri, header};
+use http::{HeaderName, HeaderValue, Method, header};
 
 use super::Usage;
 use super::common::duration;
+use crate::http_url::HttpUrl;
 use crate::response::Expected;
 
 #[derive(Debug, Args)]
 pub(super) struct Request {
-    /// Method
+    /// Method, sent as it is written
     #[arg(short, long, default_value = "GET")]
     pub(super) method: Method,
     /// Header field to add, `Name: value`; may be repeated
@@ -31,11 +32,19 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// What can be known to fail before anything is started.
-    pub(super) fn check(&self) -> Result<(), Usage> {
+    /// What can be known to fail before anything is started; `urls` are those that are asked for.
+    pub(super) fn check(&self, urls: &[HttpUrl]) -> Result<(), Usage> {
         if self.method == Method::HEAD && self.expect_body.is_some() {
             let message = "--expect-body: an answer to HEAD has no body";
             return Err(Usage(message.to_owned()));
+        }
+        let has_more = |url: &&HttpUrl| url.request_target() != "/";
+        if self.method == Method::CONNECT
+            && let Some(url) = urls.iter().find(has_more)
+        {
+            return Err(Usage(format!(
+                "{url}: CONNECT asks for host and port alone; leave out path and query"
+            )));
         }
         Ok(())
     }
@@ -55,27 +64,33 @@ impl Request {
     }
 
     /// The bytes of one request (RFC 9112 §3).
-    pub(super) fn bytes(&self, uri: &Uri) -> Vec<u8> {
-        self.bytes_with(uri, "")
+    pub(super) fn bytes(&self, url: &HttpUrl) -> Vec<u8> {
+        self.bytes_with(url, "")
     }
 
     /// The same, asking the server to close the connection behind the answer (RFC 9112 §9.6).
-    pub(super) fn bytes_to_close(&self, uri: &Uri) -> Vec<u8> {
+    pub(super) fn bytes_to_close(&self, url: &HttpUrl) -> Vec<u8> {
         match self.server_closes() {
-            true => self.bytes(uri),
-            false => self.bytes_with(uri, "Connection: close\r\n"),
+            true => self.bytes(url),
+            false => self.bytes_with(url, "Connection: close\r\n"),
         }
     }
 
-    fn bytes_with(&self, uri: &Uri, more_fields: &str) -> Vec<u8> {
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    fn bytes_with(&self, url: &HttpUrl, more_fields: &str) -> Vec<u8> {
+        let (target, host) = match self.method == Method::CONNECT {
+            // The authority-form (RFC 9112 §3.2.3), in both places.
+            true => (url.authority(), url.authority()),
+            false => (url.request_target().to_owned(), url.host_field()),
+        };
         let mut request = format!("{} {target} HTTP/1.1\r\n", self.method).into_bytes();
         let given = |name: HeaderName| self.header.iter().any(|field| field.name == name);
         if !given(header::HOST) {
-            let host = uri.authority().map_or("", |authority| authority.as_str());
-            // Without the user information that may stand before it.
-            let host = host.rsplit('@').next().unwrap_or(host);
             request.extend_from_slice(format!("Host: {host}\r\n").as_bytes());
+        }
+        if let Some(value) = url.authorization()
+            && !given(header::AUTHORIZATION)
+        {
+            request.extend_from_slice(format!("Authorization: {value}\r\n").as_bytes());
         }
         for field in &self.header {
             request.extend_from_slice(format!("{}: ", field.spelled).as_bytes());
@@ -177,7 +192,7 @@ mod tests {
         let path = folder.path().join("body");
         fs::write(&path, b"\x00\xff").unwrap();
         let file = format!("@{}", path.display());
-        let cases: [(&[&str], &str, &[u8]); 9] = [
+        let cases: [(&[&str], &str, &[u8]); 14] = [
             (
                 &[],
                 "http://h:8000",
@@ -186,7 +201,32 @@ mod tests {
             (
                 &["-m", "DELETE"],
                 "http://user:secret@[::1]/a?b=c",
-                b"DELETE /a?b=c HTTP/1.1\r\nHost: [::1]\r\n\r\n",
+                b"DELETE /a?b=c HTTP/1.1\r\nHost: [::1]\r\nAuthorization: Basic dXNlcjpzZWNyZXQ=\r\n\r\n",
+            ),
+            (
+                &["-H", "authorization: Bearer x"],
+                "user:secret@h",
+                b"GET / HTTP/1.1\r\nHost: h\r\nauthorization: Bearer x\r\n\r\n",
+            ),
+            (
+                &["-m", "get"],
+                "h?q",
+                b"get /?q HTTP/1.1\r\nHost: h\r\n\r\n",
+            ),
+            (
+                &["-m", "post"],
+                "h:80/",
+                b"post / HTTP/1.1\r\nHost: h\r\n\r\n",
+            ),
+            (
+                &["-m", "M-SEARCH!#$%&'*+.^_`|~"],
+                "h:81/",
+                b"M-SEARCH!#$%&'*+.^_`|~ / HTTP/1.1\r\nHost: h:81\r\n\r\n",
+            ),
+            (
+                &["-m", "CONNECT"],
+                "[::1]",
+                b"CONNECT [::1]:80 HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
             ),
             (
                 &["-H", "Host: other", "-H", "accept: */*"],
@@ -284,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_wish_to_close_is_added_once() {
-        let uri = "http://h/".parse().unwrap();
+        let url = "http://h/".parse().unwrap();
         for (fields, expected) in [
             (
                 &[][..],
@@ -295,17 +335,63 @@ mod tests {
                 "GET / HTTP/1.1\r\nHost: h\r\nconnection: close\r\n\r\n",
             ),
         ] {
-            let bytes = parse(fields).unwrap().bytes_to_close(&uri);
+            let bytes = parse(fields).unwrap().bytes_to_close(&url);
             assert_eq!(String::from_utf8(bytes).unwrap(), expected);
         }
     }
 
     #[test]
-    fn heads_have_no_body_to_expect() {
-        let error = parse(&["-m", "HEAD", "--expect-body", "x"])
-            .unwrap()
-            .check();
-        assert!(error.unwrap_err().0.contains("HEAD has no body"));
-        assert!(parse(&["-m", "HEAD"]).unwrap().check().is_ok());
+    fn what_a_method_has_no_use_for() {
+        let check = |arguments: &[&str], url: &str| {
+            let urls = [url.parse().unwrap()];
+            parse(arguments)
+                .unwrap()
+                .check(&urls)
+                .map_err(|Usage(it)| it)
+        };
+        for (arguments, url, expected) in [
+            (&["-m", "HEAD"][..], "h/x", None),
+            (
+                &["-m", "HEAD", "--expect-body", "x"],
+                "h/",
+                Some("HEAD has no body"),
+            ),
+            // It is another method, of which nothing is known.
+            (&["-m", "head", "--expect-body", "x"], "h/", None),
+            (&["-m", "CONNECT"], "h:80", None),
+            (
+                &["-m", "CONNECT"],
+                "h/x",
+                Some("http://h/x: CONNECT asks for host and port alone"),
+            ),
+            (&["-m", "CONNECT"], "h/?x", Some("leave out path and query")),
+        ] {
+            match (check(arguments, url), expected) {
+                (Ok(()), None) => {}
+                (Err(found), Some(expected)) => assert!(found.contains(expected), "{found}"),
+                (found, _) => panic!("{arguments:?} {url}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn methods_are_tokens() {
+        for (method, fine) in [
+            ("GET", true),
+            ("get", true),
+            ("X", true),
+            ("", false),
+            ("GET /", false),
+            ("GET\r\n", false),
+            ("G(T", false),
+            ("GÉT", false),
+        ] {
+            let parsed = parse(&["-m", method]);
+            assert_eq!(parsed.is_ok(), fine, "{method:?}");
+            if let Ok(request) = parsed {
+                assert_eq!(request.method.as_str(), method);
+                assert_eq!(request.method == Method::HEAD, method == "HEAD");
+            }
+        }
     }
 }

@@ -17,7 +17,7 @@ use super::common::{Cpus, count, duration, duration_or_zero, interruption, requi
 use super::meter::Meter;
 use super::output::say;
 use super::outputs::Outputs;
-use super::place::{Place, resolve, url_of};
+use super::place::{Place, resolve};
 use super::progress::Progress;
 use super::request::Request;
 use super::slo;
@@ -26,6 +26,7 @@ use super::until::Until;
 use crate::calibration::Calibration;
 use crate::catalogue::{Catalogue, Server};
 use crate::drive::{self, Moment};
+use crate::http_url::HttpUrl;
 use crate::json;
 use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan, Precision, Rate};
 use crate::ports::{self, Budget};
@@ -39,8 +40,9 @@ use crate::verdict::{self, Status};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// URL of a server, or several of one server, requested in turn; or a name from benches/servers.toml: that
-    /// one is built, started and stopped
+    /// URL of a server (http:// may be left out), or several of one server, requested in turn; or a name from
+    /// benches/servers.toml: that server is built, started and stopped. `user:password@` sends Authorization:
+    /// Basic, and is shown as `****`
     #[arg(value_name = "TARGET", required = true)]
     targets: Vec<String>,
     #[command(flatten, next_help_heading = "Load")]
@@ -185,16 +187,19 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Place::Server(catalogue, server) => Some(start(&arguments, catalogue, server)?),
     };
     let sources = arguments.connections.source.clone().unwrap_or_default();
-    let (uris, addresses) = match (&place, &target) {
-        (Place::Urls(uris), _) => (uris.clone(), resolve(&uris[0], &sources.0)?),
-        (_, Some(target)) => (vec![url_of(target.address())?], vec![target.address()]),
+    let (urls, addresses) = match (&place, &target) {
+        (Place::Urls(urls), _) => (urls.clone(), resolve(&urls[0], &sources.0)?),
+        (_, Some(target)) => {
+            let address = target.address();
+            (vec![HttpUrl::at(address)], vec![address])
+        }
         (Place::Server(..), None) => unreachable!("a server of the catalogue was started"),
     };
     sources.check_target(addresses[0])?;
     let plan = Plan {
-        requests: uris
+        requests: urls
             .iter()
-            .map(|uri| arguments.request.bytes(uri))
+            .map(|url| arguments.request.bytes(url))
             .collect(),
         sources: sources.0,
         ..plan(&arguments, Plan::new(addresses[0], Vec::new()))
@@ -203,7 +208,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         say!("{}", textwrap::fill(&format!("warning: {warning}"), 80));
     }
     let subject = Subject {
-        urls: uris.iter().map(ToString::to_string).collect(),
+        urls: urls.iter().map(ToString::to_string).collect(),
         name: match &place {
             Place::Server(_, server) => Some(&server.name),
             Place::Urls(_) => None,
@@ -289,7 +294,7 @@ fn check(arguments: &Arguments, place: &Place) -> Result<(), Usage> {
             )));
         }
     }
-    arguments.request.check()?;
+    arguments.request.check(place.urls())?;
     arguments.outputs.check()?;
     if let Some(sources) = &arguments.connections.source {
         sources.check()?;

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use http::{Method, Uri};
+use http::Method;
 
 use super::Usage;
 use super::common::{check_file, count, interruption, print, speaks_utf8, write_file, write_json};
 use super::output::{say, to_stderr};
-use super::place::{Place, resolve, url_of};
+use super::place::{Place, resolve};
 use super::request::Request;
+use crate::http_url::HttpUrl;
 use crate::report::trace::{Heading, compare, html, json, mermaid, text};
 use crate::target::{self, Target};
 use crate::trace::client::{self, Plan};
@@ -30,7 +31,8 @@ use crate::trace::story::{Story, tell};
 #[derive(Debug, Args)]
 #[command(after_help = ABOUT)]
 pub(super) struct Arguments {
-    /// URL of a server, or a name from benches/servers.toml: that one is built, started and stopped
+    /// URL of a server (http:// may be left out), or a name from benches/servers.toml: that server is built,
+    /// started and stopped
     #[arg(required_unless_present_any = ["read", "compare"], conflicts_with_all = ["read", "compare"])]
     target: Option<String>,
     /// Two of them side by side: what differs for the same requests
@@ -155,6 +157,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let target = arguments.target.as_deref().expect("clap requires one");
     let place = Place::find(&[target.to_owned()])?;
+    arguments.request.check(place.urls())?;
     let seen = Observed::make(&arguments, &place, &interrupted)?;
     seen.print(&arguments)?;
     let failed = seen.traced.tell_failures();
@@ -199,7 +202,7 @@ fn check(arguments: &Arguments) -> Result<(), Usage> {
                 .to_owned(),
         ));
     }
-    request.check()?;
+    request.check(&[])?;
     for path in [&outputs.write, &outputs.html, &outputs.json]
         .into_iter()
         .flatten()
@@ -247,16 +250,16 @@ impl Observed {
             target::build(server, &catalogue.root)?;
         }
         let tracing = Tracing::begin();
-        let (uri, address, server, name) = match place {
-            Place::Urls(uris) => {
-                let uri = uris[0].clone();
+        let (url, address, server, name) = match place {
+            Place::Urls(urls) => {
+                let url = urls[0].clone();
                 if !arguments.load.server_arg.is_empty() {
                     let message =
                         "--server-arg needs a server that loadgen starts: a name, not a URL";
                     return Err(Usage(message.to_owned()).into());
                 }
-                let address = served(&resolve(&uri, &[])?);
-                (uri.clone(), address, None, uri.to_string())
+                let address = served(&resolve(&url, &[])?);
+                (url.clone(), address, None, url.to_string())
             }
             Place::Server(catalogue, server) => {
                 let options = target::Options {
@@ -265,11 +268,16 @@ impl Observed {
                 };
                 let target = Target::start(server, &catalogue.root, &options)?;
                 let address = target.address();
-                (url_of(address)?, address, Some(target), server.name.clone())
+                (
+                    HttpUrl::at(address),
+                    address,
+                    Some(target),
+                    server.name.clone(),
+                )
             }
         };
         let job = Job {
-            lanes: lanes(arguments, &uri, address),
+            lanes: lanes(arguments, &url, address),
             sockets: !arguments.seen.no_sockets,
             all_calls: arguments.seen.all_calls,
             wait: arguments.seen.wait,
@@ -287,7 +295,7 @@ impl Observed {
         let heading = Heading {
             title: title(&job),
             target: match &server {
-                Some(_) => format!("{name} at {uri}"),
+                Some(_) => format!("{name} at {url}"),
                 None => name.clone(),
             },
             lines: vec![kernel()],
@@ -349,7 +357,7 @@ fn served(addresses: &[SocketAddr]) -> SocketAddr {
 }
 
 /// The requests, by connection.
-fn lanes(arguments: &Arguments, uri: &Uri, server: SocketAddr) -> Vec<Vec<Plan>> {
+fn lanes(arguments: &Arguments, url: &HttpUrl, server: SocketAddr) -> Vec<Vec<Plan>> {
     let Arguments { load, request, .. } = arguments;
     let connections = load.connections.get();
     let requests = load.requests.map_or(connections, NonZeroUsize::get);
@@ -358,11 +366,11 @@ fn lanes(arguments: &Arguments, uri: &Uri, server: SocketAddr) -> Vec<Vec<Plan>>
         _ => Close::Server,
     });
     let plan = |requests: usize| {
-        let mut bytes = vec![request.bytes(uri); requests];
+        let mut bytes = vec![request.bytes(url); requests];
         if close == Close::Server
             && let Some(last) = bytes.last_mut()
         {
-            *last = request.bytes_to_close(uri);
+            *last = request.bytes_to_close(url);
         }
         Plan {
             server,
@@ -496,6 +504,9 @@ fn compare_two(
     };
     let place = |name: &str| Place::find(&[name.trim().to_owned()]);
     let (one, other) = (place(one)?, place(other)?);
+    for place in [&one, &other] {
+        arguments.request.check(place.urls())?;
+    }
     let a = Observed::make(arguments, &one, interrupted)?;
     let failed = a.traced.tell_failures();
     let b = Observed::make(arguments, &other, interrupted)?;

@@ -2,6 +2,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::http_url::HttpUrl;
 use crate::response::{Reader, Response, Taken};
 
 /// Why a server is not the one that is to be measured.
@@ -46,8 +47,7 @@ pub fn probe(address: SocketAddr) -> Result<(), ProbeError> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
+    stream.write_all(&HttpUrl::at(address).get("Connection: close\r\n"))?;
 
     let mut reader = Reader::new(false);
     let mut bytes = Vec::new();

@@ -11,6 +11,7 @@ use crate::catalogue::{Server, Workload};
 use crate::cli::meter::Meter;
 use crate::compare::Evidence;
 use crate::drive::{self, Moment};
+use crate::http_url::HttpUrl;
 use crate::machine::{CpuTime, Machine};
 use crate::plan::{ConnectionLife, Limit, Plan};
 use crate::record::Record;
@@ -264,7 +265,6 @@ impl Laboratory<'_> {
             cpus.len()
         };
         let address = target.address();
-        let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
         Plan {
             connections: workload.connections,
             idle: workload.idle,
@@ -277,7 +277,7 @@ impl Laboratory<'_> {
             drain: DRAIN,
             timeout: TIMEOUT,
             cpus,
-            ..Plan::new(address, request.into_bytes())
+            ..Plan::new(address, HttpUrl::at(address).get(""))
         }
     }
 

@@ -11,6 +11,7 @@ use super::laboratory::{Laboratory, now};
 use crate::cli::common::require_files;
 use crate::cli::output::say;
 use crate::drive::{self, Moment};
+use crate::http_url::HttpUrl;
 use crate::ledger::{AtLeast, Counters, Pass, Tracepoints};
 use crate::plan::{Limit, Pace, Plan};
 use crate::record::{Idle, Outcome};
@@ -144,7 +145,6 @@ impl Laboratory<'_> {
         require_files(1, IDLE).map_err(|error| error.to_string())?;
         self.served(key, |target| {
             let address = target.address();
-            let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
             let plan = Plan {
                 connections: 1,
                 idle: IDLE,
@@ -153,7 +153,7 @@ impl Laboratory<'_> {
                 warmup: Duration::ZERO,
                 drain: Duration::ZERO,
                 timeout: IDLE_TIMEOUT,
-                ..Plan::new(address, request.into_bytes())
+                ..Plan::new(address, HttpUrl::at(address).get(""))
             };
             let mut readings = Vec::new();
             let outcome = load(&plan, self.interrupted, &mut |moment| {
