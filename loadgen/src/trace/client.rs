@@ -118,10 +118,16 @@ fn connect(plan: &Plan, log: &mut Log) -> io::Result<Socket> {
         socket.set_linger(Some(Duration::ZERO))?;
     }
     let outcome = socket.connect(&SockAddr::from(plan.server));
-    log.local = socket.local_addr().ok().and_then(|it| it.as_socket());
+    let local = socket.local_addr().ok().and_then(|it| it.as_socket());
+    log.local = local.map(on_the_wire);
     outcome?;
     log.note(What::Connected);
     Ok(socket)
+}
+
+/// As packets have it: without the interface of a link-local address, which only sockets know.
+pub(super) fn on_the_wire(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port())
 }
 
 type Failure = (&'static str, String);

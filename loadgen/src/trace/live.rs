@@ -88,7 +88,8 @@ impl Tracing {
         interrupted: &AtomicBool,
         waiting: impl FnMut(Duration),
     ) -> Traced {
-        let server = job.lanes[0][0].server;
+        let reached_at = job.lanes[0][0].server;
+        let server = client::on_the_wire(reached_at);
         if let Ok(live) = &mut self.live {
             let begun = live
                 .set_ports(Ports::from([server.port()]))
@@ -114,7 +115,7 @@ impl Tracing {
                 Pause::Answered => "answered",
             });
         });
-        name_the_refused(&mut moments, server);
+        name_the_refused(&mut moments, reached_at);
         let own: Own = moments.iter().filter_map(|it| it.local).collect();
         if job.sockets {
             view.take("closed");

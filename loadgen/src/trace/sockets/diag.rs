@@ -50,16 +50,17 @@ pub(super) fn dump(wanted: impl Fn(SocketAddr, SocketAddr) -> bool) -> io::Resul
 
 /// Of the connection between these addresses.
 pub(super) fn info(local: SocketAddr, remote: SocketAddr) -> io::Result<Info> {
+    let interface_id = match local {
+        SocketAddr::V4(_) => 0,
+        SocketAddr::V6(local) => local.scope_id(),
+    };
     let (local, remote) = (canonical(local), canonical(remote));
     let id = SocketId {
         source_address: local.ip(),
         source_port: local.port(),
         destination_address: remote.ip(),
         destination_port: remote.port(),
-        interface_id: match local {
-            SocketAddr::V4(_) => 0,
-            SocketAddr::V6(local) => local.scope_id(),
-        },
+        interface_id,
         // Any.
         cookie: [0xff; 8],
     };
