@@ -1,25 +1,75 @@
 //! The TCP segment in a frame. Frames are what anyone may have sent or written: whatever they hold, the worst
 //! that comes of it is that there is no segment.
 
-use std::net::{IpAddr, SocketAddr};
-
-use etherparse::{EtherType, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, ip_number};
+use std::net::SocketAddr;
 
 use super::super::model::{Flags, Packet, TcpOption};
-use super::{Frame, Link};
+use super::Frame;
+use super::fragments::Fragments;
+use super::layers::{Inner, Payload, Unread, in_frame, in_payload};
 
 impl Frame {
     /// The TCP segment in it. None where there is no whole TCP header: another protocol, a fragment of an IP
     /// packet that is not the first, a frame of which too little was captured.
     pub fn packet(&self) -> Option<Packet> {
-        let sliced = self.sliced()?;
-        let ip = Ip::of(&sliced)?;
-        let ip_bytes = ip.bytes(self);
+        let mut inner = in_frame(self.link, &self.data, self.missing_bytes()).ok()?;
+        for _ in 0..FRAGMENTED_MAX {
+            inner = match inner {
+                Inner::Tcp(payload) => return self.segment(&payload).ok(),
+                Inner::Fragment(payload, piece) if piece.offset == 0 => {
+                    in_payload(payload, self.missing_bytes()).ok()?
+                }
+                Inner::Fragment(..) => return None,
+            };
+        }
+        None
+    }
+
+    /// The same of the frame of this number in a capture; a segment that came in fragments stands where the last
+    /// of them was seen.
+    pub(super) fn packet_of(
+        &self,
+        number: usize,
+        fragments: &mut Fragments,
+    ) -> Result<Packet, Unread> {
+        let missing = self.missing_bytes();
+        let mut inner = in_frame(self.link, &self.data, missing)?;
+        let mut whole;
+        for _ in 0..FRAGMENTED_MAX {
+            let (payload, piece) = match inner {
+                Inner::Tcp(payload) => return self.segment(&payload),
+                Inner::Fragment(payload, piece) => (payload, piece),
+            };
+            whole =
+                (fragments.take(number, self.at_ns, &payload, piece)).ok_or(Unread::Fragment)?;
+            inner = in_payload(whole.payload(), 0)?;
+        }
+        Err(Unread::Fragment)
+    }
+
+    /// Those that were on the wire.
+    fn missing_bytes(&self) -> usize {
+        (self.original_bytes as usize).saturating_sub(self.data.len())
+    }
+
+    /// What an IP packet carries, read as TCP.
+    pub(super) fn segment(&self, ip: &Payload<'_>) -> Result<Packet, Unread> {
         // By hand, because etherparse refuses a header whose options were cut off.
-        let (header, rest) = ip.payload.split_first_chunk::<TCP_HEADER_BYTES>()?;
+        let (header, rest) =
+            (ip.data.split_first_chunk::<TCP_HEADER_BYTES>()).ok_or(Unread::TooShort)?;
         let header_bytes = usize::from(header[12] >> 4) * 4;
-        let option_bytes = header_bytes.checked_sub(TCP_HEADER_BYTES)?;
-        let payload_bytes = ip_bytes.checked_sub(ip.header_bytes + header_bytes)?;
+        let lengths = || {
+            let option_bytes = header_bytes.checked_sub(TCP_HEADER_BYTES)?;
+            let payload_bytes = ip.bytes?.checked_sub(header_bytes)?;
+            let ip_bytes = ip.bytes?.checked_add(ip.ends.header_bytes)?;
+            Some((
+                option_bytes,
+                u32::try_from(payload_bytes).ok()?,
+                u32::try_from(ip_bytes).ok()?,
+            ))
+        };
+        // Lengths that contradict each other are no segment's.
+        let (option_bytes, payload_bytes, ip_bytes) = lengths().ok_or(Unread::NotTcp)?;
         // Options that were not captured cannot be read, no more than those that make no sense.
         let captured = &rest[..option_bytes.min(rest.len())];
         let (options, complete) = options(captured);
@@ -27,129 +77,30 @@ impl Frame {
         let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         let long =
             |at| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        Some(Packet {
+        Ok(Packet {
             at_ns: self.at_ns,
             interface: self.interface.clone(),
-            source: SocketAddr::new(ip.source, word(0)),
-            destination: SocketAddr::new(ip.destination, word(2)),
-            identification: ip.identification,
-            hops: ip.hops,
-            ip_bytes: u32::try_from(ip_bytes).ok()?,
+            source: SocketAddr::new(ip.ends.source, word(0)),
+            destination: SocketAddr::new(ip.ends.destination, word(2)),
+            identification: ip.ends.identification,
+            hops: ip.ends.hops,
+            ip_bytes,
             flags: flags(header[13]),
             sequence: long(4),
             acknowledgement: long(8),
             window: word(14),
             options,
             malformed_options: !complete || captured.len() < option_bytes,
-            payload_bytes: u32::try_from(payload_bytes).ok()?,
-            // Ethernet frames are padded to a least length.
-            payload: payload[..payload.len().min(payload_bytes)].to_vec(),
+            payload_bytes,
+            payload: payload[..payload.len().min(payload_bytes as usize)].to_vec(),
         })
-    }
-
-    fn sliced(&self) -> Option<LaxSlicedPacket<'_>> {
-        let data = &self.data[..];
-        let cooked = |header_bytes: usize, protocol_at: usize| {
-            let (header, rest) = data.split_at_checked(header_bytes)?;
-            let protocol = u16::from_be_bytes([header[protocol_at], header[protocol_at + 1]]);
-            Some(LaxSlicedPacket::from_ether_type(EtherType(protocol), rest))
-        };
-        match self.link {
-            Link::Ethernet => LaxSlicedPacket::from_ethernet(data).ok(),
-            Link::LinuxCooked => cooked(16, 14),
-            Link::LinuxCooked2 => cooked(20, 0),
-            Link::Ip(_) => LaxSlicedPacket::from_ip(data).ok(),
-            Link::Null | Link::Loop => {
-                let (family, rest) = data.split_first_chunk::<4>()?;
-                // The byte order is that of a machine unknown; the numbers are too small to be mistaken.
-                let family = u32::from_be_bytes(*family).min(u32::from_le_bytes(*family));
-                let is_ip = LOOPBACK_FAMILIES.contains(&family);
-                is_ip.then(|| LaxSlicedPacket::from_ip(rest).ok()).flatten()
-            }
-            Link::Other(_) => None,
-        }
     }
 }
 
 const TCP_HEADER_BYTES: usize = 20;
 
-/// `AF_INET`; `AF_INET6` of Linux, NetBSD and OpenBSD, FreeBSD, macOS.
-const LOOPBACK_FAMILIES: [u32; 5] = [2, 10, 24, 28, 30];
-
-/// What both versions of IP have.
-struct Ip<'a> {
-    source: IpAddr,
-    destination: IpAddr,
-    identification: Option<u16>,
-    hops: u8,
-    /// Of the whole packet, where the header tells.
-    stated_bytes: Option<usize>,
-    /// Of the header with its extensions.
-    header_bytes: usize,
-    /// As far as it was captured.
-    payload: &'a [u8],
-}
-
-impl<'a> Ip<'a> {
-    /// Of a packet that carries the beginning of a TCP segment.
-    fn of(sliced: &LaxSlicedPacket<'a>) -> Option<Self> {
-        let net = sliced.net.as_ref()?;
-        // Of extension headers that end too early etherparse reads on beyond the end when they are gone through.
-        // They are whole where TCP comes after them, and only there.
-        net.ip_payload_ref()
-            .filter(|payload| payload.ip_number == ip_number::TCP)?;
-        let (ip, is_later_fragment) = match net {
-            LaxNetSlice::Ipv4(ip) => {
-                let header = ip.header();
-                let extension = ip.extensions().auth.map_or(0, |auth| auth.slice().len());
-                let facts = Ip {
-                    source: header.source_addr().into(),
-                    destination: header.destination_addr().into(),
-                    identification: Some(header.identification()),
-                    hops: header.ttl(),
-                    stated_bytes: Some(usize::from(header.total_len())).filter(|bytes| *bytes > 0),
-                    header_bytes: header.slice().len() + extension,
-                    payload: ip.payload().payload,
-                };
-                (facts, header.fragments_offset().value() != 0)
-            }
-            LaxNetSlice::Ipv6(ip) => {
-                let header = ip.header();
-                let payload_bytes = Some(usize::from(header.payload_length()));
-                let facts = Ip {
-                    source: header.source_addr().into(),
-                    destination: header.destination_addr().into(),
-                    identification: None,
-                    hops: header.hop_limit(),
-                    stated_bytes: (payload_bytes.filter(|bytes| *bytes > 0))
-                        .map(|bytes| header.slice().len() + bytes),
-                    header_bytes: header.slice().len() + ip.extensions().slice().len(),
-                    payload: ip.payload().payload,
-                };
-                let is_later = ip.extensions().clone().into_iter().any(|extension| {
-                    matches!(
-                        extension,
-                        Ipv6ExtensionSlice::Fragment(fragment) if fragment.fragment_offset().value() != 0
-                    )
-                });
-                (facts, is_later)
-            }
-            LaxNetSlice::Arp(_) => return None,
-        };
-        // What follows in a later fragment is no header.
-        (!is_later_fragment).then_some(ip)
-    }
-
-    /// Of the whole packet, its header included.
-    fn bytes(&self, frame: &Frame) -> usize {
-        // A length of 0 stands for one that does not fit: a segment that the interface will cut up (TSO), or a
-        // jumbogram (RFC 2675). The payload then goes on to the end of the frame.
-        self.stated_bytes.unwrap_or_else(|| {
-            let missing = (frame.original_bytes as usize).saturating_sub(frame.data.len());
-            self.header_bytes + self.payload.len() + missing
-        })
-    }
-}
+/// So many tunnels in each other may all have cut the same packet into fragments.
+const FRAGMENTED_MAX: usize = 4;
 
 fn flags(bits: u8) -> Flags {
     let is_set = |bit: u8| bits & (1 << bit) != 0;
@@ -221,6 +172,7 @@ pub(super) mod tests {
     use etherparse::{PacketBuilder, TcpOptionElement};
     use proptest::prelude::*;
 
+    use super::super::{Capture, Link};
     use super::*;
 
     /// A frame of these bytes.
@@ -371,6 +323,415 @@ pub(super) mod tests {
             assert_eq!(packet.payload, payload, "{what}");
             assert_eq!(packet.payload_bytes as usize, payload.len(), "{what}");
         }
+    }
+
+    fn tunnel(protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0];
+        bytes.extend([1, 1, 1, 1, 2, 2, 2, 2]);
+        bytes.extend_from_slice(payload);
+        let length = (bytes.len() as u16).to_be_bytes();
+        bytes[2..4].copy_from_slice(&length);
+        bytes
+    }
+
+    fn tunnel6(protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u16).to_be_bytes();
+        let head = [0x60, 0, 0, 0, length[0], length[1], protocol, 64];
+        [&head[..], &[1; 32], payload].concat()
+    }
+
+    fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
+        let ports = [1_u16, port].map(u16::to_be_bytes).concat();
+        let length = (payload.len() as u16 + 8).to_be_bytes();
+        tunnel(17, &[&ports[..], &length, &[0, 0], payload].concat())
+    }
+
+    /// Everything that may lie around a segment: tshark reads all of these (`trace_files` asks it).
+    #[test]
+    fn every_encapsulation() {
+        let (v4, v6) = (ipv4(), ipv6());
+        let typed =
+            |number: u16, rest: &[u8]| with(&[&MACS[..], &number.to_be_bytes()].concat(), rest);
+        let inner = typed(0x0800, &v4);
+        let over_ip = |protocol: u8, header: &[u8], rest: &[u8]| {
+            typed(0x0800, &tunnel(protocol, &[header, rest].concat()))
+        };
+        let over_udp = |port: u16, header: &[u8], rest: &[u8]| {
+            typed(0x0800, &udp(port, &[header, rest].concat()))
+        };
+        let tags = |number: usize| {
+            typed(
+                0x8100,
+                &[&[0, 5, 0x81, 0].repeat(number - 1), &[0, 5, 8, 0][..], &v4].concat(),
+            )
+        };
+        let label = [0, 1, 1, 64];
+        let gre = |flags: u16, protocol: u16, fields: usize, rest: &[u8]| {
+            let numbers = [flags, protocol].map(u16::to_be_bytes).concat();
+            over_ip(47, &[&numbers[..], &vec![0; fields]].concat(), rest)
+        };
+        let snap = [0xaa, 0xaa, 3, 0, 0, 0, 8, 0];
+        use Link::Ethernet as E;
+        let rows = [
+            ("3 VLAN tags", E, tags(3)),
+            ("4 VLAN tags", E, tags(4)),
+            ("20 VLAN tags", E, tags(20)),
+            (
+                "the older outer tag",
+                E,
+                typed(0x9100, &with(&[0, 5, 0x81, 0, 0, 6, 8, 0], &v4)),
+            ),
+            (
+                "a provider backbone",
+                E,
+                typed(0x88e7, &with(&[0, 0, 0, 1], &inner)),
+            ),
+            (
+                "LLC and SNAP",
+                E,
+                typed(v4.len() as u16 + 8, &with(&snap, &v4)),
+            ),
+            ("LLC", E, typed(v4.len() as u16 + 3, &with(&[6, 6, 3], &v4))),
+            (
+                "SNAP in a VLAN",
+                E,
+                typed(0x8100, &with(&[&[0, 5, 0, 80], &snap[..]].concat(), &v4)),
+            ),
+            ("MPLS", E, typed(0x8847, &with(&label, &v4))),
+            ("MPLS, IPv6", E, typed(0x8847, &with(&label, &v6))),
+            (
+                "a stack of labels",
+                E,
+                typed(
+                    0x8847,
+                    &[&[0, 1, 0, 64].repeat(7)[..], &label, &v4].concat(),
+                ),
+            ),
+            (
+                "a pseudowire with a control word",
+                E,
+                typed(0x8847, &[&label[..], &[0; 4], &inner].concat()),
+            ),
+            (
+                "a pseudowire without",
+                E,
+                typed(0x8848, &with(&label, &inner)),
+            ),
+            (
+                "PPPoE",
+                E,
+                typed(0x8864, &with(&[0x11, 0, 0, 1, 0, 9, 0, 0x21], &v4)),
+            ),
+            (
+                "PPPoE, a protocol of one byte",
+                E,
+                typed(0x8864, &with(&[0x11, 0, 0, 1, 0, 9, 0x21], &v4)),
+            ),
+            (
+                "PPPoE, IPv6",
+                E,
+                typed(0x8864, &with(&[0x11, 0, 0, 1, 0, 9, 0, 0x57], &v6)),
+            ),
+            ("PPP", Link::Ppp(9), with(&[0xff, 3, 0, 0x21], &v4)),
+            ("PPP without address", Link::Ppp(50), with(&[0, 0x21], &v4)),
+            ("PPP of pppd", Link::Ppp(166), with(&[1, 3, 0, 0x21], &v4)),
+            (
+                "PPP with MPLS",
+                Link::Ppp(9),
+                with(&[&[0xff, 3, 2, 0x81][..], &label].concat(), &v4),
+            ),
+            (
+                "PPP with a direction",
+                Link::PppDirection,
+                with(&[1, 0xff, 3, 0, 0x21], &v4),
+            ),
+            (
+                "PPPoE alone",
+                Link::Pppoe,
+                with(&[0x11, 0, 0, 1, 0, 9, 0, 0x21], &v4),
+            ),
+            ("Cisco HDLC", Link::CiscoHdlc, with(&[0x0f, 0, 8, 0], &v4)),
+            (
+                "Cisco HDLC as PPP",
+                Link::Ppp(50),
+                with(&[0x8f, 0, 0x86, 0xdd], &v6),
+            ),
+            ("labels alone", Link::Mpls, with(&label, &v4)),
+            ("IP in IP", E, over_ip(4, &[], &v4)),
+            ("IPv6 in IPv4", E, over_ip(41, &[], &v6)),
+            ("IPv4 in IPv6", E, typed(0x86dd, &tunnel6(4, &v4))),
+            ("IPv6 in IPv6", E, typed(0x86dd, &tunnel6(41, &v6))),
+            ("EtherIP", E, over_ip(97, &[0x30, 0], &inner)),
+            ("MPLS in IP", E, over_ip(137, &label, &v4)),
+            ("GRE", E, gre(0, 0x0800, 0, &v4)),
+            ("GRE, IPv6", E, gre(0, 0x86dd, 0, &v6)),
+            ("GRE with a key", E, gre(0x2000, 0x0800, 4, &v4)),
+            ("GRE with everything", E, gre(0xb000, 0x0800, 12, &v4)),
+            ("GRE, bridged", E, gre(0x2000, 0x6558, 4, &inner)),
+            (
+                "GRE, PPTP",
+                E,
+                gre(0x3001, 0x880b, 8, &with(&[0xff, 3, 0, 0x21], &v4)),
+            ),
+            ("GRE, MPLS", E, gre(0, 0x8847, 0, &with(&label, &v4))),
+            (
+                "GRE over IPv6",
+                E,
+                typed(0x86dd, &tunnel6(47, &with(&[0, 0, 8, 0], &v4))),
+            ),
+            ("ERSPAN I", E, gre(0, 0x88be, 0, &inner)),
+            (
+                "ERSPAN II",
+                E,
+                gre(
+                    0x1000,
+                    0x88be,
+                    4,
+                    &with(&[0x10, 1, 0, 0, 0, 0, 0, 0], &inner),
+                ),
+            ),
+            (
+                "ERSPAN III",
+                E,
+                gre(
+                    0x1000,
+                    0x22eb,
+                    4,
+                    &with(&[0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &inner),
+                ),
+            ),
+            (
+                "VXLAN",
+                E,
+                over_udp(4789, &[8, 0, 0, 0, 0, 0, 1, 0], &inner),
+            ),
+            (
+                "VXLAN in a VLAN",
+                E,
+                typed(
+                    0x8100,
+                    &with(
+                        &[0, 5, 8, 0],
+                        &udp(4789, &with(&[8, 0, 0, 0, 0, 0, 1, 0], &tags(2))),
+                    ),
+                ),
+            ),
+            (
+                "VXLAN-GPE",
+                E,
+                over_udp(4790, &[12, 0, 0, 1, 0, 0, 1, 0], &v4),
+            ),
+            (
+                "Geneve",
+                E,
+                over_udp(6081, &[0, 0, 0x65, 0x58, 0, 0, 1, 0], &inner),
+            ),
+            (
+                "Geneve with options",
+                E,
+                over_udp(6081, &[1, 0, 0x65, 0x58, 0, 0, 1, 0, 1, 3, 1, 0], &inner),
+            ),
+            ("MPLS in UDP", E, over_udp(6635, &label, &v4)),
+            (
+                "cooked, VLAN",
+                Link::LinuxCooked,
+                with(&[&[0; 14], &[0x81, 0, 0, 5, 8, 0][..]].concat(), &v4),
+            ),
+            (
+                "cooked 2, VLAN",
+                Link::LinuxCooked2,
+                with(&[&[0x81, 0], &[0; 18][..], &[0, 5, 8, 0]].concat(), &v4),
+            ),
+            (
+                "cooked, LLC",
+                Link::LinuxCooked,
+                with(&[&[0; 14], &[0, 4][..], &snap].concat(), &v4),
+            ),
+            (
+                "a tunnel in a tunnel in a tunnel",
+                E,
+                over_ip(4, &[], &tunnel(47, &with(&[0, 0, 8, 0], &tunnel(4, &v4)))),
+            ),
+        ];
+        for (what, link, data) in rows {
+            let packet = frame(link, data).packet();
+            let packet = packet.unwrap_or_else(|| panic!("{what}"));
+            assert_eq!(
+                (packet.source.port(), packet.sequence),
+                (CLIENT, 1000),
+                "{what}"
+            );
+            let is_v4 = packet.source.is_ipv4();
+            let (bytes, payload) = if is_v4 {
+                (v4.len(), PAYLOAD)
+            } else {
+                (v6.len(), &[][..])
+            };
+            assert_eq!(
+                (packet.ip_bytes as usize, &packet.payload[..]),
+                (bytes, payload),
+                "{what}"
+            );
+        }
+    }
+
+    /// What is not decoded is named, and is not called something else.
+    #[test]
+    fn what_is_not_decoded_is_named() {
+        let typed = |number: u16| with(&[&MACS[..], &number.to_be_bytes()].concat(), &[0; 60]);
+        let over_udp = |port: u16| udp(port, &[0; 60]);
+        let ppp = |number: u16| with(&number.to_be_bytes(), &[0; 60]);
+        let ip = Link::Ip(101);
+        let rows = [
+            (Link::Other(105), vec![0; 60]),
+            (Link::Other(127), vec![0; 60]),
+            (Link::Other(220), vec![0; 60]),
+            (Link::Other(4242), vec![0; 60]),
+            (Link::Ethernet, typed(0x88e5)),
+            (
+                Link::Ethernet,
+                with(&[&MACS[..], &[0x88, 0x47, 0, 1, 1, 64]].concat(), &[0; 60]),
+            ),
+            (Link::Ppp(9), ppp(0x003d)),
+            (Link::Ppp(9), ppp(0x002d)),
+            (ip, tunnel(50, &[0; 60])),
+            (ip, tunnel(115, &[0; 60])),
+            (ip, tunnel(47, &[0x40; 60])),
+            (ip, over_udp(2152)),
+            (ip, over_udp(1701)),
+            (ip, over_udp(3544)),
+            // What is certainly none stays what it is.
+            (ip, over_udp(53)),
+            (ip, tunnel(1, &[0; 60])),
+            (Link::Ethernet, typed(0x0806)),
+            (Link::Ethernet, typed(0x8863)),
+            (Link::Ppp(9), ppp(0xc021)),
+            (Link::LinuxCooked, vec![0; 60]),
+            (ip, tunnel(6, &[0; 19])),
+        ];
+        let notes = rows.map(|(link, data)| {
+            let capture = Capture {
+                frames: vec![frame(link, data)],
+                ..Capture::default()
+            };
+            let (packets, notes) = capture.packets();
+            assert_eq!(packets, []);
+            notes.join("; ")
+        });
+        insta::assert_snapshot!(notes.join("\n"), @r"
+        1 of 1 frame is not understood: IEEE 802.11 (link type 105), not decoded
+        1 of 1 frame is not understood: IEEE 802.11 with a radiotap header (link type 127), not decoded
+        1 of 1 frame is not understood: USB (link type 220), not decoded
+        1 of 1 frame is not understood: an unknown link layer (link type 4242), not decoded
+        1 of 1 frame is not understood: MACsec, not decoded
+        1 of 1 frame is not understood: a pseudowire over MPLS, not decoded
+        1 of 1 frame is not understood: multilink PPP, not decoded
+        1 of 1 frame is not understood: TCP headers compressed by PPP, not decoded
+        1 of 1 frame is not understood: ESP, not decoded
+        1 of 1 frame is not understood: L2TPv3, not decoded
+        1 of 1 frame is not understood: GRE with source routes, not decoded
+        1 of 1 frame is not understood: GTP-U, not decoded
+        1 of 1 frame is not understood: L2TP, not decoded
+        1 of 1 frame is not understood: Teredo, not decoded
+        1 of 1 frame is no TCP
+        1 of 1 frame is no TCP
+        1 of 1 frame is no TCP
+        1 of 1 frame is no TCP
+        1 of 1 frame is no TCP
+        1 of 1 frame is no TCP
+        1 of 1 frame ends before the headers do: no segment can be read from it
+        ");
+    }
+
+    /// An IPv4 packet in pieces of so many bytes at most.
+    fn pieces(whole: &[u8], bytes: usize) -> Vec<Vec<u8>> {
+        let (header, payload) = whole.split_at(20);
+        let chunks = payload.chunks(bytes);
+        let count = chunks.len();
+        chunks
+            .enumerate()
+            .map(|(number, chunk)| {
+                let mut piece = with(header, chunk);
+                let length = (piece.len() as u16).to_be_bytes();
+                piece[2..4].copy_from_slice(&length);
+                piece[6] = if number + 1 < count { 0x20 } else { 0 };
+                piece[7] = (number * bytes / 8) as u8;
+                piece
+            })
+            .collect()
+    }
+
+    fn read(frames: Vec<Frame>) -> (Vec<Packet>, Vec<String>) {
+        Capture {
+            frames,
+            ..Capture::default()
+        }
+        .packets()
+    }
+
+    #[test]
+    fn fragments_are_put_together() {
+        let whole = ipv4();
+        let expected = frame(Link::Ip(101), whole.clone()).packet().unwrap();
+        let frames: Vec<Frame> = (pieces(&whole, 24).into_iter())
+            .map(|piece| frame(Link::Ip(101), piece))
+            .collect();
+        assert_eq!(frames.len(), 3);
+        let of = |order: &[usize]| read(order.iter().map(|&at| frames[at].clone()).collect());
+        // In any order, and copied.
+        for order in [
+            &[0, 1, 2][..],
+            &[2, 1, 0],
+            &[1, 0, 2],
+            &[0, 0, 1, 1, 2, 2],
+            &[0, 1, 2, 0, 1, 2],
+        ] {
+            assert_eq!(of(order), (vec![expected.clone()], vec![]), "{order:?}");
+        }
+        // Without all of them the first tells what it can, if it has the whole header.
+        let (packets, notes) = of(&[1, 2]);
+        assert_eq!((packets.len(), notes.len()), (0, 1));
+        let first = frame(Link::Ip(101), pieces(&whole, 40).swap_remove(0));
+        let (packets, notes) = read(vec![first]);
+        assert_eq!((packets[0].sequence, packets[0].payload_bytes), (1000, 8));
+        assert_eq!(
+            notes,
+            [
+                "1 IP packet came in fragments of which some are missing: at most the first of them is shown"
+            ]
+        );
+        // A piece that was cut: what follows it cannot be joined to what came before.
+        let mut cut = frames.clone();
+        cut[1].data.truncate(30);
+        let (packets, _) = read(cut);
+        assert_eq!(packets[0].payload_bytes, expected.payload_bytes);
+        assert_eq!(packets[0].payload, PAYLOAD[..24 + 10 - 32]);
+        // Within a tunnel, and a tunnel in pieces.
+        let tunnelled = frames
+            .iter()
+            .map(|it| frame(Link::Ip(101), tunnel(4, &it.data)));
+        assert_eq!(read(tunnelled.collect()).0, [expected.clone()]);
+        let cut_up = pieces(&tunnel(4, &whole), 32).into_iter();
+        let cut_up = cut_up.map(|piece| frame(Link::Ip(101), piece));
+        assert_eq!(read(cut_up.collect()).0, [expected]);
+    }
+
+    #[test]
+    fn fragments_of_ipv6_are_put_together() {
+        let whole = ipv6();
+        let expected = frame(Link::Ip(101), whole.clone()).packet().unwrap();
+        let frames = [(0, 1, 40..48), (8, 1, 48..56), (16, 0, 56..60)].map(|(at, more, part)| {
+            let mut piece = whole[..40].to_vec();
+            piece[6] = 44;
+            piece[4..6].copy_from_slice(&(8 + part.len() as u16).to_be_bytes());
+            piece.extend([6, 0, 0, at | more, 0, 0, 0, 9]);
+            piece.extend_from_slice(&whole[part]);
+            frame(Link::Ip(101), piece)
+        });
+        let (packets, notes) = read(frames.to_vec());
+        assert_eq!(notes, [""; 0]);
+        assert_eq!(packets[0].sequence, expected.sequence);
+        assert_eq!(packets[0].flags, expected.flags);
     }
 
     #[test]
@@ -552,6 +913,11 @@ pub(super) mod tests {
             Just(Link::Loop),
             Just(Link::LinuxCooked),
             Just(Link::LinuxCooked2),
+            Just(Link::Ppp(9)),
+            Just(Link::PppDirection),
+            Just(Link::Pppoe),
+            Just(Link::CiscoHdlc),
+            Just(Link::Mpls),
             any::<u16>().prop_map(Link::Other),
         ]
     }
@@ -592,6 +958,39 @@ pub(super) mod tests {
             (
                 Link::Ip(101),
                 extended(&[(0, &[0, 1, 4, 0, 0, 0, 0]), (44, &[0, 0, 1, 0, 0, 0, 1])]),
+            ),
+            (Link::Ip(101), tunnel(4, &tunnel6(41, &ipv6()))),
+            (
+                Link::Ip(101),
+                tunnel(
+                    47,
+                    &with(
+                        &[0xb0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                        &ipv4(),
+                    ),
+                ),
+            ),
+            (
+                Link::Ip(101),
+                udp(
+                    4789,
+                    &with(
+                        &[&[8, 0, 0, 0, 0, 0, 1, 0], &MACS[..], &[8, 0]].concat(),
+                        &ipv4(),
+                    ),
+                ),
+            ),
+            (
+                Link::Ip(101),
+                udp(6081, &with(&[1, 0, 8, 0, 0, 0, 1, 0, 1, 3, 1, 0], &ipv4())),
+            ),
+            (Link::Ip(101), pieces(&ipv4(), 24).swap_remove(0)),
+            (Link::Mpls, with(&[0, 1, 0, 64, 0, 1, 1, 64], &ipv4())),
+            (Link::Ppp(9), with(&[0xff, 3, 0, 0x21], &ipv4())),
+            (Link::Pppoe, with(&[0x11, 0, 0, 1, 0, 9, 0, 0x21], &ipv4())),
+            (
+                Link::CiscoHdlc,
+                with(&[0x0f, 0, 0x81, 0, 0, 5, 8, 0], &ipv4()),
             ),
         ];
         let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
@@ -634,6 +1033,29 @@ pub(super) mod tests {
         ) {
             let original_bytes = longer.max(data.len() as u32);
             holds_together(&Frame { original_bytes, ..frame(link, data) })?;
+        }
+
+        /// Fragments of one packet and of others, in any order, cut and damaged.
+        #[test]
+        fn any_fragments_are_taken(
+            parts in prop::collection::vec((0_u8..6, any::<bool>(), 0..40_usize, 0..3_u8, 0..40_usize), 0..30),
+        ) {
+            let frames = parts.into_iter().map(|(offset, more, bytes, identification, cut)| {
+                let mut data = tunnel(6, &vec![0x50; bytes]);
+                data[5] = identification;
+                data[6] = if more { 0x20 } else { 0 };
+                data[7] = offset;
+                let original_bytes = data.len() as u32;
+                data.truncate(data.len().saturating_sub(cut).max(1));
+                Frame { original_bytes, ..frame(Link::Ip(101), data) }
+            });
+            let frames: Vec<Frame> = frames.collect();
+            let count = frames.len();
+            let (packets, _) = read(frames);
+            prop_assert!(packets.len() <= count);
+            for packet in packets {
+                prop_assert!(packet.payload.len() as u64 <= u64::from(packet.payload_bytes));
+            }
         }
 
         #[test]

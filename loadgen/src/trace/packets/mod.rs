@@ -5,15 +5,23 @@
 //! [`Relative`] numbers the packets of a connection; [`line()`] says a segment in tcpdump's words.
 
 mod file;
+mod fragments;
 mod frame;
+mod layers;
 mod line;
 mod live;
+mod pcap;
+mod pcapng;
 
 pub use file::{ReadError, read, read_from, write};
 pub use line::{Relative, line, tcpdump_lines};
 pub use live::{Live, Missing, Ports};
 
+use std::collections::BTreeMap;
+
 use super::model::Packet;
+use fragments::Fragments;
+use layers::{Unread, in_payload};
 
 /// Frames from an interface or a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,6 +65,16 @@ pub enum Link {
     LinuxCooked,
     /// `LINUX_SLL2`: what it writes now.
     LinuxCooked2,
+    /// `PPP`, `PPP_HDLC`
+    Ppp(u16),
+    /// `PPP_WITH_DIR`: the direction first.
+    PppDirection,
+    /// `PPP_ETHER`: PPPoE without an Ethernet header.
+    Pppoe,
+    /// `C_HDLC`: Cisco's.
+    CiscoHdlc,
+    /// `MPLS`: a stack of labels.
+    Mpls,
     /// Another that is not understood here.
     Other(u16),
 }
@@ -64,34 +82,70 @@ pub enum Link {
 impl Capture {
     /// The TCP segments among the frames, in the order of time, and what is to be said of the others.
     pub fn packets(&self) -> (Vec<Packet>, Vec<String>) {
-        let mut packets: Vec<Packet> = self.frames.iter().filter_map(Frame::packet).collect();
+        let (mut packets, unread) = self.read_packets();
         // Where times are equal the order of the capture stands.
         packets.sort_by_key(|packet| packet.at_ns);
-        let notes = self.frame_notes(packets.len());
+        let notes = self.frame_notes(&unread);
         (packets, notes)
     }
 
-    fn frame_notes(&self, understood: usize) -> Vec<String> {
+    /// In the order of the frames; and how many gave none, by their reasons.
+    fn read_packets(&self) -> (Vec<Packet>, UnreadFrames) {
+        let mut fragments = Fragments::default();
+        let mut unread = UnreadFrames::default();
+        let mut packets: Vec<(usize, Packet)> = Vec::new();
+        for (number, frame) in self.frames.iter().enumerate() {
+            match frame.packet_of(number, &mut fragments) {
+                Ok(packet) => packets.push((number, packet)),
+                Err(Unread::Fragment) => {}
+                Err(why) => *unread.frames.entry(why).or_default() += 1,
+            }
+        }
+        let (firsts, incomplete) = fragments.unfinished();
+        unread.incomplete = incomplete;
+        // The first fragment has the header: that is better than nothing.
+        for first in firsts {
+            let frame = &self.frames[first.frame];
+            if let Ok(layers::Inner::Tcp(payload)) = in_payload(first.payload(), 0)
+                && let Ok(packet) = frame.segment(&payload)
+            {
+                let at = packets.partition_point(|(number, _)| *number <= first.frame);
+                packets.insert(at, (first.frame, packet));
+            }
+        }
+        let packets = packets.into_iter().map(|(_, packet)| packet).collect();
+        (packets, unread)
+    }
+
+    fn frame_notes(&self, unread: &UnreadFrames) -> Vec<String> {
         let mut notes = self.notes.clone();
         let all = self.frames.len();
-        let mut unknown: Vec<u16> = (self.frames.iter())
-            .filter_map(|frame| match frame.link {
-                Link::Other(number) => Some(number),
-                _ => None,
-            })
-            .collect();
-        unknown.sort_unstable();
-        for frames in unknown.chunk_by(|a, b| a == b) {
+        let (mut not_tcp, mut cut_off) = (0, 0);
+        for (why, &frames) in &unread.frames {
+            match why {
+                Unread::NotTcp | Unread::Fragment => not_tcp += frames,
+                Unread::TooShort => cut_off += frames,
+                Unread::NotDecoded(name) => notes.push(format!(
+                    "{} not understood: {name}, not decoded",
+                    some_of(frames, all, ["is", "are"])
+                )),
+            }
+        }
+        if not_tcp > 0 {
+            notes.push(format!("{} no TCP", some_of(not_tcp, all, ["is", "are"])));
+        }
+        if cut_off > 0 {
             notes.push(format!(
-                "{} a link layer that is not understood here (link type {}; Ethernet, Linux cooked, raw IP and \
-                 loopback are)",
-                some_of(frames.len(), all, ["has", "have"]),
-                frames[0]
+                "{} before the headers do: no segment can be read from {}",
+                some_of(cut_off, all, ["ends", "end"]),
+                if cut_off == 1 { "it" } else { "them" }
             ));
         }
-        let others = all - unknown.len() - understood;
-        if others > 0 {
-            notes.push(format!("{} no TCP", some_of(others, all, ["is", "are"])));
+        if unread.incomplete > 0 {
+            notes.push(format!(
+                "{} came in fragments of which some are missing: at most the first of them is shown",
+                crate::report::run::count(unread.incomplete as u64, "IP packet")
+            ));
         }
         let cut: Vec<usize> = (self.frames.iter())
             .filter(|frame| (frame.data.len() as u64) < u64::from(frame.original_bytes))
@@ -107,6 +161,14 @@ impl Capture {
         }
         notes
     }
+}
+
+/// Frames that gave no segment.
+#[derive(Debug, Default)]
+struct UnreadFrames {
+    frames: BTreeMap<Unread, usize>,
+    /// IP packets in fragments that are not all there.
+    incomplete: usize,
 }
 
 /// `1 of 5 frames is`

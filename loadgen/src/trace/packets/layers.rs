@@ -1,0 +1,600 @@
+//! From the header of the link layer to the TCP header, through everything that may lie between: VLAN tags, MPLS
+//! labels, PPP, tunnels. etherparse reads the IP headers. The layers around them are read here, because it knows
+//! few of them and gives up after three VLAN tags.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, ip_number};
+
+use super::Link;
+
+/// Why a frame gives no TCP segment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Unread {
+    /// Another protocol: UDP, ICMP, ARP.
+    NotTcp,
+    /// It may hold a segment, but this layer around it is not decoded: its name.
+    NotDecoded(Cow<'static, str>),
+    /// A piece of an IP packet of which other pieces are missing.
+    Fragment,
+    /// It ends before the TCP header does.
+    TooShort,
+}
+
+/// What an IP header says of its packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    /// IPv4's; IPv6 has none where a packet is not in pieces.
+    pub(super) identification: Option<u16>,
+    pub(super) hops: u8,
+    /// Of the header with its extensions.
+    pub(super) header_bytes: usize,
+}
+
+/// What follows an IP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Payload<'a> {
+    pub(super) ends: Ends,
+    /// Its kind, by IANA's protocol numbers.
+    pub(super) protocol: u8,
+    /// As far as it was captured.
+    pub(super) data: &'a [u8],
+    /// How long it was on the wire; none if the IP header is longer than it says the packet is.
+    pub(super) bytes: Option<usize>,
+}
+
+/// Which piece of a packet a fragment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// The same in all pieces of a packet.
+    pub(super) identification: u32,
+    /// In bytes.
+    pub(super) offset: usize,
+    /// It is not the last.
+    pub(super) more: bool,
+}
+
+/// What was found in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inner<'a> {
+    Tcp(Payload<'a>),
+    Fragment(Payload<'a>, Piece),
+}
+
+/// The innermost packet of a frame of which so many bytes were not captured.
+pub(super) fn in_frame(link: Link, data: &[u8], missing: usize) -> Result<Inner<'_>, Unread> {
+    let layer = match link {
+        Link::Null | Link::Loop => Layer::Family,
+        Link::Ethernet => Layer::Ethernet,
+        Link::Ip(_) => Layer::Ip,
+        Link::LinuxCooked => Layer::Cooked {
+            bytes: 16,
+            protocol_at: 14,
+        },
+        Link::LinuxCooked2 => Layer::Cooked {
+            bytes: 20,
+            protocol_at: 0,
+        },
+        Link::Ppp(_) => Layer::Ppp,
+        Link::PppDirection => Layer::PppDirection,
+        Link::Pppoe => Layer::Pppoe,
+        Link::CiscoHdlc => Layer::CiscoHdlc,
+        Link::Mpls => Layer::Mpls,
+        Link::Other(number) => return Err(Unread::NotDecoded(link_name(number))),
+    };
+    peel(layer, data, missing)
+}
+
+/// The innermost packet of what an IP header carries.
+pub(super) fn in_payload(payload: Payload<'_>, missing: usize) -> Result<Inner<'_>, Unread> {
+    let walk = Walk {
+        ends: payload.ends,
+        protocol: payload.protocol,
+        at: 0,
+        end: payload.bytes.unwrap_or(0),
+    };
+    match walk.extensions(payload.data)? {
+        Inner::Tcp(payload) => match carried(&payload)? {
+            None => Ok(Inner::Tcp(payload)),
+            Some((layer, data)) => peel(layer, data, missing),
+        },
+        fragment @ Inner::Fragment(..) => Ok(fragment),
+    }
+}
+
+/// What the rest of a frame begins with.
+#[derive(Debug, Clone, Copy)]
+enum Layer {
+    Ethernet,
+    /// What a type of Ethernet stands for, or a length (IEEE 802.3), which LLC follows.
+    EtherType(u16),
+    /// IEEE 802.2
+    Llc,
+    /// An address family in the byte order of a machine that is not known.
+    Family,
+    /// Linux cooked: a header of so many bytes, with an Ethernet type at this place.
+    Cooked {
+        bytes: usize,
+        protocol_at: usize,
+    },
+    Pppoe,
+    Ppp,
+    /// PPP behind a byte that tells the direction.
+    PppDirection,
+    CiscoHdlc,
+    Mpls,
+    Ip,
+}
+
+/// More layers than any network has.
+const LAYERS_MAX: usize = 64;
+
+fn peel(mut layer: Layer, mut data: &[u8], missing: usize) -> Result<Inner<'_>, Unread> {
+    for _ in 0..LAYERS_MAX {
+        (layer, data) = match layer {
+            Layer::Ethernet => {
+                let (header, rest) = split::<14>(data)?;
+                (Layer::EtherType(short(header, 12)), rest)
+            }
+            Layer::EtherType(number) => ether_type(number, data)?,
+            Layer::Llc => llc(data)?,
+            Layer::Family => {
+                let (family, rest) = split::<4>(data)?;
+                // The numbers are too small to be mistaken.
+                let family = u32::from_be_bytes(*family).min(u32::from_le_bytes(*family));
+                match LOOPBACK_FAMILIES.contains(&family) {
+                    true => (Layer::Ip, rest),
+                    false => return Err(Unread::NotTcp),
+                }
+            }
+            Layer::Cooked { bytes, protocol_at } => {
+                let (header, rest) = data.split_at_checked(bytes).ok_or(Unread::TooShort)?;
+                match short(header, protocol_at) {
+                    LINUX_802_2 => (Layer::Llc, rest),
+                    // Novell's own, and kinds of links that have no Ethernet types (CAN, IrDA).
+                    0..=0xff => return Err(Unread::NotTcp),
+                    number => (Layer::EtherType(number), rest),
+                }
+            }
+            Layer::Pppoe => {
+                let (header, rest) = split::<6>(data)?;
+                match header[1] {
+                    0 => (Layer::Ppp, rest),
+                    _ => return Err(Unread::NotTcp),
+                }
+            }
+            Layer::PppDirection => (Layer::Ppp, data.get(1..).ok_or(Unread::TooShort)?),
+            Layer::Ppp => ppp(data)?,
+            Layer::CiscoHdlc => {
+                let (header, rest) = split::<4>(data)?;
+                (Layer::EtherType(short(header, 2)), rest)
+            }
+            Layer::Mpls => mpls(data)?,
+            Layer::Ip => match ip(data, missing)? {
+                Inner::Tcp(payload) => match carried(&payload)? {
+                    None => return Ok(Inner::Tcp(payload)),
+                    Some(next) => next,
+                },
+                fragment @ Inner::Fragment(..) => return Ok(fragment),
+            },
+        };
+    }
+    Err(Unread::NotDecoded("more than 64 layers of headers".into()))
+}
+
+/// `AF_INET`; `AF_INET6` of Linux, NetBSD and OpenBSD, FreeBSD, macOS.
+const LOOPBACK_FAMILIES: [u32; 5] = [2, 10, 24, 28, 30];
+
+/// What Linux writes in place of an Ethernet type where LLC follows (`ETH_P_802_2`).
+const LINUX_802_2: u16 = 4;
+
+/// Lengths, not types, up to here (IEEE 802.3 §3.2.6).
+const LENGTH_MAX: u16 = 1500;
+
+fn ether_type(number: u16, data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
+    Ok(match number {
+        ..=LENGTH_MAX => (Layer::Llc, data),
+        0x0800 | 0x86dd => (Layer::Ip, data),
+        // Tags of a VLAN: IEEE 802.1Q and 802.1ad, and what was used for the outer one before there was 802.1ad.
+        0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => {
+            let (tag, rest) = split::<4>(data)?;
+            (Layer::EtherType(short(tag, 2)), rest)
+        }
+        // The tag of a provider backbone (IEEE 802.1ah), in front of the customer's whole frame.
+        0x88e7 => (Layer::Ethernet, split::<4>(data)?.1),
+        0x8847 | 0x8848 => (Layer::Mpls, data),
+        0x8864 => (Layer::Pppoe, data),
+        0x880b => (Layer::Ppp, data),
+        // Jumbo frames with LLC.
+        0x8870 => (Layer::Llc, data),
+        // Ethernet within something else.
+        0x6558 => (Layer::Ethernet, data),
+        0x88e5 => return Err(not_decoded("MACsec")),
+        0x894f => return Err(not_decoded("NSH")),
+        0x22f3 => return Err(not_decoded("TRILL")),
+        0x8903 => return Err(not_decoded("FabricPath")),
+        0x8909 => return Err(not_decoded("Cisco MetaData")),
+        0x892f => return Err(not_decoded("HSR")),
+        _ => return Err(Unread::NotTcp),
+    })
+}
+
+fn llc(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
+    match data {
+        // SNAP (RFC 1042), and what bridges make of it (IEEE 802.1H).
+        [0xaa, 0xaa, 3, 0, 0, 0 | 0xf8, high, low, rest @ ..] => {
+            Ok((Layer::EtherType(u16::from_be_bytes([*high, *low])), rest))
+        }
+        [0x06, 0x06, 3, rest @ ..] => Ok((Layer::Ip, rest)),
+        [0xaa, 0xaa, 3, ..] if data.len() < 8 => Err(Unread::TooShort),
+        _ => Err(Unread::NotTcp),
+    }
+}
+
+fn ppp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
+    // Cisco's HDLC goes under the same link type (<https://www.tcpdump.org/linktypes.html>).
+    if let [0x0f | 0x8f, 0, ..] = data {
+        return Ok((Layer::CiscoHdlc, data));
+    }
+    // Address and control may be left out; pppd replaces the address by the direction.
+    let data = match data {
+        [0xff | 0 | 1, 3, rest @ ..] => rest,
+        data => data,
+    };
+    // A protocol of one byte is odd (RFC 1661 §2).
+    let (protocol, rest) = match data {
+        [low, rest @ ..] if low & 1 == 1 => (u16::from(*low), rest),
+        [high, low, rest @ ..] => (u16::from_be_bytes([*high, *low]), rest),
+        _ => return Err(Unread::TooShort),
+    };
+    Ok(match protocol {
+        0x0021 | 0x0057 => (Layer::Ip, rest),
+        0x0281 | 0x0283 => (Layer::Mpls, rest),
+        0x002d | 0x002f => return Err(not_decoded("TCP headers compressed by PPP")),
+        0x003d => return Err(not_decoded("multilink PPP")),
+        0x00fb | 0x00fd => return Err(not_decoded("compressed PPP")),
+        0x0053 | 0x0055 => return Err(not_decoded("encrypted PPP")),
+        _ => return Err(Unread::NotTcp),
+    })
+}
+
+/// Nothing in a stack of labels tells what comes after it (RFC 4928 §3): the first four bits do, mostly.
+fn mpls(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
+    let mut rest = data;
+    loop {
+        let (label, after) = split::<4>(rest)?;
+        rest = after;
+        let is_last = label[2] & 1 == 1;
+        if is_last {
+            break;
+        }
+    }
+    let first = *rest.first().ok_or(Unread::TooShort)?;
+    let ethernet_at = |at: usize| {
+        let header = rest.get(at..at + 14)?;
+        let known = [0x0800, 0x86dd, 0x8100, 0x88a8, 0x8847, 0x8864];
+        known.contains(&short(header, 12)).then(|| &rest[at..])
+    };
+    match first >> 4 {
+        4 if is_ipv4(rest) => Ok((Layer::Ip, rest)),
+        6 if rest.get(6).is_none_or(|next| *next != 0xff) && ethernet_at(0).is_none() => {
+            Ok((Layer::Ip, rest))
+        }
+        // A pseudowire of Ethernet, with or without a control word (RFC 4448 §4.6).
+        _ => match ethernet_at(4).or_else(|| ethernet_at(0)) {
+            Some(frame) => Ok((Layer::Ethernet, frame)),
+            None => Err(not_decoded("a pseudowire over MPLS")),
+        },
+    }
+}
+
+fn is_ipv4(data: &[u8]) -> bool {
+    let header_bytes = data.first().map_or(0, |first| usize::from(first & 15) * 4);
+    let total_bytes = data.get(2..4).map_or(0, |length| short(length, 0).into());
+    header_bytes >= 20 && (total_bytes == 0 || total_bytes >= header_bytes)
+}
+
+/// The payload of an IP packet, called TCP until somebody looks at its protocol, or a piece of it.
+fn ip(data: &[u8], missing: usize) -> Result<Inner<'_>, Unread> {
+    let whole_bytes = data.len() + missing;
+    match data.first().ok_or(Unread::TooShort)? >> 4 {
+        4 => {
+            let header = match Ipv4HeaderSlice::from_slice(data) {
+                Ok(header) => header,
+                Err(_) if data.len() < 20 || is_ipv4(data) => return Err(Unread::TooShort),
+                Err(_) => return Err(Unread::NotTcp),
+            };
+            let stated_bytes = stated(header.total_len(), 0);
+            let walk = Walk {
+                ends: Ends {
+                    source: header.source_addr().into(),
+                    destination: header.destination_addr().into(),
+                    identification: Some(header.identification()),
+                    hops: header.ttl(),
+                    header_bytes: header.slice().len(),
+                },
+                protocol: header.protocol().0,
+                at: header.slice().len(),
+                end: stated_bytes.unwrap_or(whole_bytes),
+            };
+            let piece = Piece {
+                identification: header.identification().into(),
+                offset: header.fragments_offset().byte_offset().into(),
+                more: header.more_fragments(),
+            };
+            match piece.offset > 0 || piece.more {
+                true => Ok(Inner::Fragment(walk.payload(data)?, piece)),
+                false => walk.extensions(data),
+            }
+        }
+        6 => {
+            let header = Ipv6HeaderSlice::from_slice(data).map_err(|_| Unread::TooShort)?;
+            let stated_bytes = stated(header.payload_length(), header.slice().len());
+            let walk = Walk {
+                ends: Ends {
+                    source: header.source_addr().into(),
+                    destination: header.destination_addr().into(),
+                    identification: None,
+                    hops: header.hop_limit(),
+                    header_bytes: header.slice().len(),
+                },
+                protocol: header.next_header().0,
+                at: header.slice().len(),
+                end: stated_bytes.unwrap_or(whole_bytes),
+            };
+            walk.extensions(data)
+        }
+        _ => Err(Unread::NotTcp),
+    }
+}
+
+/// A length of 0 stands for one that does not fit: a segment that the interface will cut up (TSO), or a jumbogram
+/// (RFC 2675). The packet then goes on to the end of the frame.
+fn stated(bytes: u16, more: usize) -> Option<usize> {
+    (bytes > 0).then(|| usize::from(bytes) + more)
+}
+
+/// Goes through the headers of an IP packet.
+struct Walk {
+    ends: Ends,
+    /// Of what comes next.
+    protocol: u8,
+    /// Where that begins.
+    at: usize,
+    /// Where the packet ends, captured or not.
+    end: usize,
+}
+
+impl Walk {
+    fn payload<'a>(&self, data: &'a [u8]) -> Result<Payload<'a>, Unread> {
+        if data.len() < self.at {
+            return Err(Unread::TooShort);
+        }
+        // Ethernet frames are padded to a least length.
+        let captured = data.get(self.at..self.end.min(data.len()));
+        Ok(Payload {
+            ends: self.ends,
+            protocol: self.protocol,
+            data: captured.unwrap_or_default(),
+            bytes: self.end.checked_sub(self.at),
+        })
+    }
+
+    /// By hand: of extension headers that end too early etherparse reads on beyond their end.
+    fn extensions(mut self, data: &[u8]) -> Result<Inner<'_>, Unread> {
+        const HOP_BY_HOP: u8 = 0;
+        const ROUTING: u8 = 43;
+        const FRAGMENT: u8 = 44;
+        const AUTHENTICATION: u8 = 51;
+        const DESTINATION: u8 = 60;
+        const MOBILITY: u8 = 135;
+        const HOST_IDENTITY: u8 = 139;
+        const SHIM6: u8 = 140;
+        const EXTENSIONS_MAX: usize = 64;
+        let is_v6 = self.ends.source.is_ipv6();
+        for _ in 0..EXTENSIONS_MAX {
+            let rest = data.get(self.at..).unwrap_or_default();
+            let length = || rest.get(1).map(|length| usize::from(*length));
+            let bytes = match self.protocol {
+                HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY | HOST_IDENTITY | SHIM6 if is_v6 => {
+                    (length().ok_or(Unread::TooShort)? + 1) * 8
+                }
+                AUTHENTICATION => (length().ok_or(Unread::TooShort)? + 2) * 4,
+                FRAGMENT if is_v6 => 8,
+                _ => return Ok(Inner::Tcp(self.payload(data)?)),
+            };
+            let header = rest.get(..bytes).ok_or(Unread::TooShort)?;
+            let is_fragment = self.protocol == FRAGMENT;
+            self.protocol = header[0];
+            self.ends.header_bytes += bytes;
+            self.at += bytes;
+            if is_fragment {
+                let place = short(header, 2);
+                let piece = Piece {
+                    identification: u32::from_be_bytes([
+                        header[4], header[5], header[6], header[7],
+                    ]),
+                    offset: usize::from(place & !7),
+                    more: place & 1 == 1,
+                };
+                // One that is all of its packet is none (RFC 6946).
+                if piece.offset > 0 || piece.more {
+                    return Ok(Inner::Fragment(self.payload(data)?, piece));
+                }
+            }
+        }
+        Err(not_decoded("more than 64 extension headers of IP"))
+    }
+}
+
+/// What an IP packet carries: none if that is TCP.
+fn carried<'a>(payload: &Payload<'a>) -> Result<Option<(Layer, &'a [u8])>, Unread> {
+    const UDP: u8 = 17;
+    const GRE: u8 = 47;
+    let data = payload.data;
+    Ok(Some(match payload.protocol {
+        number if number == ip_number::TCP.0 => return Ok(None),
+        4 | 41 | 94 => (Layer::Ip, data),
+        UDP => udp(data)?,
+        GRE => gre(data)?,
+        50 => return Err(not_decoded("ESP")),
+        55 => return Err(not_decoded("minimal encapsulation (RFC 2004)")),
+        // EtherIP (RFC 3378)
+        97 => (Layer::Ethernet, split::<2>(data)?.1),
+        108 => return Err(not_decoded("IPComp")),
+        115 => return Err(not_decoded("L2TPv3")),
+        137 => (Layer::Mpls, data),
+        _ => return Err(Unread::NotTcp),
+    }))
+}
+
+fn udp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
+    let (header, rest) = split::<8>(data)?;
+    let ports = [short(header, 0), short(header, 2)];
+    let is = |port: u16| ports.contains(&port);
+    if is(4789) {
+        // VXLAN (RFC 7348): without this bit there is no network to which the frame belongs.
+        let (header, rest) = split::<8>(rest)?;
+        return match header[0] & 8 {
+            0 => Err(Unread::NotTcp),
+            _ => Ok((Layer::Ethernet, rest)),
+        };
+    }
+    if is(4790) {
+        let (header, rest) = split::<8>(rest)?;
+        return match header[3] {
+            1 | 2 => Ok((Layer::Ip, rest)),
+            3 => Ok((Layer::Ethernet, rest)),
+            _ => Err(not_decoded("VXLAN-GPE")),
+        };
+    }
+    if is(6081) {
+        // Geneve (RFC 8926)
+        let (header, rest) = split::<8>(rest)?;
+        let options_bytes = usize::from(header[0] & 0x3f) * 4;
+        let rest = rest.get(options_bytes..).ok_or(Unread::TooShort)?;
+        return Ok((Layer::EtherType(short(header, 2)), rest));
+    }
+    if is(6635) {
+        return Ok((Layer::Mpls, rest));
+    }
+    let tunnels = [
+        (1701, "L2TP"),
+        (2152, "GTP-U"),
+        (3544, "Teredo"),
+        (4341, "LISP"),
+        (4500, "ESP in UDP"),
+        (5247, "CAPWAP"),
+        (6080, "GUE"),
+        (51820, "WireGuard"),
+    ];
+    match tunnels.into_iter().find(|(port, _)| is(*port)) {
+        Some((_, name)) => Err(not_decoded(name)),
+        None => Err(Unread::NotTcp),
+    }
+}
+
+/// RFC 2784 and 2890; version 1 carries PPP (RFC 2637).
+fn gre(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
+    const CHECKSUM: u16 = 0x8000;
+    const ROUTING: u16 = 0x4000;
+    const KEY: u16 = 0x2000;
+    const SEQUENCE: u16 = 0x1000;
+    const ACKNOWLEDGEMENT: u16 = 0x0080;
+    let (header, rest) = split::<4>(data)?;
+    let (flags, protocol) = (short(header, 0), short(header, 2));
+    if flags & ROUTING != 0 {
+        return Err(not_decoded("GRE with source routes"));
+    }
+    let is_version_1 = flags & 7 == 1;
+    let fields = [
+        flags & CHECKSUM != 0,
+        flags & KEY != 0,
+        flags & SEQUENCE != 0,
+        is_version_1 && flags & ACKNOWLEDGEMENT != 0,
+    ];
+    let bytes = fields.iter().filter(|is_there| **is_there).count() * 4;
+    let rest = rest.get(bytes..).ok_or(Unread::TooShort)?;
+    match protocol {
+        // An acknowledgement of PPTP that carries nothing.
+        0x880b if flags & SEQUENCE == 0 => Err(Unread::NotTcp),
+        // ERSPAN, a copy of a frame: of type I, which has no header of its own, and of type II.
+        0x88be if flags & SEQUENCE == 0 => Ok((Layer::Ethernet, rest)),
+        0x88be => Ok((Layer::Ethernet, split::<8>(rest)?.1)),
+        // Of type III, with 8 bytes more if it says so.
+        0x22eb => {
+            let (header, rest) = split::<12>(rest)?;
+            match header[11] & 1 {
+                0 => Ok((Layer::Ethernet, rest)),
+                _ => Ok((Layer::Ethernet, split::<8>(rest)?.1)),
+            }
+        }
+        // WCCP: its second version has a header that cannot be mistaken for one of IP.
+        0x883e if rest.first().is_some_and(|first| first >> 4 == 4) => Ok((Layer::Ip, rest)),
+        0x883e => Ok((Layer::Ip, split::<4>(rest)?.1)),
+        protocol => Ok((Layer::EtherType(protocol), rest)),
+    }
+}
+
+fn not_decoded(name: &'static str) -> Unread {
+    Unread::NotDecoded(name.into())
+}
+
+fn split<const N: usize>(data: &[u8]) -> Result<(&[u8; N], &[u8]), Unread> {
+    data.split_first_chunk().ok_or(Unread::TooShort)
+}
+
+/// The number at this place, which must be there.
+fn short(data: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([data[at], data[at + 1]])
+}
+
+/// `IEEE 802.11 (link type 105)`: of those that capture programs commonly write.
+fn link_name(number: u16) -> Cow<'static, str> {
+    let name = match number {
+        3 => "AX.25",
+        6 => "Token Ring",
+        7 | 129 => "ARCNET",
+        8 => "SLIP",
+        10 => "FDDI",
+        100 | 106 | 123 => "ATM",
+        105 => "IEEE 802.11",
+        107 => "Frame Relay",
+        114 => "LocalTalk",
+        117 => "pflog",
+        119 => "IEEE 802.11 with a Prism header",
+        122 => "Fibre Channel",
+        127 => "IEEE 802.11 with a radiotap header",
+        138 => "IEEE 1394",
+        143 | 273 => "DOCSIS",
+        144 => "IrDA",
+        147..=162 => "a private link type",
+        163 => "IEEE 802.11 with an AVS header",
+        187 | 201 | 254 => "Bluetooth",
+        186 | 189 | 220 | 249 | 266 | 288 | 292..=295 => "USB",
+        192 => "PPI",
+        195 | 215 | 230 | 283 => "IEEE 802.15.4",
+        197 => "ERF",
+        203 => "LAPD",
+        224 | 225 => "Fibre Channel",
+        227 => "CAN",
+        231 => "D-Bus",
+        239 => "NFLOG",
+        240 | 241 => "netANALYZER",
+        242 => "IP over InfiniBand",
+        243 => "MPEG-2",
+        247 => "InfiniBand",
+        248 => "SCTP",
+        251 | 256 | 272 => "Bluetooth Low Energy",
+        252 => "exported PDUs of Wireshark",
+        253 => "netlink",
+        258 => "PKTAP",
+        271 => "vsock",
+        274 => "Ethernet with preamble",
+        _ => "an unknown link layer",
+    };
+    format!("{name} (link type {number})").into()
+}
