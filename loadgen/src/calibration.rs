@@ -163,7 +163,7 @@ pub struct Standing {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No such file.
-    #[error("no calibration at {}; `loadgen calibrate --json {}` makes one", path.display(), path.display())]
+    #[error("no calibration at {}; `loadgen calibrate --json {}` makes one", path.display(), crate::shell::quoted_path(path))]
     NotFound {
         /// As asked for.
         path: PathBuf,

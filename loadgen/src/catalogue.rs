@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Spanned;
 
+use crate::limits;
 use crate::plan::Pace;
 
 /// All servers and workloads, in the order of the files.
@@ -74,15 +75,16 @@ pub struct Workload {
     /// Usable in a tag: no colon, comma or space.
     pub name: String,
     /// Open at once.
+    #[serde(deserialize_with = "connections")]
     pub connections: usize,
     /// Further connections that are opened first, served once each, and stay open and silent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "connections")]
     pub idle: usize,
     /// 0 is keep-alive without end.
     #[serde(default)]
     pub requests_per_connection: u64,
     /// Requests sent on a connection before the first of them is answered.
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "pipeline")]
     pub pipeline: usize,
     /// When a request is sent.
     #[serde(default = "closed", deserialize_with = "pace")]
@@ -105,12 +107,46 @@ pub struct Workload {
 impl Workload {
     /// Whether `other` puts the same load on a server, whatever is said about it.
     pub fn asks_the_same(&self, other: &Workload) -> bool {
-        let without_prose = |workload: &Workload| Workload {
-            groups: Vec::new(),
-            analysis: String::new(),
-            ..workload.clone()
-        };
-        without_prose(self) == without_prose(other)
+        self.differences(other).is_empty()
+    }
+
+    /// By which keys `other` puts another load on a server, each with both values.
+    pub fn differences(&self, other: &Workload) -> Vec<String> {
+        // Every field is named here, so that a new one is not forgotten.
+        let Workload {
+            name: _,
+            connections,
+            idle,
+            requests_per_connection,
+            pipeline,
+            pace,
+            duration,
+            warmup,
+            groups: _,
+            analysis: _,
+        } = self;
+        let time = |time: &Duration| humantime::format_duration(*time).to_string();
+        let facts = [
+            (
+                "connections",
+                connections.to_string(),
+                other.connections.to_string(),
+            ),
+            ("idle", idle.to_string(), other.idle.to_string()),
+            (
+                "requests_per_connection",
+                requests_per_connection.to_string(),
+                other.requests_per_connection.to_string(),
+            ),
+            ("pipeline", pipeline.to_string(), other.pipeline.to_string()),
+            ("pace", pace.to_string(), other.pace.to_string()),
+            ("duration", time(duration), time(&other.duration)),
+            ("warmup", time(warmup), time(&other.warmup)),
+        ];
+        let differing = facts.into_iter().filter(|(_, mine, theirs)| mine != theirs);
+        differing
+            .map(|(key, mine, theirs)| format!("{key}: {mine} and {theirs}"))
+            .collect()
     }
 }
 
@@ -189,7 +225,7 @@ pub enum Error {
 /// The group of the workloads that are measured when nobody asks for any.
 pub const DEFAULT_GROUP: &str = "default";
 
-const SERVERS: &str = "benches/servers.toml";
+pub(crate) const SERVERS: &str = "benches/servers.toml";
 const WORKLOADS: &str = "benches/workloads.toml";
 
 impl Catalogue {
@@ -351,12 +387,8 @@ fn parse_workloads(text: &str) -> Result<Vec<Workload>, Error> {
                     workload.name
                 ));
             }
-            if !is_plain(group) {
-                return Err(format!(
-                    "`groups` of `{}`: {group:?} {PLAIN}",
-                    workload.name
-                ));
-            }
+            limits::check_name(group)
+                .map_err(|why| format!("`groups` of `{}`: {group:?} {why}", workload.name))?;
         }
         for (key, is_zero) in [
             ("connections", workload.connections == 0),
@@ -366,6 +398,13 @@ fn parse_workloads(text: &str) -> Result<Vec<Workload>, Error> {
             if is_zero {
                 return Err(format!("`{key}` of `{}` must be above zero", workload.name));
             }
+        }
+        let each = workload.requests_per_connection;
+        if each > 0 && workload.pipeline as u64 > each {
+            return Err(format!(
+                "`pipeline` of `{}`: {} requests cannot be in flight on a connection that has {each}",
+                workload.name, workload.pipeline
+            ));
         }
         if workload.pace != Pace::Closed && workload.pipeline > 1 {
             return Err(format!(
@@ -378,19 +417,8 @@ fn parse_workloads(text: &str) -> Result<Vec<Workload>, Error> {
     checked(WORKLOADS, text, file.workload, check)
 }
 
-const PLAIN: &str =
-    "must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`";
-
-/// Names become file names, parts of tags and of comma-separated lists.
-fn is_plain(name: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    !name.is_empty() && !name.starts_with(['.', '-']) && name.chars().all(is_plain)
-}
-
 fn check_name(name: &str, seen: &mut BTreeSet<String>) -> Result<(), String> {
-    if !is_plain(name) {
-        return Err(format!("`name` {name:?} {PLAIN}"));
-    }
+    limits::check_name(name).map_err(|why| format!("`name` {name:?} {why}"))?;
     if !seen.insert(name.to_owned()) {
         return Err(format!("`name` `{name}` is used twice"));
     }
@@ -419,7 +447,24 @@ fn checked<T>(
 fn syntax(file: &'static str, text: &str, error: &toml::de::Error) -> Error {
     // toml may explain itself in several lines.
     let message = error.message().lines().map(str::trim).collect::<Vec<_>>();
-    wrong(file, text, error.span().unwrap_or(0..0), message.join("; "))
+    let mut message = message.join("; ");
+    let span = error.span().unwrap_or(0..0);
+    if let Some(key) = key_at(text, span.start)
+        && !message.contains(&format!("`{key}`"))
+    {
+        message = format!("`{key}`: {message}");
+    }
+    wrong(file, text, span, message)
+}
+
+/// The key of the line in which this place of a TOML text is.
+fn key_at(text: &str, at: usize) -> Option<&str> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[start..].lines().next()?;
+    let (key, _) = line.split_once('=')?;
+    let key = key.trim();
+    let is_key = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    (!key.is_empty() && key.chars().all(is_key)).then_some(key)
 }
 
 fn wrong(file: &'static str, text: &str, span: Range<usize>, message: String) -> Error {
@@ -465,6 +510,16 @@ fn closed() -> Pace {
     Pace::Closed
 }
 
+fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let count = usize::deserialize(deserializer)?;
+    limits::at_most(count, limits::CONNECTIONS_MAX).map_err(serde::de::Error::custom)
+}
+
+fn pipeline<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let depth = usize::deserialize(deserializer)?;
+    limits::at_most(depth, limits::PIPELINE_MAX).map_err(serde::de::Error::custom)
+}
+
 fn pace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pace, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse()
@@ -481,7 +536,7 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
         }
 
         fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
-            humantime::parse_duration(text).map_err(|error| {
+            limits::time(text).map_err(|error| {
                 E::custom(format_args!(
                     "{text:?}: {error}; expected a time such as \"10s\" or \"250ms\""
                 ))
@@ -538,11 +593,11 @@ mod tests {
             ),
             (
                 "ready = 'soon'",
-                "benches/servers.toml:5:9: unknown variant `soon`, expected `line` or `connect`",
+                "benches/servers.toml:5:9: `ready`: unknown variant `soon`, expected `line` or `connect`",
             ),
             (
                 "reference = 1",
-                "benches/servers.toml:5:13: invalid type: integer `1`, expected a boolean",
+                "benches/servers.toml:5:13: `reference`: invalid type: integer `1`, expected a boolean",
             ),
             (
                 "build = []",
@@ -552,10 +607,13 @@ mod tests {
                 "build = ['']",
                 "benches/servers.toml:1:1: `build` of `a` names no program",
             ),
-            ("about = 'again'", "benches/servers.toml:5:1: duplicate key"),
+            (
+                "about = 'again'",
+                "benches/servers.toml:5:1: `about`: duplicate key",
+            ),
             (
                 "version =",
-                "benches/servers.toml:5:10: string values must be quoted, expected literal string",
+                "benches/servers.toml:5:10: `version`: string values must be quoted, expected literal string",
             ),
             (
                 "[[server]]\nname='a'\nabout=''\nrun=['x']",
@@ -593,7 +651,7 @@ mod tests {
             ),
             (
                 "idle = -1",
-                "benches/workloads.toml:5:8: invalid value: integer `-1`, expected usize",
+                "benches/workloads.toml:5:8: `idle`: invalid value: integer `-1`, expected usize",
             ),
             (
                 "groups = ['few', 'w']",
@@ -609,15 +667,51 @@ mod tests {
             ),
             (
                 "warmup = 'soon'",
-                "benches/workloads.toml:5:10: \"soon\": expected number at 0; expected a time such as \"10s\" or \"250ms\"",
+                "benches/workloads.toml:5:10: `warmup`: \"soon\": expected number at 0; expected a time such as \"10s\" or \"250ms\"",
             ),
             (
                 "warmup = 3",
-                "benches/workloads.toml:5:10: invalid type: integer `3`, expected a time such as \"10s\" or \"250ms\"",
+                "benches/workloads.toml:5:10: `warmup`: invalid type: integer `3`, expected a time such as \"10s\" or \"250ms\"",
             ),
             (
                 "pipeline = -1",
-                "benches/workloads.toml:5:12: invalid value: integer `-1`, expected usize",
+                "benches/workloads.toml:5:12: `pipeline`: invalid value: integer `-1`, expected usize",
+            ),
+            (
+                "pipeline = 1025",
+                "benches/workloads.toml:5:12: `pipeline`: 1025 is too many; 1024 are the most",
+            ),
+            (
+                "pipeline = 3\nrequests_per_connection = 2",
+                "benches/workloads.toml:1:1: `pipeline` of `w`: 3 requests cannot be in flight on a connection that has 2",
+            ),
+            (
+                "idle = 1000000000000",
+                "benches/workloads.toml:5:8: `idle`: 1000000000000 is too many; 10000000 are the most",
+            ),
+            (
+                "idle = 1e12",
+                "benches/workloads.toml:5:8: `idle`: invalid type: floating point `1000000000000.0`, expected usize",
+            ),
+            (
+                "idle = 99999999999999999999",
+                "benches/workloads.toml:5:8: `idle`: invalid type: integer `99999999999999999999` as i128, expected usize",
+            ),
+            (
+                "warmup = '18446744073709551615s 999999999ns 1ns'",
+                "benches/workloads.toml:5:10: `warmup`: \"18446744073709551615s 999999999ns 1ns\": too long; 365 days are the most; expected a time such as \"10s\" or \"250ms\"",
+            ),
+            (
+                "warmup = inf",
+                "benches/workloads.toml:5:10: `warmup`: invalid type: floating point `inf`, expected a time such as \"10s\" or \"250ms\"",
+            ),
+            (
+                "pace = 'constant:inf/s'",
+                "benches/workloads.toml:5:8: `pace` \"inf/s\": expected a rate such as 5000/s, 5k/s or 300/m",
+            ),
+            (
+                "pace = 'poisson:1e300/s'",
+                "benches/workloads.toml:5:8: `pace` \"1e300/s\": expected a rate such as 5000/s, 5k/s or 300/m",
             ),
             (
                 "[[workload]]\nname='x'\nconnections=0\nduration='1s'",

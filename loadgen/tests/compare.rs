@@ -176,6 +176,7 @@ fn build_of_slow(version: &str) -> Build {
     let server = ServerBuild {
         version: Some(version.to_owned()),
         command: None,
+        sha256: None,
     };
     let mut build = build("abc");
     build.servers.insert("slow".to_owned(), server);
@@ -212,7 +213,7 @@ fn mixed_sets_are_refused() {
             shorter,
             machine("6.18"),
             build("abc"),
-            "workload stay: another load",
+            "workload stay: another load (duration: 1s and 500ms)",
         ),
         (
             campaign(),

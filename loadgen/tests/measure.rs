@@ -211,7 +211,7 @@ fn wrong_usage() {
         (
             &["--rounds", "0"],
             2,
-            "error: invalid value '0' for '--rounds <N|auto>': expected a number of 1 or more, or `auto`",
+            "error: invalid value '0' for '--rounds <N|auto>': expected a number from 1 to 1000, or `auto`",
         ),
         (
             &["--pin-server", "9999"],

@@ -16,6 +16,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::Usage;
+use crate::limits;
 use crate::machine::Pinning;
 use crate::machine::{FILES_RESERVED, siblings_of};
 
@@ -122,20 +123,24 @@ impl FromStr for Cpus {
         let number = |text: &str| {
             (text.trim().parse::<usize>()).map_err(|_| "expected CPUs such as 0, 0,2 or 0-3")
         };
+        let there = crate::machine::own_cpus();
         let mut cpus = Vec::new();
         for part in text.split(',') {
-            match part.split_once('-') {
-                Some((first, last)) => cpus.extend(number(first)?..=number(last)?),
-                None => cpus.push(number(part)?),
+            let (first, last) = match part.split_once('-') {
+                Some((first, last)) => (number(first)?, number(last)?),
+                None => (number(part)?, number(part)?),
+            };
+            // Before a range is written out, which may be one of billions.
+            if let Some(cpu) = (first..=last).find(|cpu| !there.contains(cpu)) {
+                return Err(format!(
+                    "there is no CPU {cpu} to run on here, only {there:?}"
+                ));
             }
+            cpus.extend(first..=last);
         }
-        let there = crate::machine::own_cpus();
-        match cpus.iter().find(|cpu| !there.contains(cpu)) {
-            Some(cpu) => Err(format!(
-                "there is no CPU {cpu} to run on here, only {there:?}"
-            )),
-            None if cpus.is_empty() => Err("no CPU in an empty range".to_owned()),
-            None => Ok(Cpus(cpus)),
+        match cpus.is_empty() {
+            true => Err("no CPU in an empty range".to_owned()),
+            false => Ok(Cpus(cpus)),
         }
     }
 }
@@ -165,15 +170,6 @@ pub(super) fn pinning(server: Option<&Cpus>, client: Option<&Cpus>, cpus: &[usiz
     }
 }
 
-/// A word as a shell takes it.
-pub(super) fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:=/@%+".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
 /// A number of 1 or more.
 pub(super) fn count<N: FromStr>(text: &str) -> Result<N, String> {
     (text.parse()).map_err(|_| "expected a number of 1 or more".to_owned())
@@ -192,7 +188,7 @@ pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    humantime::parse_duration(text).map_err(|error| match text.parse::<u64>() {
+    limits::time(text).map_err(|error| match text.parse::<u64>() {
         Ok(number) => format!("a time needs its unit: did you mean {number}s?"),
         Err(_) => format!("{error}; expected a time such as 10s or 500ms"),
     })
@@ -206,21 +202,16 @@ mod tests {
     fn cpus_are_numbers_and_ranges() {
         assert_eq!("0".parse(), Ok(Cpus(vec![0])));
         assert_eq!("0-0".parse(), Ok(Cpus(vec![0])));
-        for wrong in ["", "x", "1-", "3-1", "0,", "99999"] {
-            assert!(wrong.parse::<Cpus>().is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn words_for_a_shell() {
-        for (word, expected) in [
-            ("--idle-timeout=10m", "--idle-timeout=10m"),
-            ("", "''"),
-            ("a b", "'a b'"),
-            ("it's", r"'it'\''s'"),
-            ("$HOME", "'$HOME'"),
+        for wrong in [
+            "",
+            "x",
+            "1-",
+            "3-1",
+            "0,",
+            "99999",
+            "0-18446744073709551615",
         ] {
-            assert_eq!(quoted(word), expected);
+            assert!(wrong.parse::<Cpus>().is_err(), "{wrong:?}");
         }
     }
 
@@ -256,6 +247,7 @@ mod tests {
             ("", Err("such as 10s or 500ms")),
             ("0", Err("longer than zero")),
             ("0s", Err("longer than zero")),
+            ("18446744073709551615s", Err("365 days are the most")),
         ] {
             match (duration(text), expected) {
                 (Ok(found), Ok(ms)) => assert_eq!(found, Duration::from_millis(ms), "{text}"),

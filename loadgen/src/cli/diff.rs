@@ -42,7 +42,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     } = arguments;
     let mut old = evidence(slice::from_ref(&old))?;
     let mut new = evidence(slice::from_ref(&new))?;
-    let differences = old.machine.differences(&new.machine);
+    let likeness = old.machine.likeness(&new.machine);
+    let differences = likeness.differences;
     if !differences.is_empty() && !across_machines {
         return Err(Usage(format!(
             "{} and {} are of different machines: {}; measure both on one, or say --across-machines",
@@ -58,6 +59,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .map(|&metric| Diff::of(&old, &new, metric, threshold))
         .collect();
     warn(&old, &new, &differences, &diffs);
+    for remark in &likeness.remarks {
+        note(remark);
+    }
     let report = Report {
         old: &old,
         new: &new,
@@ -141,6 +145,11 @@ fn warn(old: &Evidence, new: &Evidence, differences: &[String], diffs: &[Diff]) 
             ));
         }
     }
+}
+
+/// What changes no figure and is to be known.
+fn note(text: &str) {
+    say!("{}", textwrap::fill(&format!("note: {text}"), table::WIDTH));
 }
 
 fn warning(text: &str) {

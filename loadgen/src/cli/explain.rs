@@ -156,7 +156,7 @@ fn measure(evidence: &Evidence) -> anyhow::Result<Primitives> {
 
 /// Prices of another machine explain nothing; whose they are is the reader's to know.
 fn warn_of_differences(set: &Machine, here: &Machine) {
-    let differences = set.differences(here);
+    let differences = set.likeness(here).differences;
     if !differences.is_empty() {
         say!(
             "loadgen: warning: the primitives are not of the machine that the set was measured on, so the \

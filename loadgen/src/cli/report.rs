@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::common::quoted;
 use super::selection::{evidence, keep_workloads};
 use crate::report::latencies::Latencies;
 use crate::report::pictures::{self, Picture};
 use crate::report::{html, markdown};
 use crate::set::write_atomically;
+use crate::shell::{quoted, quoted_path};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -90,12 +90,7 @@ fn write_if_new(path: &Path, text: &str) -> anyhow::Result<()> {
 fn command(sets: &[PathBuf], workloads: &[String], made: Option<(&str, &Path)>) -> String {
     let here = env::current_dir().unwrap_or_default();
     // Where somebody keeps the repository is nobody's business.
-    let relative = |path: &Path| {
-        path.strip_prefix(&here)
-            .unwrap_or(path)
-            .display()
-            .to_string()
-    };
+    let relative = |path: &Path| quoted_path(path.strip_prefix(&here).unwrap_or(path));
     let mut words = vec!["loadgen".to_owned(), "report".to_owned()];
     words.extend(sets.iter().map(|set| relative(set)));
     if !workloads.is_empty() {

@@ -28,6 +28,7 @@ use crate::catalogue::{Catalogue, Server};
 use crate::drive::{self, Moment};
 use crate::http_url::HttpUrl;
 use crate::json;
+use crate::limits::{CONNECTIONS_MAX, PIPELINE_MAX, THREADS_MAX};
 use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan, Precision, Rate};
 use crate::ports::{self, Budget};
 use crate::record::Outcome;
@@ -171,8 +172,6 @@ struct Placement {
     server_arg: Vec<String>,
 }
 
-/// Requests on one connection that may be in flight; more would only fill buffers.
-const PIPELINE_MAX: usize = 1024;
 /// How long `--until` may take.
 const MAX_DURATION: Duration = Duration::from_secs(60);
 
@@ -232,6 +231,17 @@ fn check(arguments: &Arguments, place: &Place) -> Result<(), Usage> {
     let connections = arguments.connections.connections.get();
     let refuse = |message: &str| Err(Usage(message.to_owned()));
     let threads = arguments.placement.threads.get();
+    if threads > THREADS_MAX {
+        return Err(Usage(format!("--threads: {THREADS_MAX} at the most")));
+    }
+    for (flag, count) in [
+        ("--connections", connections),
+        ("--idle", arguments.connections.idle),
+    ] {
+        if count > CONNECTIONS_MAX {
+            return Err(Usage(format!("{flag}: {CONNECTIONS_MAX} at the most")));
+        }
+    }
     if threads > connections {
         return Err(Usage(format!(
             "{threads} threads cannot share {connections} connections: each needs one at least"
@@ -660,7 +670,16 @@ mod tests {
             ),
             ("-H Connection:close -k 2", "one request"),
             ("-H Connection:close -p 2", "one request"),
-            ("-c 100000000", "open files"),
+            ("-c 9000000", "open files"),
+            ("-c 10000001", "--connections: 10000000 at the most"),
+            ("-c 18446744073709551616", "expected a number"),
+            ("-t 100000", "--threads: 1024 at the most"),
+            ("-d 18446744073709551615s", "365 days are the most"),
+            ("--warmup 366d", "365 days are the most"),
+            (
+                "--timeout 18446744073709551615s1000000000ns",
+                "365 days are the most",
+            ),
             ("--close abort", "[possible values: fin, rst]"),
             ("--source here", "expected addresses such as"),
             ("--source 10.0.0.0/8", "at most 256"),
@@ -681,10 +700,10 @@ mod tests {
             ("--hgrm /", "is a folder"),
             ("--pin-client 9999", "no CPU 9999"),
             (
-                "--idle 100000000",
-                "64 connections and 100000000 idle ones need 100000128 open files",
+                "--idle 9000000",
+                "64 connections and 9000000 idle ones need 9000128 open files",
             ),
-            ("--idle 18446744073709551615", "open files"),
+            ("--idle 18446744073709551615", "10000000 at the most"),
             ("--idle -1", "unexpected argument"),
             ("--idle 1 -H Connection:close", "no connection idle"),
             ("--pin-server 0", "a name, not a URL"),

@@ -12,7 +12,7 @@ use super::common::{print, speaks_utf8};
 use super::output::say;
 use crate::compare::{Evidence, Metric, Units};
 use crate::names::{Named, chosen};
-use crate::report::{rows, run::ascii};
+use crate::report::{rows, run::ascii, table};
 use crate::set::Set;
 
 /// Which servers and workloads.
@@ -198,5 +198,12 @@ pub(super) fn evidence(paths: &[PathBuf]) -> anyhow::Result<Evidence> {
         }
         sets.push(set);
     }
-    Ok(Evidence::of(sets)?)
+    let evidence = Evidence::of(sets)?;
+    for remark in &evidence.remarks {
+        say!(
+            "{}",
+            textwrap::fill(&format!("note: {remark}"), table::WIDTH)
+        );
+    }
+    Ok(evidence)
 }

@@ -56,6 +56,8 @@ pub struct Evidence {
     pub references: Vec<String>,
     /// What was counted in passes of their own, of all sets.
     pub ledger: Vec<ledger::Row>,
+    /// In what the sets differ without being different, or may differ unknown to anybody.
+    pub remarks: Vec<String>,
 }
 
 /// Sets that must not stand in one table.
@@ -95,6 +97,7 @@ impl Evidence {
             floor: first.campaign.floor,
             references: first.campaign.references,
             ledger: first.ledger,
+            remarks: Vec::new(),
         };
         for set in sets {
             all.add(set)?;
@@ -103,13 +106,16 @@ impl Evidence {
     }
 
     fn add(&mut self, set: Set) -> Result<(), Mixed> {
-        let mut differences = self.machine.differences(&set.machine);
-        differences.extend(self.build.differences(&set.build));
+        let machine = self.machine.likeness(&set.machine);
+        let build = self.build.likeness(&set.build);
+        let mut differences = [machine.differences, build.differences].concat();
+        let remarks = [machine.remarks, build.remarks].concat();
         for mine in &self.workloads {
-            if let Some(theirs) = set.campaign.workload(&mine.name)
-                && !mine.asks_the_same(theirs)
-            {
-                differences.push(format!("workload {}: another load", mine.name));
+            let theirs = set.campaign.workload(&mine.name);
+            let differing = theirs.map(|theirs| mine.differences(theirs));
+            if let Some(fields) = differing.filter(|fields| !fields.is_empty()) {
+                let fields = fields.join(", ");
+                differences.push(format!("workload {}: another load ({fields})", mine.name));
             }
         }
         if self.server_args != set.campaign.server_args {
@@ -121,6 +127,10 @@ impl Evidence {
                 other: set.name(),
                 differences,
             });
+        }
+        for remark in remarks {
+            let remark = format!("{} and {}: {remark}", self.sets[0], set.name());
+            self.remarks.push(remark);
         }
         self.missing += set.missing().len();
         self.sets.push(set.name());

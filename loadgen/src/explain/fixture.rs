@@ -111,6 +111,7 @@ pub(crate) fn evidence() -> Evidence {
         floor: Some("floor".to_owned()),
         references: Vec::new(),
         ledger: facts.iter().flat_map(rows).collect(),
+        remarks: Vec::new(),
     }
 }
 

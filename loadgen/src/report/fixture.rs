@@ -77,6 +77,7 @@ pub(crate) fn evidence(servers: &[&str], workloads: &[&str], cells: Vec<Cell>) -
         floor: None,
         references: Vec::new(),
         ledger: Vec::new(),
+        remarks: Vec::new(),
     }
 }
 

@@ -102,6 +102,10 @@ fn medians(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
         let missing = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
         document.warning(INCOMPLETE, format!("{missing} not measured."));
     }
+    document.list(
+        "Not known to be the same, or not the same, in all sets:",
+        evidence.remarks.clone(),
+    );
     document
 }
 

@@ -29,6 +29,8 @@ pub struct Provenance<'a> {
     pub machine: &'a Machine,
     /// What.
     pub build: &'a Build,
+    /// In what the sets differ without being different, or may differ unknown to anybody.
+    pub remarks: &'a [String],
 }
 
 impl<'a> Provenance<'a> {
@@ -41,6 +43,7 @@ impl<'a> Provenance<'a> {
             cells_missing: evidence.missing,
             machine: &evidence.machine,
             build: &evidence.build,
+            remarks: &evidence.remarks,
         }
     }
 }

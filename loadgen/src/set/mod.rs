@@ -19,8 +19,9 @@ pub mod hlog;
 pub mod ledger;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -258,6 +259,47 @@ pub struct Writer {
     /// The times in the histogram logs count from here.
     start: SystemTime,
     cells: File,
+}
+
+/// Whether this is a file that [`Writer`] has written: in a set, or in one that is not finished.
+pub fn is_own_output(file: &Path) -> bool {
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name().and_then(OsStr::to_str))
+    else {
+        return false;
+    };
+    is_name_of_a_set(name) && (is_set(folder) || is_unfinished(folder))
+}
+
+/// Whether files of this name stand in sets.
+fn is_name_of_a_set(name: &str) -> bool {
+    const NAMES: [&str; 7] = [PLAN, MACHINE, BUILD, CELLS, LEDGER, CALIBRATION, README];
+    NAMES.contains(&name) || name.ends_with(".hlog") || name.starts_with(UNFINISHED)
+}
+
+/// By its plan, and by the first columns of its rows.
+fn is_set(folder: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Begin {
+        #[serde(rename = "schema")]
+        _schema: u32,
+        #[serde(rename = "command")]
+        _command: String,
+    }
+    let mut start = [0; 22];
+    let has_rows = File::open(folder.join(CELLS))
+        .and_then(|mut cells| cells.read_exact(&mut start))
+        .is_ok_and(|()| &start == b"server,workload,round,");
+    has_rows && read_toml::<Begin>(&folder.join(PLAN)).is_ok()
+}
+
+/// A folder that a kill has left before it got its name: nothing stands in it that no set has.
+fn is_unfinished(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(OsStr::to_str);
+    let is_of_a_set = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|it| it.file_name().to_str().is_some_and(is_name_of_a_set))
+    };
+    name.is_some_and(|name| name.starts_with(UNFINISHED))
+        && fs::read_dir(folder).is_ok_and(|mut entries| entries.all(is_of_a_set))
 }
 
 /// Makes sure that sets can be created in `parent`, which is created if need be.

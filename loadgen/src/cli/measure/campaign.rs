@@ -8,8 +8,9 @@ use super::laboratory::now;
 use super::{Arguments, Rounds};
 use crate::catalogue::{Catalogue, Server, Workload};
 use crate::cli::Usage;
-use crate::cli::common::{Cpus, quoted};
+use crate::cli::common::Cpus;
 use crate::set::{self, Auto, Campaign};
+use crate::shell::quoted;
 
 const ROUNDS: u32 = 6;
 const ROUNDS_QUICK: u32 = 3;
@@ -99,13 +100,13 @@ pub(super) fn servers(campaign: &Campaign, catalogue: &Catalogue) -> Result<Vec<
 fn command(arguments: &Arguments, seed: u32) -> String {
     let mut command = "loadgen measure".to_owned();
     if let Some(server) = &arguments.aa {
-        command += &format!(" --aa {server}");
+        command += &format!(" --aa {}", quoted(server));
     }
     if !arguments.servers.is_empty() {
-        command += &format!(" --servers {}", arguments.servers.join(","));
+        command += &format!(" --servers {}", quoted(arguments.servers.join(",")));
     }
     if !arguments.workloads.is_empty() {
-        command += &format!(" --workloads {}", quoted(&arguments.workloads.join(",")));
+        command += &format!(" --workloads {}", quoted(arguments.workloads.join(",")));
     }
     match arguments.rounds {
         Some(Rounds::Count(rounds)) => command += &format!(" --rounds {rounds}"),

@@ -12,6 +12,7 @@ use crate::cli::meter::Meter;
 use crate::compare::Evidence;
 use crate::drive::{self, Moment};
 use crate::http_url::HttpUrl;
+use crate::limits::ROUNDS_MAX;
 use crate::machine::{CpuTime, Machine};
 use crate::plan::{ConnectionLife, Limit, Plan};
 use crate::record::Record;
@@ -154,7 +155,11 @@ impl Laboratory<'_> {
             return Ok(Vec::new());
         };
         let is_known = auto::wide(&evidence, limits.precision).is_empty();
-        if is_known || spent.with(time_of_all(&cells, &self.campaign)) > limits.time_limit {
+        let is_most = next.rounds > ROUNDS_MAX;
+        if is_known
+            || is_most
+            || spent.with(time_of_all(&cells, &self.campaign)) > limits.time_limit
+        {
             limits.ended = true;
             next.rounds -= 1;
             cells.clear();

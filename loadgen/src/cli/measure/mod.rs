@@ -24,9 +24,11 @@ use crate::calibration::Calibration;
 use crate::catalogue::Catalogue;
 use crate::cli::output::say;
 use crate::compare::Evidence;
+use crate::limits::ROUNDS_MAX;
 use crate::machine::{self, Build, Machine, Pinning};
 use crate::report::{aa, table};
 use crate::set::{self, Campaign, Key, Set, Writer};
+use crate::shell::quoted_path;
 use crate::target;
 use laboratory::{Laboratory, time_of_all};
 
@@ -97,13 +99,17 @@ enum Rounds {
 }
 
 impl FromStr for Rounds {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "auto" => Ok(Rounds::Auto),
-            count => (count.parse().map(Rounds::Count))
-                .map_err(|_| "expected a number of 1 or more, or `auto`"),
+            count => match count.parse::<NonZeroU32>() {
+                Ok(count) if count.get() <= ROUNDS_MAX => Ok(Rounds::Count(count)),
+                _ => Err(format!(
+                    "expected a number from 1 to {ROUNDS_MAX}, or `auto`"
+                )),
+            },
         }
     }
 }
@@ -164,9 +170,12 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     let machine = Machine::here(cpus.len(), pinning);
-    let build = Build::here(&catalogue.root, &servers);
+    let build = Build::here(&catalogue.root, &servers, &set::is_own_output, &interrupted);
+    if interrupted.load(Relaxed) {
+        anyhow::bail!("interrupted before anything was measured");
+    }
     let writer = job.writer(&machine, &build)?;
-    announce(&campaign, &cells, &machine, &writer);
+    announce(&campaign, &cells, &machine, &build, &writer);
 
     // The servers get CPUs of their own; all threads of this process share what is left.
     if !machine.pinning.client.is_empty() {
@@ -222,8 +231,12 @@ impl Job {
                 Ok(writer?)
             }
             Job::Resume(set) => {
-                let mut differences = set.machine.differences(machine);
-                differences.extend(set.build.differences(build));
+                let (of_machine, of_build) =
+                    (set.machine.likeness(machine), set.build.likeness(build));
+                let differences = [of_machine.differences, of_build.differences].concat();
+                for remark in [of_machine.remarks, of_build.remarks].concat() {
+                    say!("warning: {}: {remark}", set.path.display());
+                }
                 anyhow::ensure!(
                     differences.is_empty(),
                     "{} cannot be resumed here, it was measured with another: {}",
@@ -236,7 +249,7 @@ impl Job {
     }
 }
 
-fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, writer: &Writer) {
+fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, build: &Build, writer: &Writer) {
     say!(
         "{} cells ({} servers x {} workloads x {} rounds{}): about {}",
         cells.len(),
@@ -256,6 +269,9 @@ fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, writer: &Writ
             "warning: server and generator are not pinned apart, and take CPU time from each other"
         ),
         false => say!("server on CPUs {server:?}, generator on CPUs {client:?}"),
+    }
+    if let Some(lack) = build.lacks() {
+        say!("warning: {lack}");
     }
     if cfg!(debug_assertions) {
         say!("warning: this is a debug build of loadgen, and a slow generator");
@@ -288,7 +304,7 @@ fn finish(path: &Path, ended: laboratory::Ended) -> anyhow::Result<ExitCode> {
         };
         say!(
             "{why}; to go on: loadgen measure --resume {}",
-            path.display()
+            quoted_path(path)
         );
     }
     Ok(match failed || incomplete {

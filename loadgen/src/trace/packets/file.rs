@@ -37,7 +37,10 @@ pub enum ReadError {
     #[error("{0} is text, not a capture file; `tcpdump -w FILE` and `tshark -w FILE` write one")]
     Text(String),
     /// One that has to be unpacked first.
-    #[error("{0} is compressed; unpack it first: `{1} < {0} | loadgen trace --read -`")]
+    #[error(
+        "{0} is compressed; unpack it first: `{1} < {word} | loadgen trace --read -`",
+        word = crate::shell::quoted(.0)
+    )]
     Compressed(String, &'static str),
     /// It ends before the first packet could come.
     #[error("{0} is cut short: it ends in the midst of the header of a capture file")]

@@ -1,12 +1,14 @@
 //! Facts about this machine and what was built on it, without which a number says nothing. What cannot
 //! be found out is absent. Nothing here names a host, a user or a path.
 
-use std::collections::BTreeMap;
+mod ask;
+mod build;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
 use std::str::FromStr;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -14,8 +16,8 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::Server;
-use crate::target;
+use ask::output;
+pub use build::{Build, ServerBuild};
 
 /// CPUs that the calling thread may run on, in order; empty when the system does not tell.
 pub fn own_cpus() -> Vec<usize> {
@@ -185,12 +187,18 @@ pub struct Machine {
     pub pinning: Pinning,
     /// Those that matter, by name.
     pub sysctls: BTreeMap<String, String>,
+    /// What the kernel does about each vulnerability of the CPU, in its own words; the first sets have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mitigations: Option<BTreeMap<String, String>>,
 }
+
+/// The one that changes what a request costs: some take turns with timers, others do not.
+const CONGESTION_CONTROL: &str = "net.ipv4.tcp_congestion_control";
 
 const SYSCTLS: [&str; 6] = [
     "net.core.somaxconn",
     "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_congestion_control",
+    CONGESTION_CONTROL,
     "net.ipv4.tcp_max_syn_backlog",
     "net.ipv4.tcp_tw_reuse",
     "fs.file-max",
@@ -211,7 +219,11 @@ impl Machine {
             Some((name.to_owned(), words.join(" ")))
         };
         Machine {
-            cpu_model: field(&cpuinfo, "model name"),
+            cpu_model: field(&cpuinfo, "model name").or_else(|| {
+                // Not every architecture has it there.
+                let model = field(&output(Path::new("/"), "lscpu", &[])?, "Model name")?;
+                (model != "-").then_some(model)
+            }),
             cpus,
             kernel: kernel(),
             hypervisor: hypervisor(&cpuinfo),
@@ -223,30 +235,58 @@ impl Machine {
             steal_percent: None,
             pinning,
             sysctls: SYSCTLS.into_iter().filter_map(sysctl).collect(),
+            mitigations: mitigations(Path::new("/sys/devices/system/cpu/vulnerabilities")),
         }
     }
 
-    /// In what `other` is another machine, or one set up in another way; empty when it is the same.
-    pub fn differences(&self, other: &Machine) -> Vec<String> {
-        let mut differences = Differences::default();
-        let mut note = |what: &str, fact: fn(&Machine) -> Option<&String>| {
-            differences.note(what, fact(self), fact(other));
-        };
-        note("CPU", |machine| machine.cpu_model.as_ref());
-        note("kernel", |machine| machine.kernel.as_ref());
-        note("hypervisor", |machine| machine.hypervisor.as_ref());
-        note("governor", |machine| machine.governor.as_ref());
+    /// In what `other` is another machine, or one set up in another way. What changes its speed makes it
+    /// another; the rest is to be said.
+    pub fn likeness(&self, other: &Machine) -> Likeness {
+        let mut likeness = Likeness::default();
+        likeness.known("CPU", self.cpu_model.as_ref(), other.cpu_model.as_ref());
+        likeness.known("kernel", self.kernel.as_ref(), other.kernel.as_ref());
+        likeness.fact(
+            "hypervisor",
+            self.hypervisor.as_ref(),
+            other.hypervisor.as_ref(),
+        );
+        likeness.fact("governor", self.governor.as_ref(), other.governor.as_ref());
+        likeness.fact("number of CPUs", Some(&self.cpus), Some(&other.cpus));
+        self.compare_mitigations(other, &mut likeness);
+        let (mine, theirs) = (&self.pinning, &other.pinning);
+        likeness.fact("server's CPUs", Some(&mine.server), Some(&theirs.server));
+        likeness.fact("generator's CPUs", Some(&mine.client), Some(&theirs.client));
         for name in SYSCTLS {
-            differences.note(name, self.sysctls.get(name), other.sysctls.get(name));
+            let (mine, theirs) = (self.sysctls.get(name), other.sysctls.get(name));
+            match name == CONGESTION_CONTROL {
+                true => likeness.fact(name, mine, theirs),
+                false => likeness.remark(name, mine, theirs),
+            }
         }
-        differences.note("number of CPUs", Some(&self.cpus), Some(&other.cpus));
         // The kernel may keep a little more or less for itself.
         let gib = |machine: &Machine| machine.memory_gib.map(f64::round);
-        differences.note("memory, GiB", gib(self).as_ref(), gib(other).as_ref());
-        let (mine, theirs) = (&self.pinning, &other.pinning);
-        differences.note("server's CPUs", Some(&mine.server), Some(&theirs.server));
-        differences.note("generator's CPUs", Some(&mine.client), Some(&theirs.client));
-        differences.0
+        likeness.remark("memory, GiB", gib(self).as_ref(), gib(other).as_ref());
+        let (mine, theirs) = (&self.open_files_max, &other.open_files_max);
+        likeness.remark("open files", mine.as_ref(), theirs.as_ref());
+        likeness
+    }
+
+    fn compare_mitigations(&self, other: &Machine, likeness: &mut Likeness) {
+        let (Some(mine), Some(theirs)) = (&self.mitigations, &other.mitigations) else {
+            let which = match (&self.mitigations, &other.mitigations) {
+                (None, None) => "both",
+                _ => "one of them",
+            };
+            likeness
+                .remarks
+                .push(format!("mitigations of the CPU: unknown in {which}"));
+            return;
+        };
+        let names: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
+        for name in names {
+            let what = format!("mitigation of {name}");
+            likeness.fact(&what, mine.get(name), theirs.get(name));
+        }
     }
 
     /// In one line: CPU, count, kernel, hypervisor.
@@ -266,140 +306,43 @@ impl Machine {
     }
 }
 
-/// `build.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Build {
-    /// Commit of the repository that was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub revision: Option<String>,
-    /// Whether there were changes that are in no commit, `results/` aside.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dirty: Option<bool>,
-    /// Hash of those changes; absent when there are none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub changes: Option<String>,
-    /// `rustc --version`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rustc: Option<String>,
-    /// Version of the generator.
-    pub loadgen: String,
-    /// Profile of the generator: `release` or `debug`.
-    pub profile: String,
-    /// By name.
-    pub servers: BTreeMap<String, ServerBuild>,
+/// How two machines, or two builds, are like each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Likeness {
+    /// What makes them different ones: nothing that was measured with one is held against the other.
+    pub differences: Vec<String>,
+    /// What differs and changes no figure, or is not known: to be said.
+    pub remarks: Vec<String>,
 }
 
-/// What is known of a server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerBuild {
-    /// What its version command prints.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// The command that built it, which tells its profile.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
-}
-
-impl Build {
-    /// Of the repository at `root` and of these servers, once they are built.
-    pub fn here(root: &Path, servers: &[Server]) -> Self {
-        let servers = servers.iter().map(|server| {
-            let build = ServerBuild {
-                version: target::version(server, root),
-                command: server.build.as_ref().map(|command| command.join(" ")),
-            };
-            (server.name.clone(), build)
-        });
-        let git = |arguments: &[&str]| output(root, "git", arguments);
-        let dirty = git(&["status", "--porcelain", "--", ".", ":!results"])
-            .map(|changes| !changes.is_empty());
-        Build {
-            revision: git(&["rev-parse", "HEAD"]),
-            dirty,
-            changes: dirty.filter(|&dirty| dirty).and_then(|_| changes(root)),
-            rustc: output(root, "rustc", &["--version"]),
-            loadgen: env!("CARGO_PKG_VERSION").to_owned(),
-            profile: if cfg!(debug_assertions) {
-                "debug"
-            } else {
-                "release"
-            }
-            .to_owned(),
-            servers: servers.collect(),
-        }
-    }
-
-    /// In what `other` is another build; empty when it is the same. Of servers, those in both count.
-    pub fn differences(&self, other: &Build) -> Vec<String> {
-        let mut differences = Differences::default();
-        differences.note("revision", self.revision.as_ref(), other.revision.as_ref());
-        differences.note(
-            "changes in no commit",
-            self.changes.as_ref(),
-            other.changes.as_ref(),
-        );
-        differences.note("rustc", self.rustc.as_ref(), other.rustc.as_ref());
-        differences.note("loadgen", Some(&self.loadgen), Some(&other.loadgen));
-        differences.note("profile", Some(&self.profile), Some(&other.profile));
-        for (name, mine) in &self.servers {
-            if let Some(theirs) = other.servers.get(name) {
-                let what = format!("version of {name}");
-                differences.note(&what, mine.version.as_ref(), theirs.version.as_ref());
-                let what = format!("build of {name}");
-                differences.note(&what, mine.command.as_ref(), theirs.command.as_ref());
-            }
-        }
-        differences.0
-    }
-
-    /// The revision, shortened, and whether it is dirty.
-    pub fn summary(&self) -> String {
-        let revision = self.revision.as_deref().unwrap_or("unknown");
-        let revision = revision.get(..12).unwrap_or(revision);
-        match self.dirty {
-            Some(true) => format!("{revision} with changes in no commit"),
-            _ => revision.to_owned(),
-        }
-    }
-}
-
-/// A hash over what differs from the last commit, files in no commit included.
-fn changes(root: &Path) -> Option<String> {
-    let diff = output(root, "git", &["diff", "HEAD", "--", ".", ":!results"])?;
-    let others = [
-        "ls-files",
-        "--others",
-        "--exclude-standard",
-        "--",
-        ".",
-        ":!results",
-    ];
-    let others = output(root, "git", &others)?;
-    let mut all = diff + "\n" + &others;
-    for file in others.lines() {
-        all += "\n";
-        all += &output(root, "git", &["hash-object", "--", file])?;
-    }
-    let mut file = tempfile::NamedTempFile::new().ok()?;
-    file.write_all(all.as_bytes()).ok()?;
-    output(
-        root,
-        "git",
-        &["hash-object", "--no-filters", "--", file.path().to_str()?],
-    )
-}
-
-#[derive(Default)]
-struct Differences(Vec<String>);
-
-impl Differences {
-    fn note<T: PartialEq + Debug>(&mut self, what: &str, one: Option<&T>, other: Option<&T>) {
-        let shown = |fact: Option<&T>| fact.map_or("none".to_owned(), |fact| format!("{fact:?}"));
+impl Likeness {
+    /// A fact that must be the same. That something is not there is a fact as well.
+    fn fact<T: PartialEq + Debug>(&mut self, what: &str, one: Option<&T>, other: Option<&T>) {
         if one != other {
-            let difference = format!("{what}: {} and {}", shown(one), shown(other));
-            self.0.push(difference);
+            self.differences.push(both(what, one, other, "none"));
         }
     }
+
+    /// A fact that must be the same, and is not known where it is not there.
+    fn known<T: PartialEq + Debug>(&mut self, what: &str, one: Option<&T>, other: Option<&T>) {
+        match (one, other) {
+            (None, None) => self.remarks.push(format!("{what}: unknown in both")),
+            _ if one != other => self.differences.push(both(what, one, other, "unknown")),
+            _ => {}
+        }
+    }
+
+    /// A fact that may differ.
+    fn remark<T: PartialEq + Debug>(&mut self, what: &str, one: Option<&T>, other: Option<&T>) {
+        if one != other {
+            self.remarks.push(both(what, one, other, "none"));
+        }
+    }
+}
+
+fn both<T: Debug>(what: &str, one: Option<&T>, other: Option<&T>, absent: &str) -> String {
+    let shown = |fact: Option<&T>| fact.map_or(absent.to_owned(), |fact| format!("{fact:?}"));
+    format!("{what}: {} and {}", shown(one), shown(other))
 }
 
 /// Time of all CPUs since the machine started, ticks.
@@ -499,21 +442,21 @@ fn line_of(path: &str) -> Option<String> {
     (!line.is_empty()).then(|| line.to_owned())
 }
 
-/// What a program prints, if it succeeds.
-fn output(folder: &Path, program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    output.status.success().then_some(text)
+/// What the kernel tells in this folder, a file each.
+fn mitigations(folder: &Path) -> Option<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(folder).ok()? {
+        let entry = entry.ok()?;
+        let name = entry.file_name().into_string().ok()?;
+        // One that must not be read is no knowledge.
+        let text = fs::read_to_string(entry.path()).ok()?;
+        all.insert(name, text.trim().to_owned());
+    }
+    Some(all)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write as _};
-
     use super::*;
 
     #[test]
@@ -560,73 +503,121 @@ mod tests {
     #[test]
     fn this_machine_is_the_same_as_itself() {
         let here = Machine::here(2, Pinning::split(&own_cpus(), &Siblings::new()));
-        assert_eq!(here.differences(&here), [""; 0]);
+        assert_eq!(here.likeness(&here).differences, [""; 0]);
         let text = toml::to_string(&here).unwrap();
         assert_eq!(toml::from_str::<Machine>(&text).unwrap(), here);
         let other = Machine {
             cpus: 64,
             ..here.clone()
         };
-        assert_eq!(here.differences(&other), ["number of CPUs: 2 and 64"]);
+        assert_eq!(
+            here.likeness(&other).differences,
+            ["number of CPUs: 2 and 64"]
+        );
     }
 
+    /// What changes the speed of a machine makes it another; what is not known is said.
     #[test]
-    fn changes_make_another_build() {
-        let clean = Build {
-            revision: Some("abc".to_owned()),
-            dirty: Some(false),
-            ..Build::default()
+    fn what_makes_another_machine() {
+        let table = |rows: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let rows = rows.iter();
+            rows.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
         };
-        assert_eq!(clean.differences(&clean), [""; 0]);
-        let dirty = |hash: &str| Build {
-            dirty: Some(true),
-            changes: Some(hash.to_owned()),
-            ..clean.clone()
+        let machine = Machine {
+            cpu_model: Some("A CPU".to_owned()),
+            cpus: 2,
+            kernel: Some("Linux 6.18".to_owned()),
+            memory_gib: Some(23.5),
+            sysctls: table(&[("fs.file-max", "1"), (CONGESTION_CONTROL, "bbr")]),
+            mitigations: Some(table(&[
+                ("meltdown", "Mitigation: PTI"),
+                ("mds", "Not affected"),
+            ])),
+            ..Machine::default()
         };
-        assert_eq!(dirty("1").differences(&dirty("1")), [""; 0]);
-        assert_eq!(dirty("1").differences(&dirty("2")).len(), 1);
-        assert_eq!(clean.differences(&dirty("2")).len(), 1);
-    }
-
-    /// The hash tells changes apart, also those of a file that git does not know.
-    #[test]
-    fn changes_have_a_hash() {
-        let folder = tempfile::tempdir().unwrap();
-        if output(folder.path(), "git", &["--version"]).is_none() {
-            // Past the capture of test output, so that it is seen.
-            writeln!(io::stderr(), "SKIPPED: changes_have_a_hash: no git").unwrap();
-            return;
-        }
-        let git = |arguments: &[&str]| {
-            output(folder.path(), "git", arguments).expect("git works");
+        let sysctl = |name: &'static str| {
+            move |machine: &mut Machine| {
+                machine.sysctls.insert(name.to_owned(), "cubic".to_owned());
+            }
         };
-        git(&["init", "--quiet"]);
-        let identity = [
-            "-c",
-            "user.name=a",
-            "-c",
-            "user.email=a@b",
-            "-c",
-            "commit.gpgsign=false",
+        let rows: [(&str, &dyn Fn(&mut Machine), &str, &str); 10] = [
+            ("nothing", &|_| {}, "", ""),
+            (
+                "mitigations",
+                &|it| {
+                    it.mitigations
+                        .as_mut()
+                        .unwrap()
+                        .insert("meltdown".to_owned(), "Vulnerable".to_owned());
+                },
+                "mitigation of meltdown: \"Mitigation: PTI\" and \"Vulnerable\"",
+                "",
+            ),
+            (
+                "mitigations that are unknown",
+                &|it| it.mitigations = None,
+                "",
+                "mitigations of the CPU: unknown in one of them",
+            ),
+            (
+                "kernel",
+                &|it| it.kernel = None,
+                "kernel: \"Linux 6.18\" and unknown",
+                "",
+            ),
+            (
+                "hypervisor",
+                &|it| it.hypervisor = Some("KVM".to_owned()),
+                "hypervisor: none and \"KVM\"",
+                "",
+            ),
+            (
+                "pinning",
+                &|it| it.pinning.server = vec![0],
+                "server's CPUs: [] and [0]",
+                "",
+            ),
+            (
+                "congestion control",
+                &sysctl(CONGESTION_CONTROL),
+                "net.ipv4.tcp_congestion_control: \"bbr\" and \"cubic\"",
+                "",
+            ),
+            (
+                "another sysctl",
+                &sysctl("net.core.somaxconn"),
+                "",
+                "net.core.somaxconn: none and \"cubic\"",
+            ),
+            (
+                "memory",
+                &|it| it.memory_gib = Some(31.0),
+                "",
+                "memory, GiB: 24.0 and 31.0",
+            ),
+            (
+                "open files",
+                &|it| it.open_files_max = Some(9),
+                "",
+                "open files: none and 9",
+            ),
         ];
-        git(&[
-            &identity[..],
-            &["commit", "--quiet", "--allow-empty", "-m", "a"],
-        ]
-        .concat());
-        assert_eq!(Build::here(folder.path(), &[]).changes, None);
-        let mut hashes = Vec::new();
-        for text in ["1", "2", "1"] {
-            fs::write(folder.path().join("a b"), text).unwrap();
-            let build = Build::here(folder.path(), &[]);
-            assert_eq!(build.dirty, Some(true));
-            hashes.push(build.changes.unwrap());
+        for (what, change, difference, remark) in rows {
+            let mut other = machine.clone();
+            change(&mut other);
+            let likeness = machine.likeness(&other);
+            assert_eq!(likeness.differences.join("; "), difference, "{what}");
+            assert_eq!(likeness.remarks.join("; "), remark, "{what}");
         }
-        assert_ne!(hashes[0], hashes[1]);
-        assert_eq!(hashes[0], hashes[2]);
-        fs::create_dir(folder.path().join("results")).unwrap();
-        fs::write(folder.path().join("results/x"), "x").unwrap();
-        fs::remove_file(folder.path().join("a b")).unwrap();
-        assert_eq!(Build::here(folder.path(), &[]).dirty, Some(false));
+        let nothing = Machine::default();
+        assert_eq!(
+            nothing.likeness(&nothing).remarks,
+            [
+                "CPU: unknown in both",
+                "kernel: unknown in both",
+                "mitigations of the CPU: unknown in both"
+            ]
+        );
     }
 }
