@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use crate::calibration::Calibration;
 use crate::latency::Latency;
 use crate::plan::{Close, Limit, Pace, Plan, Rate};
-use crate::record::{ClientCost, Idle, Kind, Outcome, Phase};
-use crate::response::Expected;
+use crate::record::{ClientCost, Closes, Idle, Kind, Outcome, Phase, Record};
+use crate::response::{Expected, Misread, Rule};
 use crate::run;
 use crate::target::ServerCost;
 use crate::verdict::Verdict;
@@ -69,6 +69,66 @@ pub struct Run<'a> {
     steal: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     calibration: Option<&'a Calibration>,
+    /// What the server said on idle connections, which is no error.
+    unsolicited: Unsolicited<'a>,
+    /// The first bytes that were not understood where a response was due.
+    malformed: Option<Bytes>,
+    closes: ClosesByServer,
+}
+
+/// On idle connections, warm-up included.
+#[derive(Debug, Serialize)]
+struct Unsolicited<'a> {
+    count: u64,
+    /// Well-formed responses.
+    status: &'a BTreeMap<u16, u64>,
+    empty_lines: u64,
+    /// Any other bytes, by connections.
+    other: u64,
+    /// Connections reset.
+    resets: u64,
+    /// The first of the other bytes.
+    bytes: Option<Bytes>,
+}
+
+/// Bytes that are not HTTP/1.
+#[derive(Debug, Serialize)]
+struct Bytes {
+    /// What is wrong with them.
+    rule: Rule,
+    /// What they seem to be; absent when that is not known.
+    protocol: Option<&'static str>,
+    /// The first of them: printable ASCII as it is, all else and backslashes escaped.
+    bytes: String,
+}
+
+impl Bytes {
+    fn of(misread: &Misread) -> Self {
+        Bytes {
+            rule: misread.rule,
+            protocol: misread.protocol().map(|protocol| protocol.name),
+            bytes: misread.bytes.escape_ascii().to_string(),
+        }
+    }
+}
+
+/// After how many responses the server ended connections.
+#[derive(Debug, Serialize)]
+struct ClosesByServer {
+    /// A response said that it was the last.
+    announced: Option<Closes>,
+    /// It was not said, and requests were unanswered.
+    unannounced: Option<Closes>,
+}
+
+impl ClosesByServer {
+    fn of(record: &Record) -> Self {
+        let some = |closes: Closes| (closes.connections > 0).then_some(closes);
+        ClosesByServer {
+            announced: some(record.closes_announced),
+            unannounced: some(record.closes_unannounced),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -279,6 +339,16 @@ impl<'a> Run<'a> {
             server_cost: run.server_cost,
             steal: run.outcome.steal,
             calibration: run.calibration,
+            unsolicited: Unsolicited {
+                count: record.unsolicited.count(),
+                status: &record.unsolicited.status,
+                empty_lines: record.unsolicited.empty_lines,
+                other: record.unsolicited.other,
+                resets: record.unsolicited.resets,
+                bytes: record.unsolicited.misread.as_ref().map(Bytes::of),
+            },
+            malformed: record.misread.as_ref().map(Bytes::of),
+            closes: ClosesByServer::of(record),
         }
     }
 }

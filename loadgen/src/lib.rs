@@ -29,6 +29,7 @@ pub mod doctor;
 pub mod drive;
 pub mod explain;
 pub mod floor;
+mod heard;
 pub mod http_url;
 pub mod json;
 pub mod latency;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::response::Misread;
+
 /// What one run, or one thread of it, saw of the requests that count: those meant to be sent between
 /// the end of the warm-up and the end of the run.
 #[derive(Debug, Clone)]
@@ -74,6 +76,78 @@ pub struct Record {
     pub busy_ns: u64,
     /// Age of the oldest request unanswered at the end.
     pub oldest_unanswered: Option<Duration>,
+    /// What the server said on connections on which nothing was asked, warm-up included.
+    pub unsolicited: Unsolicited,
+    /// The first bytes that were not understood where a response was due.
+    pub misread: Option<Misread>,
+    /// Connections of which a response said that it was the last.
+    pub closes_announced: Closes,
+    /// Connections that the server ended without that, with requests unanswered.
+    pub closes_unannounced: Closes,
+}
+
+/// What a server said on idle connections. It answers no request (RFC 9112 §9.2) and is no error.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unsolicited {
+    /// Well-formed responses by status, such as a 408 before an idle connection is closed.
+    pub status: BTreeMap<u16, u64>,
+    /// How often empty lines came, which are skipped.
+    pub empty_lines: u64,
+    /// All other bytes, once for each connection: a TLS alert, say.
+    pub other: u64,
+    /// Connections reset, without a word.
+    pub resets: u64,
+    /// The first of the other bytes.
+    pub misread: Option<Misread>,
+}
+
+impl Unsolicited {
+    /// All together.
+    pub fn count(&self) -> u64 {
+        self.status.values().sum::<u64>() + self.empty_lines + self.other + self.resets
+    }
+
+    fn merge(&mut self, other: Unsolicited) {
+        for (status, count) in other.status {
+            *self.status.entry(status).or_default() += count;
+        }
+        self.empty_lines += other.empty_lines;
+        self.other += other.other;
+        self.resets += other.resets;
+        self.misread = self.misread.take().or(other.misread);
+    }
+}
+
+/// Connections that the server ended, and after how many responses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Closes {
+    /// How many there were.
+    pub connections: u64,
+    /// Fewest responses on one of them.
+    pub responses_min: u64,
+    /// Most responses on one of them.
+    pub responses_max: u64,
+}
+
+impl Closes {
+    /// Adds a connection with so many responses.
+    pub fn add(&mut self, responses: u64) {
+        self.merge(Closes {
+            connections: 1,
+            responses_min: responses,
+            responses_max: responses,
+        });
+    }
+
+    fn merge(&mut self, other: Closes) {
+        if self.connections == 0 {
+            *self = other;
+        } else if other.connections > 0 {
+            self.connections += other.connections;
+            self.responses_min = self.responses_min.min(other.responses_min);
+            self.responses_max = self.responses_max.max(other.responses_max);
+        }
+    }
 }
 
 /// Sums over a series from which the correlation of each sample with the next follows.
@@ -227,6 +301,8 @@ pub enum Kind {
     Timeout,
     /// The peer closed before the head of a response was whole.
     ClosedEarly,
+    /// Sent behind a request whose response said that it was the last of its connection.
+    BehindClose,
     /// The peer closed within the body of a response.
     ShortBody,
     /// Not HTTP/1.1.
@@ -264,6 +340,7 @@ impl fmt::Display for Kind {
             Kind::Reset => "reset",
             Kind::Timeout => "timeout",
             Kind::ClosedEarly => "closed early",
+            Kind::BehindClose => "lost behind an announced close",
             Kind::ShortBody => "short body",
             Kind::Malformed => "malformed response",
             Kind::BadStatus => "bad status",
@@ -322,6 +399,10 @@ impl Record {
             responses_by_connection: vec![0; connections],
             busy_ns: 0,
             oldest_unanswered: None,
+            unsolicited: Unsolicited::default(),
+            misread: None,
+            closes_announced: Closes::default(),
+            closes_unannounced: Closes::default(),
         }
     }
 
@@ -404,6 +485,10 @@ impl Record {
             .extend(other.responses_by_connection);
         self.busy_ns += other.busy_ns;
         self.oldest_unanswered = self.oldest_unanswered.max(other.oldest_unanswered);
+        self.unsolicited.merge(other.unsolicited);
+        self.misread = self.misread.take().or(other.misread);
+        self.closes_announced.merge(other.closes_announced);
+        self.closes_unannounced.merge(other.closes_unannounced);
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::heard;
 use crate::latency::{effective_size, precise_enough, samples_needed};
 use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan};
 use crate::record::{Fault, Kind, Outcome, Phase};
@@ -111,6 +112,10 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
 /// There was no response.
 fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
+    if let Some((reason, advice)) = heard::on_silence(record) {
+        verdict.object(Status::Invalid, reason, advice);
+        return;
+    }
     let refused = record.errors.get(&(Phase::Connect, Kind::Refused));
     let (reason, advice) = match (record.connections_open_max, refused) {
         (0, Some(times)) => (
@@ -155,7 +160,12 @@ fn errors(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         "{errors} errors for {} requests, {count} of them {phase}: {kind}",
         record.requests
     );
-    verdict.object(Status::Invalid, reason, advice_on(plan, *phase, *kind));
+    match heard::on_errors(plan, record, *phase, *kind) {
+        Some((more, advice)) => {
+            verdict.object(Status::Invalid, format!("{reason} ({more})"), advice);
+        }
+        None => verdict.object(Status::Invalid, reason, advice_on(plan, *phase, *kind)),
+    }
 }
 
 /// What to try against most errors of a kind.
@@ -436,6 +446,9 @@ fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             record.close_ignored,
             crate::drive::CLOSE_WITHIN.as_millis()
         ));
+    }
+    if let (Some(text), true) = (heard::note(record), record.responses > 0) {
+        note(text);
     }
     if record.lower_bounds > 0 && record.responses > 0 {
         note(format!(

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::plan::{Close, ConnectionLife, Plan};
 use crate::record::{Kind, Phase};
-use crate::response::Reader;
+use crate::response::{Asked, Reader};
 
 /// Times are nanoseconds since the start of the run.
 pub(super) struct Connection {
@@ -30,6 +30,8 @@ pub(super) struct Connection {
     pub(super) answered: u64,
     /// Since when the server, asked to close, has been waited for.
     pub(super) closing_since: Option<u64>,
+    /// Since when there is a part of what the server says without having been asked.
+    pub(super) unasked_since: Option<u64>,
     /// Since when it could take a request: it was established, answered the one before, or its place
     /// became free.
     pub(super) free_since: u64,
@@ -70,15 +72,20 @@ pub(super) struct Sent {
 
 impl Connection {
     pub(super) fn new(plan: &Plan, state: State) -> Self {
+        let mut reader = Reader::new(plan.head_only).expecting(plan.expect.as_ref());
+        if !plan.head_only {
+            reader.answers(Asked::of_request(&plan.requests[0]));
+        }
         Connection {
             state,
-            reader: Reader::new(plan.head_only).expecting(plan.expect.as_ref()),
+            reader,
             in_flight: VecDeque::new(),
             unsent: 0..0,
             first_byte_at: None,
             sent: 0,
             answered: 0,
             closing_since: None,
+            unasked_since: None,
             free_since: 0,
             opened_late: 0,
             idle: false,
@@ -97,6 +104,7 @@ impl Connection {
         self.sent = 0;
         self.answered = 0;
         self.closing_since = None;
+        self.unasked_since = None;
         self.idle = false;
     }
 

@@ -291,7 +291,8 @@ impl<'a> Idle<'a> {
                 Ok(0) if in_body => break Err((Phase::Body, Kind::ShortBody)),
                 Ok(0) => break Err((Phase::FirstByte, Kind::ClosedEarly)),
                 Ok(n) => match reader.take(&self.buffer[..n]) {
-                    Taken::Complete(_, used) if used < n => {
+                    // Empty lines between responses are skipped (RFC 9112 §9.2).
+                    Taken::Complete(_, used) if !self.buffer[used..n].trim_ascii().is_empty() => {
                         break Err((Phase::Close, Kind::Malformed));
                     }
                     Taken::Complete(response, _) if response.persists => break Ok(()),

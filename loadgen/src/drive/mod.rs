@@ -11,6 +11,7 @@ mod open_loop;
 mod requests;
 mod schedule;
 mod timer;
+mod unasked;
 mod worker;
 
 use std::io;

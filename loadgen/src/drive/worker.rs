@@ -24,6 +24,7 @@ use super::connection::{self, Connection, Sent, State, connect, kind_of};
 use super::live::Tally;
 use super::open_loop::OpenLoop;
 use super::requests::Rotation;
+use super::unasked::Unasked;
 use super::{CLOSE_WITHIN, Part, Share, Shared};
 
 pub(super) struct Worker<'a> {
@@ -47,7 +48,7 @@ pub(super) struct Worker<'a> {
     /// Sockets opened so far, which take turns in their source addresses.
     sockets: usize,
     /// The server has closed when it was asked to.
-    close_honoured: bool,
+    pub(super) close_honoured: bool,
     /// All responses, those of the warm-up included.
     responses: u64,
     /// Connections that are not needed any more, and are closed when the end was told: what that takes the
@@ -250,6 +251,11 @@ impl<'a> Worker<'a> {
                         && now.saturating_sub(since) > CLOSE_WITHIN.as_nanos() as u64
                     {
                         self.record.close_ignored += 1;
+                        self.reopen(slot);
+                    } else if let Some(since) = connection.unasked_since
+                        && now.saturating_sub(since) > CLOSE_WITHIN.as_nanos() as u64
+                    {
+                        self.unasked_ends(slot);
                         self.reopen(slot);
                     }
                 }
@@ -455,7 +461,10 @@ impl<'a> Worker<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    self.fail(slot, self.connections[slot].phase(), kind_of(&error));
+                    match self.connections[slot].in_flight.is_empty() {
+                        true => self.ended_unasked(slot, kind_of(&error) == Kind::Reset),
+                        false => self.fail(slot, self.connections[slot].phase(), kind_of(&error)),
+                    }
                     break;
                 }
             }
@@ -471,26 +480,33 @@ impl<'a> Worker<'a> {
         if now >= self.begin {
             self.record.bytes_received += input.len() as u64;
         }
+        let mut is_behind = false;
         while !input.is_empty() {
             let connection = &mut self.connections[slot];
             if connection.in_flight.is_empty() {
-                // More than was asked for.
-                self.fail(slot, Phase::Close, Kind::Malformed);
-                return false;
+                match self.unasked(slot, input, is_behind, now) {
+                    Unasked::Skipped if is_behind => break,
+                    Unasked::Skipped | Unasked::Waits => return true,
+                    Unasked::Replaced => return false,
+                }
             }
             connection.first_byte_at.get_or_insert(now);
             match connection.reader.take(input) {
                 Taken::Complete(response, used) => {
                     input = &input[used..];
+                    is_behind = true;
                     if !self.response_complete(slot, response, now) {
-                        if !input.is_empty() {
-                            self.record.errors(Phase::Close, Kind::Malformed, 1);
+                        if !input.is_empty() && !response.switches {
+                            self.left_over(input);
                         }
                         return false;
                     }
                 }
                 Taken::Incomplete => break,
                 Taken::Malformed => {
+                    if self.record.misread.is_none() {
+                        self.record.misread = connection.reader.misread().cloned();
+                    }
                     self.fail(slot, Phase::Body, Kind::Malformed);
                     return false;
                 }
@@ -507,18 +523,13 @@ impl<'a> Worker<'a> {
     fn ended(&mut self, slot: usize) {
         let now = self.now();
         let connection = &mut self.connections[slot];
+        if connection.in_flight.is_empty() {
+            return self.ended_unasked(slot, false);
+        }
         let in_body = connection.reader.in_body();
         match connection.reader.end() {
             Some(response) => {
                 self.response_complete(slot, response, now);
-            }
-            // Between two requests a server may close as it likes.
-            None if connection.in_flight.is_empty() => {
-                if let Some(since) = connection.closing_since {
-                    self.close_honoured = true;
-                    self.record.busy_ns += now - since;
-                }
-                self.reopen(slot);
             }
             None if in_body => self.fail(slot, Phase::Body, Kind::ShortBody),
             None => {
@@ -530,6 +541,9 @@ impl<'a> Worker<'a> {
 
     /// Counts a response. Says whether its connection goes on; if not, it has been replaced.
     fn response_complete(&mut self, slot: usize, response: Response, now: u64) -> bool {
+        if response.status == 408 && self.answers_nothing(slot, response) {
+            return false;
+        }
         self.responses += 1;
         let connection = &mut self.connections[slot];
         connection.succeeded();
@@ -554,10 +568,13 @@ impl<'a> Worker<'a> {
         if response.persists && !life_is_over {
             return true;
         }
+        if !life_is_over {
+            self.record.closes_announced.add(answered);
+        }
         let connection = &mut self.connections[slot];
         if !connection.in_flight.is_empty() {
             // Requests pipelined behind an answer that ends its connection are lost.
-            self.fail(slot, Phase::FirstByte, Kind::ClosedEarly);
+            self.fail(slot, Phase::FirstByte, Kind::BehindClose);
         } else if plan.server_closes
             && matches!(connection.state, State::Open(_))
             && (self.close_honoured || self.record.close_ignored < CLOSES_AWAITED)
@@ -603,6 +620,9 @@ impl<'a> Worker<'a> {
     pub(super) fn fail(&mut self, slot: usize, phase: Phase, kind: Kind) {
         let now = self.now();
         let connection = &self.connections[slot];
+        if matches!(kind, Kind::ClosedEarly | Kind::Reset) && !connection.in_flight.is_empty() {
+            self.record.closes_unannounced.add(connection.answered);
+        }
         let mut lost = 0;
         for sent in connection.in_flight.iter().filter(|sent| sent.counts) {
             lost += sent.count;
@@ -633,7 +653,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Ends a connection in good order and gives it a new socket, if one is needed.
-    fn reopen(&mut self, slot: usize) {
+    pub(super) fn reopen(&mut self, slot: usize) {
         self.close(slot);
         match self.open_loop {
             Some(_) => self.vacated(slot),

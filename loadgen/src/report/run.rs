@@ -8,6 +8,7 @@ use super::spectrum;
 use crate::json::Fairness;
 use crate::latency::{Latency, half_width, interval, percentile, samples_needed};
 use crate::plan::{Close, Limit, Pace};
+use crate::record::Unsolicited;
 use crate::run::Run;
 use crate::verdict::Status;
 
@@ -294,6 +295,35 @@ fn intervals(run: &Run<'_>) -> String {
     parts.join(", ")
 }
 
+/// What the server said on idle connections.
+fn unsolicited(page: &mut Page, unsolicited: &Unsolicited) {
+    if unsolicited.count() == 0 {
+        return;
+    }
+    let mut parts: Vec<_> = (unsolicited.status.iter())
+        .map(|(status, &count)| (status.to_string(), count))
+        .collect();
+    let others = [
+        ("empty lines", unsolicited.empty_lines),
+        ("resets", unsolicited.resets),
+        ("other bytes", unsolicited.other),
+    ];
+    let others = others.into_iter().filter(|(_, count)| *count > 0);
+    parts.extend(others.map(|(name, count)| (name.to_owned(), count)));
+    let parts: Vec<_> = (parts.iter())
+        .map(|(name, count)| together(&format!("{name}: {}", thousands(*count))))
+        .collect();
+    let more = match &unsolicited.misread {
+        Some(misread) => format!(" ({misread})"),
+        None => String::new(),
+    };
+    page.fact(
+        "unsolicited",
+        &thousands(unsolicited.count()),
+        &format!("on idle connections, no error: {}{more}", parts.join("; ")),
+    );
+}
+
 /// What went wrong, and how evenly.
 fn faults(page: &mut Page, run: &Run<'_>) {
     let record = &run.outcome.record;
@@ -310,6 +340,7 @@ fn faults(page: &mut Page, run: &Run<'_>) {
             "connections that the server was asked to close and kept open",
         );
     }
+    unsolicited(page, &record.unsolicited);
     let statuses = record.status.iter();
     let statuses: Vec<_> = statuses
         .map(|(status, count)| together(&format!("{status}: {}", thousands(*count))))

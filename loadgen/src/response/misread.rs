@@ -1,0 +1,219 @@
+//! Bytes that came instead of a response, and what they may be.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What was not understood, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misread {
+    /// What is wrong with it.
+    pub rule: Rule,
+    /// Its first bytes, at most [`Misread::BYTES_MAX`]: of the response, or of the line or chunk that is
+    /// wrong.
+    pub bytes: Vec<u8>,
+}
+
+/// What is wrong with bytes that should be a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// RFC 9112 §4.
+    StatusLine,
+    /// RFC 9112 §5.
+    NoColon,
+    /// RFC 9112 §6.3: not a number, or several that differ.
+    ContentLength,
+    /// RFC 9112 §7.1: chunked has a parameter.
+    ChunkedParameter,
+    /// RFC 9112 §7.1: not hexadecimal, or beyond 64 bits.
+    ChunkSize,
+    /// RFC 9112 §7.1: no line end behind the data of a chunk.
+    ChunkEnd,
+    /// A limit of this program.
+    HeadTooLong,
+    /// A limit of this program: the line of a chunk's size, or a trailer section.
+    LineTooLong,
+    /// A limit of this program.
+    TooManyInterim,
+    /// More came than the response has.
+    BytesBehind,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Rule::StatusLine => "not an HTTP/1 status line",
+            Rule::NoColon => "a header field without a colon",
+            Rule::ContentLength => "an invalid Content-Length",
+            Rule::ChunkedParameter => "a parameter of the chunked coding",
+            Rule::ChunkSize => "an invalid chunk size",
+            Rule::ChunkEnd => "a chunk that is longer than its size",
+            Rule::HeadTooLong => "a head of more than 64 KiB",
+            Rule::LineTooLong => "a chunk's size line or trailer section of more than 64 KiB",
+            Rule::TooManyInterim => "more than 100 interim responses",
+            Rule::BytesBehind => "more bytes than the response has",
+        })
+    }
+}
+
+/// What bytes that are not HTTP/1 seem to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protocol {
+    /// As in "it sent ...".
+    pub name: &'static str,
+    /// What to do about it, as a sentence.
+    pub advice: &'static str,
+}
+
+impl Misread {
+    /// As many bytes are kept.
+    pub const BYTES_MAX: usize = 64;
+
+    /// Keeps the first of `bytes`.
+    pub fn new(rule: Rule, bytes: &[u8]) -> Self {
+        Misread {
+            rule,
+            bytes: bytes[..bytes.len().min(Self::BYTES_MAX)].to_vec(),
+        }
+    }
+
+    /// Its first bytes in quotation marks, all but printable ASCII escaped.
+    pub fn quoted(&self) -> String {
+        const QUOTED_MAX: usize = 32;
+        let shown = &self.bytes[..self.bytes.len().min(QUOTED_MAX)];
+        let more = if shown.len() < self.bytes.len() {
+            "..."
+        } else {
+            ""
+        };
+        format!("\"{}\"{more}", shown.escape_ascii())
+    }
+
+    /// The protocol that they look like; `None` for HTTP/1 with a fault, and for what is not known.
+    pub fn protocol(&self) -> Option<Protocol> {
+        (self.rule == Rule::StatusLine)
+            .then(|| Protocol::of(&self.bytes))
+            .flatten()
+    }
+}
+
+/// `not an HTTP/1 status line: "SSH-2.0-..."`, with the protocol's name where it is known.
+impl fmt::Display for Misread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.protocol() {
+            Some(protocol) => write!(f, "{}, {}", protocol.name, self.quoted()),
+            None => write!(f, "{}, {}", self.rule, self.quoted()),
+        }
+    }
+}
+
+const OTHER_PORT: &str = "Use the port on which the server speaks HTTP/1.1.";
+
+impl Protocol {
+    /// By the first bytes that a server sent.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let named = |name, advice| Some(Protocol { name, advice });
+        let other = |name| named(name, OTHER_PORT);
+        let first_line = bytes.split(|&byte| byte == b'\n').next().unwrap_or(bytes);
+        let says = |word: &[u8]| {
+            let mut parts = first_line.windows(word.len());
+            parts.any(|part| part.eq_ignore_ascii_case(word))
+        };
+        match bytes {
+            [kind @ 0x14..=0x18, 3, 0..=4, ..] => named(
+                match kind {
+                    0x15 => "a TLS alert",
+                    0x16 => "a TLS handshake",
+                    _ => "a TLS record",
+                },
+                "This port speaks TLS, which is not supported: use the server's plain-text port, or a proxy that \
+                 ends TLS.",
+            ),
+            // A frame of nine bytes: length, type, flags, stream (RFC 9113 §4.1).
+            [0, _, _, kind @ 0..=9, _, 0 | 0x80, 0, 0, _, ..] => named(
+                match kind {
+                    4 => "an HTTP/2 SETTINGS frame",
+                    7 => "an HTTP/2 GOAWAY frame",
+                    _ => "an HTTP/2 frame",
+                },
+                "This port speaks HTTP/2 alone: use one on which the server speaks HTTP/1.1.",
+            ),
+            [b'H', b'T', b'T', b'P', b'/', b'0' | b'2' | b'3', ..]
+            | [b'P', b'R', b'I', b' ', b'*', ..] => named(
+                "another version of HTTP",
+                "Let the server answer with HTTP/1.1.",
+            ),
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', ..] => named(
+                "a status line that is not well-formed",
+                "The status line should read `HTTP/1.1 200 OK` (RFC 9112 §4): see the server.",
+            ),
+            [b'S', b'S', b'H', b'-', ..] => other("an SSH banner"),
+            [b'R', b'T', b'S', b'P', b'/', ..] => other("an RTSP response"),
+            [b'S', b'I', b'P', b'/', ..] => other("a SIP response"),
+            [b'I', b'C', b'Y', b' ', ..] => other("an ICY (Shoutcast) response"),
+            [b'R', b'F', b'B', b' ', ..] => other("a VNC banner"),
+            [b'A', b'M', b'Q', b'P', ..] => other("an AMQP header"),
+            [b'*', b' ', ..] if says(b"* ok") || says(b"* bye") || says(b"imap") => {
+                other("an IMAP greeting")
+            }
+            [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9', b' ' | b'-', ..] => other(match () {
+                () if says(b"smtp") => "an SMTP greeting",
+                () if says(b"ftp") => "an FTP greeting",
+                () if says(b"nntp") || says(b"news") => "an NNTP greeting",
+                () => "a reply of a mail, news or file server (SMTP, NNTP, FTP)",
+            }),
+            [b'+', b'O', b'K', b' ' | b'\r' | b'\n', ..] => other("a POP3 greeting"),
+            [b'-' | b'+', b'A'..=b'Z', ..]
+                if says(b"-err")
+                    || says(b"-denied")
+                    || says(b"-noauth")
+                    || says(b"+pong")
+                    || says(b"-wrongtype") =>
+            {
+                other("a Redis or POP3 reply")
+            }
+            [b'E', b'R', b'R', b'O', b'R', b'\r' | b'\n', ..] => other("a memcached reply"),
+            // An error: its length, then its severity.
+            [b'E', 0, 0, _, _, b'S', ..] => other("a PostgreSQL error"),
+            // A packet: its length, its number; then the version of the protocol, or an error.
+            [_, _, 0, _, 0x0a, b'0'..=b'9', ..] | [_, _, 0, 0 | 1, 0xff, _, ..] => {
+                other("a MySQL packet")
+            }
+            [0x1f, 0x8b, ..] => named(
+                "gzip data without a head",
+                "The server must send a status line and header fields before the body.",
+            ),
+            [b'G', b'E', b'T' | b' ', ..]
+            | [b'H', b'E', b'A', b'D', b' ', ..]
+            | [b'P', b'O', b'S' | b'U', ..]
+                if says(b" http/1.") =>
+            {
+                other("a request: the port sends back what it gets")
+            }
+            _ => Self::of_text(bytes),
+        }
+    }
+
+    /// A body alone is what HTTP/0.9 answers with (RFC 1945 §1.1, RFC 9112 §1).
+    fn of_text(bytes: &[u8]) -> Option<Self> {
+        let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n' | 0x80..);
+        if bytes.len() < 2
+            || !bytes.iter().all(is_text)
+            || bytes[0] >= 0x80 && std::str::from_utf8(&bytes[..bytes.len().min(4)]).is_err()
+        {
+            return None;
+        }
+        let begins = bytes.trim_ascii_start().first();
+        let name = match begins {
+            Some(b'<') => "HTML or XML without a head, as in HTTP/0.9",
+            Some(b'{' | b'[') => "JSON without a head, as in HTTP/0.9",
+            _ => "text without a head, as in HTTP/0.9",
+        };
+        Some(Protocol {
+            name,
+            advice: "The server must send a status line and header fields before the body: HTTP/0.9 and other \
+                     text are not supported.",
+        })
+    }
+}
