@@ -12,9 +12,12 @@
 //!   ([`compare`]);
 //! - what to think of it: the generator's own limits ([`calibration`] against a [`floor`], beside others:
 //!   [`against`]) and the machine's ([`machine`], [`doctor`]);
-//! - one connection instead of many: a [`trace`].
+//! - one connection instead of many: a [`trace`];
+//! - where all of it goes: a [`destination`].
 
 #![deny(unsafe_code)]
+// These macros panic when nobody can be written to; `destination` and `cli::output` do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 // So that what tests of the library and of its programs share names things alike.
 #[cfg(test)]
@@ -25,6 +28,7 @@ pub mod calibration;
 pub mod catalogue;
 pub mod cli;
 pub mod compare;
+pub mod destination;
 pub mod doctor;
 pub mod drive;
 pub mod explain;

@@ -157,6 +157,7 @@ fn a_file_that_cannot_be_written_is_named() {
     let output = loadgen(&["doctor", "--json", "/nowhere/doctor.json"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("writing /nowhere/doctor.json"));
+    assert_eq!(output.status.code(), Some(2));
+    let expected = "--json /nowhere/doctor.json: there is no folder /nowhere";
+    assert!(text(&output.stderr).contains(expected));
 }

@@ -17,10 +17,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
-use super::common::{
-    Cpus, check_file, count, duration, interruption, pinning, require_files, write_json,
-};
-use super::output::say;
+use super::common::{Cpus, count, duration, interruption, pinning, require_files};
+use super::output::{self, Written, say};
 use crate::against::{self, Generator, Load, Program, Run};
 use crate::calibration::{
     Calibration, Ceiling, LAG_RATE_PER_S, Latency, Round, Setup, Standing, thousandths,
@@ -85,7 +83,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (server, client) = (&arguments.pin_server, &arguments.pin_client);
     let pinning = pinning(server.as_ref(), client.as_ref(), &cpus);
     require_files(CONNECTIONS, 0)?;
-    arguments.json.as_deref().map_or(Ok(()), check_file)?;
+    output::check(&[("--json", arguments.json.as_deref())])?;
     let mut contenders = contenders(&arguments.against)?;
     let interrupted = interruption()?;
     announce(&pinning);
@@ -118,16 +116,17 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let is_complete = rounds_done == bench.rounds as usize;
     let failed = contenders.iter().any(|contender| contender.failed);
     let calibration = bench.calibration(rounds, contenders);
-    // With JSON on stdout, nothing else may stand there.
-    if arguments.json.as_deref() != Some(Path::new("-")) {
-        print!("{}", report::calibration::text(&calibration));
+    let mut written = Written::default();
+    if !output::is_stdout(arguments.json.as_deref()) {
+        written.add(output::print(report::calibration::text(&calibration)));
     }
     match &arguments.json {
-        Some(path) if is_complete => write_json(path, &calibration)?,
+        Some(path) if is_complete => written.add(output::write_json(path, &calibration)),
         Some(_) => say!("interrupted: no record of these rounds was written"),
         None if is_complete => {}
         None => say!("interrupted"),
     }
+    written.end()?;
     Ok(match is_complete && !failed {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,

@@ -1,17 +1,13 @@
 //! What several verbs share.
 
 use std::env;
-use std::fs;
-use std::io::{self, Write};
-use std::path::Path;
+use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -52,45 +48,6 @@ pub(super) fn require_files(connections: usize, idle: usize) -> Result<(), Usage
         "{connections} connections{idle} need {needed} open files, the limit is {hard} \
          (ulimit -Hn); use fewer connections or raise the limit"
     )))
-}
-
-/// Writes all of it. That the reader stops before the end, as `head` does, is no error.
-pub(super) fn print(mut out: impl Write, text: impl AsRef<[u8]>) -> io::Result<()> {
-    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
-    }
-}
-
-/// Whether a file can be written there, as far as is known before there is anything to write; `-` is stdout.
-pub(super) fn check_file(path: &Path) -> Result<(), Usage> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    if path.is_dir() {
-        let message = format!("{} is a folder, not a file", path.display());
-        return Err(Usage(message));
-    }
-    if !folder.is_dir() {
-        let (path, folder) = (path.display(), folder.display());
-        return Err(Usage(format!("{path}: there is no folder {folder}")));
-    }
-    Ok(())
-}
-
-/// Writes a file that the user asked for.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
-}
-
-/// Writes `value` as JSON to a file, or to stdout (`-`).
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(value)? + "\n";
-    match path == Path::new("-") {
-        true => Ok(print(io::stdout(), &text)?),
-        false => write_file(path, text.as_bytes()),
-    }
 }
 
 /// Whether the locale (POSIX, "Internationalization Variables") has more than ASCII. Where none is set, as

@@ -1,12 +1,11 @@
 //! `loadgen completions`: what a shell needs to complete this command line.
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::{Shell, generate};
 
-use super::common::print;
+use super::output::print;
 
 #[derive(Debug, Args)]
 #[command(after_help = PLACES)]
@@ -38,6 +37,6 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut command = super::Cli::command();
     let name = command.get_name().to_owned();
     generate(arguments.shell, &mut command, name, &mut script);
-    print(io::stdout(), &script)?;
+    print(&script)?;
     Ok(ExitCode::SUCCESS)
 }

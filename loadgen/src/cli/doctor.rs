@@ -1,11 +1,11 @@
 //! `loadgen doctor`: is this machine fit to measure, and what to change.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::common::{print, write_json};
+use super::output;
 use crate::doctor::{self, Status};
 use crate::report::doctor as report;
 
@@ -29,14 +29,17 @@ limits and CPUs, as long as the shell they are given to.
 Exit code 0, or 1 with --strict when there is a warning.";
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let json = arguments.json.as_deref();
+    output::check(&[("--json", json)])?;
     let examination = doctor::examine();
-    // With JSON on stdout, nothing else may stand there.
-    if arguments.json.as_deref() != Some(Path::new("-")) {
-        print(anstream::stdout(), report::text(&examination))?;
+    let mut written = output::Written::default();
+    if !output::is_stdout(json) {
+        written.add(output::print_styled(&report::text(&examination)));
     }
-    if let Some(path) = &arguments.json {
-        write_json(path, &examination)?;
+    if let Some(path) = json {
+        written.add(output::write_json(path, &examination));
     }
+    written.end()?;
     Ok(match examination.count(Status::Warn) {
         1.. if arguments.strict => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,

@@ -8,8 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::common::{check_file, print, write_json};
-use super::output::{say, to_stderr};
+use super::output::{self, say, to_stderr};
 use super::selection::{Names, evidence};
 use crate::compare::Evidence;
 use crate::explain::explain;
@@ -57,13 +56,8 @@ The machine should be the set's, and as quiet as it was then. The ledger is
 counted by `loadgen measure` as root.";
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    if let Some(path) = arguments
-        .json
-        .as_deref()
-        .filter(|&path| path != Path::new("-"))
-    {
-        check_file(path)?;
-    }
+    let json = arguments.json.as_deref();
+    output::check(&[("--json", json)])?;
     let mut evidence = evidence(&arguments.sets)?;
     let (servers, workloads) = arguments.names.chosen(&[&mut evidence])?;
     require_ledger(&evidence)?;
@@ -75,8 +69,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let explanation = explain(&evidence, primitives, |server, workload| {
         servers.contains(server) && workloads.contains(workload)
     });
-    // With JSON on stdout, nothing else may stand there.
-    if arguments.json.as_deref() != Some(Path::new("-")) {
+    let mut written = output::Written::default();
+    if !output::is_stdout(json) {
         let mut text = match arguments.format {
             Format::Text => report::text(&explanation, table::WIDTH),
             Format::Markdown => report::markdown(&explanation),
@@ -85,11 +79,12 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             text += &report::items_text(&explanation);
             text += &report::primitives_text(&explanation.primitives);
         }
-        print(io::stdout(), text)?;
+        written.add(output::print(text));
     }
-    if let Some(path) = &arguments.json {
-        write_json(path, &explanation)?;
+    if let Some(path) = json {
+        written.add(output::write_json(path, &explanation));
     }
+    written.end()?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -24,11 +24,12 @@ mod sources;
 mod trace;
 mod until;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use output::say;
+use output::{say, to_stderr};
 
 /// A load generator for HTTP/1.1 servers, and the laboratory that compares them.
 #[derive(Debug, Parser)]
@@ -70,7 +71,11 @@ enum Verb {
 /// Runs the program: exit code 0 when all is fine, 1 when the measurement is not valid or a server
 /// failed, 2 for a wrong command line.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().verb {
+    let verb = match Cli::try_parse() {
+        Ok(Cli { verb }) => verb,
+        Err(told) => return tell(&told),
+    };
+    let outcome = match verb {
         Verb::Run(arguments) => run::run(*arguments),
         Verb::Measure(arguments) => measure::run(arguments),
         Verb::Cmp(arguments) => cmp::run(arguments),
@@ -92,6 +97,26 @@ pub fn main() -> ExitCode {
                 Some(_) => ExitCode::from(2),
                 None => ExitCode::FAILURE,
             }
+        }
+    }
+}
+
+/// Help, the version, or what is wrong with a command line.
+fn tell(told: &clap::Error) -> ExitCode {
+    let text = told.render();
+    if told.use_stderr() {
+        let choice = anstream::AutoStream::choice(&io::stderr());
+        match choice {
+            anstream::ColorChoice::Never => to_stderr(format_args!("{text}")),
+            _ => to_stderr(format_args!("{}", text.ansi())),
+        }
+        return ExitCode::from(2);
+    }
+    match output::print_styled(&text.ansi().to_string()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say!("loadgen: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

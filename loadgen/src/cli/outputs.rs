@@ -4,12 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::Usage;
-use super::common::{check_file, print, speaks_utf8, write_file};
-use super::output::say;
+use super::common::speaks_utf8;
+use super::output::{self, Written, say};
 use crate::calibration::Calibration;
 use crate::json;
 use crate::machine::{self, Machine, Pinning};
@@ -28,14 +27,14 @@ pub(super) struct Outputs {
         hide_possible_values = true
     )]
     format: Format,
-    /// Everything as JSON, to a file or printed (-)
+    /// Everything as JSON, to a file, or to stdout (-) instead of the table
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
     /// Histograms as a log of HdrHistogram V2, in nanoseconds
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     hlog: Option<PathBuf>,
     /// Response times as HdrHistogram's percentiles, in ms
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     hgrm: Option<PathBuf>,
     /// What the generator can do on this machine, as `loadgen calibrate --json FILE` has written it: goes into
     /// the JSON, and a run near its ceiling says so
@@ -54,15 +53,15 @@ enum Format {
 impl Outputs {
     /// What can be known to fail before anything is started.
     pub(super) fn check(&self) -> Result<(), Usage> {
-        if self.json_is_printed() && self.format != Format::Text {
-            let message = "--json - and --format both print: give one of them a file";
-            return Err(Usage(message.to_owned()));
+        let files = self.files();
+        output::check(&files)?;
+        let printed = files.iter().find(|(_, path)| output::is_stdout(*path));
+        match printed {
+            Some((option, _)) if self.format != Format::Text => Err(Usage(format!(
+                "{option} - and --format both print: give {option} a file"
+            ))),
+            _ => Ok(()),
         }
-        let files = [&self.json, &self.hlog, &self.hgrm];
-        files
-            .into_iter()
-            .flatten()
-            .try_for_each(|path| check_file(path))
     }
 
     /// Where JSON goes, if anywhere; `-` is stdout.
@@ -83,31 +82,38 @@ impl Outputs {
         calibration(path).map(Some)
     }
 
-    fn json_is_printed(&self) -> bool {
-        self.json.as_deref() == Some(Path::new("-"))
+    fn files(&self) -> [(&'static str, Option<&Path>); 3] {
+        [
+            ("--json", self.json.as_deref()),
+            ("--hlog", self.hlog.as_deref()),
+            ("--hgrm", self.hgrm.as_deref()),
+        ]
     }
 
     /// Prints and writes. `started` is when the first request that counts was due.
     pub(super) fn write(&self, run: &Run<'_>, started: SystemTime) -> anyhow::Result<()> {
-        // What is printed comes first: it is there when a file cannot be written.
-        let printed = match self.json_is_printed() {
-            true => json_text(run)?,
-            false => self.text(run)?,
-        };
-        print(anstream::stdout(), &printed).context("printing the outcome")?;
-        if let Some(path) = self.json.as_deref().filter(|_| !self.json_is_printed()) {
-            write_file(path, json_text(run)?.as_bytes())?;
+        let mut written = Written::default();
+        // With one of the files on stdout, nothing else may stand there.
+        if !self
+            .files()
+            .iter()
+            .any(|(_, path)| output::is_stdout(*path))
+        {
+            written.add(output::print_styled(&self.text(run)?));
+        }
+        if let Some(path) = &self.json {
+            written.add(output::write(path, json_text(run)?));
         }
         if let Some(path) = &self.hlog {
-            write_file(path, &interval_log(run, started)?)?;
+            written.add(output::write(path, interval_log(run, started)?));
         }
         if let Some(path) = &self.hgrm {
             let mut text = Vec::new();
             hgrm::write(&mut text, &run.outcome.record.response)?;
             text.extend_from_slice(label(run).as_bytes());
-            write_file(path, &text)?;
+            written.add(output::write(path, text));
         }
-        Ok(())
+        written.end()
     }
 
     fn text(&self, run: &Run<'_>) -> anyhow::Result<String> {

@@ -2,17 +2,19 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
 
+use super::output::{self, Written};
 use super::selection::{evidence, keep_workloads};
+use crate::compare::Evidence;
 use crate::report::latencies::Latencies;
 use crate::report::pictures::{self, Picture};
 use crate::report::{html, markdown};
-use crate::set::write_atomically;
 use crate::shell::{quoted, quoted_path};
 
 #[derive(Debug, Args)]
@@ -21,48 +23,78 @@ pub(super) struct Arguments {
     #[arg(required = true, value_name = "SET")]
     sets: Vec<PathBuf>,
     /// Markdown file to renew between its lines `<!-- loadgen:begin -->` and `<!-- loadgen:end -->`,
-    /// instead of printing; pictures that it links to go into the folder `pictures/` beside it
-    #[arg(long, value_name = "FILE")]
+    /// instead of printing; pictures that it links to go into the folder `pictures/` beside it. `-` renews
+    /// stdin to stdout, without pictures
+    #[arg(long, value_name = "FILE|-")]
     splice: Option<PathBuf>,
     /// Workloads in the Markdown text: names, groups, or patterns such as 'keep-alive*' [default: all];
     /// pictures and page are of all
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     workloads: Vec<String>,
     /// Page to write, in one file that opens in a browser without a network: answers in words, ranks,
-    /// charts of latency, throughput, CPU and system calls, verdicts, the machine
-    #[arg(long, value_name = "FILE")]
+    /// charts of latency, throughput, CPU and system calls, verdicts, the machine; - is stdout
+    #[arg(long, value_name = "FILE|-")]
     html: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let (html, splice) = (arguments.html.as_deref(), arguments.splice.as_deref());
+    output::check(&[("--html", html), ("--splice", splice)])?;
     let evidence = evidence(&arguments.sets)?;
     let mut shown = evidence.clone();
     keep_workloads(&mut shown, &arguments.workloads)?;
-    if let Some(path) = &arguments.html {
+    let mut written = Written::default();
+    if let Some(path) = html {
         let latencies = Latencies::read(&arguments.sets, &evidence)?;
         let command = command(&arguments.sets, &[], Some(("--html", path)));
-        write_atomically(path, &html::page(&evidence, &latencies, &command))?;
-        if arguments.splice.is_none() {
-            return Ok(ExitCode::SUCCESS);
+        written.add(output::write(
+            path,
+            html::page(&evidence, &latencies, &command),
+        ));
+    }
+    let command = |made| command(&arguments.sets, &arguments.workloads, made);
+    match splice {
+        Some(path) => written.add(renew(
+            path,
+            &evidence,
+            &shown,
+            &command(Some(("--splice", path))),
+        )),
+        None if html.is_some() => {}
+        None => {
+            let text = markdown::report(&shown, &shown.metrics(), &[], &command(None));
+            written.add(output::print(text));
         }
     }
-    let splice = arguments.splice.as_deref();
-    let command = command(
-        &arguments.sets,
-        &arguments.workloads,
-        splice.map(|path| ("--splice", path)),
-    );
-    let Some(path) = splice else {
-        let metrics = shown.metrics();
-        print!("{}", markdown::report(&shown, &metrics, &[], &command));
-        return Ok(ExitCode::SUCCESS);
+    written.end()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Renews a Markdown file with its pictures; `-` is stdin, renewed to stdout, which has no folder for pictures.
+fn renew(path: &Path, evidence: &Evidence, shown: &Evidence, command: &str) -> anyhow::Result<()> {
+    let name = path.display().to_string();
+    let (file, pictures) = match output::is_stdout(Some(path)) {
+        true => (
+            io::read_to_string(io::stdin()).context("reading stdin")?,
+            Vec::new(),
+        ),
+        false => {
+            // Another process that reads or writes there has no text to be renewed.
+            let is_file = fs::metadata(path)
+                .with_context(|| format!("reading {name}"))?
+                .is_file();
+            anyhow::ensure!(
+                is_file,
+                "{name} is not a regular file, of which a part could be renewed"
+            );
+            let file = fs::read_to_string(path).with_context(|| format!("reading {name}"))?;
+            (file, pictures::all(evidence))
+        }
     };
-    let pictures = pictures::all(&evidence);
     let link = |it: &Picture| (format!("{PICTURES}/{}", it.file), it.alt.clone());
     let links: Vec<(String, String)> = pictures.iter().map(link).collect();
-    let text = markdown::report(&shown, &shown.metrics(), &links, &command);
-    let file = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    let spliced = markdown::splice(&file, &text).with_context(|| path.display().to_string())?;
+    let text = markdown::report(shown, &shown.metrics(), &links, command);
+    let spliced = markdown::splice(&file, &text).with_context(|| name)?;
     let folder = path.with_file_name(PICTURES);
     if !pictures.is_empty() {
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -71,8 +103,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         write_if_new(&folder.join(&picture.file), &picture.svg)?;
     }
     // The text comes last: whatever it links to is there.
-    write_if_new(path, &spliced)?;
-    Ok(ExitCode::SUCCESS)
+    match output::is_stdout(Some(path)) {
+        true => output::print(spliced),
+        false => write_if_new(path, &spliced),
+    }
 }
 
 /// The folder beside the Markdown file that they are written to.
@@ -83,7 +117,7 @@ fn write_if_new(path: &Path, text: &str) -> anyhow::Result<()> {
     if fs::read_to_string(path).is_ok_and(|there| there == text) {
         return Ok(());
     }
-    Ok(write_atomically(path, text)?)
+    output::write(path, text)
 }
 
 /// The command that makes this text, as typed in the current folder.

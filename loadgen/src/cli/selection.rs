@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::Usage;
-use super::common::{print, speaks_utf8};
-use super::output::say;
+use super::common::speaks_utf8;
+use super::output::{print_styled, say};
 use crate::compare::{Evidence, Metric, Units};
 use crate::names::{Named, chosen};
 use crate::report::{rows, run::ascii, table};
@@ -145,7 +144,7 @@ impl Selection {
                 serde_json::to_string_pretty(&document)? + "\n"
             }
         };
-        print(anstream::stdout(), text).context("printing the comparison")
+        print_styled(&text)
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Usage;
-use super::common::write_json;
+use super::output::{self, Stderr, Stdout, write_json};
 use crate::plan::{Pace, Plan, Rate};
 use crate::record::Outcome;
 use crate::report::slo as report;
@@ -68,15 +68,17 @@ impl Options {
         drive: &mut Drive<'_>,
         to_json: &ToJson<'_>,
     ) -> anyhow::Result<ExitCode> {
-        let mut out: Box<dyn Write> = match request.json {
-            Some(path) if path.as_os_str() != "-" => Box::new(io::stdout()),
-            None => Box::new(io::stdout()),
+        let mut stdout = Stdout::default();
+        let out: &mut dyn Write = match output::is_stdout(request.json) {
+            false => &mut stdout,
             // Who waits for the JSON at a terminal still sees where the search stands.
-            Some(_) if io::stderr().is_terminal() => Box::new(io::stderr()),
-            Some(_) => Box::new(io::sink()),
+            true if io::stderr().is_terminal() => &mut Stderr,
+            true => &mut io::sink(),
         };
         let search = self.search(slo, request)?;
-        run(&search, request, drive, to_json, &mut out)
+        let code = run(&search, request, drive, to_json, out)?;
+        stdout.end()?;
+        Ok(code)
     }
 
     fn search(&self, slo: &Slo, request: &Request<'_>) -> anyhow::Result<Search> {

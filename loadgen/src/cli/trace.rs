@@ -14,8 +14,8 @@ use clap::{Args, ValueEnum};
 use http::Method;
 
 use super::Usage;
-use super::common::{check_file, count, interruption, print, speaks_utf8, write_file, write_json};
-use super::output::{say, to_stderr};
+use super::common::{count, interruption, speaks_utf8};
+use super::output::{self, Written, is_stdout, say, to_stderr};
 use super::place::{Place, resolve};
 use super::request::Request;
 use crate::http_url::HttpUrl;
@@ -123,8 +123,8 @@ struct Outputs {
     /// Write the packets for Wireshark or tcpdump -r, with times in nanoseconds; - is stdout
     #[arg(short, long, value_name = "FILE.pcap|-", conflicts_with_all = ["read", "compare"])]
     write: Option<PathBuf>,
-    /// Write a sequence diagram: a page that needs no network
-    #[arg(long, value_name = "FILE")]
+    /// Write a sequence diagram, a page that needs no network; - is stdout
+    #[arg(long, value_name = "FILE|-")]
     html: Option<PathBuf>,
     /// Print a Mermaid sequence diagram for a README instead of the timeline
     #[arg(long)]
@@ -203,21 +203,11 @@ fn check(arguments: &Arguments) -> Result<(), Usage> {
         ));
     }
     request.check(&[])?;
-    for path in [&outputs.write, &outputs.html, &outputs.json]
-        .into_iter()
-        .flatten()
-        .filter(|path| !is_stdout(Some(path)))
+    output::check(&outputs.files())?;
+    if outputs.mermaid
+        && let Some(option) = outputs.printed()
     {
-        check_file(path)?;
-    }
-    let stdout = [
-        ("--mermaid", outputs.mermaid),
-        ("--json -", is_stdout(outputs.json.as_deref())),
-        ("--write -", is_stdout(outputs.write.as_deref())),
-    ];
-    let mut wanted = stdout.iter().filter(|(_, wanted)| *wanted);
-    if let (Some((one, _)), Some((other, _))) = (wanted.next(), wanted.next()) {
-        return Err(Usage(format!("{one} and {other} both want stdout")));
+        return Err(Usage(format!("--mermaid and {option} both want stdout")));
     }
     if outputs.mermaid && arguments.compare.is_some() {
         return Err(Usage(
@@ -227,8 +217,21 @@ fn check(arguments: &Arguments) -> Result<(), Usage> {
     Ok(())
 }
 
-fn is_stdout(path: Option<&Path>) -> bool {
-    path == Some(Path::new("-"))
+impl Outputs {
+    fn files(&self) -> [(&'static str, Option<&Path>); 3] {
+        [
+            ("--write", self.write.as_deref()),
+            ("--json", self.json.as_deref()),
+            ("--html", self.html.as_deref()),
+        ]
+    }
+
+    /// The option that has stdout, where nothing else may stand then.
+    fn printed(&self) -> Option<&'static str> {
+        let files = self.files();
+        let mut printed = files.into_iter().filter(|(_, path)| is_stdout(*path));
+        printed.next().map(|(option, _)| option)
+    }
 }
 
 /// A server that was traced, and that goes on until it is stopped.
@@ -310,10 +313,15 @@ impl Observed {
     }
 
     fn print(&self, arguments: &Arguments) -> anyhow::Result<()> {
-        show(&arguments.outputs, &self.heading, &self.story)?;
-        let Some(path) = &arguments.outputs.write else {
-            return Ok(());
-        };
+        let mut written = Written::default();
+        written.add(show(&arguments.outputs, &self.heading, &self.story));
+        if let Some(path) = &arguments.outputs.write {
+            written.add(self.write_packets(path));
+        }
+        written.end()
+    }
+
+    fn write_packets(&self, path: &Path) -> anyhow::Result<()> {
         let name = path.display();
         match (&self.traced.capture, &self.traced.record.sources.packets) {
             (Some(capture), _) => {
@@ -513,11 +521,14 @@ fn compare_two(
     let failed = b.traced.tell_failures() || failed;
     let pair = ((a.name.as_str(), &a.story), (b.name.as_str(), &b.story));
     let outputs = &arguments.outputs;
-    if !is_stdout(outputs.json.as_deref()) {
-        print_text(compare::side_by_side(pair.0, pair.1, width(outputs)))?;
+    let mut written = Written::default();
+    if outputs.printed().is_none() {
+        let text = compare::side_by_side(pair.0, pair.1, width(outputs));
+        written.add(print_text(text));
     }
     if let Some(path) = &outputs.json {
-        write_json(path, &[json::value(&a.story), json::value(&b.story)])?;
+        let values = [json::value(&a.story), json::value(&b.story)];
+        written.add(output::write_json(path, &values));
     }
     if let Some(path) = &outputs.html {
         let heading = Heading {
@@ -525,9 +536,10 @@ fn compare_two(
             target: format!("{} and {}", a.heading.target, b.heading.target),
             lines: Vec::new(),
         };
-        write_file(path, html::pair(pair.0, pair.1, &heading).as_bytes())?;
+        written.add(output::write(path, html::pair(pair.0, pair.1, &heading)));
     }
     let stopped = [a.stop(), b.stop()] == [true, true];
+    written.end()?;
     Ok(match failed || !stopped {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
@@ -536,27 +548,28 @@ fn compare_two(
 
 /// In all the ways that were asked for.
 fn show(outputs: &Outputs, heading: &Heading, story: &Story) -> anyhow::Result<()> {
+    let mut written = Written::default();
     if outputs.mermaid {
-        print(io::stdout(), mermaid::diagram(story))?;
-    } else if !is_stdout(outputs.json.as_deref()) && !is_stdout(outputs.write.as_deref()) {
-        print_text(text::timeline(story, heading, width(outputs)))?;
+        written.add(output::print(mermaid::diagram(story)));
+    } else if outputs.printed().is_none() {
+        written.add(print_text(text::timeline(story, heading, width(outputs))));
     }
     if let Some(path) = &outputs.json {
-        write_json(path, &json::value(story))?;
+        written.add(output::write_json(path, &json::value(story)));
     }
     if let Some(path) = &outputs.html {
-        write_file(path, html::page(story, heading).as_bytes())?;
+        written.add(output::write(path, html::page(story, heading)));
     }
-    Ok(())
+    written.end()
 }
 
 /// With colour on a terminal, and with arrows where the locale has them.
-fn print_text(text: String) -> io::Result<()> {
+fn print_text(text: String) -> anyhow::Result<()> {
     let text = match speaks_utf8() {
         true => text,
         false => text::ascii(&text),
     };
-    print(anstream::stdout(), text)
+    output::print_styled(&text)
 }
 
 fn width(outputs: &Outputs) -> usize {

@@ -36,6 +36,7 @@ pub use cell::{Cell, Key};
 
 use crate::calibration::Calibration;
 use crate::catalogue::{self, Workload};
+use crate::destination;
 use crate::machine::{Build, Machine};
 
 /// Version of the files of a set; it grows when a column or a key changes its meaning or goes.
@@ -597,25 +598,7 @@ fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 ///
 /// When it cannot be written.
 pub fn write_atomically(path: &Path, text: &str) -> Result<(), Error> {
-    let write = || {
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let mut file = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .permissions(match path.metadata() {
-                Ok(metadata) => metadata.permissions(),
-                // As any new file: the umask takes away what the user does not want.
-                Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o666),
-            })
-            .tempfile_in(folder.unwrap_or(Path::new(".")))?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        Ok(())
-    };
-    write().map_err(io_error("writing", path))
+    destination::write(path, text.as_bytes()).map_err(io_error("writing", path))
 }
 
 fn name_of(path: &Path) -> String {

@@ -22,7 +22,7 @@ use super::common::{Cpus, duration, interruption, pinning, require_files};
 use super::outputs::calibration;
 use crate::calibration::Calibration;
 use crate::catalogue::Catalogue;
-use crate::cli::output::say;
+use crate::cli::output::{Written, print, say};
 use crate::compare::Evidence;
 use crate::limits::ROUNDS_MAX;
 use crate::machine::{self, Build, Machine, Pinning};
@@ -287,13 +287,14 @@ fn finish(path: &Path, ended: laboratory::Ended) -> anyhow::Result<ExitCode> {
         || !set.missing_passes().is_empty()
         || ended != laboratory::Ended::Complete;
     let campaign = set.campaign.clone();
+    let mut printed = Written::default();
     if set.cells.is_empty() {
         say!("nothing was measured");
     } else {
         let evidence = Evidence::of(vec![set])?;
         let metrics = evidence.metrics();
-        print!("{}", table::text(&evidence, &metrics, table::WIDTH));
-        print!("{}", about_the_whole(&evidence, &campaign));
+        let text = table::text(&evidence, &metrics, table::WIDTH);
+        printed.add(print(text + &about_the_whole(&evidence, &campaign)));
     }
     say!("recorded in {}", path.display());
     if incomplete {
@@ -307,6 +308,8 @@ fn finish(path: &Path, ended: laboratory::Ended) -> anyhow::Result<ExitCode> {
             quoted_path(path)
         );
     }
+    // The set stands, whatever became of its table.
+    printed.end()?;
     Ok(match failed || incomplete {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,

@@ -1,14 +1,14 @@
 //! Capture files: pcap and pcapng, as tcpdump and Wireshark write them. What a damaged file still holds is read;
 //! lengths in it are never believed before the bytes are there.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use thiserror::Error;
 
 use super::{Capture, Link, pcap, pcapng};
+use crate::destination;
 
 /// Why nothing could be read.
 #[derive(Debug, Error)]
@@ -352,34 +352,15 @@ impl Link {
     }
 }
 
-/// Writes a capture as a pcap file with times in ns since 1970; `-` is standard output.
-///
-/// A file that is there already is replaced once all is written, and stands as it was when that fails.
+/// Writes a capture as a pcap file with times in ns since 1970, to any [`destination`].
 ///
 /// # Errors
 ///
 /// It cannot be written, or its frames have different link layers, of which a pcap file has but one.
 pub fn write(path: &Path, capture: &Capture) -> io::Result<()> {
-    if path == Path::new("-") {
-        return write_to(io::stdout().lock(), capture);
-    }
-    // A pipe, a terminal or /dev/null is written to, not replaced; what a link points to is.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
-        return write_to(OpenOptions::new().write(true).open(target)?, capture);
-    }
-    let folder = match target.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    // Readable as any new file is, which the umask decides.
-    let mut file = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o666))
-        .prefix(".loadgen-")
-        .tempfile_in(folder)?;
-    write_to(&mut file, capture)?;
-    file.persist(target)?;
-    Ok(())
+    let mut bytes = Vec::new();
+    write_to(&mut bytes, capture)?;
+    destination::write(path, &bytes)
 }
 
 fn write_to(file: impl Write, capture: &Capture) -> io::Result<()> {
@@ -409,6 +390,7 @@ fn write_to(file: impl Write, capture: &Capture) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use proptest::prelude::*;
