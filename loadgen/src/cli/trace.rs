@@ -473,14 +473,17 @@ fn tell_wait(left: Duration, is_first: bool) {
 fn read(arguments: &Arguments, path: &Path) -> anyhow::Result<ExitCode> {
     let capture = packets::read(path)?;
     let (mut packets, notes) = capture.packets();
+    let mut errors = capture.errors();
     if let Some(port) = arguments.port {
         packets.retain(|packet| [packet.source.port(), packet.destination.port()].contains(&port));
+        errors.retain(|error| [error.source.port(), error.destination.port()].contains(&port));
         if packets.is_empty() {
             anyhow::bail!("{}: no segment from or to port {port}", path.display());
         }
     }
     let mut record = Record {
         packets,
+        errors,
         notes,
         ..Record::default()
     };

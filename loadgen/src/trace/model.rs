@@ -3,15 +3,17 @@
 //! All times are nanoseconds of one clock: `CLOCK_MONOTONIC` of a live trace, the time since 1970 of a
 //! capture file. Only differences have a meaning.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
 /// All that was seen of a few connections.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// In the order of time.
+    /// In the order of the file, or of time.
     pub packets: Vec<Packet>,
+    /// Errors about TCP segments, in the order of time.
+    pub errors: Vec<IcmpError>,
     /// As the kernel told them, in the order of time.
     pub changes: Vec<Change>,
     /// In the order of their entry.
@@ -115,6 +117,57 @@ pub struct Packet {
     pub payload_bytes: u32,
     /// Those that were captured.
     pub payload: Vec<u8>,
+}
+
+/// What a router or a host says of a TCP segment that it does not deliver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IcmpError {
+    /// When, in ns.
+    pub at_ns: u64,
+    /// Who says it.
+    pub by: IpAddr,
+    /// What.
+    pub why: Undelivered,
+    /// Who sent the segment.
+    pub source: SocketAddr,
+    /// Whom to.
+    pub destination: SocketAddr,
+    /// The number of the segment, as on the wire.
+    pub sequence: u32,
+}
+
+/// Why a segment is not delivered (RFC 792, RFC 4443).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Undelivered {
+    /// No way leads there.
+    NetworkUnreachable,
+    /// No such host answers in its network.
+    HostUnreachable,
+    /// The host does not know TCP.
+    ProtocolUnreachable,
+    /// Nobody listens, or a filter says so.
+    PortUnreachable,
+    /// A filter rejects it.
+    Prohibited,
+    /// It is larger than a network on the way takes.
+    FragmentationNeeded,
+    /// It went over too many hops.
+    TimeExceeded,
+}
+
+impl Undelivered {
+    /// `port unreachable`
+    pub fn name(self) -> &'static str {
+        match self {
+            Undelivered::NetworkUnreachable => "network unreachable",
+            Undelivered::HostUnreachable => "host unreachable",
+            Undelivered::ProtocolUnreachable => "protocol unreachable",
+            Undelivered::PortUnreachable => "port unreachable",
+            Undelivered::Prohibited => "administratively prohibited",
+            Undelivered::FragmentationNeeded => "fragmentation needed (packet too big)",
+            Undelivered::TimeExceeded => "time exceeded: too many hops",
+        }
+    }
 }
 
 /// Of a TCP header (RFC 9293 §3.1, RFC 3168).

@@ -66,6 +66,11 @@ impl Scale {
         }
     }
 
+    /// The largest that a window can be where nothing is known of how it is scaled.
+    pub fn largest_window_bytes(packet: &Packet) -> u32 {
+        u32::from(packet.window) << Self::BITS_MAX
+    }
+
     /// A window in bytes, if that is known. That of a SYN is never scaled.
     pub fn window_bytes(self, packet: &Packet) -> Option<u32> {
         let window = u32::from(packet.window);

@@ -461,11 +461,12 @@ fn passed(states: &[StateChange], side: Side) -> Vec<State> {
 
 fn ending(kind: EndingKind) -> String {
     match kind {
-        EndingKind::Open => "still open".to_owned(),
+        EndingKind::Open => "open at the end of the record".to_owned(),
         EndingKind::Unknown => "not known".to_owned(),
         EndingKind::Closed(who) => format!("closed, by the {} first", who.name()),
         EndingKind::Simultaneous => "closed by both at once".to_owned(),
         EndingKind::Refused => "refused".to_owned(),
+        EndingKind::Unreachable => "unreachable".to_owned(),
         EndingKind::NoAnswer => "no answer".to_owned(),
         EndingKind::Reset(who) => format!("reset by the {}", who.name()),
         EndingKind::HalfClosed(who) => format!("half closed, by the {}", who.name()),

@@ -9,7 +9,7 @@ use loadgen::trace::model::{
 };
 use loadgen::trace::story::{
     CallLine, Connection, Ending, EndingKind, Event, Happening, Origin, Part, Phase, PhaseKind,
-    Segment, StateChange, Story,
+    Remark, Segment, StateChange, Story,
 };
 
 use Side::{Client, Server};
@@ -201,6 +201,7 @@ impl Teller {
         event.at_ns = self.at_ns;
         if let Happening::Segment(segment) = &mut event.what {
             segment.retransmission = true;
+            segment.remarks = vec![Remark::Retransmission];
             segment.packet.at_ns = self.at_ns;
         }
         self.events.push(event);

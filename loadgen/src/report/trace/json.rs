@@ -34,6 +34,7 @@ fn connection(connection: &Connection) -> Value {
         EndingKind::Closed(side) => ("closed", Some(side)),
         EndingKind::Simultaneous => ("simultaneous", None),
         EndingKind::Refused => ("refused", None),
+        EndingKind::Unreachable => ("unreachable", None),
         EndingKind::NoAnswer => ("no-answer", None),
         EndingKind::Reset(side) => ("reset", Some(side)),
         EndingKind::HalfClosed(side) => ("half-closed", Some(side)),
@@ -98,6 +99,16 @@ fn event(event: &Event) -> Value {
             }),
         ),
         Happening::Info(it) => ("info", info(it)),
+        Happening::Icmp(it) => (
+            "icmp",
+            json!({
+                "by": it.by,
+                "error": it.why.name(),
+                "source": it.source,
+                "destination": it.destination,
+                "sequence_on_the_wire": it.sequence,
+            }),
+        ),
         Happening::Moment(it) => ("moment", json!({ "text": it })),
         Happening::Silence(ns) => ("silence", json!({ "lasts_us": us(*ns) })),
     };
@@ -173,6 +184,7 @@ fn state(change: &StateChange) -> Value {
         "origin": match change.origin {
             Origin::Kernel => "kernel",
             Origin::Derived => "derived",
+            Origin::Likely => "likely",
         },
     })
 }

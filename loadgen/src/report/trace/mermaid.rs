@@ -6,7 +6,7 @@
 use super::words::{self, duration};
 use crate::report::run::count;
 use crate::trace::model::Side;
-use crate::trace::story::{Event, Happening, Origin, Phase, Segment, Story};
+use crate::trace::story::{Event, Happening, Origin, Phase, Segment, Story, labels};
 
 /// The diagram, without a fence around it.
 pub fn diagram(story: &Story) -> String {
@@ -74,6 +74,7 @@ fn lines(events: &[Event], client: &str) -> String {
                 let derived = match it.origin {
                     Origin::Kernel => "",
                     Origin::Derived => " (derived)",
+                    Origin::Likely => " (likely)",
                 };
                 notes.push(it.side, format!("{}{derived}", it.new));
             }
@@ -81,6 +82,10 @@ fn lines(events: &[Event], client: &str) -> String {
                 let mut call = it.clone();
                 call.took_ns = None;
                 notes.push(it.side, words::call(&call));
+            }
+            Happening::Icmp(it) => {
+                out += &notes.flushed(client);
+                out += &format!("    Note over {client},S: {}\n", escaped(&words::icmp(it)));
             }
             Happening::Moment(it) => notes.push(Side::Client, it.clone()),
             Happening::Sockets(_) | Happening::Info(_) => {}
@@ -143,9 +148,7 @@ fn arrow(segment: &Segment, client: &str) -> String {
         }
     }
     parts.extend(segment.acknowledgement.map(|it| format!("ack {it}")));
-    if segment.retransmission {
-        parts.push("sent again".to_owned());
-    }
+    parts.extend(Some(labels(&segment.remarks)).filter(|it| !it.is_empty()));
     let text = parts.join(", ");
     let http = segment.http.as_ref();
     let http = http.map_or(String::new(), |it| {

@@ -55,7 +55,10 @@ mod tests {
                         holders.for_each(|it| it.command.push_str(text));
                     }
                     Happening::Info(_) => event.what = Happening::Moment(text.to_owned()),
-                    Happening::State(_) | Happening::Moment(_) | Happening::Silence(_) => {}
+                    Happening::State(_)
+                    | Happening::Icmp(_)
+                    | Happening::Moment(_)
+                    | Happening::Silence(_) => {}
                 }
                 event.why = Some(text.to_owned());
             }

@@ -274,7 +274,11 @@ fn legend(page: &mut Page, layout: &Layout, story: &Story) {
             (true, false) => "the state of a side, as the kernel tells it",
             (false, _) => "the state of a side, as it follows from the segments (RFC 9293)",
         };
-        entry("A → B", text);
+        let likely = match is(Origin::Likely) {
+            true => "; `likely` where what would show it was not captured",
+            false => "",
+        };
+        entry("A → B", &format!("{text}{likely}"));
     }
     if has(|it| matches!(it, Happening::Sockets(_))) {
         entry(
@@ -322,6 +326,7 @@ fn states(page: &mut Page, connection: &Connection) {
         let known = match it.origin {
             Origin::Kernel => "",
             Origin::Derived => "  derived",
+            Origin::Likely => "  likely",
         };
         let mut line = Line::default();
         line.push(colour(it.side), &format!("   {side:<7} "));
@@ -472,6 +477,7 @@ impl Layout {
                 [format!("TCP_INFO: {}", words::info(it))].to_vec(),
                 DIM,
             ),
+            Happening::Icmp(it) => (Who::Nobody, DIM, [words::icmp(it)].to_vec(), BOLD),
             Happening::Moment(it) => {
                 let side = Side::Client;
                 (Who::Calls(side), colour(side), [it.clone()].to_vec(), PLAIN)
@@ -556,9 +562,7 @@ impl Layout {
             shown.packet.options.clear();
         }
         let mut line = words::segment(&shown);
-        if segment.retransmission {
-            line += " (retransmission)";
-        }
+        line += &words::remarks(segment);
         let at = self.time_columns + self.lane(Who::Nobody).len() + 4;
         if at + line.chars().count() <= self.width {
             return vec![line];

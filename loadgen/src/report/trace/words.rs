@@ -1,11 +1,13 @@
 //! How every way of printing a trace says the same.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::report::run::count;
-use crate::trace::model::{Flags, Info, Packet, TcpOption};
+use crate::trace::model::{Flags, IcmpError, Info, Packet, TcpOption};
 use crate::trace::packets::line;
-use crate::trace::story::{CallLine, Event, Happening, Origin, Part, Segment, StateChange, Story};
+use crate::trace::story::{
+    CallLine, Event, Happening, Origin, Part, Segment, StateChange, Story, labels,
+};
 
 /// Microseconds with one digit behind the point.
 pub(super) fn us(ns: u64) -> String {
@@ -120,8 +122,37 @@ pub(super) fn change(change: &StateChange) -> String {
     let derived = match change.origin {
         Origin::Kernel => "",
         Origin::Derived => " (derived)",
+        Origin::Likely => " (likely)",
     };
     format!("{} → {}{derived}", change.old, change.new)
+}
+
+/// What a segment is called, and how often it was captured: ` (keep-alive)`; empty where that is nothing.
+pub(super) fn remarks(segment: &Segment) -> String {
+    let mut words = labels(&segment.remarks);
+    if segment.copies > 0 {
+        let separator = if words.is_empty() { "" } else { ", " };
+        words += &format!("{separator}captured {} times", segment.copies + 1);
+    }
+    match words.is_empty() {
+        true => words,
+        false => format!(" ({words})"),
+    }
+}
+
+/// `ICMP from 10.0.0.254: host unreachable, about the segment from 10.0.0.1:40000 to 10.0.0.2:8000`
+pub(super) fn icmp(error: &IcmpError) -> String {
+    let version = match error.by {
+        IpAddr::V4(_) => "ICMP",
+        IpAddr::V6(_) => "ICMPv6",
+    };
+    format!(
+        "{version} from {}: {}, about a segment from {} to {}",
+        error.by,
+        error.why.name(),
+        error.source,
+        error.destination
+    )
 }
 
 /// What the kernel knows of a path, in the words of `ss -i`.

@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
-use super::super::model::{Flags, Packet, TcpOption};
+use super::super::model::{Flags, IcmpError, Packet, TcpOption};
 use super::Frame;
 use super::fragments::Fragments;
-use super::layers::{Inner, Payload, Unread, in_frame, in_payload};
+use super::icmp;
+use super::layers::{Inner, Payload, Unread, in_frame, in_payload, is_icmp};
 
 impl Frame {
     /// The TCP segment in it. None where there is no whole TCP header: another protocol, a fragment of an IP
@@ -47,6 +48,21 @@ impl Frame {
         Err(Unread::Fragment)
     }
 
+    /// The ICMP error about a TCP segment in it.
+    pub fn icmp_error(&self) -> Option<IcmpError> {
+        let inner = in_frame(self.link, &self.data, self.missing_bytes()).ok()?;
+        let Inner::Tcp(ip) = inner else { return None };
+        let quote = icmp::quote(ip.protocol, ip.data)?;
+        Some(IcmpError {
+            at_ns: self.at_ns,
+            by: ip.ends.source,
+            why: quote.why,
+            source: quote.source,
+            destination: quote.destination,
+            sequence: quote.sequence,
+        })
+    }
+
     /// Those that were on the wire.
     fn missing_bytes(&self) -> usize {
         (self.original_bytes as usize).saturating_sub(self.data.len())
@@ -54,6 +70,12 @@ impl Frame {
 
     /// What an IP packet carries, read as TCP.
     pub(super) fn segment(&self, ip: &Payload<'_>) -> Result<Packet, Unread> {
+        if is_icmp(ip.protocol) {
+            return Err(match icmp::quote(ip.protocol, ip.data) {
+                Some(_) => Unread::Icmp,
+                None => Unread::NotTcp,
+            });
+        }
         // By hand, because etherparse refuses a header whose options were cut off.
         let (header, rest) =
             (ip.data.split_first_chunk::<TCP_HEADER_BYTES>()).ok_or(Unread::TooShort)?;

@@ -14,6 +14,8 @@ use super::Link;
 pub(super) enum Unread {
     /// Another protocol: UDP, ICMP, ARP.
     NotTcp,
+    /// An ICMP error about a TCP segment.
+    Icmp,
     /// It may hold a segment, but this layer around it is not decoded: its name.
     NotDecoded(Cow<'static, str>),
     /// A piece of an IP packet of which other pieces are missing.
@@ -60,6 +62,7 @@ pub(super) struct Piece {
 /// What was found in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inner<'a> {
+    /// Or ICMP, by its protocol.
     Tcp(Payload<'a>),
     Fragment(Payload<'a>, Piece),
 }
@@ -431,12 +434,18 @@ impl Walk {
 }
 
 /// What an IP packet carries: none if that is TCP.
+/// ICMP and ICMPv6.
+pub(super) fn is_icmp(protocol: u8) -> bool {
+    protocol == ip_number::ICMP.0 || protocol == ip_number::IPV6_ICMP.0
+}
+
 fn carried<'a>(payload: &Payload<'a>) -> Result<Option<(Layer, &'a [u8])>, Unread> {
     const UDP: u8 = 17;
     const GRE: u8 = 47;
     let data = payload.data;
     Ok(Some(match payload.protocol {
-        number if number == ip_number::TCP.0 => return Ok(None),
+        // ICMP may be an error about a segment.
+        number if number == ip_number::TCP.0 || is_icmp(number) => return Ok(None),
         4 | 41 | 94 => (Layer::Ip, data),
         UDP => udp(data)?,
         GRE => gre(data)?,

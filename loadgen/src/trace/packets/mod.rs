@@ -7,6 +7,7 @@
 mod file;
 mod fragments;
 mod frame;
+mod icmp;
 mod layers;
 mod line;
 mod live;
@@ -19,7 +20,7 @@ pub use live::{Live, Missing, Ports};
 
 use std::collections::BTreeMap;
 
-use super::model::Packet;
+use super::model::{IcmpError, Packet};
 use fragments::Fragments;
 use layers::{Unread, in_payload};
 
@@ -80,13 +81,16 @@ pub enum Link {
 }
 
 impl Capture {
-    /// The TCP segments among the frames, in the order of time, and what is to be said of the others.
+    /// The TCP segments among the frames, in the order of the frames, and what is to be said of the others.
     pub fn packets(&self) -> (Vec<Packet>, Vec<String>) {
-        let (mut packets, unread) = self.read_packets();
-        // Where times are equal the order of the capture stands.
-        packets.sort_by_key(|packet| packet.at_ns);
+        let (packets, unread) = self.read_packets();
         let notes = self.frame_notes(&unread);
         (packets, notes)
+    }
+
+    /// What routers and hosts say of TCP segments, in the order of the frames.
+    pub fn errors(&self) -> Vec<IcmpError> {
+        self.frames.iter().filter_map(Frame::icmp_error).collect()
     }
 
     /// In the order of the frames; and how many gave none, by their reasons.
@@ -97,7 +101,7 @@ impl Capture {
         for (number, frame) in self.frames.iter().enumerate() {
             match frame.packet_of(number, &mut fragments) {
                 Ok(packet) => packets.push((number, packet)),
-                Err(Unread::Fragment) => {}
+                Err(Unread::Fragment | Unread::Icmp) => {}
                 Err(why) => *unread.frames.entry(why).or_default() += 1,
             }
         }
@@ -123,7 +127,7 @@ impl Capture {
         let (mut not_tcp, mut cut_off) = (0, 0);
         for (why, &frames) in &unread.frames {
             match why {
-                Unread::NotTcp | Unread::Fragment => not_tcp += frames,
+                Unread::NotTcp | Unread::Fragment | Unread::Icmp => not_tcp += frames,
                 Unread::TooShort => cut_off += frames,
                 Unread::NotDecoded(name) => notes.push(format!(
                     "{} not understood: {name}, not decoded",

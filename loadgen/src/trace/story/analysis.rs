@@ -22,10 +22,60 @@ const DUPLICATES_OF_FAST: u32 = 2;
 
 /// Gives each segment its remarks. Segments are those of one connection, in order.
 pub(super) fn remark(segments: &mut [Segment]) {
-    let mut analysis = Analysis::default();
-    for segment in segments {
-        segment.remarks = analysis.take(segment);
+    let mut analysis = Analysis {
+        later: Later::of(segments),
+        ..Analysis::default()
+    };
+    for at in 0..segments.len() {
+        segments[at].remarks = analysis.take(segments, at);
     }
+}
+
+/// What comes after a segment, which decides whether it was accepted.
+#[derive(Debug, Default)]
+struct Later {
+    /// From each segment on, the highest acknowledgement of client and server, counted on across the wrap.
+    highest: Vec<[Option<i64>; 2]>,
+    /// The last segment of client and server that is no RST.
+    last: [usize; 2],
+}
+
+impl Later {
+    fn of(segments: &[Segment]) -> Self {
+        let mut unwrapped: [Option<i64>; 2] = [None; 2];
+        let mut last = [0; 2];
+        let mut highest: Vec<[Option<i64>; 2]> = (segments.iter().enumerate())
+            .map(|(at, segment)| {
+                let (side, packet) = (segment.from as usize, &segment.packet);
+                let mut own = [None; 2];
+                if !packet.flags.rst {
+                    last[side] = at;
+                }
+                if packet.flags.ack && !packet.flags.rst {
+                    let number = unwrap(unwrapped[side].unwrap_or(0), packet.acknowledgement);
+                    unwrapped[side] = Some(number);
+                    own[side] = Some(number);
+                }
+                own
+            })
+            .collect();
+        for at in (1..highest.len()).rev() {
+            for side in 0..2 {
+                highest[at - 1][side] = highest[at - 1][side].max(highest[at][side]);
+            }
+        }
+        Later { highest, last }
+    }
+
+    /// Whether a side acknowledges a number from a segment on.
+    fn acknowledges(&self, at: usize, side: usize, number: u32) -> bool {
+        self.highest[at][side].is_some_and(|highest| highest >= unwrap(highest, number))
+    }
+}
+
+/// The position with this number that is nearest to another.
+fn unwrap(near: i64, number: u32) -> i64 {
+    near + i64::from(number.wrapping_sub(near as u32).cast_signed())
 }
 
 #[derive(Debug, Default)]
@@ -35,11 +85,22 @@ struct Analysis {
     /// From the first SYN to the ACK that ends the handshake.
     first_rtt_ns: Option<u64>,
     opened_ns: Option<u64>,
+    later: Later,
 }
 
 /// What went by in one direction.
 #[derive(Debug, Clone, Default)]
 struct Way {
+    /// The number of its SYN, if that was captured.
+    syn: Option<u32>,
+    /// Bytes that its SYN carried.
+    syn_bytes: u32,
+    /// The number behind its FIN.
+    fin: Option<u32>,
+    /// It has sent bytes after the FIN of the other side.
+    sent_since_fin: bool,
+    /// Hops that its segments may still take.
+    hops: Option<u8>,
     /// The number behind the furthest segment, and when it went by.
     next: Option<u32>,
     furthest_ns: u64,
@@ -48,6 +109,10 @@ struct Way {
     /// The last acknowledgement that it carried, and when.
     acknowledgement: Option<u32>,
     acknowledged_ns: u64,
+    /// The highest acknowledgement.
+    acknowledged: Option<u32>,
+    /// The first number that the other side must not send yet.
+    right_edge: Option<u32>,
     /// Ranges that its last segment acknowledged beyond a gap.
     sacked: Vec<(u32, u32)>,
     duplicates: u32,
@@ -68,24 +133,185 @@ enum Probe {
 }
 
 impl Analysis {
-    fn take(&mut self, segment: &Segment) -> Vec<Remark> {
+    fn take(&mut self, segments: &[Segment], at: usize) -> Vec<Remark> {
+        let segment = &segments[at];
         let packet = &segment.packet;
         let (own, peer) = match segment.from {
             Side::Client => (0, 1),
             Side::Server => (1, 0),
         };
+        let mut remarks = Vec::new();
+        if self.challenges(segments, at) {
+            return vec![Remark::ChallengeAck];
+        }
+        let is_outside = self.is_outside(segments, at);
+        if packet.flags.rst {
+            self.reset(segments, at, is_outside, &mut remarks);
+            return remarks;
+        }
+        if is_outside {
+            return vec![Remark::OutsideWindow];
+        }
         if packet.flags.syn {
-            self.ways[own].offer = Some(offered_scale(packet));
+            self.opens(own, peer, packet, &mut remarks);
+        }
+        if packet.flags.fin && self.fins_cross(own, peer, packet) {
+            remarks.push(Remark::SimultaneousClose);
         }
         self.measure_rtt(segment);
-        let mut remarks = Vec::new();
         let probe = self.windows_and_probes(own, peer, packet, &mut remarks);
         self.acknowledges_unseen(peer, packet, &mut remarks);
-        if probe == Probe::None && length(packet) > 0 && !packet.flags.rst {
+        if probe == Probe::None && length(packet) > 0 {
             self.sent_again(own, peer, segment, &mut remarks);
         }
-        self.ways[own].goes_by(packet, probe);
+        let scale = Scale::agreed(self.ways[own].offer, self.ways[peer].offer);
+        let peer_has_closed = self.ways[peer].fin.is_some();
+        let way = &mut self.ways[own];
+        way.sent_since_fin |= peer_has_closed && packet.payload_bytes > 0;
+        way.goes_by(packet, probe, scale);
         remarks
+    }
+
+    /// Takes note of a SYN, and says how it stands to the other.
+    fn opens(&mut self, own: usize, peer: usize, packet: &Packet, remarks: &mut Vec<Remark>) {
+        let (way, other) = (&self.ways[own], &self.ways[peer]);
+        let is_first = way.syn.is_none();
+        let behind = packet.sequence.wrapping_add(1);
+        if packet.flags.ack {
+            if other.syn_bytes > 0 && is_first {
+                let end = other.syn.map(|syn| syn.wrapping_add(1));
+                remarks.push(match end == Some(packet.acknowledgement) {
+                    true => Remark::FastOpenRefused,
+                    false => Remark::FastOpenAccepted,
+                });
+            }
+        } else {
+            let is_answered = (other.acknowledged)
+                .is_some_and(|it| it.wrapping_sub(behind) <= packet.payload_bytes);
+            match other.syn {
+                Some(_) if is_first && is_answered => remarks.push(Remark::LateSyn),
+                Some(_) if is_first && other.acknowledged.is_none() => {
+                    remarks.push(Remark::SimultaneousOpen);
+                }
+                _ => {}
+            }
+            match (fast_open_cookie_bytes(packet), packet.payload_bytes) {
+                (Some(0), _) => remarks.push(Remark::FastOpenRequest),
+                (Some(_), 1..) => remarks.push(Remark::FastOpen),
+                _ => {}
+            }
+        }
+        let way = &mut self.ways[own];
+        way.offer = Some(offered_scale(packet));
+        way.syn = Some(packet.sequence);
+        way.syn_bytes = packet.payload_bytes;
+    }
+
+    fn fins_cross(&self, own: usize, peer: usize, packet: &Packet) -> bool {
+        let is_first = self.ways[own].fin != Some(end_of(packet));
+        let other = self.ways[peer].fin;
+        is_first && other.is_some_and(|fin| packet.flags.ack && before(packet.acknowledgement, fin))
+    }
+
+    /// An ACK where a SYN+ACK would be the answer, of an older connection between the same ports; or one that
+    /// answers a RST or a SYN that may be forged.
+    fn challenges(&self, segments: &[Segment], at: usize) -> bool {
+        let segment = &segments[at];
+        let (packet, own) = (&segment.packet, segment.from as usize);
+        let flags = packet.flags;
+        if !flags.ack || flags.syn || flags.rst || flags.fin || packet.payload_bytes > 0 {
+            return false;
+        }
+        let (way, other) = (&self.ways[own], &self.ways[1 - own]);
+        let Some(last) = at.checked_sub(1).map(|last| &segments[last]) else {
+            return false;
+        };
+        let asked = last.from != segment.from;
+        let opens = last.packet.flags.syn && !last.packet.flags.ack;
+        let unanswered = way.next.is_none() && other.syn.is_some();
+        let is_of_another = (other.syn).is_some_and(|syn| {
+            packet.acknowledgement.wrapping_sub(syn.wrapping_add(1)) > other.syn_bytes
+        });
+        let in_window = last.remarks == [Remark::ResetIgnored];
+        asked
+            && (opens && unanswered && is_of_another
+                || in_window && way.next == Some(packet.sequence))
+    }
+
+    /// Whether a receiver finds nothing in a segment that it can use (RFC 9293 §3.10.7.4), by all that is known
+    /// of it: a segment that continues what went by, or is acknowledged later, was not outside.
+    fn is_outside(&self, segments: &[Segment], at: usize) -> bool {
+        let segment = &segments[at];
+        let (packet, own) = (&segment.packet, segment.from as usize);
+        let (way, other) = (&self.ways[own], &self.ways[1 - own]);
+        let (flags, first) = (packet.flags, packet.sequence);
+        if flags.syn && !flags.ack {
+            return false;
+        }
+        let is_before_start = way.syn.is_some_and(|syn| before(first, syn));
+        let is_other_start = flags.syn && way.syn.is_some_and(|syn| syn != first);
+        let answers_none =
+            flags.ack && (other.syn).is_some_and(|syn| at_most(packet.acknowledgement, syn));
+        if is_before_start || is_other_start || answers_none {
+            return true;
+        }
+        let Some(next) = way.next.filter(|next| *next != first) else {
+            return false;
+        };
+        if self.later.acknowledges(at, 1 - own, first.wrapping_add(1)) && !flags.rst {
+            return false;
+        }
+        let is_beyond = before(next, first)
+            && (other.right_edge).is_some_and(|right_edge| at_most(right_edge, first));
+        let is_old_reset = flags.rst && other.acknowledged.is_some_and(|it| before(first, it));
+        is_beyond || is_old_reset || self.is_island(segments, at, next)
+    }
+
+    /// Far from all that went by, and the next segment of this side is not.
+    fn is_island(&self, segments: &[Segment], at: usize, next: u32) -> bool {
+        /// No window is so large where nothing is known of scaling.
+        const FAR: u32 = 1 << 20;
+        const LOOK_AHEAD: usize = 32;
+        let is_far =
+            |number: u32| number.wrapping_sub(next) > FAR && next.wrapping_sub(number) > FAR;
+        let segment = &segments[at];
+        let following =
+            (segments[at + 1..].iter().take(LOOK_AHEAD)).find(|it| it.from == segment.from);
+        is_far(segment.packet.sequence) && following.is_some_and(|it| !is_far(it.packet.sequence))
+    }
+
+    /// What a RST is: who may have sent it, why, and whether it is heeded.
+    fn reset(&self, segments: &[Segment], at: usize, is_outside: bool, remarks: &mut Vec<Remark>) {
+        let segment = &segments[at];
+        let (packet, own) = (&segment.packet, segment.from as usize);
+        let (way, other) = (&self.ways[own], &self.ways[1 - own]);
+        let first = packet.sequence;
+        if is_outside {
+            remarks.extend([Remark::OutsideWindow, Remark::ResetIgnored]);
+        } else if way.next.is_some_and(|next| before(next, first)) && self.later.last[1 - own] > at
+        {
+            remarks.push(Remark::ResetIgnored);
+        }
+        if way.hops.is_some_and(|hops| hops != packet.hops) {
+            remarks.push(Remark::ResetInjected);
+        }
+        if !remarks.is_empty() {
+            return;
+        }
+        let answers = at
+            .checked_sub(1)
+            .map(|last| &segments[last])
+            .filter(|it| it.from != segment.from);
+        let is_bare = !packet.flags.ack;
+        let peer_sent_since_fin = way.fin.is_some() && other.sent_since_fin;
+        remarks.push(match way.next {
+            None if packet.flags.ack && other.syn.is_some() => Remark::Refused,
+            _ if peer_sent_since_fin => Remark::ResetAfterClose,
+            _ if is_bare && answers.is_some_and(|it| it.packet.acknowledgement == first) => {
+                Remark::ResetOfUnknown
+            }
+            _ => Remark::Abort,
+        });
     }
 
     fn measure_rtt(&mut self, segment: &Segment) {
@@ -116,7 +342,7 @@ impl Analysis {
         if is_plain && packet.window == 0 {
             remarks.push(Remark::ZeroWindow);
         }
-        if way.next.is_some_and(|next| before(next, first)) && !flags.rst {
+        if way.next.is_some_and(|next| before(next, first)) {
             remarks.push(Remark::LostSegment);
         }
         let meets_closed = other.window == Some(0);
@@ -258,11 +484,15 @@ impl Way {
         is_beyond && !self.sacked.is_empty() && !self.sacked.iter().any(holds)
     }
 
-    fn goes_by(&mut self, packet: &Packet, probe: Probe) {
+    fn goes_by(&mut self, packet: &Packet, probe: Probe, scale: Scale) {
         self.last = probe;
+        self.hops = Some(packet.hops);
         let behind = end_of(packet);
+        if packet.flags.fin {
+            self.fin = Some(behind);
+        }
         // A probe into a window of zero is most likely not taken; its byte comes again.
-        if probe != Probe::ZeroWindow && !packet.flags.rst {
+        if probe != Probe::ZeroWindow {
             if self.next.is_none_or(|next| before(next, behind)) {
                 self.next = Some(behind);
                 self.furthest_ns = packet.at_ns;
@@ -271,7 +501,7 @@ impl Way {
                 self.unbroken = Some(self.unbroken.map_or(behind, |it| later(it, behind)));
             }
         }
-        if packet.flags.rst || !packet.flags.ack {
+        if !packet.flags.ack {
             return;
         }
         let again = self.acknowledgement == Some(packet.acknowledgement);
@@ -279,7 +509,16 @@ impl Way {
         if !(again && is_bare) {
             self.duplicates = 0;
         }
-        self.acknowledgement = Some(packet.acknowledgement);
+        let number = packet.acknowledgement;
+        let window_bytes =
+            (scale.window_bytes(packet)).unwrap_or(Scale::largest_window_bytes(packet));
+        let right_edge = number.wrapping_add(window_bytes);
+        self.right_edge = Some(
+            self.right_edge
+                .map_or(right_edge, |it| later(it, right_edge)),
+        );
+        self.acknowledged = Some(self.acknowledged.map_or(number, |it| later(it, number)));
+        self.acknowledgement = Some(number);
         self.acknowledged_ns = packet.at_ns;
         self.window = Some(packet.window);
         self.sacked.clear();
@@ -295,4 +534,16 @@ impl Way {
         self.next = self.next.map(|next| later(next, number));
         self.unbroken = self.unbroken.map(|unbroken| later(unbroken, number));
     }
+}
+
+/// How long the Fast Open cookie of a SYN is; 0 where it asks for one (RFC 7413 §4.1, and its experimental form).
+fn fast_open_cookie_bytes(packet: &Packet) -> Option<usize> {
+    const FAST_OPEN: u8 = 34;
+    const EXPERIMENTAL: u8 = 254;
+    const MAGIC: [u8; 2] = [0xf9, 0x89];
+    packet.options.iter().find_map(|option| match option {
+        TcpOption::Other(FAST_OPEN, cookie) => Some(cookie.len()),
+        TcpOption::Other(EXPERIMENTAL, data) => data.strip_prefix(&MAGIC).map(<[u8]>::len),
+        _ => None,
+    })
 }

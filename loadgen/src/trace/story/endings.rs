@@ -1,11 +1,13 @@
 //! How a connection ended, and why that way.
 
-use super::states::{before, end_of, other};
+use std::net::SocketAddr;
+
+use super::states::{Derived, before, end_of, other};
 use super::subject::Subject;
-use super::{Ending, EndingKind, Segment};
+use super::{Ending, EndingKind, Remark, Segment};
 use crate::report::run::{count, time};
 use crate::trace::kernel::descriptor;
-use crate::trace::model::{Call, Record, Side, Socket, State, What};
+use crate::trace::model::{Call, Flags, IcmpError, Record, Side, Socket, State, Undelivered, What};
 pub(super) use crate::trace::sockets::TIME_WAIT_S;
 
 /// From so long a silence on, who closes without an answer has lost patience.
@@ -19,6 +21,7 @@ pub(super) fn ending(record: &Record, subject: &Subject<'_>, calls: &[&Call]) ->
         calls,
     };
     let (kind, mut sentences) = scene.ending();
+    sentences.extend(scene.ignored());
     sentences.retain(|sentence| !sentence.is_empty());
     Ending {
         kind,
@@ -39,7 +42,8 @@ pub(super) fn reason(record: &Record, subject: &Subject<'_>, calls: &[&Call]) ->
         subject,
         calls,
     };
-    let rst = subject.segments.iter().position(|it| it.packet.flags.rst)?;
+    let resets = |it: &Segment| it.packet.flags.rst && it.counts();
+    let rst = subject.segments.iter().position(resets)?;
     Some(scene.reason(rst))
 }
 
@@ -78,11 +82,11 @@ impl Scene<'_> {
             return ending;
         }
         let fin = |side: Side| {
-            self.segments()
-                .iter()
-                .position(|it| it.from == side && it.packet.flags.fin)
+            let fins = |it: &Segment| it.from == side && it.packet.flags.fin && it.counts();
+            let unseen = self.subject.unseen_fins[side as usize];
+            (self.segments().iter().position(fins)).or(unseen.map(|fin| fin.packet))
         };
-        let rst = self.segments().iter().position(|it| it.packet.flags.rst);
+        let rst = self.closing_reset();
         let fins = (fin(Side::Client), fin(Side::Server));
         match (fins, rst) {
             ((client, server), Some(rst))
@@ -99,12 +103,58 @@ impl Scene<'_> {
         }
     }
 
+    /// The first RST that ends the connection of its receiver, or of its sender.
+    fn closing_reset(&self) -> Option<usize> {
+        let ends = |it: &&Derived| matches!(it.new, State::Closed | State::Listen);
+        let resets = |at: &usize| {
+            let segment = &self.segments()[*at];
+            segment.packet.flags.rst && segment.counts()
+        };
+        let ends = self.subject.derived.iter().filter(ends);
+        ends.map(|change| change.packet).filter(resets).min()
+    }
+
+    /// What went by between the same ports, and is no part of it.
+    fn ignored(&self) -> Vec<String> {
+        let outside = |it: &&Segment| it.remarks.contains(&Remark::OutsideWindow);
+        let outside: Vec<&Segment> = self.segments().iter().filter(outside).collect();
+        let mut text = Vec::new();
+        if let [first, ..] = outside[..] {
+            let name = flags(first.packet.flags);
+            text.push(match outside.len() {
+                1 => format!(
+                    "A {name} from the {} lies outside the window: it is old, most likely of an earlier connection on \
+                     these ports, or foreign, and changes nothing.",
+                    first.from.name()
+                ),
+                many => format!(
+                    "{many} segments, the first a {name} from the {}, lie outside the window: they are old, most likely \
+                     of an earlier connection on these ports, or foreign, and change nothing.",
+                    first.from.name()
+                ),
+            });
+        }
+        let challenged = |it: &&Segment| it.remarks.first() == Some(&Remark::ResetIgnored);
+        if let Some(rst) = self.segments().iter().find(challenged) {
+            text.push(format!(
+                "A RST from the {} was ignored: its number lies in the window and is not the next one, so its receiver \
+                 asks by a challenge ACK whether it is meant (RFC 5961).",
+                rst.from.name()
+            ));
+        }
+        text
+    }
+
     fn handshake_failed(&self) -> Option<(EndingKind, Vec<String>)> {
         let server = self.subject.endpoints.server;
+        let ends = |it: &&&IcmpError| it.why != Undelivered::FragmentationNeeded;
+        if let Some(error) = self.subject.errors.iter().find(ends) {
+            return Some((EndingKind::Unreachable, vec![unreachable(error, server)]));
+        }
         let syns = |it: &&Segment| it.from == Side::Client && it.packet.flags.syn;
         let syns: Vec<&Segment> = self.segments().iter().filter(syns).collect();
         let first = syns.first()?;
-        let answer = self.segments().iter().find(|it| it.from == Side::Server);
+        let answer = (self.segments().iter()).find(|it| it.from == Side::Server && it.counts());
         match answer {
             Some(answer) if answer.packet.flags.rst => Some((
                 EndingKind::Refused,
@@ -135,6 +185,9 @@ impl Scene<'_> {
                     },
                     duration(over_ns)
                 )];
+                if !self.subject.errors.is_empty() {
+                    text.push(TOO_LARGE.to_owned());
+                }
                 text.push(match full_queue(self.record, self.subject) {
                     Some((waiting, backlog)) => format!(
                         "Here it is the latter: the queue holds {waiting} where the backlog is {backlog}, so the kernel drops \
@@ -150,8 +203,17 @@ impl Scene<'_> {
     }
 
     fn reset(&self, rst: usize) -> (EndingKind, Vec<String>) {
-        let side = self.segments()[rst].from;
+        let segment = &self.segments()[rst];
+        let side = segment.from;
         let reason = self.reason(rst);
+        if segment.remarks.contains(&Remark::ResetInjected) {
+            let text = format!(
+                "A RST in the name of the {} ends the connection. {}",
+                side.name(),
+                reason.long
+            );
+            return (EndingKind::Reset(side), vec![text]);
+        }
         let text = vec![
             self.cut(side).unwrap_or_default(),
             format!("The {} ends the connection by a RST.", side.name()),
@@ -170,6 +232,18 @@ impl Scene<'_> {
         let side = segment.from;
         let (who, peer) = (side.name(), other(side).name());
         let before = &self.segments()[..rst];
+        if segment.remarks.contains(&Remark::ResetInjected) {
+            let usual = before.iter().rfind(|it| it.from == side && it.counts());
+            return Reason {
+                long: format!(
+                    "Most likely somebody on the way sent it, such as a firewall: it may still take {} hops, where the \
+                     other segments of the {who} may take {}.",
+                    segment.packet.hops,
+                    usual.map_or(0, |it| it.packet.hops)
+                ),
+                short: "most likely not of the supposed sender: its TTL is another",
+            };
+        }
         if before.is_empty() {
             return Reason {
                 long: "What it answers lies before the capture.".to_owned(),
@@ -201,6 +275,35 @@ impl Scene<'_> {
                     short: "bytes came for a socket that is closed: nobody can read them any more",
                 };
             }
+        }
+        let probes = |it: &&Segment| it.from == side && it.remarks.contains(&Remark::KeepAlive);
+        let unanswered = before.iter().rev().take_while(|it| it.from == side);
+        if unanswered.filter(probes).count() > 1 {
+            return Reason {
+                long: format!(
+                    "The {peer} answered none of the last keep-alive probes: the kernel gives the connection up."
+                ),
+                short: "no keep-alive probe was answered: the kernel gives the connection up",
+            };
+        }
+        if segment.remarks.contains(&Remark::ResetOfUnknown) {
+            return Reason {
+                long: format!(
+                    "It has no ACK flag, and its number is what the {peer}'s segment acknowledged: so a kernel answers \
+                     that knows no such connection. The {who} has closed it long ago, or has started anew, and \
+                     the {peer} still believed in it (a half-open connection)."
+                ),
+                short: "the kernel answers a segment of a connection that it does not know",
+            };
+        }
+        if !self.subject.captured(other(side)) {
+            return Reason {
+                long: format!(
+                    "The {peer}'s segments were not captured, so it is not known whether any of its bytes were unread: \
+                     that, or SO_LINGER with a time of 0, is the likely reason."
+                ),
+                short: "bytes left unread, or SO_LINGER with a time of 0: the other side was not captured",
+            };
         }
         let sent: u64 = self.subject.messages.bytes(other(side));
         if let Some(unread) = self.unread(side, segment.packet.at_ns, sent) {
@@ -309,6 +412,12 @@ impl Scene<'_> {
             Side::Server
         };
         let (earlier, later) = (client.min(server), client.max(server));
+        if let Some(side) = [Side::Client, Side::Server]
+            .into_iter()
+            .find(|side| self.subject.unseen_fins[*side as usize].is_some())
+        {
+            return self.closed_unseen(side, client, server);
+        }
         let (fin, ack) = (&segments[earlier].packet, &segments[later].packet);
         let crossed = !ack.flags.ack || before(ack.acknowledgement, end_of(fin));
         if crossed {
@@ -350,6 +459,61 @@ impl Scene<'_> {
         (EndingKind::Closed(first), text)
     }
 
+    /// Both have closed, of which one FIN was not captured: only an acknowledgement tells of it.
+    fn closed_unseen(
+        &self,
+        unseen: Side,
+        client: usize,
+        server: usize,
+    ) -> (EndingKind, Vec<String>) {
+        let seen = other(unseen);
+        let (unseen_at, seen_at) = match unseen {
+            Side::Client => (client, server),
+            Side::Server => (server, client),
+        };
+        // The FIN that acknowledges the other was sent after it.
+        let first = if unseen_at <= seen_at { unseen } else { seen };
+        let (who, peer) = (unseen.name(), seen.name());
+        let missing = match self.subject.captured(unseen) {
+            true => format!("The {who}'s FIN was not captured."),
+            false => format!("The {who}'s side was not captured."),
+        };
+        let covers = match self.acknowledged_bytes(seen) {
+            Some(n) => format!("{} of the {who} and most likely its FIN", bytes(n)),
+            None => format!("most likely the FIN of the {who}"),
+        };
+        (
+            EndingKind::Closed(first),
+            vec![
+                missing,
+                format!(
+                    "The {peer}'s acknowledgements cover {covers}: the last of them goes up by one number, as a FIN \
+                     takes one. So both sides have closed, the {} first; it most likely holds TIME-WAIT, for \
+                     {TIME_WAIT_S} s on Linux.",
+                    first.name()
+                ),
+            ],
+        )
+    }
+
+    /// How many bytes of the other side a side has acknowledged, if the handshake was captured.
+    fn acknowledged_bytes(&self, by: Side) -> Option<u64> {
+        let acknowledging = |it: &&Segment| {
+            it.from == by && it.packet.flags.ack && !it.packet.flags.rst && it.counts()
+        };
+        let mut all = self.segments().iter().filter(acknowledging);
+        let opens = self
+            .segments()
+            .iter()
+            .any(|it| it.from == by && it.packet.flags.syn);
+        let first = all.next().filter(|_| opens)?.packet.acknowledgement;
+        let highest = all
+            .map(|it| it.packet.acknowledgement.wrapping_sub(first))
+            .max()?;
+        let fin = self.subject.unseen_fins[other(by) as usize].is_some();
+        Some(u64::from(highest).saturating_sub(u64::from(fin)))
+    }
+
     /// The client had its request unanswered for long, or to the end of its time, when it closed.
     fn lost_patience(&self, first: Side, fin: usize) -> Option<String> {
         let segments = self.segments();
@@ -365,7 +529,8 @@ impl Scene<'_> {
         let is_timeout = |what: &What| matches!(what, What::Failed(_, error) if error == "timeout");
         let moments = &self.subject.moments;
         let long = waited_ns >= PATIENCE_NS || moments.iter().any(|it| is_timeout(&it.what));
-        (first == Side::Client && !answered && long).then(|| {
+        let knows = self.subject.captured(Side::Server);
+        (first == Side::Client && knows && !answered && long).then(|| {
             format!(
                 "No answer came for {}, and the client closed: its program had a timeout, TCP has none for a \
                  peer that acknowledges and says nothing.",
@@ -427,7 +592,23 @@ impl Scene<'_> {
 
     fn half_closed(&self, side: Side, fin: usize) -> (EndingKind, Vec<String>) {
         let (who, peer) = (side.name(), other(side).name());
+        if !self.subject.captured(other(side)) {
+            return (EndingKind::Unknown, self.one_sided(side, Some(fin)));
+        }
         let patience = self.lost_patience(side, fin);
+        let goes_on = self.segments()[fin..]
+            .iter()
+            .any(|it| it.from != side && it.counts());
+        if !goes_on && patience.is_none() {
+            let text = format!(
+                "The {who} has sent its FIN, and nothing of the {peer} was captured after it: whether the {peer} has got \
+                 it, and has closed too, is not known."
+            );
+            return (
+                EndingKind::HalfClosed(side),
+                vec![self.cut(side).unwrap_or_default(), text],
+            );
+        }
         let kind = match patience {
             Some(_) => EndingKind::Silent,
             None => EndingKind::HalfClosed(side),
@@ -447,8 +628,73 @@ impl Scene<'_> {
         )
     }
 
+    /// Of a connection of which only one side was captured.
+    fn one_sided(&self, side: Side, fin: Option<usize>) -> Vec<String> {
+        let (who, peer) = (side.name(), other(side).name());
+        let got = match self.acknowledged_bytes(side) {
+            Some(n) if n > 0 => format!(
+                "The {who}'s acknowledgements tell that {} came from the {peer}.",
+                bytes(n)
+            ),
+            _ => String::new(),
+        };
+        let closed = match fin {
+            Some(_) => format!(
+                "The {who} has sent its FIN; whether the {peer} has got it, and has closed too, is not known."
+            ),
+            None => format!(
+                "The {who} has not closed by the end of the record; of the {peer} that is not known."
+            ),
+        };
+        vec![format!("Only the {who}'s side was captured."), got, closed]
+    }
+
+    /// Nobody takes bytes, or nobody is there, when the record ends.
+    fn stuck(&self) -> Option<(EndingKind, String)> {
+        let counted = || self.segments().iter().filter(|it| it.counts());
+        let last = counted().next_back()?;
+        let (who, peer) = (last.from.name(), other(last.from).name());
+        let knows = self.subject.captured(other(last.from));
+        let asks = |it: &&Segment| {
+            let has = |remark| it.remarks.contains(&remark);
+            it.from == last.from && (has(Remark::KeepAlive) || has(Remark::ZeroWindowProbe))
+        };
+        let probes = counted().rev().take_while(asks).count();
+        if probes > 1 && knows {
+            return Some((
+                EndingKind::Silent,
+                format!(
+                    "The last {probes} probes of the {who} were not answered: the {peer} is gone, or somebody drops \
+                     segments."
+                ),
+            ));
+        }
+        let closed = [Side::Client, Side::Server].into_iter().find(|side| {
+            let mut own = counted().rev().filter(|it| it.from == *side);
+            own.next()
+                .is_some_and(|it| it.packet.window == 0 && it.packet.flags.ack)
+        })?;
+        let (who, peer) = (closed.name(), other(closed).name());
+        Some((
+            EndingKind::Open,
+            format!(
+                "It was open when the record ended, and the {who}'s window was zero: its receive buffer was full, \
+                 its program did not read, and the {peer} had to wait."
+            ),
+        ))
+    }
+
     fn open(&self) -> (EndingKind, Vec<String>) {
         let segments = self.segments();
+        let unseen = [Side::Client, Side::Server]
+            .into_iter()
+            .find(|side| !self.subject.captured(*side));
+        if let Some(unseen) = unseen {
+            return (EndingKind::Unknown, self.one_sided(other(unseen), None));
+        }
+        if let Some((kind, text)) = self.stuck() {
+            return (kind, vec![text]);
+        }
         let again = segments.iter().rev().take_while(|it| it.retransmission);
         let again = again.count();
         if again >= 2 {
@@ -463,7 +709,7 @@ impl Scene<'_> {
             );
         }
         if segments.iter().any(|it| it.packet.flags.syn) {
-            let text = "No side has closed it by the end of the record: it is still open.";
+            let text = "Neither side has closed it by the end of the record: it was open then.";
             return (EndingKind::Open, vec![text.to_owned()]);
         }
         let text = "The record begins and ends in the midst of this connection.";
@@ -537,6 +783,32 @@ impl Scene<'_> {
     }
 }
 
+/// Of a SYN that a network on the way does not take.
+const TOO_LARGE: &str = "By ICMP (fragmentation needed) the SYN is too large for a network on the way, such as a \
+                         tunnel.";
+
+/// What an ICMP error says of a SYN, and what comes of it on Linux.
+fn unreachable(error: &IcmpError, server: SocketAddr) -> String {
+    let by = match error.by == server.ip() {
+        true => "the server's host".to_owned(),
+        false => format!("{}, on the way,", error.by),
+    };
+    let (meaning, errno) = match error.why {
+        Undelivered::NetworkUnreachable => ("no route leads to its network", "ENETUNREACH"),
+        Undelivered::HostUnreachable => ("no such host answers in its network", "EHOSTUNREACH"),
+        Undelivered::ProtocolUnreachable => ("the host does not know TCP", "ENOPROTOOPT"),
+        Undelivered::PortUnreachable => ("most likely a filter rejects it", "ECONNREFUSED"),
+        Undelivered::Prohibited => ("a filter rejects it", "EHOSTUNREACH"),
+        Undelivered::TimeExceeded => ("most likely a routing loop", "EHOSTUNREACH"),
+        Undelivered::FragmentationNeeded => ("it is too large", "EMSGSIZE"),
+    };
+    format!(
+        "The SYN does not get to {server}: {by} answers by ICMP `{}`: {meaning}. On Linux connect() fails at once, \
+         with {errno}. No RST: no TCP of the server had a part in it.",
+        error.why.name()
+    )
+}
+
 const SOL_SOCKET: u64 = 1;
 const SO_LINGER: u64 = 13;
 
@@ -558,6 +830,17 @@ pub(super) fn is_write(call: &Call) -> bool {
         call.name,
         "write" | "writev" | "sendto" | "sendmsg" | "sendmmsg" | "sendfile"
     )
+}
+
+/// `SYN+ACK`, `FIN+ACK`, `segment` where there is nothing but an ACK.
+fn flags(flags: Flags) -> &'static str {
+    match () {
+        () if flags.syn && flags.ack => "SYN+ACK",
+        () if flags.syn => "SYN",
+        () if flags.rst => "RST",
+        () if flags.fin => "FIN",
+        () => "segment",
+    }
 }
 
 /// `1 byte`, `12,345 bytes`.

@@ -11,6 +11,8 @@ pub(super) struct Flow {
     pub(super) endpoints: Endpoints,
     /// Positions in the record, in the order of time.
     pub(super) packets: Vec<usize>,
+    /// Another connection had the same ports before.
+    pub(super) reuses_ports: bool,
 }
 
 /// By the order of their first packets. A SYN on ports that were used before begins another connection.
@@ -23,8 +25,11 @@ pub(super) fn flows(record: &Record) -> Vec<Flow> {
         let current = open.get(&ends).copied();
         let current = match current {
             Some(current) if !gathered[current].ended_before(packet) => current,
-            _ => {
-                gathered.push(Gathered::default());
+            earlier => {
+                gathered.push(Gathered {
+                    reuses_ports: earlier.is_some(),
+                    ..Gathered::default()
+                });
                 open.insert(ends, gathered.len() - 1);
                 gathered.len() - 1
             }
@@ -36,6 +41,7 @@ pub(super) fn flows(record: &Record) -> Vec<Flow> {
         Flow {
             endpoints: endpoints(packets, record.server),
             packets: gathered.packets,
+            reuses_ports: gathered.reuses_ports,
         }
     };
     gathered.into_iter().map(flow).collect()
@@ -45,15 +51,29 @@ pub(super) fn flows(record: &Record) -> Vec<Flow> {
 #[derive(Debug, Default)]
 struct Gathered {
     packets: Vec<usize>,
+    reuses_ports: bool,
     /// Who sent a SYN without an ACK, and its number.
     opening: Vec<(SocketAddr, u32)>,
+    /// Who sent a SYN+ACK, its number, and the number that it acknowledges.
+    answering: Vec<(SocketAddr, u32, u32)>,
+    /// The number of the first segment of each side that is no SYN.
+    first: Vec<(SocketAddr, u32)>,
     /// More than SYNs without an ACK went by.
     answered: bool,
 }
 
 impl Gathered {
+    /// More SYN+ACKs than this tell nothing new; captures may hold anything.
+    const ANSWERS_MAX: usize = 16;
+
     fn ended_before(&self, packet: &Packet) -> bool {
-        if !packet.flags.syn || packet.flags.ack || packet.flags.rst {
+        if !packet.flags.syn || packet.flags.rst {
+            return false;
+        }
+        if packet.flags.ack {
+            return self.answers_another(packet);
+        }
+        if self.belongs_to_answer(packet) {
             return false;
         }
         let again = self.opening.contains(&(packet.source, packet.sequence));
@@ -62,13 +82,51 @@ impl Gathered {
         !again && (self.answered || sent_one)
     }
 
+    /// A SYN that stands behind what it comes before: its number is that before the one that the SYN+ACK
+    /// acknowledges, or that before the first of its side.
+    fn belongs_to_answer(&self, syn: &Packet) -> bool {
+        let behind = syn.sequence.wrapping_add(1);
+        let fits = |number: u32| number.wrapping_sub(behind) <= syn.payload_bytes;
+        let is_asked_for = (self.answering.iter())
+            .any(|&(by, _, acknowledged)| by == syn.destination && fits(acknowledged));
+        let is_continued =
+            (self.first.iter()).any(|&(by, number)| by == syn.source && fits(number));
+        let has_opened = self.opening.iter().any(|(by, _)| *by == syn.source);
+        !has_opened && (is_asked_for || is_continued)
+    }
+
+    /// A SYN+ACK with other numbers than the one before, where no SYN was captured.
+    fn answers_another(&self, packet: &Packet) -> bool {
+        let numbers = (packet.source, packet.sequence, packet.acknowledgement);
+        let has_asked = self.opening.iter().any(|(by, _)| *by == packet.destination);
+        let mut own = self
+            .answering
+            .iter()
+            .filter(|it| it.0 == packet.source)
+            .peekable();
+        !has_asked && own.peek().is_some() && own.all(|it| it.1 != numbers.1 && it.2 != numbers.2)
+    }
+
     fn take(&mut self, at: usize, packet: &Packet) {
         self.packets.push(at);
-        if packet.flags.syn && !packet.flags.ack {
-            self.opening.push((packet.source, packet.sequence));
-        } else {
-            self.answered = true;
+        let flags = packet.flags;
+        let numbers = (packet.source, packet.sequence);
+        match (flags.syn, flags.ack) {
+            (true, false) if !self.opening.contains(&numbers) => self.opening.push(numbers),
+            (true, false) => {}
+            (true, true) => {
+                let answer = (packet.source, packet.sequence, packet.acknowledgement);
+                if self.answering.len() < Self::ANSWERS_MAX && !self.answering.contains(&answer) {
+                    self.answering.push(answer);
+                }
+            }
+            (false, _) => {
+                if !self.first.iter().any(|(by, _)| *by == packet.source) {
+                    self.first.push(numbers);
+                }
+            }
         }
+        self.answered |= !flags.syn || flags.ack;
     }
 }
 
@@ -87,7 +145,9 @@ fn endpoints<'a>(
         server: packet.source,
     };
     let mut all = packets.clone();
-    let syn = packets.clone().find(|packet| packet.flags.syn);
+    let syn = packets
+        .clone()
+        .find(|packet| packet.flags.syn && !packet.flags.rst);
     if let Some(packet) = syn {
         return if packet.flags.ack {
             by_destination(packet)

@@ -4,6 +4,7 @@ mod analysis;
 mod calls;
 mod endings;
 mod flows;
+mod order;
 mod phases;
 mod remark;
 mod states;
@@ -11,14 +12,16 @@ mod streams;
 mod subject;
 mod tell;
 mod timeline;
+mod weak;
 mod why;
 
 use std::net::SocketAddr;
 
-pub use remark::Remark;
+pub use remark::{Remark, labels};
 pub use tell::tell;
 
-use super::model::{Endpoints, Info, Packet, Side, Snapshot, State};
+use self::states::Effect;
+use super::model::{Endpoints, IcmpError, Info, Packet, Side, Snapshot, State};
 
 /// A whole trace.
 #[derive(Debug, Clone)]
@@ -102,6 +105,8 @@ pub enum Happening {
     Sockets(Snapshot),
     /// TCP's own figures.
     Info(Info),
+    /// A router or a host says that it does not deliver a segment.
+    Icmp(IcmpError),
     /// What the client saw, in plain words, where there is nothing better.
     Moment(String),
     /// Time passes without any event, such as a timer that runs: for so many ns.
@@ -132,6 +137,22 @@ pub struct Segment {
     pub http: Option<String>,
 }
 
+impl Segment {
+    /// It is a part of this connection, and not ignored as one of another.
+    pub fn counts(&self) -> bool {
+        self.effect() == Effect::Counts
+    }
+
+    fn effect(&self) -> Effect {
+        let has = |remark| self.remarks.contains(&remark);
+        match () {
+            () if has(Remark::OutsideWindow) || has(Remark::ChallengeAck) => Effect::Nothing,
+            () if has(Remark::ResetIgnored) => Effect::Ignored,
+            () => Effect::Counts,
+        }
+    }
+}
+
 /// A change of state of one end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateChange {
@@ -154,6 +175,8 @@ pub enum Origin {
     Kernel,
     /// It follows from the segments (RFC 9293 §3.10).
     Derived,
+    /// It is likely by the segments that there are: others, which would show it, were not captured.
+    Likely,
 }
 
 /// A line of a system call.
@@ -200,7 +223,7 @@ pub struct Ending {
 /// The ways in which a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndingKind {
-    /// It is still open.
+    /// It was open when the record ended.
     Open,
     /// The capture begins or ends in the midst of it, so that nobody knows.
     Unknown,
@@ -210,6 +233,8 @@ pub enum EndingKind {
     Simultaneous,
     /// A RST answered the SYN.
     Refused,
+    /// An ICMP error answered the SYN.
+    Unreachable,
     /// No answer to the SYN, though it was sent again.
     NoAnswer,
     /// A RST from this side in the midst of it.

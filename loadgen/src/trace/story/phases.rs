@@ -174,7 +174,10 @@ fn cuts(subject: &Subject<'_>, items: &[Item<'_>]) -> Vec<(usize, PhaseKind)> {
         }
         let begins = match (&item.what, segment(item)) {
             (_, Some(it))
-                if it.packet.payload_bytes > 0 && !it.retransmission && !it.packet.flags.rst =>
+                if it.packet.payload_bytes > 0
+                    && !it.retransmission
+                    && !it.packet.flags.rst
+                    && it.counts() =>
             {
                 Some(it.from)
             }
@@ -223,6 +226,7 @@ fn cuts(subject: &Subject<'_>, items: &[Item<'_>]) -> Vec<(usize, PhaseKind)> {
             Thing::Call { own, .. } => *own,
             Thing::Moment(what) => !matches!(what, What::Info(_)),
             Thing::Sockets(_) => false,
+            Thing::Icmp(_) => true,
         });
         let after = last.map_or(items.len(), |last| last + 1);
         let waits = [Side::Client, Side::Server]
@@ -249,9 +253,10 @@ fn close_at(subject: &Subject<'_>, items: &[Item<'_>]) -> Option<usize> {
                 _ => None,
             })
     };
-    let ends = |it: &Segment| it.packet.flags.fin || it.packet.flags.rst;
-    let fresh =
-        |it: &Segment| it.packet.payload_bytes > 0 && !it.retransmission && !it.packet.flags.rst;
+    let ends = |it: &Segment| (it.packet.flags.fin || it.packet.flags.rst) && it.counts();
+    let fresh = |it: &Segment| {
+        it.counts() && it.packet.payload_bytes > 0 && !it.retransmission && !it.packet.flags.rst
+    };
     let first = segments().find(|(_, it)| ends(it));
     let flows_until = match first {
         // A client that closes its half may still get its answer.
@@ -290,7 +295,7 @@ fn close_at(subject: &Subject<'_>, items: &[Item<'_>]) -> Option<usize> {
             what,
             What::EndOfFile | What::ShutDown | What::Closed | What::Failed(..)
         ),
-        Thing::Sockets(_) => false,
+        Thing::Sockets(_) | Thing::Icmp(_) => false,
     })
 }
 
@@ -348,6 +353,7 @@ impl Passage<'_> {
             PhaseKind::Handshake => match self.ending.kind {
                 EndingKind::Refused => "The connection is refused",
                 EndingKind::NoAnswer => "No answer to the SYN",
+                EndingKind::Unreachable => "The SYN is not delivered",
                 _ => "The handshake, unfinished",
             },
             PhaseKind::Close => self.close_heading(),

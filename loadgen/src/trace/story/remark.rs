@@ -111,4 +111,165 @@ impl Remark {
             Remark::ResetInjected => "reset-injected",
         }
     }
+
+    /// For people, behind the segment: `duplicate ACK 2`. None of what a more special remark beside it says.
+    pub fn label(self) -> Option<String> {
+        let label = match self {
+            Remark::Retransmission => "retransmission",
+            Remark::FastRetransmission => "fast retransmission",
+            Remark::SpuriousRetransmission => "spurious retransmission",
+            Remark::SynRetransmission => "SYN retransmission",
+            Remark::SynAckRetransmission => "SYN+ACK retransmission",
+            Remark::FinRetransmission => "FIN retransmission",
+            Remark::OutOfOrder => "out of order",
+            Remark::LostSegment => "previous segment not captured",
+            Remark::AckOfUnseen => "acknowledges a segment not captured",
+            Remark::DuplicateAck(number) => return Some(format!("duplicate ACK {number}")),
+            Remark::KeepAlive => "keep-alive",
+            Remark::KeepAliveAck => "keep-alive ACK",
+            Remark::ZeroWindow => "zero window",
+            Remark::ZeroWindowProbe => "zero-window probe",
+            Remark::ZeroWindowProbeAck => "zero-window probe ACK",
+            Remark::WindowUpdate => "window update",
+            Remark::WindowFull => "window full",
+            Remark::PortsReused => "ports reused",
+            Remark::LateSyn => "late SYN",
+            Remark::SimultaneousOpen => "simultaneous open",
+            Remark::SimultaneousClose => "simultaneous close",
+            Remark::FastOpenRequest => "Fast Open cookie request",
+            Remark::FastOpen => "Fast Open",
+            Remark::FastOpenAccepted => "Fast Open accepted",
+            Remark::FastOpenRefused => "Fast Open not accepted",
+            Remark::OutsideWindow => "outside the window: old or foreign",
+            Remark::ResetIgnored => "reset ignored",
+            Remark::ChallengeAck => "challenge ACK",
+            Remark::ResetInjected => "reset from the path, likely",
+            // The flags say it, and the reason stands beside them.
+            Remark::Refused | Remark::ResetAfterClose | Remark::ResetOfUnknown | Remark::Abort => {
+                return None;
+            }
+        };
+        Some(label.to_owned())
+    }
+
+    /// What it means, in at most 100 characters, where the flags do not tell it.
+    pub(super) fn meaning(self) -> Option<&'static str> {
+        Some(match self {
+            Remark::FastRetransmission => {
+                "sent again before any timer ran out: duplicate ACKs asked for it (RFC 5681)"
+            }
+            Remark::SpuriousRetransmission => {
+                "sent again although it was acknowledged: the ACK was lost, or came too late"
+            }
+            Remark::FinRetransmission => {
+                "the FIN is sent again: no acknowledgement of it came in time"
+            }
+            Remark::Retransmission => "sent again: no acknowledgement of it came in time",
+            Remark::OutOfOrder => "later bytes went by before these: segments overtook each other",
+            Remark::LostSegment => {
+                "bytes before these were not captured: lost on the way, or missed by the capture"
+            }
+            Remark::AckOfUnseen => {
+                "acknowledges bytes that are not in the capture, so the capture missed them"
+            }
+            Remark::DuplicateAck(_) => "a duplicate ACK: it says again which byte it waits for",
+            Remark::KeepAlive => {
+                "a keep-alive probe: is the peer still there? (RFC 9293 section 3.8.4)"
+            }
+            Remark::KeepAliveAck => "answers the keep-alive probe: the peer is still there",
+            Remark::ZeroWindow => {
+                "a window of zero: its receive buffer is full, the program does not read"
+            }
+            Remark::ZeroWindowProbe => {
+                "a zero-window probe: has the window opened? (RFC 9293 section 3.8.6.1)"
+            }
+            Remark::ZeroWindowProbeAck => "answers the zero-window probe: the buffer is still full",
+            Remark::WindowUpdate => "a window update: bytes were read, so there is room again",
+            Remark::WindowFull => {
+                "fills the receiver's window to the last byte: the sender must wait"
+            }
+            Remark::PortsReused => "another connection begins on ports that were used before",
+            Remark::LateSyn => {
+                "belongs before the SYN+ACK that acknowledges it: captured late, or out of order"
+            }
+            Remark::SimultaneousOpen => "both sides asked at once: the SYNs crossed",
+            Remark::FastOpenRequest => {
+                "asks for a Fast Open cookie, for its next connection (RFC 7413)"
+            }
+            Remark::FastOpen => "Fast Open: its cookie lets data go with the SYN (RFC 7413)",
+            Remark::FastOpenAccepted => {
+                "acknowledges the data of the SYN too: Fast Open saved a round trip"
+            }
+            Remark::FastOpenRefused => {
+                "acknowledges the SYN only: its data is sent again after the handshake"
+            }
+            Remark::OutsideWindow => {
+                "no part of this connection: an older one on these ports, or a stranger; changes nothing"
+            }
+            Remark::ResetIgnored => {
+                "not the next number: a receiver answers with a challenge ACK, and goes on (RFC 5961)"
+            }
+            Remark::ChallengeAck => {
+                "a challenge ACK: only a true peer can answer with the right RST (RFC 5961)"
+            }
+            Remark::ResetInjected => {
+                "its TTL is not that of its supposed sender: likely somebody on the way has sent it"
+            }
+            Remark::ResetOfUnknown => {
+                "its kernel knows no such connection, and answers the segment with a RST"
+            }
+            Remark::SynRetransmission
+            | Remark::SynAckRetransmission
+            | Remark::SimultaneousClose
+            | Remark::Refused
+            | Remark::ResetAfterClose
+            | Remark::Abort => return None,
+        })
+    }
+
+    fn is_special_retransmission(self) -> bool {
+        matches!(
+            self,
+            Remark::FastRetransmission
+                | Remark::SpuriousRetransmission
+                | Remark::SynRetransmission
+                | Remark::SynAckRetransmission
+                | Remark::FinRetransmission
+        )
+    }
+}
+
+/// All that people are told behind a segment: `zero window, zero-window probe ACK`; empty where that is nothing.
+pub fn labels(remarks: &[Remark]) -> String {
+    let has_special = remarks.iter().any(|it| it.is_special_retransmission());
+    let labels: Vec<String> = (remarks.iter())
+        .filter(|it| **it != Remark::Retransmission || !has_special)
+        .filter_map(|it| it.label())
+        .collect();
+    labels.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_special_name_stands_for_the_general_one() {
+        let rows: [(&[Remark], &str); 5] = [
+            (&[], ""),
+            (&[Remark::Retransmission], "retransmission"),
+            (
+                &[Remark::Retransmission, Remark::FastRetransmission],
+                "fast retransmission",
+            ),
+            (
+                &[Remark::ZeroWindow, Remark::ZeroWindowProbeAck],
+                "zero window, zero-window probe ACK",
+            ),
+            (&[Remark::DuplicateAck(3)], "duplicate ACK 3"),
+        ];
+        for (remarks, expected) in rows {
+            assert_eq!(labels(remarks), expected);
+        }
+    }
 }

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 
 use super::analysis::remark;
 use super::flows::{Flow, canonical, flows, listens, nobody};
-use super::states::{Derived, arrow, derive, merge, other};
+use super::states::{Derivation, Derived, Effect, UnseenFin, arrow, derive, merge, other};
 use super::streams::{Messages, messages};
-use super::{Origin, Segment, StateChange};
+use super::{Origin, Remark, Segment, StateChange};
 use crate::trace::model::{
-    Change, Endpoints, Moment, Packet, Record, Side, Snapshot, Socket, Source, State, What,
+    Change, Endpoints, IcmpError, Moment, Packet, Record, Side, Snapshot, Socket, Source, State,
+    What,
 };
 use crate::trace::packets::Relative;
 
@@ -21,9 +22,14 @@ pub(super) struct Subject<'a> {
     pub(super) segments: Vec<Segment>,
     /// Those of both ends that follow from segments, whatever else is known.
     pub(super) derived: Vec<Derived>,
+    /// FINs of client and server of which only an acknowledgement tells.
+    pub(super) unseen_fins: [Option<UnseenFin>; 2],
     pub(super) states: Vec<StateChange>,
     pub(super) moments: Vec<&'a Moment>,
+    captured: [bool; 2],
     pub(super) messages: Messages,
+    /// ICMP errors about its segments.
+    pub(super) errors: Vec<&'a IcmpError>,
     /// What the kernel told of client and server.
     told: [Vec<Change>; 2],
 }
@@ -35,29 +41,50 @@ impl<'a> Subject<'a> {
             packets: Vec::new(),
             segments: Vec::new(),
             derived: Vec::new(),
+            unseen_fins: [None; 2],
             states: Vec::new(),
             moments: Vec::new(),
+            captured: [false; 2],
             messages: Messages::default(),
+            errors: Vec::new(),
             told: Default::default(),
         }
     }
 
-    fn of_flow(record: &'a Record, flow: &Flow) -> Self {
+    fn of_flow(record: &'a Record, copies: &[u32], flow: &Flow) -> Self {
         let packets: Vec<&Packet> = flow.packets.iter().map(|&at| &record.packets[at]).collect();
         let mut numbering = Relative::new(flow.endpoints.client);
+        let mut segments: Vec<Segment> = packets.iter().map(|it| numbering.segment(it)).collect();
+        remark(&mut segments);
+        if flow.reuses_ports
+            && let Some(first) = segments.first_mut()
+        {
+            first.remarks.insert(0, Remark::PortsReused);
+        }
+        for (segment, &at) in segments.iter_mut().zip(&flow.packets) {
+            segment.copies = copies.get(at).copied().unwrap_or(0);
+        }
+        let effects: Vec<Effect> = segments.iter().map(Segment::effect).collect();
         let by = |end: SocketAddr| -> Vec<&Packet> {
-            (packets.iter().copied())
-                .filter(|it| it.source == end)
+            (packets.iter().zip(&effects))
+                .filter(|(it, effect)| it.source == end && **effect == Effect::Counts)
+                .map(|(it, _)| *it)
                 .collect()
         };
         let (client, server) = (by(flow.endpoints.client), by(flow.endpoints.server));
         let ended = server.iter().any(|packet| packet.flags.fin);
-        let mut segments: Vec<Segment> = packets.iter().map(|it| numbering.segment(it)).collect();
-        remark(&mut segments);
+        let Derivation {
+            changes,
+            unseen_fins,
+        } = derive(flow.endpoints.client, &packets, &effects);
+        let captured = [Side::Client, Side::Server]
+            .map(|side| segments.iter().any(|it| it.from == side && it.counts()));
         Subject {
             segments,
+            captured,
+            unseen_fins,
             messages: messages(&client, &server, ended),
-            derived: derive(flow.endpoints.client, &packets),
+            derived: changes,
             packets,
             ..Subject::new(flow.endpoints)
         }
@@ -115,6 +142,11 @@ impl<'a> Subject<'a> {
         self.states_of(side).any(|change| change.new == state)
     }
 
+    /// Whether any segment of this side was captured, of those that are part of the connection.
+    pub(super) fn captured(&self, side: Side) -> bool {
+        self.captured[side as usize]
+    }
+
     /// Data could flow: the handshake was completed, or the capture began after it.
     pub(super) fn was_established(&self) -> bool {
         let begins = |side| self.states_of(side).next().map(|change| change.old);
@@ -128,12 +160,16 @@ impl<'a> Subject<'a> {
 }
 
 /// What there is to tell of, in the order of time; listeners' changes of state; and notes.
-pub(super) fn subjects(record: &Record) -> (Vec<Subject<'_>>, Vec<StateChange>, Vec<String>) {
+pub(super) fn subjects<'a>(
+    record: &'a Record,
+    copies: &[u32],
+) -> (Vec<Subject<'a>>, Vec<StateChange>, Vec<String>) {
     let mut notes = Vec::new();
     let mut subjects: Vec<Subject<'_>> = (flows(record).iter())
-        .map(|flow| Subject::of_flow(record, flow))
+        .map(|flow| Subject::of_flow(record, copies, flow))
         .collect();
     let listeners = assign_changes(record, &mut subjects);
+    assign_errors(record, &mut subjects);
     assign_moments(record, &mut subjects);
     for subject in &mut subjects {
         subject.states = states(record, subject, &mut notes);
@@ -206,6 +242,30 @@ fn assign_changes(record: &Record, subjects: &mut Vec<Subject<'_>>) -> Vec<State
         told.extend(life);
     }
     listeners
+}
+
+/// To the last connection between these ends that had begun.
+fn assign_errors<'a>(record: &'a Record, subjects: &mut [Subject<'a>]) {
+    if record.errors.is_empty() {
+        return;
+    }
+    let mut between: HashMap<(SocketAddr, SocketAddr), Vec<usize>> = HashMap::new();
+    for (number, subject) in subjects.iter().enumerate() {
+        let Endpoints { client, server } = subject.endpoints;
+        for ends in [(client, server), (server, client)] {
+            between.entry(ends).or_default().push(number);
+        }
+    }
+    for error in &record.errors {
+        let numbers = between.get(&(error.source, error.destination));
+        let begun = |number: &&usize| {
+            let first = subjects[**number].packets.first();
+            first.is_some_and(|packet| packet.at_ns <= error.at_ns)
+        };
+        if let Some(&number) = numbers.and_then(|it| it.iter().rfind(begun).or(it.first())) {
+            subjects[number].errors.push(error);
+        }
+    }
 }
 
 /// By so much the clocks of two sources may differ.
@@ -302,7 +362,7 @@ fn timed(derived: &[Derived], packets: &[&Packet], side: Side) -> Vec<StateChang
                 side,
                 old: change.old,
                 new: change.new,
-                origin: Origin::Derived,
+                origin: change.origin,
             }
         })
         .collect()

@@ -1,19 +1,22 @@
 //! Puts the story together.
 
-use std::borrow::Cow;
-
 use super::calls::{About, Known, attribute};
 use super::endings::ending;
 use super::phases::{listening, phases};
 use super::subject::{Subject, subjects};
 use super::timeline::{Item, Thing, ends, happening, items, ordered};
-use super::{Connection, Event, Happening, Phase, Story};
-use crate::trace::model::{Call, Record, Side, Snapshot, Source};
+use super::{Connection, Event, Happening, Phase, Story, order, weak};
+use crate::trace::model::{Record, Side, Snapshot, Source};
 
 /// Orders what was seen by connection and phase, and says why it came about. Nothing but the record counts.
 pub fn tell(record: &Record) -> Story {
-    let record = &in_order(record);
-    let (subjects, listeners, told_notes) = subjects(record);
+    let order::Ordered {
+        record,
+        copies,
+        notes: notes_of_order,
+    } = order::ordered(record);
+    let record = &*record;
+    let (subjects, listeners, told_notes) = subjects(record, &copies);
     let mut notes = record.notes.clone();
     let sources = &record.sources;
     for source in [
@@ -28,6 +31,8 @@ pub fn tell(record: &Record) -> Story {
             notes.push(why.clone());
         }
     }
+    notes.extend(notes_of_order);
+    notes.extend(weak::notes(&subjects));
     notes.extend(told_notes);
 
     let mut timelines: Vec<Vec<Item<'_>>> = subjects.iter().map(|it| items(record, it)).collect();
@@ -176,26 +181,6 @@ fn of_one(subject: &Subject<'_>, snapshot: &Snapshot) -> Option<Snapshot> {
         None => true,
     });
     Some(own)
-}
-
-/// Files may be out of order: several interfaces, several queues. Most are not, and need no copy.
-fn in_order(record: &Record) -> Cow<'_, Record> {
-    let entry = |call: &Call| call.entered_ns.or(call.left_ns);
-    if record.packets.is_sorted_by_key(|packet| packet.at_ns)
-        && record.changes.is_sorted_by_key(|change| change.at_ns)
-        && record.calls.is_sorted_by_key(entry)
-        && record.snapshots.is_sorted_by_key(|snapshot| snapshot.at_ns)
-        && record.moments.is_sorted_by_key(|moment| moment.at_ns)
-    {
-        return Cow::Borrowed(record);
-    }
-    let mut record = record.clone();
-    record.packets.sort_by_key(|packet| packet.at_ns);
-    record.changes.sort_by_key(|change| change.at_ns);
-    record.calls.sort_by_key(entry);
-    record.snapshots.sort_by_key(|snapshot| snapshot.at_ns);
-    record.moments.sort_by_key(|moment| moment.at_ns);
-    Cow::Owned(record)
 }
 
 /// Turns times of the record into times since the first event.
@@ -404,6 +389,7 @@ mod tests {
             .prop_map(
                 |(packets, changes, calls, snapshots, moments, known)| Record {
                     packets,
+                    errors: Vec::new(),
                     changes,
                     calls,
                     snapshots,
@@ -456,7 +442,9 @@ mod tests {
                     for event in &phase.events {
                         prop_assert!(last_ns.is_none_or(|last_ns| last_ns <= event.at_ns));
                         last_ns = Some(event.at_ns);
-                        segments += usize::from(matches!(event.what, Happening::Segment(_)));
+                        if let Happening::Segment(segment) = &event.what {
+                            segments += 1 + segment.copies as usize;
+                        }
                     }
                 }
             }

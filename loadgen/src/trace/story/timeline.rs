@@ -4,7 +4,7 @@ use super::states::Derived;
 use super::subject::Subject;
 use super::{CallLine, Happening, Part, StateChange};
 use crate::trace::kernel::{describe, result};
-use crate::trace::model::{Call, Record, Side, Snapshot, Source, What};
+use crate::trace::model::{Call, IcmpError, Record, Side, Snapshot, Source, What};
 
 /// One line to be.
 #[derive(Debug, Clone)]
@@ -26,6 +26,7 @@ pub(super) enum Thing<'a> {
         own: bool,
     },
     Sockets(Snapshot),
+    Icmp(&'a IcmpError),
     Moment(&'a What),
 }
 
@@ -73,6 +74,10 @@ pub(super) fn items<'a>(record: &'a Record, subject: &Subject<'a>) -> Vec<Item<'
         own.sort_by_key(|change| change.side != subject.segments[number].from);
         items.extend(own.into_iter().map(state));
     }
+    items.extend(subject.errors.iter().map(|error| Item {
+        at_ns: error.at_ns,
+        what: Thing::Icmp(error),
+    }));
     items.extend(placed.into_iter().map(|(_, change)| state(change)));
     items
 }
@@ -143,6 +148,7 @@ pub(super) fn happening(item: &Item<'_>, subject: Option<&Subject<'_>>) -> Optio
             Happening::Call(call_line(call, *part, peer))
         }
         Thing::Sockets(snapshot) => Happening::Sockets(snapshot.clone()),
+        Thing::Icmp(error) => Happening::Icmp((*error).clone()),
         Thing::Moment(What::Info(info)) => Happening::Info(*info),
         Thing::Moment(what) => Happening::Moment(in_words(what)),
     })

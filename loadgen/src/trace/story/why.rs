@@ -4,8 +4,8 @@ use super::endings::{Reason, full_queue, is_read};
 use super::states::{before, end_of, other};
 use super::subject::Subject;
 use super::timeline::{Item, Thing};
-use super::{Origin, Part, Segment, StateChange};
-use crate::trace::model::{Call, Record, Side, State};
+use super::{Origin, Part, Remark, Segment, StateChange};
+use crate::trace::model::{Call, Record, Side, State, Undelivered};
 
 /// Longest text, in characters.
 pub(super) const WHY_MAX: usize = 100;
@@ -110,6 +110,20 @@ impl Scene<'_> {
             Thing::Sockets(snapshot) if matches!(snapshot.moment, "connected" | "answered") => {
                 Some("the client of this trace waits while they are listed")
             }
+            Thing::Icmp(error) => Some(match error.why {
+                Undelivered::FragmentationNeeded => {
+                    "the segment is too large for a network on the way: smaller ones are to be sent"
+                }
+                Undelivered::TimeExceeded => {
+                    "its TTL ran out on the way: most likely a routing loop"
+                }
+                Undelivered::Prohibited => {
+                    "a filter on the way, or at the server, rejects it and says so"
+                }
+                _ => {
+                    "no RST: a router or the host's own kernel says that the segment has no receiver"
+                }
+            }),
             Thing::Sockets(_) | Thing::Moment(_) => None,
         }
     }
@@ -128,6 +142,9 @@ impl Scene<'_> {
         let past = self.pasts[number];
         let (own, peer) = (segment.from as usize, other(segment.from) as usize);
         let flags = segment.packet.flags;
+        if let Some(meaning) = self.by_remark(segment) {
+            return Some(meaning);
+        }
         if flags.rst {
             return self
                 .reason
@@ -158,9 +175,6 @@ impl Scene<'_> {
                     }
                 },
             );
-        }
-        if segment.retransmission {
-            return Some("sent again: no acknowledgement of it came in time");
         }
         let covers =
             |it: &Segment| flags.ack && !before(segment.packet.acknowledgement, end_of(&it.packet));
@@ -240,12 +254,17 @@ impl Scene<'_> {
                 "from the kernel: the bytes have arrived, which does not say that they were read",
             );
         }
-        let previous = previous?;
-        if previous.window_bytes < segment.window_bytes && !previous.packet.flags.syn {
-            return Some("a window update: bytes were read, so there is room again");
-        }
-        (previous.packet.window == segment.packet.window)
-            .then_some("nothing new: it says again which byte it waits for")
+        None
+    }
+
+    /// The meaning of the last remark that has one: the special ones stand last. What the first RST means, its
+    /// reason says better.
+    fn by_remark(&self, segment: &Segment) -> Option<&'static str> {
+        let is_reason = |it: &Remark| *it == Remark::ResetOfUnknown && self.reason.is_some();
+        (segment.remarks.iter().rev())
+            .filter(|it| !is_reason(it))
+            .filter(|it| !(segment.packet.flags.syn && **it == Remark::Retransmission))
+            .find_map(|it| it.meaning())
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Heading, sockets, states};
 use crate::report::run::count;
 use crate::trace::model::{Side, State};
 use crate::trace::story::{
-    CallLine, Connection, Event, Happening, Origin, Phase, Segment, StateChange, Story,
+    CallLine, Connection, Event, Happening, Origin, Phase, Segment, StateChange, Story, labels,
 };
 
 /// The page as HTML.
@@ -307,6 +307,7 @@ fn held_rows(connection: &Connection) -> Vec<HeldRow> {
         known: match it.origin {
             Origin::Kernel => "told by the kernel",
             Origin::Derived => "derived from the segments",
+            Origin::Likely => "likely, by the segments that were captured",
         },
     };
     states::held(connection).iter().map(row).collect()
@@ -428,6 +429,11 @@ impl Row {
                     row.facts.push((name, text.to_owned()));
                 }
             }
+            Happening::Icmp(it) => {
+                row.kind = RowKind::Segment;
+                row.place = "both";
+                row.label = words::icmp(it);
+            }
             Happening::Moment(it) => row.label = printable(it),
             Happening::Silence(ns) => {
                 row.kind = RowKind::Silence;
@@ -454,8 +460,9 @@ impl Row {
             (_, 0) => flags,
             _ => format!("{flags}, {bytes}"),
         };
-        if segment.retransmission {
-            self.label += ", sent again";
+        let labels = labels(&segment.remarks);
+        if !labels.is_empty() {
+            self.label += &format!(", {labels}");
         }
         let (first, next) = segment.sequence;
         match packet.payload_bytes {
@@ -519,10 +526,11 @@ impl Row {
         self.kind = RowKind::State;
         self.place = change.side.name();
         self.label = format!("{} → {}", change.old, change.new);
-        self.is_derived = change.origin == Origin::Derived;
+        self.is_derived = change.origin != Origin::Kernel;
         let known = match change.origin {
             Origin::Kernel => "the kernel told it (sock:inet_sock_set_state)",
             Origin::Derived => "it follows from the segments (RFC 9293, section 3.10)",
+            Origin::Likely => "likely by the segments that there are: others were not captured",
         };
         self.facts.push(("side", self.place.to_owned()));
         self.facts.push(("known how", known.to_owned()));
