@@ -8,22 +8,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use super::Usage;
 use crate::limits;
 use crate::machine::Pinning;
 use crate::machine::{FILES_RESERVED, siblings_of};
+use crate::signals;
 
-/// A flag that the first SIGINT or SIGTERM sets; a second one ends the process at once.
+/// A flag that the first SIGINT, SIGTERM or SIGHUP sets; see [`signals`].
 pub(super) fn interruption() -> io::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
-        flag::register(signal, Arc::clone(&interrupted))?;
-    }
-    Ok(interrupted)
+    signals::watch()
 }
 
 /// Makes sure, before anything starts, that so many connections, and so many idle ones, may be open at once;

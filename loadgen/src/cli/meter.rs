@@ -1,58 +1,112 @@
 //! What a run costs a server that was started for it, read at the moments of the run.
 
 use crate::drive::Moment;
-use crate::target::{IdleCost, Memory, Sampler, ServerCost};
+use crate::target::{CostError, IdleCost, Memory, Owner, Sampler, ServerCost, Target};
 
 /// Of one run. A server that is gone has no cost; that it ended is found and said elsewhere.
-pub(super) struct Meter {
-    /// Of the server; absent when somebody else started it.
-    pid: Option<u32>,
+pub(super) struct Meter<'a> {
+    /// Absent when somebody else started the server.
+    target: Option<&'a Target>,
     memory: Option<Vec<Memory>>,
     sampler: Option<Sampler>,
-    cost: Option<ServerCost>,
+    cost: Option<Result<ServerCost, CostError>>,
+    /// Who answered, by the end of the run, when all of its connections were still there.
+    owner: Option<Owner>,
 }
 
-impl Meter {
+/// What a run cost a server, or why that is not known.
+#[derive(Debug, Default)]
+pub(super) struct Metered {
+    pub(super) cost: Option<ServerCost>,
+    /// Why there is no cost, where there should be one.
+    pub(super) unknown: Option<String>,
+    /// It was not the server that answered, in words that follow its name.
+    pub(super) fault: Option<String>,
+}
+
+impl<'a> Meter<'a> {
     /// `is_fresh`: the server has had no idle connections yet. What another run has left to it would not be
     /// seen to grow.
-    pub(super) fn new(pid: Option<u32>, is_fresh: bool) -> Self {
+    pub(super) fn new(target: Option<&'a Target>, is_fresh: bool) -> Self {
         Meter {
-            pid,
+            target,
             memory: is_fresh.then(Vec::new),
             sampler: None,
             cost: None,
+            owner: None,
         }
     }
 
     pub(super) fn on(&mut self, moment: Moment<'_>) {
-        let Some(pid) = self.pid else {
+        let Some(target) = self.target else {
             return;
         };
         match moment {
             Moment::Idle(connections) => {
                 // With a reading missing, the others do not say what is asked.
                 if let Some(mut memory) = self.memory.take()
-                    && let Ok(now) = Memory::settled(pid, connections as u64)
+                    && let Ok(now) = Memory::settled(target.processes(), connections as u64)
                 {
                     memory.push(now);
                     self.memory = Some(memory);
                 }
             }
-            Moment::Begin => self.sampler = Sampler::start(pid).ok(),
+            Moment::Begin => match Sampler::start(target.processes()) {
+                Ok(sampler) => self.sampler = Some(sampler),
+                Err(error) => self.cost = Some(Err(error.into())),
+            },
             Moment::Progress(_) => {}
             Moment::End => {
-                let sampler = self.sampler.take();
-                self.cost = sampler.and_then(|sampler| sampler.finish().ok());
+                if let Some(sampler) = self.sampler.take() {
+                    self.cost = Some(sampler.finish());
+                }
+                self.owner = Some(target.owner());
             }
         }
     }
 
-    pub(super) fn finish(self) -> Option<ServerCost> {
+    /// When so many responses came in the time that counts, with so many requests in flight on a connection.
+    pub(super) fn finish(self, responses: u64, pipeline: usize) -> Metered {
+        if let Some(Owner::Others(others)) = self.owner {
+            return Metered {
+                fault: Some(format!(
+                    "did not answer alone: process {others} has sockets at its address, and was not started \
+                     by loadgen"
+                )),
+                ..Metered::default()
+            };
+        }
+        let cost = match self.cost {
+            None => return Metered::default(),
+            Some(Err(error)) => {
+                return Metered {
+                    unknown: Some(format!("no CPU time: {error}")),
+                    ..Metered::default()
+                };
+            }
+            Some(Ok(cost)) => cost,
+        };
+        if !cost.can_have_answered(responses, pipeline) {
+            let why = match self.owner {
+                Some(Owner::Unknown(why)) => format!(", and who did is unknown: {why}"),
+                _ => String::new(),
+            };
+            return Metered {
+                unknown: Some(format!(
+                    "no CPU time: the processes of the server used {:.1} ms, in which they cannot have \
+                     given {responses} responses{why}",
+                    cost.cpu_s() * 1e3
+                )),
+                ..Metered::default()
+            };
+        }
         let memory = self.memory.filter(|memory| !memory.is_empty());
-        let cost = self.cost?;
-        Some(ServerCost {
-            idle: memory.map(IdleCost::of),
-            ..cost
-        })
+        Metered {
+            cost: Some(ServerCost {
+                idle: memory.map(IdleCost::of),
+                ..cost
+            }),
+            ..Metered::default()
+        }
     }
 }

@@ -14,7 +14,7 @@ use http::Method;
 
 use super::Usage;
 use super::common::{Cpus, count, duration, duration_or_zero, interruption, require_files};
-use super::meter::Meter;
+use super::meter::{Meter, Metered};
 use super::output::say;
 use super::outputs::Outputs;
 use super::place::{Place, resolve};
@@ -401,8 +401,13 @@ type Measured = Confirmation<Option<ServerCost>>;
 impl Subject<'_> {
     /// One run, as the plan says.
     fn once(mut self, arguments: &Arguments, plan: &Plan) -> anyhow::Result<ExitCode> {
-        let (plan, outcome, cost) = self.drive(plan)?;
+        let (plan, outcome, metered) = self.drive(plan)?;
         let mut verdict = verdict::judge(&plan, &outcome);
+        if let Some(fault) = metered.fault {
+            let advice = "Stop that process, or let the server listen elsewhere.";
+            verdict.object(Status::Invalid, format!("the server {fault}"), advice);
+        }
+        verdict.notes.extend(metered.unknown);
         if let Some(fault) = self.stop() {
             let advice = "Start it by hand, and see what it prints.";
             verdict.object(Status::Invalid, fault, advice);
@@ -414,7 +419,7 @@ impl Subject<'_> {
             plan,
             outcome,
             verdict,
-            cost,
+            cost: metered.cost,
         };
         arguments
             .outputs
@@ -447,8 +452,11 @@ impl Subject<'_> {
             json: arguments.outputs.json(),
         };
         let drive = &mut |plan: &Plan| {
-            let (_, outcome, cost) = self.drive(plan)?;
-            Ok((outcome, cost))
+            let (_, outcome, metered) = self.drive(plan)?;
+            if let Some(fault) = metered.fault {
+                anyhow::bail!("the server {fault}");
+            }
+            Ok((outcome, metered.cost))
         };
         let to_json =
             &|measured: Measured| Ok(serde_json::to_value(json::Run::of(&self.run(&measured)))?);
@@ -482,7 +490,7 @@ impl Subject<'_> {
     }
 
     /// Drives a plan, and returns it with the address that was used.
-    fn drive(&self, plan: &Plan) -> anyhow::Result<(Plan, Outcome, Option<ServerCost>)> {
+    fn drive(&self, plan: &Plan) -> anyhow::Result<(Plan, Outcome, Metered)> {
         loop {
             let (address, others) = {
                 let addresses = self.addresses.borrow();
@@ -492,20 +500,19 @@ impl Subject<'_> {
                 target: address,
                 ..plan.clone()
             };
-            let (outcome, cost) = self.drive_once(&plan)?;
+            let (outcome, metered) = self.drive_once(&plan)?;
             let idle = outcome.idle.as_ref().map_or(0, |idle| idle.connections);
             let reached = outcome.record.connections_opened + idle > 0;
             if reached || outcome.interrupted || others == 0 {
-                return Ok((plan, outcome, cost));
+                return Ok((plan, outcome, metered));
             }
             self.addresses.borrow_mut().remove(0);
         }
     }
 
-    fn drive_once(&self, plan: &Plan) -> anyhow::Result<(Outcome, Option<ServerCost>)> {
+    fn drive_once(&self, plan: &Plan) -> anyhow::Result<(Outcome, Metered)> {
         let progress = Progress::start(plan, self.interrupted);
-        let pid = self.target.as_ref().map(Target::pid);
-        let mut meter = Meter::new(pid, self.is_fresh.replace(false));
+        let mut meter = Meter::new(self.target.as_ref(), self.is_fresh.replace(false));
         let outcome = drive::run_observed(plan, self.interrupted, &mut |moment| {
             progress.on(moment);
             meter.on(moment);
@@ -514,7 +521,9 @@ impl Subject<'_> {
             }
         });
         progress.clear();
-        Ok((outcome.context("running the load")?, meter.finish()))
+        let outcome = outcome.context("running the load")?;
+        let metered = meter.finish(outcome.record.responses, plan.pipeline);
+        Ok((outcome, metered))
     }
 }
 

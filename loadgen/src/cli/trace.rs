@@ -285,9 +285,9 @@ impl Observed {
             all_calls: arguments.seen.all_calls,
             wait: arguments.seen.wait,
         };
-        let leader = server.as_ref().map(Target::pid);
+        let started = server.as_ref().map(Target::processes);
         let mut waited = false;
-        let traced = tracing.follow(&job, leader, interrupted, |left| {
+        let traced = tracing.follow(&job, started, interrupted, |left| {
             tell_wait(left, !waited);
             waited = true;
         });

@@ -1,4 +1,4 @@
-//! The counters of a process group.
+//! The counters of a server's threads.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use perf_event::{Builder, Counter, ReadFormat};
 use super::tracefs::{Numbers, PARANOID, refused};
 use super::{Counts, Error, OTHER};
 use crate::set::ledger::EVENTS;
-use crate::target::members;
+use crate::target::Processes;
 
 /// The tracepoints of this machine, found and permitted; to be kept while servers are counted.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ const SOFTWARE: [Software; EVENTS.len()] = [
 /// How often the threads are looked up again, when some came or went while counters were put on them.
 const TRIES: usize = 20;
 
-/// Counts what all threads of a process group do between [`begin`](Counters::begin) and
+/// Counts what all threads of a server do between [`begin`](Counters::begin) and
 /// [`end`](Counters::end), those that begin or end meanwhile included.
 #[derive(Debug)]
 pub struct Counters {
@@ -86,23 +86,26 @@ impl std::fmt::Debug for Thread {
 }
 
 impl Counters {
-    /// Puts counters on every thread of the process group that `pid` leads; they stand until
-    /// [`begin`](Counters::begin). To be called while it is at rest.
+    /// Puts counters on every thread of these processes, or of the group that a process leads with all that
+    /// it has started; they stand until [`begin`](Counters::begin). To be called while they are at rest.
     ///
     /// # Errors
     ///
-    /// When it is not permitted, with what to do; when there is no such group; when its threads come and go
+    /// When it is not permitted, with what to do; when there is no such process; when their threads come and go
     /// all the time.
-    pub fn attach(tracepoints: &Tracepoints, pid: u32) -> Result<Self, Error> {
+    pub fn attach(
+        tracepoints: &Tracepoints,
+        processes: impl Into<Processes>,
+    ) -> Result<Self, Error> {
         let numbers = &tracepoints.numbers;
-        let group = pid.cast_signed();
+        let processes = processes.into();
         for _ in 0..TRIES {
-            let tids = threads_of(group)?;
+            let tids = threads_of(processes)?;
             allow_files(tids.len() * (1 + numbers.calls.len() + SOFTWARE.len()));
             let attached = tids.iter().map(|&tid| Thread::attach(tid, numbers));
             match attached.collect::<Result<Vec<_>, _>>() {
                 // One that was started meanwhile is counted with its parent, or it is not: nobody knows.
-                Ok(threads) if threads_of(group)? == tids => {
+                Ok(threads) if threads_of(processes)? == tids => {
                     let names = numbers.calls.iter().map(|(name, _)| *name).collect();
                     return Ok(Counters { names, threads });
                 }
@@ -194,10 +197,10 @@ fn builder(event: impl Event, tid: i32) -> Builder<'static> {
     builder
 }
 
-/// All threads of a process group.
-fn threads_of(group: i32) -> io::Result<BTreeSet<i32>> {
+/// All threads of these processes.
+fn threads_of(processes: Processes) -> io::Result<BTreeSet<i32>> {
     let mut tids = BTreeSet::new();
-    for pid in members(group)? {
+    for pid in processes.members()? {
         let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
             continue;
         };

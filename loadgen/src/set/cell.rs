@@ -2,6 +2,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::foreign;
 use crate::json::Fairness;
 use crate::latency::{Latency, percentile};
 use crate::record::Outcome;
@@ -314,9 +315,14 @@ fn errors_by_kind(outcome: &Outcome) -> String {
     text
 }
 
-/// So that a line of the file is a row, and a line that was cut is known by its missing end.
+/// Longest text of a column, bytes: with its figures, a row has to fit into the room that is reserved for it.
+const TEXT_BYTES_MAX: usize = 400;
+
+/// So that a line of the file is a row, and a line that was cut is known by its missing end; with nothing in
+/// it that a terminal would obey, and bounded.
 pub(super) fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+    let line = text.lines().map(str::trim).collect::<Vec<_>>().join("; ");
+    foreign::shortened(&foreign::escaped(&line), TEXT_BYTES_MAX).into_owned()
 }
 
 /// Rounded to so many digits behind the point: more would only be noise in the file.

@@ -1,14 +1,15 @@
-//! What a server consumes while it is measured, read from its process group at the begin and the end of the
+//! What a server consumes while it is measured, read from its processes at the begin and the end of the
 //! time that counts, and every 100 ms what has peaks. All of that is kept by the kernel anyway; reading it
 //! takes no time from the server where that has CPUs of its own, and at each end a millisecond, and 35 µs for
 //! each thread, from whoever else runs on this one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
@@ -16,9 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::IdleCost;
 use super::network::Network;
+use super::processes::Processes;
 use super::threads::{Threads, between, threads};
 
-/// What a server consumed: the sum over all processes of its group.
+/// What a server consumed: the sum over all of its [`Processes`], those that ended meanwhile included.
 ///
 /// The kernel counts switches and delays by thread and forgets those of a thread that ended, so that a sum
 /// over the threads that are left would be too low: they are absent when threads came or went.
@@ -69,55 +71,96 @@ pub struct ServerCost {
     /// Segments with RST sent, the generator's included.
     #[serde(default)]
     pub tcp_resets_sent: Option<u64>,
+    /// By how much the CPU time may be too low, seconds.
+    #[serde(skip)]
+    pub cpu_grain_s: f64,
 }
+
+/// Less CPU time than any server takes to read requests from a connection once, and to write the responses,
+/// seconds. The kernel alone takes about 3 µs for that where the floor runs.
+const CPU_S_PER_BATCH_MIN: f64 = 0.2e-6;
+
+/// By how much the sum may be too low when processes ended: their time is known by the tick, at both ends.
+const CPU_GRAIN_S: f64 = 0.02;
 
 impl ServerCost {
     /// User and system CPU time, seconds.
     pub fn cpu_s(&self) -> f64 {
         self.cpu_user_s + self.cpu_system_s
     }
+
+    /// Whether so many responses can have come of this CPU time, with so many requests in flight on each
+    /// connection. When they cannot, others have worked for the server, and the time is not its cost.
+    pub fn can_have_answered(&self, responses: u64, pipeline: usize) -> bool {
+        let needed_s = responses as f64 / pipeline.max(1) as f64 * CPU_S_PER_BATCH_MIN;
+        responses == 0 || self.cpu_s() > 0.0 && self.cpu_s() + self.cpu_grain_s >= needed_s
+    }
 }
 
-/// Watches the process group of a server from [`start`](Sampler::start) to
-/// [`finish`](Sampler::finish).
+/// Watches the processes of a server from [`start`](Sampler::start) to [`finish`](Sampler::finish).
 #[derive(Debug)]
 pub struct Sampler {
-    group: i32,
+    processes: Processes,
     begin: Usage,
     stop: Sender<()>,
     peaks: JoinHandle<Peaks>,
 }
 
+/// Why there is no cost.
+#[derive(Debug, thiserror::Error)]
+pub enum CostError {
+    /// There is no process, or it could not be watched.
+    #[error("reading what the server used: {0}")]
+    Io(#[from] io::Error),
+    /// CPU time was used that the kernel no longer knows of.
+    #[error(
+        "the CPU time of some of its processes is lost: their parent, process {0}, ignores SIGCHLD, and the \
+         kernel forgets them when they end"
+    )]
+    Lost(String),
+}
+
 /// Often enough to see threads that live for a moment, seldom enough to cost nothing.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
+/// Looking for new processes takes at most one in so many parts of the time: it goes through all processes
+/// of the machine, on a CPU that may be the generator's.
+const SEARCH_SHARE: u32 = 50;
+
 impl Sampler {
-    /// Begins to count the cost of the process group that `pid` leads.
+    /// Begins to count the cost of these processes, or of the group that a process leads, with all that they
+    /// have started.
     ///
     /// # Errors
     ///
-    /// When there is no such group.
-    pub fn start(pid: u32) -> io::Result<Self> {
-        let group = pid.cast_signed();
+    /// When there is no such process, or no thread to watch them.
+    pub fn start(processes: impl Into<Processes>) -> io::Result<Self> {
+        let processes = processes.into();
         let (stop, stopped) = mpsc::channel();
-        let begin = Usage::of(group)?;
-        let members = begin.pids.clone();
-        let peaks = thread::spawn(move || {
-            let mut peaks = Peaks::default();
-            peaks.count_files(&members);
+        let begin = Usage::of(processes)?;
+        let mut family = Family::default();
+        family.look(processes);
+        let watch = move || {
+            let mut peaks = Peaks {
+                family,
+                ..Peaks::default()
+            };
+            peaks.count_files(&peaks.family.pids());
             loop {
-                peaks.sample(&members);
+                peaks.sample();
                 match stopped.recv_timeout(SAMPLE_EVERY) {
-                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Timeout) => peaks.family.look_again(processes),
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return peaks,
                 }
             }
-        });
+        };
         Ok(Sampler {
-            group,
+            processes,
             begin,
             stop,
-            peaks,
+            peaks: thread::Builder::new()
+                .name("sampler".to_owned())
+                .spawn(watch)?,
         })
     }
 
@@ -125,14 +168,18 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// When nothing is left of the group.
-    pub fn finish(self) -> io::Result<ServerCost> {
+    /// When no process is left, or CPU time is known to be lost.
+    pub fn finish(self) -> Result<ServerCost, CostError> {
         // Read first: what comes after is not to be counted.
-        let end = Usage::of(self.group)?;
+        let end = Usage::of(self.processes)?;
         drop(self.stop);
         let mut peaks = self.peaks.join().expect("the sampler does not panic");
-        peaks.sample(&end.pids);
+        peaks.family.look(self.processes);
+        peaks.sample();
         peaks.count_files(&end.pids);
+        if let Some(parent) = peaks.family.loses {
+            return Err(CostError::Lost(super::keeper::named(parent)));
+        }
 
         let begin = self.begin;
         let cpu_s = (end.cpu_s - begin.cpu_s).max(0.0);
@@ -165,11 +212,86 @@ impl Sampler {
             listen_drops: network.listen_drops,
             tcp_retransmits: network.retransmits,
             tcp_resets_sent: network.resets_sent,
+            // Every process has page faults.
+            cpu_grain_s: match end.ended_faults == begin.ended_faults {
+                true => 0.0,
+                false => CPU_GRAIN_S,
+            },
         })
     }
 }
 
-/// What a group has used since its processes started.
+/// The processes of a server as they come and go.
+#[derive(Debug, Default)]
+struct Family {
+    now: BTreeMap<i32, Stat>,
+    /// The last process that was made on this machine by the time of the last look.
+    last_made: Option<String>,
+    /// No look before that.
+    next: Option<Instant>,
+    /// A process that ignores SIGCHLD, and had children that came or went.
+    loses: Option<i32>,
+}
+
+impl Family {
+    fn pids(&self) -> Vec<i32> {
+        self.now.keys().copied().collect()
+    }
+
+    /// Unless no process was made since.
+    fn look_again(&mut self, processes: Processes) {
+        let is_early = self.next.is_some_and(|next| Instant::now() < next);
+        if !is_early && (self.last_made.is_none() || last_made() != self.last_made) {
+            self.look(processes);
+        }
+    }
+
+    fn look(&mut self, processes: Processes) {
+        let begin = Instant::now();
+        self.last_made = last_made();
+        let Ok(found) = processes.found() else {
+            return;
+        };
+        let is_same = |one: &Stat, other: Option<&Stat>| {
+            other.is_some_and(|other| one.started == other.started)
+        };
+        let before = std::mem::replace(&mut self.now, found);
+        let is_first = self.next.is_none();
+        let went = before
+            .iter()
+            .filter(|(pid, it)| !is_same(it, self.now.get(pid)));
+        let came = self
+            .now
+            .iter()
+            .filter(|(pid, it)| !is_same(it, before.get(pid)));
+        let parents: BTreeSet<i32> = went.chain(came).map(|(_, stat)| stat.parent).collect();
+        if !is_first && self.loses.is_none() {
+            let is_ours = |pid: &i32| self.now.contains_key(pid);
+            self.loses = parents
+                .into_iter()
+                .filter(is_ours)
+                .find(|&pid| ignores_children(pid));
+        }
+        self.next = Some(Instant::now() + begin.elapsed() * SEARCH_SHARE);
+    }
+}
+
+/// The number of the last process or thread that was made, in the last field of `/proc/loadavg`.
+fn last_made() -> Option<String> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    Some(text.split_ascii_whitespace().next_back()?.to_owned())
+}
+
+/// Whether a process ignores SIGCHLD, so that the kernel reaps its children and drops their CPU time. That it
+/// has asked for the same by `SA_NOCLDWAIT` is not seen.
+fn ignores_children(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (nix::libc::SIGCHLD - 1)) != 0)
+}
+
+/// What the processes of a server have used since they started.
 #[derive(Debug, Default)]
 struct Usage {
     pids: Vec<i32>,
@@ -180,6 +302,8 @@ struct Usage {
     ticks: (u64, u64),
     /// Minor and major page faults.
     faults: (u64, u64),
+    /// Minor page faults of those that have ended and were waited for.
+    ended_faults: u64,
     threads: Threads,
     /// The CPU time again when the threads were read, which may have taken a while.
     cpu_s_after_threads: f64,
@@ -187,27 +311,43 @@ struct Usage {
 }
 
 impl Usage {
-    fn of(group: i32) -> io::Result<Self> {
+    fn of(processes: Processes) -> io::Result<Self> {
         let ticks_per_s = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100) as f64;
-        let mut usage = Usage {
-            pids: members(group)?,
-            ..Usage::default()
-        };
-        for &pid in &usage.pids {
-            // A process that just ended has no clock and no figures left.
+        let mut usage = Usage::default();
+        let found = processes.found()?;
+        let mut is_alive = false;
+        for pid in found.into_keys() {
+            // A process that just ended has no clock and no figures left, unless it has yet to be waited
+            // for.
             let Some(clock_s) = clock_s(pid) else {
                 continue;
             };
             let Some(stat) = Stat::read(&format!("/proc/{pid}/stat")) else {
                 continue;
             };
+            is_alive |= !stat.has_ended();
+            usage.pids.push(pid);
             usage.cpu_s +=
                 clock_s + (stat.children_user + stat.children_system) as f64 / ticks_per_s;
             usage.cpu_s_after_threads -= clock_s;
             usage.ticks.0 += stat.user + stat.children_user;
             usage.ticks.1 += stat.system + stat.children_system;
             usage.faults.0 += stat.faults_minor + stat.children_faults_minor;
+            usage.ended_faults += stat.children_faults_minor;
             usage.faults.1 += stat.faults_major + stat.children_faults_major;
+        }
+        if !is_alive {
+            let message = "no process of the server is left";
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+        }
+        let keeper = processes.keeper();
+        if let Some(stat) = keeper.and_then(|keeper| Stat::read(&format!("/proc/{keeper}/stat"))) {
+            usage.cpu_s += (stat.children_user + stat.children_system) as f64 / ticks_per_s;
+            usage.ticks.0 += stat.children_user;
+            usage.ticks.1 += stat.children_system;
+            usage.faults.0 += stat.children_faults_minor;
+            usage.ended_faults += stat.children_faults_minor;
+            usage.faults.1 += stat.children_faults_major;
         }
         // Behind the clocks at both ends, so that the time between is the same.
         for &pid in &usage.pids {
@@ -228,17 +368,18 @@ fn clock_s(pid: i32) -> Option<f64> {
 
 #[derive(Debug, Default)]
 struct Peaks {
+    family: Family,
     threads: u64,
     rss_bytes: u64,
     files: u64,
 }
 
 impl Peaks {
-    fn sample(&mut self, pids: &[i32]) {
+    fn sample(&mut self) {
         let mut threads = 0;
         let mut rss_kib = 0;
         let mut files = 0;
-        for pid in pids {
+        for pid in self.family.now.keys() {
             // Since Linux 6.2 the size of that folder is the number of files in it, which the kernel knows
             // without looking at each; before that it is 0.
             let folder = fs::metadata(format!("/proc/{pid}/fd"));
@@ -271,27 +412,13 @@ impl Peaks {
     }
 }
 
-/// The processes of a group.
-pub(crate) fn members(group: i32) -> io::Result<Vec<i32>> {
-    let pids: Vec<i32> = fs::read_dir("/proc")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| {
-            Stat::read(&format!("/proc/{pid}/stat")).is_some_and(|stat| stat.group == group)
-        })
-        .collect();
-    if pids.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("no process is left in group {group}"),
-        ));
-    }
-    Ok(pids)
-}
-
 /// What is needed of `/proc/PID/stat`, proc_pid_stat(5). Times are in ticks.
 #[derive(Debug, PartialEq)]
 pub(super) struct Stat {
-    group: i32,
+    /// `R`, `S`, `Z`, ...
+    state: char,
+    pub(super) parent: i32,
+    pub(super) group: i32,
     faults_minor: u64,
     children_faults_minor: u64,
     faults_major: u64,
@@ -304,7 +431,7 @@ pub(super) struct Stat {
 }
 
 impl Stat {
-    fn read(path: &str) -> Option<Self> {
+    pub(super) fn read(path: &str) -> Option<Self> {
         Stat::parse(&fs::read_to_string(path).ok()?)
     }
 
@@ -315,6 +442,8 @@ impl Stat {
         // proc_pid_stat(5) counts from 1 and the state behind the name is field 3.
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         Some(Stat {
+            state: fields.first()?.chars().next()?,
+            parent: fields.get(4 - 3)?.parse().ok()?,
             group: fields.get(5 - 3)?.parse().ok()?,
             faults_minor: field(10)?,
             children_faults_minor: field(11)?,
@@ -326,6 +455,11 @@ impl Stat {
             children_system: field(17)?,
             started: field(22)?,
         })
+    }
+
+    /// It has yet to be waited for.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
     }
 }
 
@@ -345,6 +479,8 @@ mod tests {
     fn stat_with_a_name_that_misleads() {
         let text = "17 (a) b (c)) S 1 42 17 0 -1 4194560 9 8 7 6 11 12 13 14 20 0 3 0 999 0 0";
         let expected = Stat {
+            state: 'S',
+            parent: 1,
             group: 42,
             faults_minor: 9,
             children_faults_minor: 8,

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::cost::{members, status_number};
+use super::cost::status_number;
+use super::processes::Processes;
 
 /// What idle connections cost in memory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -29,9 +30,9 @@ pub struct Memory {
     /// Idle connections, each served.
     pub connections: u64,
     /// Anonymous memory that is resident (heap and stacks, not code), bytes: the sum over all processes of
-    /// the server's group. Pages that they share are counted once for each.
+    /// the server. Pages that they share are counted once for each.
     pub bytes: u64,
-    /// Page tables of that group, and the kernel stacks of all threads of the machine, bytes.
+    /// Page tables of these processes, and the kernel stacks of all threads of the machine, bytes.
     pub kernel_bytes: u64,
 }
 
@@ -65,17 +66,19 @@ impl IdleCost {
 }
 
 impl Memory {
-    /// Of the process group that `pid` leads, once it has settled with so many idle connections.
+    /// Of these processes, or of the group that a process leads with all that it has started, once they have
+    /// settled with so many idle connections.
     ///
     /// # Errors
     ///
-    /// When there is no such group, or the kernel does not tell.
-    pub fn settled(pid: u32, connections: u64) -> io::Result<Self> {
+    /// When there is no such process, or the kernel does not tell.
+    pub fn settled(processes: impl Into<Processes>, connections: u64) -> io::Result<Self> {
+        let processes = processes.into();
         let end = Instant::now() + SETTLE_WITHIN;
-        let mut last = Memory::now(pid, connections)?;
+        let mut last = Memory::now(processes, connections)?;
         loop {
             thread::sleep(SETTLE_EVERY);
-            let memory = Memory::now(pid, connections)?;
+            let memory = Memory::now(processes, connections)?;
             if memory.bytes == last.bytes || Instant::now() >= end {
                 return Ok(memory);
             }
@@ -83,10 +86,10 @@ impl Memory {
         }
     }
 
-    fn now(pid: u32, connections: u64) -> io::Result<Self> {
+    fn now(processes: Processes, connections: u64) -> io::Result<Self> {
         let machine = fs::read_to_string("/proc/meminfo")?;
         let (mut bytes, mut kernel_bytes) = (0, kib(&machine, "KernelStack:")?);
-        for member in members(pid.cast_signed())? {
+        for member in processes.members()? {
             let read = |file: &str| fs::read_to_string(format!("/proc/{member}/{file}"));
             // The resident sizes in `status` would not do: they are kept by CPU and added up in batches.
             match (read("smaps_rollup"), read("status")) {

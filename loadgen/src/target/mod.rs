@@ -5,19 +5,31 @@
 //! [`Target`]. A server that tells its address in a ready line picks its port itself (port 0);
 //! otherwise, and when `{port}` is asked for, a free one is picked here, just before the start.
 //!
-//! The process gets a process group of its own, so that a Ctrl-C on the terminal does not reach it and
-//! all that it starts can be ended with it. No server outlives its target: it is killed when the
-//! [`Target`] is dropped, and by the kernel when the thread that started it ends, be that by SIGKILL.
-//! **So [`Target::start`] must be called on a thread that lives as long as the target**, such as the
-//! main thread. (The kernel's part covers the process itself, not what it has started in turn.)
+//! **What belongs to a server** is the process that is started, which gets a process group of its own, and
+//! all that it starts in turn, whichever session or group that goes to: a process in between
+//! ([`keeper`]) inherits its orphans. These are the processes whose cost is counted ([`Processes`]). A server
+//! that makes itself a daemon, so that the process that was started exits with 0, runs as long as one of
+//! those that it left listens at its address.
+//!
+//! **Nothing outlives its target.** All of these processes are killed when the [`Target`] is dropped, and
+//! when this process ends, be that by SIGKILL. What cannot be killed is named. Only what a server asks
+//! somebody else to start, such as a service manager or a container engine, is out of reach; when it is
+//! somebody else who answers at the address, the server has not started ([`Error::Foreign`]), or what was
+//! measured is not its own ([`Target::owner`]).
+//!
+//! Every wait ends when the user interrupts, and says on stderr what it waits for when it is long.
 
-mod build;
+mod command;
 mod cost;
+mod keeper;
 mod memory;
 mod network;
+mod owner;
 mod pipe;
 mod probe;
+mod processes;
 mod threads;
+mod waiting;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -26,23 +38,26 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sched::sched_setaffinity;
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid, getppid};
 use tempfile::TempDir;
 
-pub use build::{build, version};
-pub(crate) use cost::members;
-pub use cost::{Sampler, ServerCost};
+pub use command::{VERSION_WITHIN, build, version};
+pub use cost::{CostError, Sampler, ServerCost};
 pub use memory::{IdleCost, Memory};
+pub use owner::Owner;
 pub use probe::{ProbeError, probe};
+pub use processes::Processes;
 
 use crate::catalogue::{Ready, Server};
 use crate::machine::cpu_set;
-use pipe::Tail;
+use crate::{foreign, signals};
+use keeper::Kept;
+use pipe::Output;
+use waiting::Waiting;
 
 /// How long a server may take until it can accept.
 pub const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -50,14 +65,17 @@ pub const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How long a server may take to stop after SIGTERM: its own 5 s, and a margin.
 pub const STOP_WITHIN: Duration = Duration::from_secs(6);
 
+/// How long it may take when the user has interrupted.
+const INTERRUPTED_STOP_WITHIN: Duration = Duration::from_millis(500);
+
 /// A server that runs.
 #[derive(Debug)]
 pub struct Target {
     name: String,
     address: SocketAddr,
-    child: Child,
-    stderr: Tail,
-    reaped: bool,
+    kept: Kept,
+    stdout: Output,
+    stderr: Output,
     /// Removed when the target is dropped.
     _empty_dir: Option<TempDir>,
 }
@@ -86,12 +104,16 @@ impl Default for Options {
 /// What became of a server.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its exit status.
+    /// Its exit status; of one that became a daemon, that of the process that crashed, if one did.
     pub status: ExitStatus,
     /// It was still there when its time to stop was over, and was killed.
     pub killed: bool,
     /// The last of what it wrote on stderr, at most 8 KiB, without what was taken before.
     pub stderr: String,
+    /// The last of what it wrote on stdout, at most 8 KiB, without its first line.
+    pub stdout: String,
+    /// Processes of it that could not be killed, as `NUMBER (COMMAND)`.
+    pub left: Vec<String>,
 }
 
 impl std::fmt::Display for Ended {
@@ -104,9 +126,12 @@ impl std::fmt::Display for Ended {
             },
             (None, None) => f.write_str("ended")?,
         }
-        let stderr = one_line(&self.stderr);
-        if !stderr.is_empty() {
-            write!(f, ": {stderr}")?;
+        let said = [&self.stderr, &self.stdout].map(|output| foreign::last_words(output));
+        if let Some(said) = said.iter().find(|said| !said.is_empty()) {
+            write!(f, ": {said}")?;
+        }
+        if !self.left.is_empty() {
+            write!(f, "; still running: {}", self.left.join(", "))?;
         }
         Ok(())
     }
@@ -170,13 +195,35 @@ pub enum Error {
     /// Its first line on stdout is not the ready line.
     #[error(
         "starting {server}: its first line on stdout should be `listening on ADDRESS:PORT`, \
-         but is {line:?}"
+         but is \"{}\"",
+        foreign::quoted(line)
     )]
     ReadyLine {
         /// Name of the server.
         server: String,
         /// What it said instead, or its beginning.
         line: String,
+    },
+    /// Somebody else answers at its address.
+    #[error(
+        "starting {server}: {address} is served by what loadgen did not start: process {others}; stop that, \
+         or use another port"
+    )]
+    Foreign {
+        /// Name of the server.
+        server: String,
+        /// Where it says to listen.
+        address: SocketAddr,
+        /// Who does, as `NUMBER (COMMAND), ...`.
+        others: String,
+    },
+    /// The user did not want to wait.
+    #[error("{action} {server}: interrupted")]
+    Interrupted {
+        /// Name of the server.
+        server: String,
+        /// What was under way.
+        action: &'static str,
     },
     /// Its build failed.
     #[error("building {server}: `{command}` {status}{}", stderr_note(tail))]
@@ -193,12 +240,12 @@ pub enum Error {
 }
 
 impl Target {
-    /// Starts `server` in `root` and waits until it can accept. See the module for the thread that
-    /// this must be called on.
+    /// Starts `server` in `root` and waits until it can accept.
     ///
     /// # Errors
     ///
-    /// When it cannot be started, ends, or is not ready in time; it is no longer there then.
+    /// When it cannot be started, ends, is not ready in time, or somebody else answers at its address; when
+    /// the user interrupts. It is no longer there then.
     pub fn start(server: &Server, root: &Path, options: &Options) -> Result<Self, Error> {
         let io_error = |action: &str, cause| Error::Io {
             server: server.name.clone(),
@@ -228,30 +275,42 @@ impl Target {
             })?;
         run.extend_from_slice(&options.arguments);
 
-        let mut child = spawn(&run, root, &options.cpus).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::NotFound {
-                server: server.name.clone(),
-                program: run[0].clone(),
-                hint: match &server.build {
-                    Some(build) => format!("is it built? try `{}`", build.join(" ")),
-                    None => "is it installed?".to_owned(),
+        let mut command = program(&run[0], root);
+        command.args(&run[1..]);
+        let mut kept =
+            Kept::start(&mut command, &options.cpus).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Error::NotFound {
+                    server: server.name.clone(),
+                    program: run[0].clone(),
+                    hint: match &server.build {
+                        Some(build) => format!("is it built? try `{}`", build.join(" ")),
+                        None => "is it installed?".to_owned(),
+                    },
                 },
-            },
-            _ => io_error(&run[0], error),
-        })?;
-        let stdout = child.stdout.take().expect("is piped");
-        let stderr = child.stderr.take().expect("is piped");
+                _ => io_error(&run[0], error),
+            })?;
+        let reading = |error| io_error("reading its output", error);
+        let (stdout, stderr) = kept.output();
+        let (stdout, stderr) = stdout.zip(stderr).expect("both are piped");
+        let (stdout, first_line) = Output::with_first_line(stdout).map_err(reading)?;
+        let stderr = Output::of(stderr, pipe::Keep::End, None).map_err(reading)?;
         let mut target = Target {
             name: server.name.clone(),
             address: asked,
-            stderr: Tail::of(stderr, None),
-            child,
-            reaped: false,
+            kept,
+            stdout,
+            stderr,
             _empty_dir: empty_dir,
         };
-        let first_line = pipe::first_line(stdout);
         target.wait_until_ready(server.ready, &first_line, options.ready_within)?;
-        Ok(target)
+        match target.owner() {
+            Owner::Others(others) => Err(Error::Foreign {
+                server: server.name.clone(),
+                address: target.address,
+                others,
+            }),
+            Owner::Server | Owner::Unknown(_) => Ok(target),
+        }
     }
 
     /// Where it listens.
@@ -259,20 +318,30 @@ impl Target {
         self.address
     }
 
-    /// Its process, which leads its process group.
+    /// The process that was started, which leads a process group.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.kept.leader().as_raw().cast_unsigned()
     }
 
-    /// Whether it has ended by itself; [`stop`](Target::stop) tells how.
+    /// That process and all that it has started.
+    pub fn processes(&self) -> Processes {
+        self.kept.processes()
+    }
+
+    /// Who answers at its address: who listens there, and has the connections that were accepted.
+    pub fn owner(&self) -> Owner {
+        owner::owner(self.address, self.processes())
+    }
+
+    /// Whether it has ended by itself; [`stop`](Target::stop) tells how. One that has made itself a daemon
+    /// has not as long as it listens.
     pub fn has_ended(&self) -> bool {
-        // WNOWAIT leaves it unreaped, so that its id, which is its group's too, stays taken.
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        self.reaped
-            || !matches!(
-                waitid(Id::Pid(self.group()), flags),
-                Ok(WaitStatus::StillAlive)
-            )
+        match self.kept.status() {
+            None => false,
+            Some(status) => {
+                !status.success() || !owner::is_listening(self.address, self.processes())
+            }
+        }
     }
 
     /// What it has written on stderr since this was last called, at most the last 8 KiB;
@@ -281,16 +350,37 @@ impl Target {
         self.stderr.take()
     }
 
-    /// Asks it to stop (SIGTERM), waits up to `within`, kills what is left of its process group, and
-    /// reaps it.
+    /// Asks it to stop (SIGTERM), waits up to `within`, and kills what is left of it. When the user has
+    /// interrupted, the wait is short.
     pub fn stop(mut self, within: Duration) -> Ended {
-        let _ = kill(self.group(), Signal::SIGTERM);
-        let deadline = Instant::now() + within;
-        while !self.has_ended() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(2));
-        }
-        let killed = !self.has_ended();
-        self.reap(killed)
+        const POLL: Duration = Duration::from_millis(2);
+        let what = format!("{} to stop", self.name);
+        let mut waiting = Waiting::begin(&what);
+        let is_daemon = self.kept.status().is_some_and(|status| status.success());
+        self.kept.terminate();
+        let mut was_interrupted = None;
+        let killed = loop {
+            // Whoever outlives the process that was asked is not asked again.
+            let is_over = match is_daemon {
+                true => self.kept.is_over(),
+                false => self.kept.status().is_some(),
+            };
+            if is_over {
+                break false;
+            }
+            let elapsed = waiting.elapsed();
+            if signals::interrupted() {
+                was_interrupted.get_or_insert(elapsed);
+            }
+            let limit =
+                was_interrupted.map_or(within, |at| within.min(at + INTERRUPTED_STOP_WITHIN));
+            if elapsed >= limit {
+                break true;
+            }
+            waiting.go_on(Some(within));
+            thread::sleep(POLL);
+        };
+        self.end(killed)
     }
 
     fn wait_until_ready(
@@ -300,7 +390,8 @@ impl Target {
         within: Duration,
     ) -> Result<(), Error> {
         const POLL: Duration = Duration::from_millis(5);
-        let deadline = Instant::now() + within;
+        let what = format!("{} to be ready", self.name);
+        let mut waiting = Waiting::begin(&what);
         loop {
             match ready {
                 Ready::Line => match first_line.recv_timeout(POLL) {
@@ -322,57 +413,65 @@ impl Target {
                 },
                 Ready::Connect => {
                     let answer = TcpStream::connect_timeout(&self.address, POLL);
-                    if answer.is_ok() && !self.has_ended() {
+                    if answer.is_ok() && !self.is_gone() {
                         return Ok(());
                     }
                     thread::sleep(POLL);
                 }
             }
-            if self.has_ended() {
+            if self.is_gone() {
                 return Err(Error::Died {
                     server: self.name.clone(),
-                    ended: self.reap(false),
+                    ended: self.end(false),
                 });
             }
-            if Instant::now() >= deadline {
+            if signals::interrupted() {
+                return Err(Error::Interrupted {
+                    server: self.name.clone(),
+                    action: "starting",
+                });
+            }
+            if waiting.elapsed() >= within {
                 let waited_for = match ready {
                     Ready::Line => "no line `listening on ADDRESS:PORT` on stdout".to_owned(),
                     Ready::Connect => format!("{} does not answer", self.address),
                 };
+                let ended = self.end(true);
                 return Err(Error::NotReady {
                     server: self.name.clone(),
                     within,
                     waited_for,
-                    stderr: self.reap(true).stderr,
+                    stderr: ended.stderr,
                 });
             }
+            waiting.go_on(Some(within));
         }
     }
 
-    fn group(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
+    /// Whether it will never be ready: it has failed, or nothing of it is left. What it has left behind when
+    /// it ended with 0 may be a daemon that is about to listen.
+    fn is_gone(&mut self) -> bool {
+        match self.kept.status() {
+            None => false,
+            Some(status) => !status.success() || self.kept.is_over(),
+        }
     }
 
-    /// Kills what there is of its process group, the leader included, and reaps the leader.
-    fn reap(&mut self, killed: bool) -> Ended {
-        let _ = killpg(self.group(), Signal::SIGKILL);
-        let status = self
-            .child
-            .wait()
-            .expect("the child is ours, and not reaped");
-        self.reaped = true;
+    /// Kills what there is of it.
+    fn end(&mut self, killed: bool) -> Ended {
+        let crashed = self.kept.crashed();
+        let by_itself = self.kept.status();
+        let left = self.kept.end();
+        let status = self.kept.status().unwrap_or_default();
         Ended {
-            status,
+            status: match by_itself {
+                Some(status) if status.success() => crashed.unwrap_or(status),
+                _ => status,
+            },
             killed,
             stderr: self.stderr.finish(),
-        }
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        if !self.reaped {
-            self.reap(true);
+            stdout: self.stdout.finish(),
+            left,
         }
     }
 }
@@ -487,18 +586,8 @@ pub(crate) fn check_placeholders(argument: &str) -> Result<(), String> {
     fill(argument, SocketAddr::from(([0, 0, 0, 0], 0)), Path::new("")).map(drop)
 }
 
-/// The last lines of some output, as one.
-fn one_line(text: &str) -> String {
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    lines[lines.len().saturating_sub(5)..].join("; ")
-}
-
 fn stderr_note(stderr: &str) -> String {
-    match one_line(stderr) {
+    match foreign::last_words(stderr) {
         line if line.is_empty() => line,
         line => format!(": {line}"),
     }

@@ -16,7 +16,7 @@ use super::kernel::{self, Tracer, Watch};
 use super::model::{Call, Change, Moment, Record, Side, Snapshot, Socket, Source, State, What};
 use super::packets::{Capture, Live, Ports};
 use super::sockets;
-use crate::target::members;
+use crate::target::Processes;
 
 /// What is to be traced.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl Tracing {
         }
     }
 
-    /// Makes the connections of `job` and gathers what was seen. `leader` leads the process group of a server
+    /// Makes the connections of `job` and gathers what was seen. `started` are the processes of a server
     /// that was started for this. `waiting` is told for how much longer `TIME-WAIT` will last.
     ///
     /// # Panics
@@ -84,7 +84,7 @@ impl Tracing {
     pub fn follow(
         mut self,
         job: &Job,
-        leader: Option<u32>,
+        started: Option<Processes>,
         interrupted: &AtomicBool,
         waiting: impl FnMut(Duration),
     ) -> Traced {
@@ -98,8 +98,8 @@ impl Tracing {
                 self.live = Err(format!("capturing packets: {error}"));
             }
         }
-        let rest_ns = leader.map(|_| come_to_rest(server));
-        let pids = server_pids(leader, server);
+        let rest_ns = started.map(|_| come_to_rest(server));
+        let pids = server_pids(started, server);
         let mut view = View {
             server,
             pids,
@@ -109,7 +109,7 @@ impl Tracing {
         if job.sockets {
             view.take("before");
         }
-        let (mut moments, client_tids) = run_lanes(job, interrupted, |pause| {
+        let (mut moments, client_tids, refused) = run_lanes(job, interrupted, |pause| {
             view.take(match pause {
                 Pause::Connected => "connected",
                 Pause::Answered => "answered",
@@ -128,6 +128,7 @@ impl Tracing {
         let mut record = Record {
             server: Some(server),
             moments,
+            notes: refused.into_iter().collect(),
             ..Record::default()
         };
         let capture = self.live.map(|live| add_packets(&mut record, live, &own));
@@ -136,7 +137,7 @@ impl Tracing {
         }
         let mut server_pids = view.pids.clone();
         // Those that it has started meanwhile.
-        server_pids.extend(leader.into_iter().flat_map(group));
+        server_pids.extend(started.into_iter().flat_map(pids_of));
         let watch = Watch {
             client_tids,
             server_pids,
@@ -274,16 +275,17 @@ fn add_events(record: &mut Record, traced: kernel::Traced, own: &Own) {
     }
 }
 
-/// Runs every lane to its end. Returns what their clients saw, and their threads.
+/// Runs every lane to its end. Returns what their clients saw, their threads, and why connections are missing,
+/// if any are.
 fn run_lanes(
     job: &Job,
     interrupted: &AtomicBool,
     mut look: impl FnMut(Pause),
-) -> (Vec<Moment>, Vec<u32>) {
+) -> (Vec<Moment>, Vec<u32>, Option<String>) {
     /// A client stops here: it goes on when somebody has looked.
     type Stop = (Pause, SyncSender<()>);
     let (stop, stops): (Sender<Stop>, Receiver<Stop>) = mpsc::channel();
-    let (mut moments, mut tids) = (Vec::new(), Vec::new());
+    let (mut moments, mut tids, mut refused) = (Vec::new(), Vec::new(), None);
     thread::scope(|scope| {
         let mut number = 0;
         let mut stop = Some(stop);
@@ -293,7 +295,7 @@ fn run_lanes(
                 number += plans.len();
                 // That of the first lane.
                 let stop = stop.take().filter(|_| job.sockets);
-                scope.spawn(move || {
+                thread::Builder::new().spawn_scoped(scope, move || {
                     let mut moments = Vec::new();
                     for (index, plan) in plans.iter().enumerate() {
                         if interrupted.load(Ordering::Relaxed) {
@@ -320,13 +322,22 @@ fn run_lanes(
             let _ = go.send(());
         }
         for lane in lanes {
-            let (seen, tid) = lane.join().expect("clients do not panic");
-            moments.extend(seen);
-            tids.push(tid);
+            match lane {
+                Ok(lane) => {
+                    let (seen, tid) = lane.join().expect("clients do not panic");
+                    moments.extend(seen);
+                    tids.push(tid);
+                }
+                Err(error) => {
+                    refused = Some(format!(
+                        "connections are missing: no thread could be started for them: {error}"
+                    ));
+                }
+            }
         }
     });
     moments.sort_by_key(|moment| moment.at_ns);
-    (moments, tids)
+    (moments, tids, refused)
 }
 
 /// The socket of a connection that was refused has its port still, and no address any more.
@@ -464,10 +475,10 @@ impl View {
     }
 }
 
-/// The processes that may be the server: those of its group, or whoever listens there.
-fn server_pids(leader: Option<u32>, server: SocketAddr) -> Vec<u32> {
-    if let Some(leader) = leader {
-        return group(leader);
+/// The processes that may be the server: those that were started for it, or whoever listens there.
+fn server_pids(started: Option<Processes>, server: SocketAddr) -> Vec<u32> {
+    if let Some(started) = started {
+        return pids_of(started);
     }
     let mut list = sockets::list(&[server.port()]).unwrap_or_default();
     list.retain(|socket| socket.remote.is_none() && socket.local.port() == server.port());
@@ -477,8 +488,8 @@ fn server_pids(leader: Option<u32>, server: SocketAddr) -> Vec<u32> {
     pids.into_iter().collect()
 }
 
-fn group(leader: u32) -> Vec<u32> {
-    let members = members(leader.cast_signed()).unwrap_or_default();
+fn pids_of(processes: Processes) -> Vec<u32> {
+    let members = processes.members().unwrap_or_default();
     members.into_iter().map(i32::cast_unsigned).collect()
 }
 

@@ -217,16 +217,16 @@ impl Laboratory<'_> {
             arguments: self.campaign.server_args.clone(),
             ..target::Options::default()
         };
-        // This is the main thread, which lives as long as the process, as a target demands.
         let target = match Target::start(server, self.root, &options) {
             Ok(target) => target,
+            Err(target::Error::Interrupted { .. }) => return None,
             Err(error) => return failed(&error),
         };
         if let Err(error) = target::probe(target.address()) {
             return failed(&error);
         }
         let plan = self.plan(workload, &target);
-        let mut meter = Meter::new(Some(target.pid()), true);
+        let mut meter = Meter::new(Some(&target), true);
         let mut begin = begin;
         let outcome = drive::run_observed(&plan, self.interrupted, &mut |moment| {
             if let Moment::Begin = moment {
@@ -234,7 +234,8 @@ impl Laboratory<'_> {
             }
             meter.on(moment);
         });
-        let cost = meter.finish();
+        let responses = (outcome.as_ref()).map_or(0, |outcome| outcome.record.responses);
+        let metered = meter.finish(responses, plan.pipeline);
         let died = target.has_ended();
         let ended = target.stop(target::STOP_WITHIN);
         if self.is_interrupted() {
@@ -253,9 +254,20 @@ impl Laboratory<'_> {
                 "it did not stop within {seconds} s of SIGTERM"
             ));
         }
-        let verdict = verdict::judge(&plan, &outcome);
+        if !ended.left.is_empty() {
+            let left = ended.left.join(", ");
+            return failed(&format_args!(
+                "it cannot be killed: process {left} still runs"
+            ));
+        }
+        if let Some(fault) = metered.fault {
+            return failed(&format_args!("it {fault}"));
+        }
+        let mut verdict = verdict::judge(&plan, &outcome);
+        // No doubt about what the generator saw, but the cell has to say why it has no cost.
+        verdict.reasons.extend(metered.unknown);
         Some(Measured {
-            cell: Cell::measured(key, started, &outcome, cost.as_ref(), &verdict),
+            cell: Cell::measured(key, started, &outcome, metered.cost.as_ref(), &verdict),
             begin,
             duration: outcome.duration,
             record: Some(outcome.record),

@@ -17,7 +17,7 @@ use crate::plan::{Limit, Pace, Plan};
 use crate::record::{Idle, Outcome};
 use crate::set::ledger::{self, PassKey, Row};
 use crate::set::{Set, Writer};
-use crate::target::{self, Memory, Target};
+use crate::target::{self, Memory, Owner, Target};
 
 /// The warm-up of a pass, and what is added for each connection: a thread that is counted takes its time to
 /// begin.
@@ -102,7 +102,7 @@ impl Laboratory<'_> {
         let workload = self.campaign.workload(workload);
         let workload = workload.ok_or("there is no such workload")?;
         self.served(key, |target| {
-            let counters = Counters::attach(tracepoints, target.pid());
+            let counters = Counters::attach(tracepoints, target.processes());
             let counters = counters.map_err(|error| error.to_string())?;
             let connections = u32::try_from(workload.connections).unwrap_or(u32::MAX);
             let plan = Plan {
@@ -158,7 +158,7 @@ impl Laboratory<'_> {
             let mut readings = Vec::new();
             let outcome = load(&plan, self.interrupted, &mut |moment| {
                 if let Moment::Idle(connections) = moment {
-                    readings.push(Memory::settled(target.pid(), connections as u64));
+                    readings.push(Memory::settled(target.processes(), connections as u64));
                 }
             })?;
             let idle = outcome.idle.as_ref().ok_or("no idle connections")?;
@@ -182,16 +182,19 @@ impl Laboratory<'_> {
             arguments: self.campaign.server_args.clone(),
             ..target::Options::default()
         };
-        // This is the main thread, which lives as long as the process, as a target demands.
         let target = Target::start(server, self.root, &options);
         let target = target.map_err(|error| error.to_string())?;
         target::probe(target.address()).map_err(|error| error.to_string())?;
         let done = work(&target);
+        let owner = target.owner();
         let died = target.has_ended();
         let ended = target.stop(target::STOP_WITHIN);
-        match died {
-            true => Err(format!("it {ended} during the pass")),
-            false => done,
+        match (died, owner) {
+            (true, _) => Err(format!("it {ended} during the pass")),
+            (false, Owner::Others(others)) => Err(format!(
+                "process {others}, which loadgen did not start, has sockets at its address"
+            )),
+            (false, Owner::Server | Owner::Unknown(_)) => done,
         }
     }
 }

@@ -29,14 +29,29 @@ const TRIES: usize = 5;
 
 /// All TCP sockets for whose local and remote address this holds.
 pub(super) fn dump(wanted: impl Fn(SocketAddr, SocketAddr) -> bool) -> io::Result<Vec<Socket>> {
+    dump_of(&(StateFlags::all(), ExtensionFlags::INFO), wanted)
+}
+
+/// Those of them that listen, or are connected and not closed on this side; without their figures.
+pub(super) fn dump_serving(
+    wanted: impl Fn(SocketAddr, SocketAddr) -> bool,
+) -> io::Result<Vec<Socket>> {
+    let states = StateFlags::LISTEN | StateFlags::ESTABLISHED | StateFlags::CLOSE_WAIT;
+    dump_of(&(states, ExtensionFlags::empty()), wanted)
+}
+
+fn dump_of(
+    what: &(StateFlags, ExtensionFlags),
+    wanted: impl Fn(SocketAddr, SocketAddr) -> bool,
+) -> io::Result<Vec<Socket>> {
     let mut sockets = Vec::new();
     for any in [SocketId::new_v4(), SocketId::new_v6()] {
-        let mut answers = ask(&any, NLM_F_DUMP)?;
+        let mut answers = ask(&any, NLM_F_DUMP, what)?;
         for _ in 1..TRIES {
             if !answers.interrupted {
                 break;
             }
-            answers = ask(&any, NLM_F_DUMP)?;
+            answers = ask(&any, NLM_F_DUMP, what)?;
         }
         let wanted = |answer: &&Answer| {
             let (local, remote) = answer.addresses();
@@ -64,7 +79,7 @@ pub(super) fn info(local: SocketAddr, remote: SocketAddr) -> io::Result<Info> {
         // Any.
         cookie: [0xff; 8],
     };
-    let answers = ask(&id, 0)?.answers;
+    let answers = ask(&id, 0, &(StateFlags::all(), ExtensionFlags::INFO))?.answers;
     let info = answers.first().and_then(Answer::info);
     info.ok_or_else(|| ErrorKind::NotConnected.into())
 }
@@ -77,7 +92,11 @@ struct Answers {
     interrupted: bool,
 }
 
-fn ask(id: &SocketId, flags: u16) -> io::Result<Answers> {
+fn ask(
+    id: &SocketId,
+    flags: u16,
+    (states, extensions): &(StateFlags, ExtensionFlags),
+) -> io::Result<Answers> {
     let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&netlink_sys::SocketAddr::new(0, 0))?;
@@ -91,8 +110,8 @@ fn ask(id: &SocketId, flags: u16) -> io::Result<Answers> {
             AF_INET6
         },
         protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::INFO,
-        states: StateFlags::all(),
+        extensions: extensions.clone(),
+        states: states.clone(),
         socket_id: id.clone(),
     });
     let mut message = NetlinkMessage::new(header, request.into());

@@ -1,0 +1,51 @@
+//! What the user's signals ask for, so that every wait hears it.
+//!
+//! SIGINT, SIGTERM and SIGHUP ask for an orderly end. A second SIGINT or SIGTERM ends the process at once;
+//! a second SIGHUP does not, as a terminal that disappears sends more than one. A SIGHUP that is ignored
+//! when the process starts (`nohup`) stays ignored.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use nix::libc;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+
+static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Begins to hear signals. The flag is set by the first.
+///
+/// # Errors
+///
+/// Those of the operating system.
+pub(crate) fn watch() -> io::Result<Arc<AtomicBool>> {
+    if let Some(interrupted) = INTERRUPTED.get() {
+        return Ok(Arc::clone(interrupted));
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
+        flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    if !is_ignored(SIGHUP) {
+        flag::register(SIGHUP, Arc::clone(&interrupted))?;
+    }
+    Ok(Arc::clone(INTERRUPTED.get_or_init(|| interrupted)))
+}
+
+/// Whether the user has asked for the end; never before [`watch`].
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.get().is_some_and(|it| it.load(Relaxed))
+}
+
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: without a new action the call only writes the present one, for which there is room; all zeros
+    // are a valid value of that C structure.
+    #[allow(unsafe_code)]
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
+}

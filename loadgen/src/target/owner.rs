@@ -1,0 +1,101 @@
+//! Who answers at an address: the holders of its sockets, by the kernel's lists.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use super::keeper::named;
+use super::processes::Processes;
+use crate::trace::model::Socket;
+use crate::trace::sockets;
+
+/// Who holds the sockets of an address: its listeners, and the connections that were accepted there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// The processes of the server, as far as is seen.
+    Server,
+    /// Others, as `NUMBER (COMMAND), ...`.
+    Others(String),
+    /// Nobody that can be seen, in words that follow "because".
+    Unknown(&'static str),
+}
+
+/// Who answers at `address`, where these processes are expected to.
+pub(super) fn owner(address: SocketAddr, processes: Processes) -> Owner {
+    let Ok(all) = sockets::serving(address.port()) else {
+        return Owner::Unknown("the kernel does not list sockets");
+    };
+    let mut serving: Vec<Socket> = of_address(address, all);
+    if serving.is_empty() {
+        return Owner::Unknown("no socket of this machine listens there");
+    }
+    let pids = |processes: Processes| -> BTreeSet<u32> {
+        let members = processes.members().unwrap_or_default();
+        members.into_iter().map(i32::cast_unsigned).collect()
+    };
+    let own: Vec<u32> = pids(processes).into_iter().collect();
+    sockets::holders(Some(&own), &mut serving);
+    serving.retain(|socket| socket.holders.is_empty());
+    if serving.is_empty() {
+        return Owner::Server;
+    }
+    sockets::holders(None, &mut serving);
+    // Some may have begun, or ended, since they were looked up.
+    let own = pids(processes);
+    let others: BTreeSet<u32> = serving
+        .iter()
+        .filter(|socket| {
+            socket
+                .holders
+                .iter()
+                .all(|holder| !own.contains(&holder.pid))
+        })
+        .flat_map(|socket| socket.holders.iter().map(|holder| holder.pid))
+        .collect();
+    if !others.is_empty() {
+        let names = others.into_iter().map(|pid| named(pid.cast_signed()));
+        return Owner::Others(names.collect::<Vec<_>>().join(", "));
+    }
+    // Its holder ended a moment ago, or is hidden: those that are there still tell.
+    match serving
+        .iter()
+        .all(|socket| socket.holders.is_empty() && is_still_there(socket))
+    {
+        true => {
+            Owner::Unknown("its sockets are held by processes that this user may not look into")
+        }
+        false => Owner::Server,
+    }
+}
+
+/// Whether one of these processes listens at `address`.
+pub(super) fn is_listening(address: SocketAddr, processes: Processes) -> bool {
+    let all = sockets::serving(address.port()).unwrap_or_default();
+    let mut listeners = of_address(address, all);
+    listeners.retain(|socket| socket.remote.is_none());
+    let members = processes.members().unwrap_or_default();
+    let members: Vec<u32> = members.into_iter().map(i32::cast_unsigned).collect();
+    sockets::holders(Some(&members), &mut listeners);
+    listeners.iter().any(|socket| !socket.holders.is_empty())
+}
+
+/// The listeners that get connections to `address`, and the accepted ones. Connections in an accept queue
+/// have no file yet, and are nobody's.
+fn of_address(address: SocketAddr, sockets: Vec<Socket>) -> Vec<Socket> {
+    let is_exact = |socket: &Socket| socket.local.ip() == address.ip();
+    // The kernel prefers a listener at the very address.
+    let has_exact = sockets.iter().any(|it| it.remote.is_none() && is_exact(it));
+    let reaches = |local: IpAddr| local.is_unspecified() && (local.is_ipv6() || address.is_ipv4());
+    let is_wanted = |socket: &Socket| match socket.remote {
+        None if has_exact => is_exact(socket),
+        None => reaches(socket.local.ip()),
+        Some(_) => is_exact(socket),
+    };
+    let mut wanted = sockets;
+    wanted.retain(|socket| socket.inode != 0 && is_wanted(socket));
+    wanted
+}
+
+fn is_still_there(socket: &Socket) -> bool {
+    let now = sockets::serving(socket.local.port()).unwrap_or_default();
+    now.iter().any(|it| it.inode == socket.inode)
+}

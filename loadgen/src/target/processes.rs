@@ -1,0 +1,92 @@
+//! Which processes a server consists of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+
+use super::cost::Stat;
+
+/// The processes whose work counts as that of a server, found anew whenever they are asked for: those of a
+/// process group and all that they have started, whichever session or group that went to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Processes(Root);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Root {
+    /// The group that this process leads, and all descendants of its members.
+    Group(i32),
+    /// All descendants of this process, which inherits orphans and does no work itself.
+    Keeper(i32),
+}
+
+impl From<u32> for Processes {
+    /// The group that this process leads, and all descendants of its members.
+    fn from(leader: u32) -> Self {
+        Processes(Root::Group(leader.cast_signed()))
+    }
+}
+
+impl Processes {
+    pub(super) fn kept_by(keeper: i32) -> Self {
+        Processes(Root::Keeper(keeper))
+    }
+
+    /// The process that waits for orphans, so that their CPU time is among that of its children.
+    pub(super) fn keeper(self) -> Option<i32> {
+        match self.0 {
+            Root::Group(_) => None,
+            Root::Keeper(keeper) => Some(keeper),
+        }
+    }
+
+    /// Those that run.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn members(self) -> io::Result<Vec<i32>> {
+        let mut found = self.found()?;
+        found.retain(|_, stat| !stat.has_ended());
+        match found.is_empty() {
+            true => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no process of the server is left",
+            )),
+            false => Ok(found.into_keys().collect()),
+        }
+    }
+
+    /// Whether this is one of those that run.
+    pub(super) fn contains(self, pid: i32) -> bool {
+        self.members().is_ok_and(|members| members.contains(&pid))
+    }
+
+    /// With those that have ended and that nobody has waited for yet.
+    pub(super) fn found(self) -> io::Result<BTreeMap<i32, Stat>> {
+        let all: BTreeMap<i32, Stat> = fs::read_dir("/proc")?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(|pid: i32| Some((pid, Stat::read(&format!("/proc/{pid}/stat"))?)))
+            .collect();
+        let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        for (&pid, stat) in &all {
+            children.entry(stat.parent).or_default().push(pid);
+        }
+        let mut to_visit: Vec<i32> = match self.0 {
+            Root::Group(group) => {
+                let members = all.iter().filter(|(_, stat)| stat.group == group);
+                members.map(|(&pid, _)| pid).collect()
+            }
+            Root::Keeper(keeper) => children.get(&keeper).cloned().unwrap_or_default(),
+        };
+        let mut found = BTreeSet::new();
+        while let Some(pid) = to_visit.pop() {
+            if found.insert(pid) {
+                to_visit.extend(children.get(&pid).into_iter().flatten());
+            }
+        }
+        Ok(all
+            .into_iter()
+            .filter(|(pid, _)| found.contains(pid))
+            .collect())
+    }
+}
