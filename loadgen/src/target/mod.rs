@@ -126,8 +126,12 @@ impl std::fmt::Display for Ended {
             },
             (None, None) => f.write_str("ended")?,
         }
-        let said = [&self.stderr, &self.stdout].map(|output| foreign::last_words(output));
-        if let Some(said) = said.iter().find(|said| !said.is_empty()) {
+        let mut said = foreign::last_words(&self.stderr);
+        // Who gives up by itself may say why on stdout; otherwise that is what it says anyway.
+        if said.is_empty() && self.status.code().is_some_and(|code| code != 0) {
+            said = foreign::last_words(&self.stdout);
+        }
+        if !said.is_empty() {
             write!(f, ": {said}")?;
         }
         if !self.left.is_empty() {
