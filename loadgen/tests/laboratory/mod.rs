@@ -266,8 +266,18 @@ fn ledger(server: &str, workload: &Workload) -> Vec<Row> {
 }
 
 /// Writes the set below `parent`; its folder.
+#[allow(dead_code, reason = "each program of tests takes what it needs")]
 pub(crate) fn write(parent: &Path) -> PathBuf {
-    let workloads = workloads();
+    write_of(parent, workloads())
+}
+
+/// The same with a single workload.
+#[allow(dead_code, reason = "each program of tests takes what it needs")]
+pub(crate) fn write_small(parent: &Path) -> PathBuf {
+    write_of(parent, vec![workload("keep-alive", 64, 0)])
+}
+
+fn write_of(parent: &Path, workloads: Vec<Workload>) -> PathBuf {
     let campaign = Campaign {
         schema: SCHEMA,
         command: "loadgen measure --workloads curated --seed 7".to_owned(),
