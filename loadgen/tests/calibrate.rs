@@ -205,8 +205,25 @@ fn a_table_on_stdout_and_the_record_in_a_file() {
         .unwrap()
         .next()
         .unwrap();
-    let path = set.unwrap().path().join("calibration.json");
+    let set = set.unwrap().path();
+    let path = set.join("calibration.json");
     assert_eq!(Calibration::read(&path).unwrap(), calibration);
+    // The README names each file of the set, and no other.
+    let readme = fs::read_to_string(set.join("README.md")).unwrap();
+    let (_, list) = readme.split_once("\n## Files\n").unwrap();
+    let named = list
+        .lines()
+        .filter_map(|line| line.strip_prefix("- `")?.split('`').next());
+    let mut named: Vec<_> = named
+        .map(|name| name.replace("<server>", "floor"))
+        .collect();
+    let files = fs::read_dir(&set).unwrap();
+    let mut files: Vec<_> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    named.sort();
+    files.sort();
+    assert_eq!(named, files);
 }
 
 /// A floor that runs as long as this is held.

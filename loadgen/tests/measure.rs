@@ -115,6 +115,30 @@ fn failing_servers_become_rows() {
     compare_and_report(&repository, &set.path);
 }
 
+/// The probe gets what is right, and each request after it another body of the same length.
+#[test]
+fn each_body_is_compared() {
+    let repository = Repository::new(&[
+        ("good", &serving("hello world")),
+        ("later", &serving("hello world|jello world")),
+    ]);
+    let ended = repository.loadgen(&["measure", "--rounds", "1"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let set = Set::open(&repository.only_set("results")).unwrap();
+    for cell in &set.cells {
+        let (good, errors) = (cell.good.unwrap(), cell.errors.unwrap());
+        let is_right = cell.server == "good";
+        assert_eq!((good > 0, errors == 0), (is_right, is_right), "{cell:?}");
+        let reasons = cell.reasons.as_deref().unwrap_or_default();
+        assert_eq!(reasons.contains("wrong body"), !is_right, "{cell:?}");
+    }
+    // The passes of the ledger refuse it too; where they cannot count, they say that instead.
+    let wrong = set.ledger.iter().filter(|row| row.server == "later");
+    for row in wrong {
+        assert!(row.error.is_some(), "{row:?}");
+    }
+}
+
 fn compare_and_report(repository: &Repository, set: &Path) {
     let set = set
         .strip_prefix(repository.0.path())

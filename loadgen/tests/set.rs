@@ -10,7 +10,9 @@ use loadgen::catalogue::Workload;
 use loadgen::machine::{Build, Machine};
 use loadgen::plan::Pace;
 use loadgen::record::{ClientCost, Outcome, Record, record_ns};
-use loadgen::set::{Campaign, Cell, Key, SCHEMA, Set, Writer, check_parent, write_atomically};
+use loadgen::set::{
+    Campaign, Cell, FILES, Key, SCHEMA, Set, Writer, check_parent, write_atomically,
+};
 use loadgen::target::ServerCost;
 use loadgen::verdict::{Status, Verdict};
 
@@ -416,4 +418,22 @@ fn room_for_rows_is_reserved() {
     drop(writer);
     assert_eq!(cells.metadata().unwrap().len(), length);
     assert!(blocks(&cells) < reserved, "{reserved} bytes still");
+}
+
+/// Each list of a set's files, wherever it stands, names all that a set can have.
+#[test]
+fn all_files_of_a_set_are_listed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lists = [
+        (root.join("src/set/mod.rs"), "//! - `", "`: "),
+        (root.join("../results/README.md"), "| `", "` |"),
+        (root.join("../results/METHODOLOGY.md"), "**`", "`**"),
+    ];
+    for (path, before, behind) in lists {
+        let text = fs::read_to_string(&path).unwrap();
+        for file in &FILES {
+            let entry = format!("{before}{}{behind}", file.name);
+            assert!(text.contains(&entry), "{}: no {entry}", path.display());
+        }
+    }
 }

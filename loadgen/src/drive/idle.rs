@@ -246,7 +246,8 @@ impl<'a> Idle<'a> {
             return;
         };
         self.seen.connections += 1;
-        peer.state = State::Asked(0, Box::new(Reader::new(self.plan.head_only)));
+        let reader = Reader::new(self.plan.head_only).expecting(self.plan.expect.as_ref());
+        peer.state = State::Asked(0, Box::new(reader));
         self.send(index);
     }
 
@@ -294,6 +295,9 @@ impl<'a> Idle<'a> {
                     // Empty lines between responses are skipped (RFC 9112 §9.2).
                     Taken::Complete(_, used) if !self.buffer[used..n].trim_ascii().is_empty() => {
                         break Err((Phase::Close, Kind::Malformed));
+                    }
+                    Taken::Complete(response, _) if !response.as_expected => {
+                        break Err((Phase::Body, Kind::WrongBody));
                     }
                     Taken::Complete(response, _) if response.persists => break Ok(()),
                     Taken::Complete(..) => break Err((Phase::Close, Kind::ClosedEarly)),

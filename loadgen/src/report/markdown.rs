@@ -7,6 +7,7 @@ use super::grid::Grid;
 use super::run::thousands;
 use super::{Marks, absent, direction, exclusions, legend, medians, with_interval};
 use crate::compare::{Evidence, Metric, Row, Standing};
+use crate::set::FileKind;
 
 /// Where the generated part of a file begins; the line ends with `-->`.
 pub const BEGIN: &str = "<!-- loadgen:begin";
@@ -102,8 +103,8 @@ pub fn report(
     out
 }
 
-/// The README of a set.
-pub fn readme(evidence: &Evidence) -> String {
+/// The README of a set with such files.
+pub fn readme(evidence: &Evidence, files: &[&FileKind]) -> String {
     let mut out = String::new();
     line(&mut out, &format!("# {}\n", evidence.sets.join(", ")));
     line(
@@ -121,24 +122,9 @@ pub fn readme(evidence: &Evidence) -> String {
     line(&mut out, "\n## How to read it\n");
     out += &analyses(evidence);
     line(&mut out, "\n## Files\n");
-    line(
-        &mut out,
-        "- `cells.csv`: one row a server, workload and round",
-    );
-    if !evidence.ledger.is_empty() {
-        line(
-            &mut out,
-            "- `ledger.csv`: system calls and events by server and workload, memory by server",
-        );
+    for file in files {
+        line(&mut out, &format!("- `{}`: {}", file.name, file.what));
     }
-    line(
-        &mut out,
-        "- `<server>.hlog`: histograms of nanoseconds, HdrHistogram V2 interval logs",
-    );
-    line(
-        &mut out,
-        "- `machine.toml`, `build.toml`, `plan.toml`: where, what and how",
-    );
     out
 }
 
@@ -308,7 +294,8 @@ mod tests {
 
     #[test]
     fn readme_of_a_set() {
-        insta::assert_snapshot!(readme(&fixture::five_servers()));
+        let files: Vec<_> = crate::set::FILES.iter().collect();
+        insta::assert_snapshot!(readme(&fixture::five_servers(), &files));
     }
 
     #[test]

@@ -217,3 +217,121 @@ impl Protocol {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(bytes: &[u8]) -> &'static str {
+        Protocol::of(bytes).map_or("", |protocol| protocol.name)
+    }
+
+    #[test]
+    fn protocols_are_known_by_their_first_bytes() {
+        let rows: &[(&[u8], &str)] = &[
+            (b"\x15\x03\x03\0\x02\x02\x46", "a TLS alert"),
+            (b"\x15\x03\x01\0\x02\x01\0", "a TLS alert"),
+            (b"\x16\x03\x03\0\x7a\x02", "a TLS handshake"),
+            (b"\x17\x03\x03\0\x20", "a TLS record"),
+            (
+                b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64",
+                "an HTTP/2 SETTINGS frame",
+            ),
+            (b"\0\0\0\x04\0\0\0\0\0", "an HTTP/2 SETTINGS frame"),
+            (
+                b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01",
+                "an HTTP/2 GOAWAY frame",
+            ),
+            (b"HTTP/2 200\r\n", "another version of HTTP"),
+            (b"HTTP/0.9 200 OK\r\n", "another version of HTTP"),
+            (b"PRI * HTTP/2.0\r\n", "another version of HTTP"),
+            (b"HTTP/1.1 OK\r\n", "a status line that is not well-formed"),
+            (b"SSH-2.0-OpenSSH_9.9\r\n", "an SSH banner"),
+            (
+                b"220 mail.example.com ESMTP Postfix\r\n",
+                "an SMTP greeting",
+            ),
+            (b"220-FTP server ready\r\n", "an FTP greeting"),
+            (b"220 (vsFTPd 3.0.5)\r\n", "an FTP greeting"),
+            (
+                b"200 news.example.com InterNetNews ready\r\n",
+                "an NNTP greeting",
+            ),
+            (
+                b"421 Service not available\r\n",
+                "a reply of a mail, news or file server (SMTP, NNTP, FTP)",
+            ),
+            (b"+OK Dovecot ready.\r\n", "a POP3 greeting"),
+            (b"* OK IMAP4rev1 ready\r\n", "an IMAP greeting"),
+            (
+                b"-ERR wrong number of arguments for 'get' command\r\n",
+                "a Redis or POP3 reply",
+            ),
+            (
+                b"-DENIED Redis is running in protected mode",
+                "a Redis or POP3 reply",
+            ),
+            (b"ERROR\r\n", "a memcached reply"),
+            (b"\x4a\0\0\0\x0a8.0.36\0", "a MySQL packet"),
+            (b"\x45\0\0\0\xff\x6a\x04Host", "a MySQL packet"),
+            (b"E\0\0\0\x5dSFATAL\0", "a PostgreSQL error"),
+            (b"RTSP/1.0 400 Bad Request\r\n", "an RTSP response"),
+            (b"SIP/2.0 400 Bad Request\r\n", "a SIP response"),
+            (b"ICY 200 OK\r\n", "an ICY (Shoutcast) response"),
+            (b"RFB 003.008\n", "a VNC banner"),
+            (b"AMQP\0\0\x09\x01", "an AMQP header"),
+            (b"\x1f\x8b\x08\0\0", "gzip data without a head"),
+            (
+                b"GET / HTTP/1.1\r\nHost: x\r\n",
+                "a request: the port sends back what it gets",
+            ),
+            (
+                b"<html><body>hello</body></html>",
+                "HTML or XML without a head, as in HTTP/0.9",
+            ),
+            (
+                b"\n <!doctype html>",
+                "HTML or XML without a head, as in HTTP/0.9",
+            ),
+            (b"{\"hello\": 1}", "JSON without a head, as in HTTP/0.9"),
+            (b"hello world", "text without a head, as in HTTP/0.9"),
+            (
+                "Gr\u{fc}\u{df}e".as_bytes(),
+                "text without a head, as in HTTP/0.9",
+            ),
+            (b"\x01\x02\x03\x04", ""),
+            (b"\xde\xad\xbe\xef", ""),
+            (b"\0", ""),
+            (b"", ""),
+        ];
+        for (bytes, name) in rows {
+            assert_eq!(of(bytes), *name, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_is_short_and_escaped() {
+        let misread = Misread::new(Rule::StatusLine, &[0x1b; 1000]);
+        assert_eq!(misread.bytes.len(), Misread::BYTES_MAX);
+        assert_eq!(misread.quoted(), format!("\"{}\"...", "\\x1b".repeat(32)));
+        let banner = Misread::new(Rule::StatusLine, b"SSH-2.0-\"x\"\r\n");
+        assert_eq!(banner.to_string(), r#"an SSH banner, "SSH-2.0-\"x\"\r\n""#);
+        let field = Misread::new(Rule::NoColon, b"no colon\r\n");
+        assert_eq!(
+            field.to_string(),
+            r#"a header field without a colon, "no colon\r\n""#
+        );
+        // A field is part of HTTP/1, whatever it looks like.
+        assert_eq!(Misread::new(Rule::NoColon, b"SSH-2.0").protocol(), None);
+    }
+
+    #[test]
+    fn anything_can_be_named() {
+        for first in 0..=255u8 {
+            for length in 0..12 {
+                let bytes: Vec<u8> = (0..length).map(|n| first.wrapping_add(n)).collect();
+                let _ = Protocol::of(&bytes);
+            }
+        }
+    }
+}

@@ -3,9 +3,11 @@
 //! A folder `<parent>/<YYYY-MM-DD>.<n>/`, never overwritten, with
 //!
 //! - `plan.toml`: what was asked for, and so what is left to do when it was interrupted;
-//! - `machine.toml` and `build.toml`: where, and with what, it was measured;
+//! - `machine.toml`: where it was measured;
+//! - `build.toml`: what was measured;
 //! - `cells.csv`: one row a cell;
 //! - `ledger.csv`: what was counted in passes of their own, because counting disturbs;
+//! - `calibration.json`: what the generator can do on that machine;
 //! - `<server>.hlog`: the histograms of its cells;
 //! - `README.md`: generated from the above.
 //!
@@ -49,6 +51,66 @@ const CELLS: &str = "cells.csv";
 const LEDGER: &str = "ledger.csv";
 const CALIBRATION: &str = "calibration.json";
 const README: &str = "README.md";
+
+const HISTOGRAMS: &str = "<server>.hlog";
+
+/// A kind of file in a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileKind {
+    /// Its name; `<server>` stands for that of each server.
+    pub name: &'static str,
+    /// What is in it.
+    pub what: &'static str,
+}
+
+/// All files that a set can have.
+pub const FILES: [FileKind; 8] = {
+    const fn file(name: &'static str, what: &'static str) -> FileKind {
+        FileKind { name, what }
+    }
+    [
+        file(README, "this page: provenance, tables, what was not valid"),
+        file(CELLS, "one row a server, workload and round"),
+        file(
+            LEDGER,
+            "system calls and events by server and workload, memory by server",
+        ),
+        file(
+            HISTOGRAMS,
+            "histograms of nanoseconds, HdrHistogram V2 interval logs",
+        ),
+        file(
+            PLAN,
+            "what was asked for: command, seed, servers, workloads",
+        ),
+        file(
+            MACHINE,
+            "where it was measured: CPU, kernel, pinning, sysctls",
+        ),
+        file(BUILD, "what was measured: revision, compiler, versions"),
+        file(
+            CALIBRATION,
+            "what the generator can do on that machine, by `loadgen calibrate`",
+        ),
+    ]
+};
+
+/// The kinds of files that a set in this folder has; its README, which lists them, is one of them.
+pub fn files_in(folder: &Path) -> Vec<&'static FileKind> {
+    let names = fs::read_dir(folder).map(|entries| {
+        let names = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.file_name());
+        names.filter_map(|name| name.into_string().ok()).collect()
+    });
+    let names: Vec<String> = names.unwrap_or_default();
+    let is_there = |file: &&FileKind| match file.name {
+        README => true,
+        HISTOGRAMS => names.iter().any(|name| name.ends_with(".hlog")),
+        file => names.iter().any(|name| name == file),
+    };
+    FILES.iter().filter(is_there).collect()
+}
 
 /// What the names of files and folders begin with that are not whole yet; a kill leaves them behind.
 const UNFINISHED: &str = ".new-";
@@ -273,8 +335,9 @@ pub fn is_own_output(file: &Path) -> bool {
 
 /// Whether files of this name stand in sets.
 fn is_name_of_a_set(name: &str) -> bool {
-    const NAMES: [&str; 7] = [PLAN, MACHINE, BUILD, CELLS, LEDGER, CALIBRATION, README];
-    NAMES.contains(&name) || name.ends_with(".hlog") || name.starts_with(UNFINISHED)
+    FILES.iter().any(|file| file.name == name)
+        || name.ends_with(".hlog")
+        || name.starts_with(UNFINISHED)
 }
 
 /// By its plan, and by the first columns of its rows.

@@ -49,7 +49,7 @@ pub use command::{VERSION_WITHIN, build, version};
 pub use cost::{CostError, Sampler, ServerCost};
 pub use memory::{IdleCost, Memory};
 pub use owner::Owner;
-pub use probe::{ProbeError, probe};
+pub use probe::{HELLO, ProbeError, probe};
 pub use processes::Processes;
 
 use crate::catalogue::{Ready, Server};

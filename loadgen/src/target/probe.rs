@@ -32,7 +32,8 @@ impl From<io::Error> for ProbeError {
     }
 }
 
-const HELLO: &str = "hello world";
+/// What all servers of a catalogue answer `GET /` with.
+pub const HELLO: &str = "hello world";
 
 /// How long each step of the probe may take.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,16 +22,20 @@ pub(crate) fn serve() {
     let Ok(wanted) = std::env::var(SERVE) else {
         return;
     };
-    let (port, body) = wanted.split_once(' ').unwrap();
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let (port, bodies) = wanted.split_once(' ').unwrap();
+    let answer = |body: &str| {
+        let length = body.len();
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    // Of two bodies, the first answers the first request, which is the probe's.
+    let (first, rest) = bodies.split_once('|').unwrap_or((bodies, bodies));
+    let (first, rest) = (answer(first), answer(rest));
+    static REQUESTS: AtomicUsize = AtomicUsize::new(0);
     for stream in TcpListener::bind(format!("127.0.0.1:{port}"))
         .unwrap()
         .incoming()
     {
-        let (mut stream, answer) = (stream.unwrap(), answer.clone());
+        let (mut stream, first, rest) = (stream.unwrap(), first.clone(), rest.clone());
         thread::spawn(move || {
             let mut seen = Vec::new();
             let mut buffer = [0; 4096];
@@ -38,6 +43,10 @@ pub(crate) fn serve() {
                 seen.extend_from_slice(&buffer[..count]);
                 while let Some(end) = seen.windows(4).position(|four| four == b"\r\n\r\n") {
                     seen.drain(..end + 4);
+                    let answer = match REQUESTS.fetch_add(1, Relaxed) {
+                        0 => &first,
+                        _ => &rest,
+                    };
                     if stream.write_all(answer.as_bytes()).is_err() {
                         return;
                     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,7 +18,8 @@ use crate::machine::{CpuTime, Machine};
 use crate::plan::{ConnectionLife, Limit, Plan};
 use crate::record::Record;
 use crate::report::{self, markdown};
-use crate::set::{Campaign, Cell, Key, Set, Writer};
+use crate::response::Expected;
+use crate::set::{self, Campaign, Cell, Key, Set, Writer};
 use crate::target::{self, Target};
 use crate::verdict;
 
@@ -293,6 +295,7 @@ impl Laboratory<'_> {
             warmup: workload.warmup,
             drain: DRAIN,
             timeout: TIMEOUT,
+            expect: Some(hello()),
             cpus,
             ..Plan::new(address, HttpUrl::at(address).get(""))
         }
@@ -301,6 +304,11 @@ impl Laboratory<'_> {
     pub(super) fn is_interrupted(&self) -> bool {
         self.interrupted.load(Relaxed)
     }
+}
+
+/// What every body of every run must be.
+pub(super) fn hello() -> Arc<Expected> {
+    Arc::new(Expected::Text(target::HELLO.as_bytes().to_vec()))
 }
 
 /// Writes a cell; one whose histograms cannot be written becomes a failed one, for which there is room.
@@ -346,8 +354,9 @@ pub(super) fn renew_readme(set: &Set) -> anyhow::Result<()> {
 /// The README of a set.
 fn readme(set: Set) -> anyhow::Result<String> {
     let campaign = set.campaign.clone();
+    let files = set::files_in(&set.path);
     let evidence = Evidence::of(vec![set])?;
-    let mut text = markdown::readme(&evidence);
+    let mut text = markdown::readme(&evidence, &files);
     let about = about_the_whole(&evidence, &campaign);
     if !about.is_empty() {
         text += &format!("\n## The whole\n\n```text{about}```\n");

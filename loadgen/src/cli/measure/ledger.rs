@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::laboratory::{Laboratory, now};
+use super::laboratory::{Laboratory, hello, now};
 use crate::cli::common::require_files;
 use crate::cli::output::say;
 use crate::drive::{self, Moment};
@@ -153,6 +153,7 @@ impl Laboratory<'_> {
                 warmup: Duration::ZERO,
                 drain: Duration::ZERO,
                 timeout: IDLE_TIMEOUT,
+                expect: Some(hello()),
                 ..Plan::new(address, HttpUrl::at(address).get(""))
             };
             let mut readings = Vec::new();
