@@ -234,7 +234,10 @@ impl Calibration {
             // Of that there is no ceiling.
             _ => return None,
         };
-        let responses = outcome.record.responses_in_time as f64;
+        if outcome.is_too_short() {
+            return None;
+        }
+        let responses = outcome.record.answered_in_window as f64;
         let per_s = responses / outcome.duration.as_secs_f64() / plan.threads as f64;
         (per_s > NEAR_CEILING * ceiling).then(|| {
             format!(

@@ -42,6 +42,10 @@ pub struct Run<'a> {
     responses: u64,
     /// Of these, the ones whose requests were sent before the end, of which the rate is.
     responses_in_time: u64,
+    /// Responses between warm-up and end, whenever their requests were sent; `requests_per_s` is made of these.
+    answered_in_window: u64,
+    /// Of these, the ones to requests of the warm-up.
+    answered_of_warmup: u64,
     good: u64,
     in_flight_at_end: u64,
     /// Requests due by a schedule and never sent: there is none in closed loop.
@@ -49,6 +53,7 @@ pub struct Run<'a> {
     /// Response times of which only a lower bound is known.
     lower_bounds: u64,
     warmup_requests: u64,
+    warmup_responses: u64,
     connections_opened: u64,
     connections_in_time: u64,
     connections_open_max: u64,
@@ -63,6 +68,8 @@ pub struct Run<'a> {
     errors: Vec<Error>,
     status: &'a BTreeMap<u16, u64>,
     fairness: Fairness,
+    /// The longest time in which something was awaited and nothing came, milliseconds.
+    longest_silence_ms: Option<f64>,
     client: &'a ClientCost,
     server_cost: Option<&'a ServerCost>,
     /// Share of the time of all CPUs that the hypervisor gave to others, 0 to 1.
@@ -293,7 +300,8 @@ impl<'a> Run<'a> {
         let record = &run.outcome.record;
         let open_loop = run.is_open_loop();
         let latency = |histogram: &hdrhistogram::Histogram<u64>| {
-            (!histogram.is_empty()).then(|| Latency::of(histogram))
+            let says = !histogram.is_empty() && !run.outcome.is_cut_short();
+            says.then(|| Latency::of(histogram))
         };
         Run {
             schema: SCHEMA,
@@ -309,11 +317,14 @@ impl<'a> Run<'a> {
             requests: record.requests,
             responses: record.responses,
             responses_in_time: record.responses_in_time,
+            answered_in_window: record.answered_in_window,
+            answered_of_warmup: record.answered_of_warmup,
             good: record.good,
             in_flight_at_end: record.in_flight_at_end,
             unsent: open_loop.then_some(record.unsent),
             lower_bounds: record.lower_bounds,
             warmup_requests: record.warmup_requests,
+            warmup_responses: record.warmup_responses,
             connections_opened: record.connections_opened,
             connections_in_time: record.connections_in_time,
             connections_open_max: record.connections_open_max,
@@ -335,6 +346,9 @@ impl<'a> Run<'a> {
                 .collect(),
             status: &record.status,
             fairness: Fairness::of(run.outcome),
+            longest_silence_ms: (record.silences.as_ref())
+                .filter(|_| !run.outcome.is_cut_short())
+                .map(|silences| silences.longest_ns() as f64 / 1e6),
             client: &run.outcome.client,
             server_cost: run.server_cost,
             steal: run.outcome.steal,

@@ -5,7 +5,8 @@
 //!
 //! - what is asked for: a [`plan`], the URL it is for ([`http_url`]), the local addresses it needs ([`ports`]); a [`catalogue`] of servers
 //!   and workloads, a [`target`] started as a process;
-//! - what came of it: [`record`], [`latency`] with its intervals, whether it was [`steady`], a [`verdict`];
+//! - what came of it: [`record`], [`latency`] with its intervals, whether it was [`steady`], its
+//!   [`silence`]s, who else wanted its CPUs ([`contention`]), a [`verdict`];
 //!   together a [`run`], as [`json`] or by [`report`]; what the kernel counted of a server meanwhile, its
 //!   [`ledger`];
 //! - many runs: a search for the largest rate ([`slo`]), a [`set`] on disk and what is made of sets
@@ -28,6 +29,7 @@ pub mod calibration;
 pub mod catalogue;
 pub mod cli;
 pub mod compare;
+pub mod contention;
 pub mod destination;
 pub mod doctor;
 pub mod drive;
@@ -52,6 +54,7 @@ pub mod run;
 pub mod set;
 mod shell;
 mod signals;
+pub mod silence;
 pub mod slo;
 pub mod steady;
 pub mod target;

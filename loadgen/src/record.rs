@@ -8,7 +8,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::contention::Contention;
 use crate::response::Misread;
+use crate::silence::Silences;
 
 /// What one run, or one thread of it, saw of the requests that count: those meant to be sent between
 /// the end of the warm-up and the end of the run.
@@ -21,6 +23,13 @@ pub struct Record {
     /// Of these, the ones whose request was sent before the end of the run, and not only while it
     /// drained: throughput is this by the duration.
     pub responses_in_time: u64,
+    /// Whole responses that came between the end of the warm-up and the end of the run, whenever their requests
+    /// were sent: those left over from the warm-up are among them, those of the drain are not.
+    pub answered_in_window: u64,
+    /// Of these, the ones to requests of the warm-up.
+    pub answered_of_warmup: u64,
+    /// Whole responses that came during the warm-up.
+    pub warmup_responses: u64,
     /// Responses with no fault at all.
     pub good: u64,
     /// Requests sent and not answered when the run was over.
@@ -76,6 +85,15 @@ pub struct Record {
     pub busy_ns: u64,
     /// Age of the oldest request unanswered at the end.
     pub oldest_unanswered: Option<Duration>,
+    /// From the actual send to the last byte, the longest of all requests that were answered, those of the
+    /// warm-up included; nanoseconds.
+    pub answered_ns_max: u64,
+    /// Times in which nothing came; absent in a record of no thread.
+    pub silences: Option<Silences>,
+    /// Connects that went on when the run was over, and since when the oldest of them did.
+    pub connecting_at_end: u64,
+    /// As above.
+    pub oldest_connecting: Option<Duration>,
     /// What the server said on connections on which nothing was asked, warm-up included.
     pub unsolicited: Unsolicited,
     /// The first bytes that were not understood where a response was due.
@@ -374,6 +392,9 @@ impl Record {
             requests: 0,
             responses: 0,
             responses_in_time: 0,
+            answered_in_window: 0,
+            answered_of_warmup: 0,
+            warmup_responses: 0,
             good: 0,
             in_flight_at_end: 0,
             due: 0,
@@ -403,6 +424,10 @@ impl Record {
             misread: None,
             closes_announced: Closes::default(),
             closes_unannounced: Closes::default(),
+            answered_ns_max: 0,
+            silences: None,
+            connecting_at_end: 0,
+            oldest_connecting: None,
         }
     }
 
@@ -451,6 +476,9 @@ impl Record {
         self.requests += other.requests;
         self.responses += other.responses;
         self.responses_in_time += other.responses_in_time;
+        self.answered_in_window += other.answered_in_window;
+        self.answered_of_warmup += other.answered_of_warmup;
+        self.warmup_responses += other.warmup_responses;
         self.good += other.good;
         self.in_flight_at_end += other.in_flight_at_end;
         self.due += other.due;
@@ -489,6 +517,32 @@ impl Record {
         self.misread = self.misread.take().or(other.misread);
         self.closes_announced.merge(other.closes_announced);
         self.closes_unannounced.merge(other.closes_unannounced);
+        self.answered_ns_max = self.answered_ns_max.max(other.answered_ns_max);
+        self.silences = match (self.silences.take(), other.silences) {
+            (Some(mine), Some(theirs)) => Some(mine.and(&theirs)),
+            (one, other) => one.or(other),
+        };
+        self.connecting_at_end += other.connecting_at_end;
+        self.oldest_connecting = self.oldest_connecting.max(other.oldest_connecting);
+    }
+}
+
+impl ClientCost {
+    /// Of a time that was too short to tell.
+    pub(crate) fn has_no_shares(&mut self) {
+        self.busy_by_thread.clear();
+        self.busiest_thread = None;
+        self.busiest_thread_wanting = None;
+        self.longest_waiting_thread = None;
+        self.contention.cpus_used_by_others = None;
+        self.contention.cpus_steal = None;
+    }
+
+    /// Share of its time that the busiest thread was running or, where the kernel tells, waiting for a CPU.
+    pub fn busiest(&self) -> f64 {
+        let running = self.busiest_thread.unwrap_or(0.0);
+        self.busiest_thread_wanting
+            .map_or(running, |wanting| wanting.max(running))
     }
 }
 
@@ -508,6 +562,28 @@ pub struct Outcome {
     /// Share of the time of all CPUs, over that time, that the hypervisor gave to others; absent when
     /// the system does not tell.
     pub steal: Option<f64>,
+}
+
+impl Outcome {
+    /// A shorter time says nothing about a rate or a share of a CPU...
+    const TIME_MIN: Duration = Duration::from_millis(1);
+    /// ... nor does one that the user has ended at any moment, when it is shorter than this.
+    const TIME_INTERRUPTED_MIN: Duration = Duration::from_millis(100);
+
+    /// The time that counts was too short for rates, shares of CPUs and, when the user ended it, percentiles.
+    pub fn is_too_short(&self) -> bool {
+        self.is_cut_short() || self.duration < Self::TIME_MIN
+    }
+
+    /// The user ended it before the warm-up was over, or so soon after it that nothing can be said.
+    pub fn is_cut_short(&self) -> bool {
+        self.interrupted && self.duration < Self::TIME_INTERRUPTED_MIN
+    }
+
+    /// The user ended it before anything counted.
+    pub fn ended_in_warmup(&self) -> bool {
+        self.interrupted && self.duration.is_zero()
+    }
 }
 
 /// What became of the connections that were to stay open beside those of a [`Record`], which knows nothing
@@ -548,8 +624,25 @@ pub struct ClientCost {
     pub cpus: Option<Vec<usize>>,
     /// Voluntary and involuntary context switches of all its threads.
     pub context_switches: u64,
-    /// Share of its time that the busiest thread was running, 0 to 1, without the time it spun.
-    pub busiest_thread: f64,
+    /// Share of its time that the busiest thread was running, 0 to 1, without the time it spun; absent when the
+    /// run was too short to tell.
+    pub busiest_thread: Option<f64>,
     /// The same for each thread.
     pub busy_by_thread: Vec<f64>,
+    /// How long its threads could have run and had no CPU, seconds, the sum over all of them; absent where the
+    /// kernel does not tell, as are the following.
+    pub run_delay_s: Option<f64>,
+    /// Share of its time that the thread which wanted a CPU most was running or waiting for one, 0 to 1.
+    pub busiest_thread_wanting: Option<f64>,
+    /// Share of its time that the thread which had to wait most waited for a CPU, 0 to 1.
+    pub longest_waiting_thread: Option<f64>,
+    /// How long a thread neither ran nor waited for a CPU though it was to be awake, seconds: it was stopped,
+    /// or the machine was. Of the thread of which that is most.
+    pub stopped_s: f64,
+    /// Times in which a thread was to be awake and did not run, nanoseconds from the end of the warm-up on.
+    #[serde(skip)]
+    pub pauses: Vec<(u64, u64)>,
+    /// Who else used its CPUs, and what the system kept from it.
+    #[serde(flatten)]
+    pub contention: Contention,
 }

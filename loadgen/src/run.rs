@@ -36,19 +36,20 @@ impl<'a> Run<'a> {
         self.plan.pace != Pace::Closed
     }
 
-    /// Answered requests per second; absent when no time passed.
+    /// What was answered per second of the time that counts, whenever it was sent; absent when that time was
+    /// too short.
     pub fn requests_per_s(&self) -> Option<f64> {
-        self.per_s(self.outcome.record.responses_in_time)
+        self.per_s(self.outcome.record.answered_in_window)
     }
 
-    /// New connections per second; absent when no time passed.
+    /// New connections per second; absent when the time was too short.
     pub fn connections_per_s(&self) -> Option<f64> {
         self.per_s(self.outcome.record.connections_in_time)
     }
 
     fn per_s(&self, count: u64) -> Option<f64> {
         let seconds = self.outcome.duration.as_secs_f64();
-        (seconds > 0.0).then(|| count as f64 / seconds)
+        (!self.outcome.is_too_short()).then(|| count as f64 / seconds)
     }
 
     /// From the intended send to the last byte; absent without a sample.
@@ -68,7 +69,8 @@ impl<'a> Run<'a> {
     fn series(&self, histogram: &Histogram<u64>) -> Option<Latency> {
         let serial = &self.outcome.record.serial;
         let n_effective = latency::effective_size(histogram.len(), serial);
-        (!histogram.is_empty()).then(|| Latency::with_intervals(histogram, n_effective))
+        let says = !histogram.is_empty() && !self.outcome.is_cut_short();
+        says.then(|| Latency::with_intervals(histogram, n_effective))
     }
 
     /// Independent response times that would say as much as those of the run.

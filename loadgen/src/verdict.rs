@@ -3,14 +3,17 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::heard;
-use crate::latency::{effective_size, precise_enough, samples_needed};
+use crate::latency::{effective_size, percentile, precise_enough, samples_needed};
 use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan};
-use crate::record::{Fault, Kind, Outcome, Phase};
-use crate::report::run::{thousands, time};
+use crate::record::{Fault, Kind, Outcome, Phase, Record};
+use crate::report::run::{count, thousands, time};
+use crate::silence::overlap_ns;
 use crate::steady::{self, Change, What};
+use crate::target::ServerCost;
 
 /// A status, and the reasons for anything but `valid`, in plain words.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -81,18 +84,59 @@ const ERROR_SHARE_MAX: f64 = 0.001;
 const LITTLE_MAX: f64 = 0.05;
 /// Share of the time that the hypervisor may take.
 const STEAL_MAX: f64 = 0.05;
+/// Share of its time for which a thread of the generator may wait for a CPU in closed loop, where each answer
+/// that is read late makes the next request late. In open loop its lag tells how much that mattered.
+const WAITING_MAX: f64 = 0.10;
+/// Share of the time for which the generator may be stopped, once it is so long...
+const STOPPED_MAX: f64 = 0.05;
+/// ... as no machine takes by chance; seconds.
+const STOPPED_S_MIN: f64 = 0.1;
+/// Share of the time for which a CPU quota may stop the generator's control group.
+const THROTTLED_MAX: f64 = 0.02;
+/// Share of the server's, or the generator's, CPUs that other processes may use.
+const OTHERS_MAX: f64 = 0.10;
+/// Share of the time that may pass without anything from the server though something is awaited, in one go...
+const SILENCE_MAX: f64 = 0.15;
+/// ... and altogether...
+const SILENT_MAX: f64 = 0.25;
+/// ... of silences that are so long, nanoseconds: shorter ones are what a machine does now and then.
+const SILENCE_NS_MIN: u64 = 100_000_000;
+/// Share of the connections' time that may go by in requests too few for a percentile to show.
+const HUNG_MAX: f64 = 0.10;
+/// Share of the requests due that may be sent after the end, or never, whatever the others waited for.
+const LATE_SHARE_MAX: f64 = 0.10;
+/// A connect that takes longer had its SYN sent again, which Linux does after 1, 3, 7, ... seconds.
+const SLOW_CONNECT: Duration = Duration::from_millis(900);
+/// Share of connects that may be so slow.
+const SLOW_CONNECT_MAX: f64 = 0.01;
 
 /// Shorter runs are not looked at for steadiness: whatever the machine does in a moment would be one.
 pub(crate) const STEADY_FROM: Duration = Duration::from_secs(1);
 
-/// Judges the outcome of `plan`.
+/// Judges the outcome of `plan`. Reasons stand in the order of cause and consequence.
 pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
     let mut verdict = Verdict::valid();
+    let reached = outcome.record.connections_opened > 0 || outcome.record.errors.is_empty();
+    if outcome.is_cut_short() && reached {
+        cut_short(plan, outcome, &mut verdict);
+        return verdict;
+    }
     let answered = outcome.record.responses > 0;
+    generator(plan, outcome, &mut verdict);
     if !answered {
         silence(plan, outcome, &mut verdict);
     }
-    errors(plan, outcome, &mut verdict);
+    // Who answers nobody runs into timeouts; who is gone answers nobody.
+    let timed_out = worst_error(outcome).is_some_and(|(_, kind, _)| kind == Kind::Timeout);
+    if !timed_out {
+        errors(plan, outcome, &mut verdict);
+    }
+    if answered {
+        standstill(plan, outcome, &mut verdict);
+    }
+    if timed_out {
+        errors(plan, outcome, &mut verdict);
+    }
     if let Some((reason, advice)) = idle_missing(plan, outcome) {
         verdict.object(Status::Invalid, reason, advice);
     }
@@ -101,12 +145,83 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
             Pace::Closed => closed_loop(plan, outcome, &mut verdict),
             Pace::Constant(_) | Pace::Poisson(_) => open_loop(plan, outcome, &mut verdict),
         }
-        sample(plan, outcome, &mut verdict);
+        precision(plan, outcome, &mut verdict);
         steadiness(plan, outcome, &mut verdict);
     }
-    generator(outcome, &mut verdict);
+    steal(outcome, &mut verdict);
+    slow_connects(plan, outcome, &mut verdict);
     notes(plan, outcome, &mut verdict);
     verdict
+}
+
+/// Judges a cell of a set, of which more is asked: it must support a p99, as it is compared with others.
+pub fn judge_cell(plan: &Plan, outcome: &Outcome, cost: Option<&ServerCost>) -> Verdict {
+    let mut verdict = judge(plan, outcome);
+    let needed = samples_needed(99.0);
+    let responses = outcome.record.responses;
+    if (1..needed).contains(&responses) {
+        verdict.notes.retain(|note| !note.starts_with(WITHHELD));
+        verdict.object(
+            Status::Invalid,
+            format!(
+                "the sample is too small: {responses} responses, {needed} are needed for a p99"
+            ),
+            "Run for longer (-d), or send more requests (-n).",
+        );
+    }
+    server_cpus(cost, &mut verdict);
+    verdict
+}
+
+/// Judges whether a server had its CPUs for itself, as far as that is known.
+pub fn server_cpus(cost: Option<&ServerCost>, verdict: &mut Verdict) {
+    let others = cost.and_then(|cost| cost.cpus_used_by_others);
+    if let Some(others) = others.filter(|&others| others > OTHERS_MAX) {
+        verdict.object(
+            Status::Invalid,
+            format!(
+                "other processes used {:.0}% of the server's CPUs",
+                others * 100.0
+            ),
+            "Leave these CPUs to the server: see what else runs there (top), and make one measurement at a time.",
+        );
+    }
+}
+
+/// The user has ended the run before it could say anything.
+fn cut_short(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
+    let record = &outcome.record;
+    let warmup = time(plan.warmup.as_secs_f64() * 1e6);
+    let answered = count(record.warmup_responses, "request");
+    let reason = match outcome.ended_in_warmup() {
+        true => format!(
+            "ended before the warm-up of {warmup} was over, so nothing counts; {answered} of the warm-up \
+             {} answered",
+            if record.warmup_responses == 1 {
+                "was"
+            } else {
+                "were"
+            }
+        ),
+        false => {
+            let after = time(outcome.duration.as_secs_f64() * 1e6);
+            let warmup = match plan.warmup {
+                Duration::ZERO => String::new(),
+                _ => format!(
+                    ", and {} in the warm-up before",
+                    thousands(record.warmup_responses)
+                ),
+            };
+            format!(
+                "ended after {after}, which is too short to say anything; {} answered in that time{warmup}",
+                match record.answered_in_window {
+                    1 => "1 request was".to_owned(),
+                    n => format!("{} requests were", thousands(n)),
+                }
+            )
+        }
+    };
+    verdict.object(Status::Invalid, reason, "Let it run to its end.");
 }
 
 /// There was no response.
@@ -125,11 +240,12 @@ fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             ),
             "Start the server, or look at the port.",
         ),
+        _ if record.answered_in_window > 0 => leftovers(plan, outcome),
         // What is sent first is what was due first.
         _ if record.requests == 0 && record.due > 0 => (
             format!(
-                "the rate was missed: of {} requests that were due none was sent, as the server still had \
-                 those of the warm-up",
+                "the rate was missed: none of {} requests that were due could be sent: the server was still \
+                 busy with warm-up requests",
                 thousands(record.due)
             ),
             "The server cannot take this rate, or needs more connections (-c).",
@@ -142,15 +258,45 @@ fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     verdict.object(Status::Invalid, reason, advice);
 }
 
+/// All that was answered within the time that counts was sent, or due, before.
+fn leftovers(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
+    let record = &outcome.record;
+    let answers = count(record.answered_of_warmup, "answer");
+    match plan.pace.rate() {
+        Some(rate) => {
+            let achieved = record.answered_in_window as f64 / outcome.duration.as_secs_f64();
+            let reason = format!(
+                "the rate was missed: {} of {} requests per second were answered, all of them left over from \
+                 the warm-up",
+                thousands(achieved.round() as u64),
+                thousands(rate.per_s().round() as u64)
+            );
+            let advice = "The server cannot take this rate, or needs more connections (-c).";
+            (reason, advice)
+        }
+        None => (
+            format!(
+                "no request that was sent within the {} that count was answered; {answers} came, to requests \
+                 of the warm-up",
+                time(outcome.duration.as_secs_f64() * 1e6)
+            ),
+            "Run for longer than an answer takes (-d).",
+        ),
+    }
+}
+
+/// The most frequent error.
+fn worst_error(outcome: &Outcome) -> Option<(Phase, Kind, u64)> {
+    let errors = outcome.record.errors.iter();
+    let worst = errors.max_by_key(|&(key, count)| (count, Reverse(key)));
+    worst.map(|(&(phase, kind), &count)| (phase, kind, count))
+}
+
 fn errors(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
     let errors = record.errors_count();
     let attempts = record.requests.max(errors);
-    let worst = record
-        .errors
-        .iter()
-        .max_by_key(|&(key, count)| (count, Reverse(key)));
-    let Some(((phase, kind), count)) = worst else {
+    let Some((phase, kind, count)) = worst_error(outcome) else {
         return;
     };
     if record.responses == 0 || errors as f64 <= ERROR_SHARE_MAX * attempts as f64 {
@@ -160,11 +306,11 @@ fn errors(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         "{errors} errors for {} requests, {count} of them {phase}: {kind}",
         record.requests
     );
-    match heard::on_errors(plan, record, *phase, *kind) {
+    match heard::on_errors(plan, record, phase, kind) {
         Some((more, advice)) => {
             verdict.object(Status::Invalid, format!("{reason} ({more})"), advice);
         }
-        None => verdict.object(Status::Invalid, reason, advice_on(plan, *phase, *kind)),
+        None => verdict.object(Status::Invalid, reason, advice_on(plan, phase, kind)),
     }
 }
 
@@ -244,12 +390,11 @@ fn closed_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         );
         return;
     }
-    let by_connection = &record.responses_by_connection;
-    let unserved = by_connection.iter().filter(|&&count| count == 0).count();
+    let unserved = unserved(record);
     if unserved > 0 && enough {
         let reason = format!(
             "starved: {unserved} of {} connections were never served",
-            by_connection.len()
+            record.responses_by_connection.len()
         );
         let advice = "Throughput and latency are those of the few who were served. Use no more \
                       connections than the server serves at once, or close them now and then (-k 10).";
@@ -289,19 +434,19 @@ fn closed_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     }
 }
 
+/// Connections without a single response.
+fn unserved(record: &Record) -> usize {
+    let by_connection = record.responses_by_connection.iter();
+    by_connection.filter(|&&count| count == 0).count()
+}
+
 fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
-    let lag_own = record.lag_own.value_at_quantile(0.99);
-    let response = record.response.value_at_quantile(0.99);
-    let late = lag_own > LAG_NS_MAX && lag_own as f64 > LAG_SHARE_MAX * response as f64;
-    if late {
+    let late = lateness(outcome);
+    if let Some(reason) = &late {
         verdict.object(
             Status::ClientBound,
-            format!(
-                "the generator was late: at p99 {} of a response time of {} is its own lag",
-                time(lag_own as f64 / 1e3),
-                time(response as f64 / 1e3)
-            ),
+            reason.clone(),
             "Give it a CPU of its own (--pin-client), more threads, or a lower rate.",
         );
     }
@@ -313,7 +458,7 @@ fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             thousands(sent.round() as u64),
             thousands(rate.round() as u64)
         );
-        let generator = late || outcome.client.busiest_thread > CLIENT_BUSY_MAX;
+        let generator = late.is_some() || outcome.client.busiest() > CLIENT_BUSY_MAX;
         match generator {
             true => verdict.object(
                 Status::ClientBound,
@@ -333,28 +478,37 @@ fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     }
 }
 
-/// Whether requests were not sent in time, because there were always others to be sent before them. A
-/// stall at the very end delays some too; in a run that cannot keep up, half of all requests wait for
-/// half as long as the last of them do.
-pub(crate) fn falls_behind(outcome: &Outcome) -> bool {
+/// Whether the generator sent requests late, by the highest percentile that the sample supports.
+fn lateness(outcome: &Outcome) -> Option<String> {
     let record = &outcome.record;
-    let missed = (record.due - record.sent_in_time) as f64 / record.due as f64;
-    let behind_ns = missed * outcome.duration.as_nanos() as f64;
-    missed > MISSED_SHARE_MAX && record.lag.value_at_quantile(0.5) as f64 > behind_ns / 4.0
+    let of_both = |p: f64| percentile(&record.lag_own, p).zip(percentile(&record.response, p));
+    let percentiles = [99.0, 90.0, 50.0].into_iter();
+    let (p, (lag_us, response_us)) = percentiles.filter_map(|p| Some((p, of_both(p)?))).next()?;
+    let late = lag_us * 1e3 > LAG_NS_MAX as f64 && lag_us > LAG_SHARE_MAX * response_us;
+    late.then(|| {
+        format!(
+            "the generator was late: at p{p} {} of a response time of {} is its own lag",
+            time(lag_us),
+            time(response_us)
+        )
+    })
 }
 
-fn sample(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
-    let needed = samples_needed(99.0);
-    let responses = outcome.record.responses;
-    if responses < needed {
-        verdict.object(
-            Status::Invalid,
-            format!(
-                "the sample is too small: {responses} responses, {needed} are needed for a p99"
-            ),
-            "Run for longer (-d), or send more requests (-n).",
-        );
-    }
+/// Whether requests were not sent in time, because there were always others to be sent before them. A
+/// stall at the very end delays some too; in a run that cannot keep up, half of all requests wait for
+/// half as long as the last of them do. Where many were late, or were never sent, that does not matter: those
+/// that were sent before a server stood still were in time.
+pub(crate) fn falls_behind(outcome: &Outcome) -> bool {
+    let record = &outcome.record;
+    let share = |count: u64| count as f64 / record.due as f64;
+    let missed = share(record.due - record.sent_in_time);
+    let behind_ns = missed * outcome.duration.as_nanos() as f64;
+    let waited = record.lag.value_at_quantile(0.5) as f64 > behind_ns / 4.0;
+    let late = missed > LATE_SHARE_MAX || share(record.unsent) > MISSED_SHARE_MAX;
+    missed > MISSED_SHARE_MAX && (waited || late)
+}
+
+fn precision(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     if let Limit::Until(precision) = plan.limit
         && !outcome.interrupted
     {
@@ -406,18 +560,85 @@ fn steadiness(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     }
 }
 
-fn generator(outcome: &Outcome, verdict: &mut Verdict) {
-    let busy = outcome.client.busiest_thread;
-    if busy > CLIENT_BUSY_MAX {
+/// Whether the generator ran, and had the CPUs that it wanted.
+fn generator(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
+    let client = &outcome.client;
+    let seconds = outcome.duration.as_secs_f64();
+    let stopped_s = client.stopped_s;
+    if stopped_s >= STOPPED_S_MIN && stopped_s > STOPPED_MAX * seconds {
+        let how = match client.run_delay_s {
+            Some(_) => "it was stopped, or the machine was suspended",
+            None => "it was stopped, or had no CPU",
+        };
+        verdict.object(
+            Status::Invalid,
+            format!(
+                "the generator stood still for {} of {}: {how}",
+                time(stopped_s * 1e6),
+                time(seconds * 1e6)
+            ),
+            "Run it again, and let it run: no SIGSTOP, no debugger, no machine that sleeps.",
+        );
+    }
+    let contention = &client.contention;
+    let throttled_s = contention.throttled_s.unwrap_or(0.0);
+    if let Some(quota) = contention.cpu_quota
+        && throttled_s > THROTTLED_MAX * seconds
+    {
         verdict.object(
             Status::ClientBound,
             format!(
-                "the generator's busiest thread was busy {:.0}% of the time",
-                busy * 100.0
+                "a quota of {quota} CPUs stopped the generator's control group {}, for {} in all",
+                count(contention.throttled_times.unwrap_or(0), "time"),
+                time(throttled_s * 1e6)
             ),
-            "The server can do more than this: use more threads (-t), if there are CPUs for them.",
+            "Raise the quota (cpu.max of the group, --cpus of a container), or measure outside of it.",
         );
     }
+    let (busy, waited) = (
+        client.busiest_thread.unwrap_or(0.0),
+        client.longest_waiting_thread.unwrap_or(0.0),
+    );
+    let waits = waited > WAITING_MAX && plan.pace == Pace::Closed;
+    if client.busiest() > CLIENT_BUSY_MAX || waits {
+        let reason = format!(
+            "the generator's busiest thread was busy {:.0}% of the time",
+            busy * 100.0
+        );
+        let alone = busy > CLIENT_BUSY_MAX && waited < WAITING_MAX;
+        match alone {
+            true => verdict.object(
+                Status::ClientBound,
+                reason,
+                "The server can do more than this: use more threads (-t), if there are CPUs for them.",
+            ),
+            false => verdict.object(
+                Status::ClientBound,
+                format!(
+                    "{reason}, and a thread waited for a CPU for {:.0}%",
+                    waited * 100.0
+                ),
+                "Leave the generator's CPUs to it: see what else runs there (top), make one measurement at a \
+                 time, and pin it apart (--pin-client).",
+            ),
+        }
+    }
+    if let Some(others) = contention.cpus_used_by_others
+        && others > OTHERS_MAX
+        && client.run_delay_s.is_none()
+    {
+        verdict.object(
+            Status::ClientBound,
+            format!(
+                "other processes used {:.0}% of the generator's CPUs",
+                others * 100.0
+            ),
+            "Leave these CPUs to the generator, and make one measurement at a time.",
+        );
+    }
+}
+
+fn steal(outcome: &Outcome, verdict: &mut Verdict) {
     if let Some(steal) = outcome.steal.filter(|&steal| steal > STEAL_MAX) {
         verdict.object(
             Status::Invalid,
@@ -428,6 +649,213 @@ fn generator(outcome: &Outcome, verdict: &mut Verdict) {
             "Measure when the host is quieter, or elsewhere.",
         );
     }
+}
+
+/// Whether the server stood still, for all or for some connections.
+fn standstill(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
+    let found = silences(plan, outcome)
+        .or_else(|| never_answered(plan, outcome))
+        .or_else(|| hung(plan, outcome));
+    if let Some(reason) = found {
+        let advice = "See what stopped the server (its log, a lock, garbage collection, a debugger, a quota), \
+                      and run it again.";
+        verdict.object(Status::Invalid, reason, advice);
+    }
+}
+
+/// Nothing came, though something was awaited: for a large part of the time, and not because each answer takes
+/// so long.
+fn silences(plan: &Plan, outcome: &Outcome) -> Option<String> {
+    let silences = outcome.record.silences.as_ref()?;
+    let pauses = &outcome.client.pauses;
+    let of_the_server = |(from, to): (u64, u64)| {
+        let silent_ns = to - from;
+        // The generator was not there to hear anything.
+        let deaf_ns = overlap_ns(from, to, pauses.iter().copied());
+        let is_long = silent_ns >= SILENCE_NS_MIN && deaf_ns < silent_ns / 2;
+        (is_long && !is_usual(plan, outcome, silent_ns)).then_some(silent_ns)
+    };
+    let silences: Vec<u64> = silences.times().filter_map(of_the_server).collect();
+    let longest_ns = silences.iter().copied().max()?;
+    let all_ns: u64 = silences.iter().sum();
+    let window_ns = outcome.duration.as_nanos() as f64;
+    let share = all_ns as f64 / window_ns;
+    if longest_ns as f64 <= SILENCE_MAX * window_ns && share <= SILENT_MAX {
+        return None;
+    }
+    let times = match silences.len() {
+        1 => String::new(),
+        n => format!(
+            " in {n} silences, the longest of {}",
+            time(longest_ns as f64 / 1e3)
+        ),
+    };
+    Some(format!(
+        "the server stood still: nothing came from it for {} of {} ({:.0}%){times}",
+        time(all_ns as f64 / 1e3),
+        time(window_ns / 1e3),
+        share * 100.0
+    ))
+}
+
+/// Whether it is usual for this server that nothing comes for so long, as its answers, or its connects, take that
+/// long: half of all do, or more than a percentile hides and three silences explain.
+fn is_usual(plan: &Plan, outcome: &Outcome, silent_ns: u64) -> bool {
+    let record = &outcome.record;
+    let in_flight_max = (plan.connections * plan.pipeline) as u64;
+    let (service, lower_bounds) = service(record);
+    let is_usual_in = |times: &Histogram<u64>, unanswered: u64| {
+        let long = times.count_between(silent_ns / 2, times.high());
+        let long = long.saturating_sub(unanswered);
+        let all = times.len().saturating_sub(unanswered);
+        long > 0 && (2 * long >= all || (long > 3 * in_flight_max && 100 * long >= all))
+    };
+    is_usual_in(service, lower_bounds) || is_usual_in(&record.connect, 0)
+}
+
+/// How long requests took since they were sent, and how many of these are not known to the end.
+fn service(record: &Record) -> (&Histogram<u64>, u64) {
+    match record.service.is_empty() {
+        true => (&record.response, record.lower_bounds),
+        false => (
+            &record.service,
+            record.lower_bounds.saturating_sub(record.unsent),
+        ),
+    }
+}
+
+/// Requests have waited for long, and no answer took nearly as long: theirs will not come.
+fn never_answered(plan: &Plan, outcome: &Outcome) -> Option<String> {
+    let record = &outcome.record;
+    if plan.pace == Pace::Closed && unserved(record) > 0 {
+        // They starve, which is said of them.
+        return None;
+    }
+    let age_ns = record.oldest_unanswered?.as_nanos() as u64;
+    let window_ns = outcome.duration.as_nanos() as f64;
+    let is_long = age_ns >= SILENCE_NS_MIN && age_ns as f64 > SILENCE_MAX * window_ns;
+    let is_deaf = overlap_ns(0, u64::MAX, outcome.client.pauses.iter().copied()) > age_ns / 2;
+    if !is_long || is_deaf || record.answered_ns_max >= age_ns / 2 {
+        return None;
+    }
+    Some(format!(
+        "{} not answered: the oldest has waited for {}, the longest of those that were answered took {}",
+        match record.in_flight_at_end {
+            0 | 1 => "a request was".to_owned(),
+            n => format!("{} requests were", thousands(n)),
+        },
+        time(age_ns as f64 / 1e3),
+        time(record.answered_ns_max as f64 / 1e3)
+    ))
+}
+
+/// In closed loop: connections stood still, in requests so few that no percentile shows them.
+fn hung(plan: &Plan, outcome: &Outcome) -> Option<String> {
+    if plan.pace != Pace::Closed {
+        return None;
+    }
+    let window_ns = outcome.duration.as_nanos() as f64;
+    let long_ns = (SILENCE_MAX * window_ns).max(SILENCE_NS_MIN as f64) as u64;
+    let (service, _) = service(&outcome.record);
+    let long = service
+        .iter_recorded()
+        .skip_while(|it| it.value_iterated_to() < long_ns);
+    let long = long.map(|it| (it.count_at_value(), it.value_iterated_to()));
+    let (requests, ns) = long.fold((0, 0.0), |(requests, ns), (count, value)| {
+        (requests + count, ns + count as f64 * value as f64)
+    });
+    let pauses_ns = overlap_ns(0, u64::MAX, outcome.client.pauses.iter().copied());
+    let share = ns / (window_ns * (plan.connections * plan.pipeline) as f64);
+    let shows = 100 * requests >= service.len() || pauses_ns > long_ns / 2;
+    (share > HUNG_MAX && !shows).then(|| {
+        format!(
+            "connections stood still: {} took {} or longer and hold {:.0}% of their time, too few for a \
+             percentile to show",
+            count(requests, "request"),
+            time(long_ns as f64 / 1e3),
+            (share * 100.0).min(100.0)
+        )
+    })
+}
+
+/// Connects whose SYN had to be sent again: the accept queue is full. All else follows from that, so it is
+/// said first.
+fn slow_connects(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
+    let record = &outcome.record;
+    let slow_ns = SLOW_CONNECT.as_nanos() as u64;
+    let pending = record.oldest_connecting.filter(|&age| age > SLOW_CONNECT);
+    let pending_count = if pending.is_some() {
+        record.connecting_at_end
+    } else {
+        0
+    };
+    let done = record.connect.count_between(slow_ns, record.connect.high());
+    let (slow, all) = (done + pending_count, record.connect.len() + pending_count);
+    if slow == 0 || (slow as f64) <= SLOW_CONNECT_MAX * all as f64 {
+        return;
+    }
+    let done_ns = if done > 0 { record.connect.max() } else { 0 };
+    let longest = Duration::from_nanos(done_ns).max(pending.unwrap_or_default());
+    let answers = match percentile(&record.response, 50.0) {
+        Some(median_us) if plan.pace == Pace::Closed => {
+            format!("; half of the answers took {} or less", time(median_us))
+        }
+        _ => String::new(),
+    };
+    let reason = format!(
+        "connects take seconds: {} of {} took {:.1} s or longer, up to {:.1} s{answers}. The accept queue was full, \
+         or segments were lost: SYNs were sent again after 1, 3, 7 s",
+        thousands(slow),
+        thousands(all),
+        SLOW_CONNECT.as_secs_f64(),
+        longest.as_secs_f64()
+    );
+    let advice = "The server accepts too slowly: raise its backlog (listen(2), net.core.somaxconn), or use fewer \
+                  connections (-c).";
+    // The time of a connect is in no response time of a closed loop.
+    let hidden = plan.pace == Pace::Closed && plan.life != ConnectionLife::KeepAlive;
+    match hidden || !verdict.reasons.is_empty() {
+        true => {
+            let status = if hidden {
+                Status::Invalid
+            } else {
+                verdict.status
+            };
+            verdict.status = verdict.status.max(status);
+            verdict.reasons.insert(0, reason);
+            verdict.advice.insert(0, advice.to_owned());
+        }
+        false => verdict.notes.push(format!("{}.", capitalized(&reason))),
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(char::to_uppercase);
+    first.into_iter().flatten().chain(characters).collect()
+}
+
+/// How the note begins that says why percentiles are missing.
+const WITHHELD: &str = "Too few responses";
+
+/// What a run of few requests, or of a short time, does not say; one note for all of it.
+fn withheld(outcome: &Outcome) -> Option<String> {
+    let responses = outcome.record.response.len();
+    let percentiles = [(99.0, "p99"), (90.0, "p90"), (50.0, "p50")].into_iter();
+    let missing = percentiles.filter(|(p, _)| responses < samples_needed(*p));
+    let (p, name) = missing.last().filter(|_| responses > 0)?;
+    let rate = match outcome.is_too_short() {
+        true => format!(
+            " and the time too short for a rate ({})",
+            time(outcome.duration.as_secs_f64() * 1e6)
+        ),
+        false => String::new(),
+    };
+    Some(format!(
+        "{WITHHELD} for percentiles from {name} on: {} of {} that it needs{rate}; they are left out.",
+        thousands(responses),
+        samples_needed(p)
+    ))
 }
 
 fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
@@ -449,6 +877,17 @@ fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     }
     if let (Some(text), true) = (heard::note(record), record.responses > 0) {
         note(text);
+    }
+    if let Some(withheld) = withheld(outcome) {
+        note(withheld);
+    }
+    if let Some(others) = outcome.client.contention.cpus_used_by_others
+        && others > OTHERS_MAX
+    {
+        note(format!(
+            "Other processes used {:.0}% of the generator's CPUs.",
+            others * 100.0
+        ));
     }
     if record.lower_bounds > 0 && record.responses > 0 {
         note(format!(
@@ -472,6 +911,7 @@ mod tests {
     use super::*;
     use crate::plan::{Precision, Rate};
     use crate::record::{ClientCost, Idle, Record, record_ns};
+    use crate::silence::Silences;
 
     const SECONDS: u64 = 10;
     const CONNECTIONS: u64 = 10;
@@ -500,7 +940,7 @@ mod tests {
             interrupted: false,
             idle: None,
             client: ClientCost {
-                busiest_thread: 0.5,
+                busiest_thread: Some(0.5),
                 ..ClientCost::default()
             },
             steal: Some(0.001),
@@ -565,8 +1005,8 @@ mod tests {
                     (o.record.due, o.record.unsent) = (5_000, 5_000);
                 },
                 Invalid,
-                "the rate was missed: of 5,000 requests that were due none was sent, as the server still had \
-                 those of the warm-up",
+                "the rate was missed: none of 5,000 requests that were due could be sent: the server was still \
+                 busy with warm-up requests",
             ),
             (
                 closed,
@@ -628,15 +1068,6 @@ mod tests {
             ),
             (
                 closed,
-                |_, o| {
-                    o.record.responses = 380;
-                    o.record.requests = 380;
-                },
-                Invalid,
-                "the sample is too small: 380 responses, 381 are needed for a p99",
-            ),
-            (
-                closed,
                 |_, o| o.record.series.slices.truncate(500),
                 Invalid,
                 "not steady: the halves of the run differ, 10,000 requests per second, then 0",
@@ -653,7 +1084,7 @@ mod tests {
             ),
             (
                 closed,
-                |_, o| o.client.busiest_thread = 0.96,
+                |_, o| o.client.busiest_thread = Some(0.96),
                 ClientBound,
                 "the generator's busiest thread was busy 96% of the time",
             ),
@@ -737,10 +1168,10 @@ mod tests {
                     o.record.sent_in_time = 80_000;
                     record_ns(&mut o.record.lag, 1_000_000_000);
                     o.record.lag = o.record.lag.clone() - o.record.lag_own.clone();
-                    o.client.busiest_thread = 0.99;
+                    o.client.busiest_thread = Some(0.99);
                 },
                 ClientBound,
-                "the rate was missed: 8,000 of 10,000 requests per second were sent",
+                "the generator's busiest thread was busy 99% of the time",
             ),
         ];
         for (base, change, status, reason) in cases {
@@ -753,6 +1184,486 @@ mod tests {
             assert_eq!(verdict.reasons.len(), verdict.advice.len());
             assert!(verdict.advice.iter().all(|advice| advice.ends_with('.')));
         }
+    }
+
+    fn seconds(from: f64, to: f64) -> (u64, u64) {
+        ((from * 1e9) as u64, (to * 1e9) as u64)
+    }
+
+    /// Nothing came in these times, seconds, though something was awaited.
+    fn silent(outcome: &mut Outcome, times: &[(f64, f64)]) {
+        let mut silences = Silences::default();
+        for (from, to) in times {
+            let (from, to) = seconds(*from, *to);
+            silences.push(from, to, from);
+        }
+        outcome.record.silences = Some(silences);
+    }
+
+    /// The reasons of a run to which this has happened, and how it stands.
+    fn judged(
+        base: fn() -> (Plan, Outcome),
+        change: impl FnOnce(&mut Plan, &mut Outcome),
+    ) -> (Status, String) {
+        let (mut plan, mut outcome) = base();
+        change(&mut plan, &mut outcome);
+        let verdict = judge(&plan, &outcome);
+        assert_eq!(verdict.reasons.len(), verdict.advice.len());
+        (verdict.status, verdict.reasons.join("; "))
+    }
+
+    #[test]
+    fn a_server_that_stands_still_is_seen_once_it_is_long_enough() {
+        type Times = &'static [(f64, f64)];
+        let regular: Times = &[(0.2, 0.9), (1.2, 1.9), (2.2, 2.9), (3.2, 3.9)];
+        let rows: [(Times, &str); 8] = [
+            (&[], ""),
+            (&[(2.0, 3.4)], ""),
+            (
+                &[(2.0, 3.6)],
+                "the server stood still: nothing came from it for 1.60 s of 10.0 s (16%)",
+            ),
+            // From the start, and to the end.
+            (
+                &[(0.0, 8.0)],
+                "the server stood still: nothing came from it for 8.00 s of 10.0 s (80%)",
+            ),
+            (
+                &[(4.0, 10.0)],
+                "the server stood still: nothing came from it for 6.00 s of 10.0 s (60%)",
+            ),
+            (&regular[..3], ""),
+            (
+                regular,
+                "the server stood still: nothing came from it for 2.80 s of 10.0 s (28%) in 4 silences, \
+                 the longest of 700 ms",
+            ),
+            // A machine does that.
+            (&[(0.1, 0.19), (1.1, 1.19), (2.1, 2.19)], ""),
+        ];
+        for base in [closed, open] {
+            for (times, reason) in rows {
+                let (status, reasons) = judged(base, |_, o| silent(o, times));
+                assert_eq!(reasons, reason, "{times:?}");
+                let expected = [Status::Invalid, Status::Valid][usize::from(reason.is_empty())];
+                assert_eq!(status, expected, "{times:?}");
+            }
+        }
+    }
+
+    /// However short a run is, a silence of less than a tenth of a second is none.
+    #[test]
+    fn short_runs_are_judged_by_their_silences_too() {
+        for (ms, silent_ms, is_valid) in [
+            (300, 90.0, true),
+            (300, 110.0, false),
+            (1_200, 170.0, true),
+            (1_200, 190.0, false),
+        ] {
+            let (status, reasons) = judged(closed, |_, o| {
+                o.duration = Duration::from_millis(ms);
+                o.record.busy_ns = CONNECTIONS * ms * 1_000_000;
+                o.record.series = Default::default();
+                silent(o, &[(0.1, 0.1 + silent_ms / 1e3)]);
+            });
+            assert_eq!(
+                status == Status::Valid,
+                is_valid,
+                "{ms} {silent_ms}: {reasons}"
+            );
+        }
+    }
+
+    /// So many answers that took so long, beside 100,000 of a millisecond, or instead of them.
+    #[test]
+    fn a_server_whose_answers_take_long_does_not_stand_still() {
+        for (others, long, ns, is_valid) in [
+            // Each takes two seconds: the time between two answers.
+            (0, 50, 2_000_000_000, true),
+            // One in a hundred does, which the p99 shows.
+            (3_000, 31, 2_000_000_000, true),
+            (3_000, 29, 2_000_000_000, false),
+            // All connections once, when it stood still.
+            (100_000, CONNECTIONS, 2_000_000_000, false),
+            // They are too short to explain it.
+            (0, 50, 900_000_000, false),
+        ] {
+            let (status, reasons) = judged(open, |_, o| {
+                o.record.response.clear();
+                o.record.response.record_n(1_000_000, others).unwrap();
+                o.record.response.record_n(ns, long).unwrap();
+                silent(o, &[(2.0, 4.0)]);
+            });
+            let stood_still = reasons.contains("stood still");
+            assert_eq!(
+                !stood_still, is_valid,
+                "{long} of {others}: {status:?} {reasons}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_generator_that_stood_still_is_not_laid_to_the_server() {
+        let stopped = |stopped_s: f64, delay_s: Option<f64>| {
+            judged(closed, |_, o| {
+                silent(o, &[(2.0, 4.0)]);
+                o.client.pauses = vec![seconds(2.0, 4.0)];
+                o.client.stopped_s = stopped_s;
+                o.client.run_delay_s = delay_s;
+            })
+        };
+        let how = "the generator stood still for 2.00 s of 10.0 s: it was stopped, or the machine was suspended";
+        assert_eq!(stopped(2.0, Some(0.0)), (Status::Invalid, how.to_owned()));
+        let how = "the generator stood still for 2.00 s of 10.0 s: it was stopped, or had no CPU";
+        assert_eq!(stopped(2.0, None), (Status::Invalid, how.to_owned()));
+        // Half a second of ten is not much.
+        assert_eq!(stopped(0.49, Some(0.0)), (Status::Valid, String::new()));
+        // It was away for too short a part of the silence.
+        let (status, reasons) = judged(closed, |_, o| {
+            silent(o, &[(2.0, 6.0)]);
+            o.client.pauses = vec![seconds(2.0, 3.9)];
+        });
+        assert_eq!(status, Status::Invalid);
+        assert!(reasons.starts_with("the server stood still"), "{reasons}");
+    }
+
+    #[test]
+    fn requests_that_are_never_answered_are_seen() {
+        for (age_ms, longest_ms, is_valid) in [
+            (1_490, 10, true),
+            (1_510, 10, false),
+            // Answers take nearly as long.
+            (1_510, 800, true),
+        ] {
+            let (status, reasons) = judged(closed, |_, o| {
+                o.record.in_flight_at_end = 3;
+                o.record.oldest_unanswered = Some(Duration::from_millis(age_ms));
+                o.record.answered_ns_max = longest_ms * 1_000_000;
+            });
+            assert_eq!(status == Status::Valid, is_valid, "{age_ms}: {reasons}");
+            let reason = "3 requests were not answered: the oldest has waited for 1.51 s, the longest of those \
+                          that were answered took 10.0 ms";
+            assert!(is_valid || reasons == reason, "{reasons}");
+        }
+    }
+
+    #[test]
+    fn connections_that_stand_still_are_seen_when_no_percentile_shows_them() {
+        // Of ten connections, so many for so long, in a run of ten seconds.
+        for (hung, ms, answered, is_valid) in [
+            (5, 1_900, 100_000, true),
+            (5, 2_100, 100_000, false),
+            (10, 1_400, 100_000, true),
+            // The p99 shows it.
+            (5, 2_100, 400, true),
+        ] {
+            let (status, reasons) = judged(closed, |_, o| {
+                o.record.response.clear();
+                o.record.response.record_n(1_000_000, answered).unwrap();
+                o.record.response.record_n(ms * 1_000_000, hung).unwrap();
+            });
+            let seen =
+                reasons.contains("connections stood still: 5 requests took 1.50 s or longer");
+            assert_eq!(!seen, is_valid, "{hung} for {ms}: {status:?} {reasons}");
+        }
+    }
+
+    #[test]
+    fn what_was_due_and_never_sent_is_missed() {
+        for (sent_in_time, unsent, is_valid) in [
+            (98_000, 1_000, true),
+            (98_000, 1_100, false),
+            (91_000, 0, true),
+            (89_000, 0, false),
+        ] {
+            let (status, reasons) = judged(open, |_, o| {
+                o.record.sent_in_time = sent_in_time;
+                o.record.unsent = unsent;
+            });
+            assert_eq!(status == Status::Valid, is_valid, "{reasons}");
+            assert!(
+                is_valid || reasons.starts_with("the rate was missed"),
+                "{reasons}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_cpu_is_busy() {
+        type Base = fn() -> (Plan, Outcome);
+        let rows: [(Base, f64, f64, f64, &str); 6] = [
+            (closed, 0.52, 0.94, 0.09, ""),
+            (
+                closed,
+                0.52,
+                0.96,
+                0.44,
+                "the generator's busiest thread was busy 52% of the time, and a thread waited for a CPU for 44%",
+            ),
+            // Each answer was read late.
+            (
+                closed,
+                0.5,
+                0.62,
+                0.12,
+                "the generator's busiest thread was busy 50% of the time, and a thread waited for a CPU for 12%",
+            ),
+            // Its lag is what tells how late it was.
+            (open, 0.5, 0.62, 0.12, ""),
+            (
+                open,
+                0.5,
+                0.97,
+                0.47,
+                "the generator's busiest thread was busy 50% of the time, and a thread waited for a CPU for 47%",
+            ),
+            (
+                closed,
+                0.96,
+                0.97,
+                0.01,
+                "the generator's busiest thread was busy 96% of the time",
+            ),
+        ];
+        for (base, busy, wanting, waiting, reason) in rows {
+            let (status, reasons) = judged(base, |_, o| {
+                o.client.busiest_thread = Some(busy);
+                o.client.busiest_thread_wanting = Some(wanting);
+                o.client.longest_waiting_thread = Some(waiting);
+            });
+            assert_eq!(reasons, reason);
+            let expected = [Status::ClientBound, Status::Valid][usize::from(reason.is_empty())];
+            assert_eq!(status, expected, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_quota_and_other_processes_are_named() {
+        let throttled = |seconds: f64, quota| {
+            judged(closed, |_, o| {
+                let contention = &mut o.client.contention;
+                contention.cpu_quota = quota;
+                contention.throttled_times = Some(18);
+                contention.throttled_s = Some(seconds);
+            })
+        };
+        let reason =
+            "a quota of 0.6 CPUs stopped the generator's control group 18 times, for 720 ms in all";
+        assert_eq!(
+            throttled(0.72, Some(0.6)),
+            (Status::ClientBound, reason.to_owned())
+        );
+        assert_eq!(throttled(0.19, Some(0.6)).0, Status::Valid);
+
+        let others = |share: f64, delay_s| {
+            judged(closed, |_, o| {
+                o.client.contention.cpus_used_by_others = Some(share);
+                o.client.run_delay_s = delay_s;
+            })
+        };
+        // Where the kernel tells how long the generator waited, that is what counts.
+        assert_eq!(others(0.4, Some(0.0)).0, Status::Valid);
+        let reason = "other processes used 40% of the generator's CPUs";
+        assert_eq!(others(0.4, None), (Status::ClientBound, reason.to_owned()));
+        assert_eq!(others(0.09, None).0, Status::Valid);
+    }
+
+    #[test]
+    fn a_server_that_shares_its_cpus_is_no_cell_to_compare() {
+        let (plan, outcome) = closed();
+        for (others, reasons) in [
+            (None, &[] as &[&str]),
+            (Some(0.09), &[]),
+            (
+                Some(0.48),
+                &["other processes used 48% of the server's CPUs"],
+            ),
+        ] {
+            let cost = ServerCost {
+                cpus_used_by_others: others,
+                ..ServerCost::default()
+            };
+            let verdict = judge_cell(&plan, &outcome, Some(&cost));
+            assert_eq!(verdict.reasons, reasons, "{others:?}");
+            let expected = [Status::Invalid, Status::Valid][usize::from(reasons.is_empty())];
+            assert_eq!(verdict.status, expected);
+        }
+    }
+
+    /// A run of so many requests, each of them fine.
+    fn few(requests: u64) -> (Plan, Outcome) {
+        let (mut plan, mut outcome) = closed();
+        plan.limit = Limit::Requests(requests);
+        let record = &mut outcome.record;
+        (record.requests, record.responses, record.good) = (requests, requests, requests);
+        record.response.clear();
+        record.response.record_n(1_000_000, requests).unwrap();
+        outcome.duration = Duration::from_millis(requests.max(2));
+        (plan, outcome)
+    }
+
+    #[test]
+    fn few_requests_are_valid_and_one_note_says_what_is_left_out() {
+        for (requests, note) in [
+            (381, None),
+            (
+                380,
+                Some(
+                    "Too few responses for percentiles from p99 on: 380 of 381 that it needs; they are left out.",
+                ),
+            ),
+            (
+                34,
+                Some(
+                    "Too few responses for percentiles from p90 on: 34 of 35 that it needs; they are left out.",
+                ),
+            ),
+            (
+                1,
+                Some(
+                    "Too few responses for percentiles from p50 on: 1 of 4 that it needs; they are left out.",
+                ),
+            ),
+        ] {
+            let (plan, outcome) = few(requests);
+            let verdict = judge(&plan, &outcome);
+            assert_eq!(
+                (verdict.status, &verdict.reasons[..]),
+                (Status::Valid, &[][..])
+            );
+            assert_eq!(verdict.notes, note.into_iter().collect::<Vec<_>>());
+            // A cell that is compared with others must have a p99.
+            let cell = judge_cell(&plan, &outcome, None);
+            let expected = [Status::Invalid, Status::Valid][usize::from(note.is_none())];
+            assert_eq!(cell.status, expected);
+            if requests == 380 {
+                let reason = "the sample is too small: 380 responses, 381 are needed for a p99";
+                assert_eq!(cell.reasons, [reason]);
+            }
+        }
+        let (plan, mut outcome) = few(1);
+        outcome.duration = Duration::from_micros(213);
+        let verdict = judge(&plan, &outcome);
+        assert_eq!(verdict.status, Status::Valid);
+        let note = "Too few responses for percentiles from p50 on: 1 of 4 that it needs and the time too short \
+                    for a rate (213 µs); they are left out.";
+        assert_eq!(verdict.notes, [note]);
+    }
+
+    #[test]
+    fn no_percentile_is_quoted_that_is_withheld() {
+        // All were late, of so few.
+        for (requests, quoted) in [(400, "at p99"), (380, "at p90"), (34, "at p50"), (3, "")] {
+            let (status, reasons) = judged(open, |_, o| {
+                let record = &mut o.record;
+                record.response.clear();
+                record.response.record_n(1_000_000, requests).unwrap();
+                record.lag_own.clear();
+                record.lag_own.record_n(900_000, requests).unwrap();
+            });
+            assert!(reasons.contains(quoted), "{requests}: {reasons}");
+            assert_eq!(status == Status::Valid, quoted.is_empty(), "{reasons}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_ended_in_its_warm_up_says_so() {
+        let ended = |duration: Duration, change: fn(&mut Record)| {
+            judged(closed, move |p, o| {
+                p.warmup = Duration::from_secs(1);
+                o.interrupted = true;
+                o.duration = duration;
+                o.record = Record::new(10);
+                o.record.connections_opened = 1;
+                o.record.warmup_responses = 30;
+                change(&mut o.record);
+            })
+        };
+        let (status, reason) = ended(Duration::ZERO, |_| {});
+        assert_eq!(status, Status::Invalid);
+        assert_eq!(
+            reason,
+            "ended before the warm-up of 1.00 s was over, so nothing counts; 30 requests of the warm-up were \
+             answered"
+        );
+        let (status, reason) = ended(Duration::from_millis(3), |record| {
+            record.answered_in_window = 1;
+            record.responses = 1;
+        });
+        assert_eq!(status, Status::Invalid);
+        assert_eq!(
+            reason,
+            "ended after 3.00 ms, which is too short to say anything; 1 request was answered in that time, and \
+             30 in the warm-up before"
+        );
+        // Nobody was there to be asked.
+        let (_, reason) = ended(Duration::ZERO, |record| {
+            record.connections_opened = 0;
+            record.errors(Phase::Connect, Kind::Refused, 7);
+        });
+        assert!(reason.starts_with("nobody listens"), "{reason}");
+        // Long enough.
+        let (_, reason) = ended(Duration::from_millis(100), |_| {});
+        assert_eq!(reason, "no response at all");
+    }
+
+    #[test]
+    fn answers_left_over_from_the_warm_up_are_said() {
+        let left = |base: fn() -> (Plan, Outcome)| {
+            judged(base, |_, o| {
+                o.record = Record::new(10);
+                o.record.due = 30_000;
+                o.record.answered_in_window = 2_200;
+                o.record.answered_of_warmup = 2_200;
+            })
+        };
+        let reason = "the rate was missed: 220 of 10,000 requests per second were answered, all of them left \
+                      over from the warm-up";
+        assert_eq!(left(open), (Status::Invalid, reason.to_owned()));
+        let reason = "no request that was sent within the 10.0 s that count was answered; 2,200 answers came, \
+                      to requests of the warm-up";
+        assert_eq!(left(closed), (Status::Invalid, reason.to_owned()));
+    }
+
+    #[test]
+    fn connects_that_take_seconds_are_named_first() {
+        let slow = |o: &mut Outcome, slow: u64, all: u64| {
+            o.record.connect.clear();
+            o.record.connect.record_n(50_000, all - slow).unwrap();
+            o.record.connect.record_n(3_070_000_000, slow).unwrap();
+        };
+        let (status, reasons) = judged(closed, |_, o| {
+            slow(o, 12, 64);
+            o.record.responses_by_connection[3] = 0;
+        });
+        assert_eq!(status, Status::Invalid);
+        let cause = "connects take seconds: 12 of 64 took 0.9 s or longer, up to 3.1 s; half of the answers took \
+                     1.00 ms or less. The accept queue was full, or segments were lost: SYNs were sent again \
+                     after 1, 3, 7 s; starved";
+        assert!(reasons.starts_with(cause), "{reasons}");
+        // Where nothing follows from it, it is no more than worth knowing.
+        let (mut plan, mut outcome) = closed();
+        slow(&mut outcome, 12, 64);
+        let verdict = judge(&plan, &outcome);
+        assert_eq!(verdict.status, Status::Valid);
+        assert!(
+            verdict.notes[0].starts_with("Connects take seconds"),
+            "{verdict:?}"
+        );
+        // Response times of a closed loop leave connects out.
+        plan.life = ConnectionLife::Requests(1);
+        assert_eq!(judge(&plan, &outcome).status, Status::Invalid);
+        // One in a hundred is lost now and then.
+        slow(&mut outcome, 1, 100);
+        assert_eq!(judge(&plan, &outcome), Verdict::valid());
+        // Those that have not come to an end.
+        let (_, reasons) = judged(closed, |_, o| {
+            o.record.connections_open_max = 3;
+            o.record.connecting_at_end = 7;
+            o.record.oldest_connecting = Some(Duration::from_secs(2));
+        });
+        let cause = "connects take seconds: 7 of 7 took 0.9 s or longer, up to 2.0 s";
+        assert!(reasons.starts_with(cause), "{reasons}");
     }
 
     #[test]

@@ -200,6 +200,10 @@ fn a_run_as_json_holds_the_schema() {
         "close_ignored",
         "interrupted",
         "steal",
+        "answered_in_window",
+        "answered_of_warmup",
+        "warmup_responses",
+        "longest_silence_ms",
     ] {
         assert!(json.as_object().unwrap().contains_key(key), "{key}");
     }

@@ -103,6 +103,7 @@ fn set_with(
         let mut record = Record::new(2);
         record.responses = 1_000_000;
         record.responses_in_time = 1_000_000;
+        record.answered_in_window = 1_000_000;
         record.connections_opened = 1_500;
         record.connections_in_time = 1_000;
         let response_ns = (cost_us(&key) * 10_000.0) as u64;

@@ -396,10 +396,10 @@ fn starved_connections_are_noticed() {
     let outcome = run(&plan);
     let verdict = judge(&plan, &outcome);
     assert_eq!(verdict.status, Status::Invalid);
-    assert_eq!(
-        verdict.reasons,
-        ["starved: 3 of 4 connections were never served"]
-    );
+    // On a busy machine the generator may have waited for its CPU too.
+    let own = |reason: &&String| !reason.starts_with("the generator's busiest thread");
+    let reasons: Vec<&String> = verdict.reasons.iter().filter(own).collect();
+    assert_eq!(reasons, ["starved: 3 of 4 connections were never served"]);
     // The one who is served may have its last answer, or not.
     assert!((3..=4).contains(&outcome.record.in_flight_at_end));
     // With a number of requests instead of a time, everybody's turn comes.

@@ -63,6 +63,7 @@ fn set(parent: &Path, machine: &Machine, ledger: &[Row]) -> String {
 fn cell(key: &Key) -> Cell {
     let mut record = Record::new(2);
     record.responses = 1_000_000;
+    record.answered_in_window = 1_000_000;
     record.bytes_received = 130_000_000;
     let outcome = Outcome {
         record,

@@ -1,5 +1,6 @@
 //! What a run costs a server that was started for it, read at the moments of the run.
 
+use crate::contention::CpuTimes;
 use crate::drive::Moment;
 use crate::target::{CostError, IdleCost, Memory, Owner, Sampler, ServerCost, Target};
 
@@ -12,6 +13,9 @@ pub(super) struct Meter<'a> {
     cost: Option<Result<ServerCost, CostError>>,
     /// Who answered, by the end of the run, when all of its connections were still there.
     owner: Option<Owner>,
+    /// That the server is pinned to; none when it is not.
+    cpus: Vec<usize>,
+    times: Option<CpuTimes>,
 }
 
 /// What a run cost a server, or why that is not known.
@@ -27,13 +31,15 @@ pub(super) struct Metered {
 impl<'a> Meter<'a> {
     /// `is_fresh`: the server has had no idle connections yet. What another run has left to it would not be
     /// seen to grow.
-    pub(super) fn new(target: Option<&'a Target>, is_fresh: bool) -> Self {
+    pub(super) fn new(target: Option<&'a Target>, is_fresh: bool, cpus: &[usize]) -> Self {
         Meter {
             target,
             memory: is_fresh.then(Vec::new),
             sampler: None,
             cost: None,
             owner: None,
+            cpus: cpus.to_vec(),
+            times: None,
         }
     }
 
@@ -51,14 +57,22 @@ impl<'a> Meter<'a> {
                     self.memory = Some(memory);
                 }
             }
-            Moment::Begin => match Sampler::start(target.processes()) {
-                Ok(sampler) => self.sampler = Some(sampler),
-                Err(error) => self.cost = Some(Err(error.into())),
-            },
+            Moment::Begin => {
+                self.times = CpuTimes::of(&self.cpus);
+                match Sampler::start(target.processes()) {
+                    Ok(sampler) => self.sampler = Some(sampler),
+                    Err(error) => self.cost = Some(Err(error.into())),
+                }
+            }
             Moment::Progress(_) => {}
             Moment::End => {
+                let times = CpuTimes::of(&self.cpus).zip(self.times);
                 if let Some(sampler) = self.sampler.take() {
                     self.cost = Some(sampler.finish());
+                }
+                if let Some(Ok(cost)) = &mut self.cost {
+                    cost.cpus_used_by_others =
+                        times.and_then(|(end, begin)| end.used_by_others(begin, cost.cpu_s()));
                 }
                 self.owner = Some(target.owner());
             }

@@ -213,6 +213,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Place::Urls(_) => None,
         },
         arguments: &arguments.placement.server_arg,
+        server_cpus: (arguments.placement.pin_server.as_ref()).map_or(&[], |Cpus(cpus)| cpus),
         target,
         is_fresh: Cell::new(true),
         began: Cell::new(SystemTime::now()),
@@ -381,6 +382,8 @@ struct Subject<'a> {
     name: Option<&'a str>,
     /// Beside those of the catalogue.
     arguments: &'a [String],
+    /// That it is pinned to; none when it is not.
+    server_cpus: &'a [usize],
     /// When it was started for this.
     target: Option<Target>,
     /// No run has gone against that yet.
@@ -407,6 +410,7 @@ impl Subject<'_> {
             let advice = "Stop that process, or let the server listen elsewhere.";
             verdict.object(Status::Invalid, format!("the server {fault}"), advice);
         }
+        verdict::server_cpus(metered.cost.as_ref(), &mut verdict);
         verdict.notes.extend(metered.unknown);
         if let Some(fault) = self.stop() {
             let advice = "Start it by hand, and see what it prints.";
@@ -512,7 +516,11 @@ impl Subject<'_> {
 
     fn drive_once(&self, plan: &Plan) -> anyhow::Result<(Outcome, Metered)> {
         let progress = Progress::start(plan, self.interrupted);
-        let mut meter = Meter::new(self.target.as_ref(), self.is_fresh.replace(false));
+        let mut meter = Meter::new(
+            self.target.as_ref(),
+            self.is_fresh.replace(false),
+            self.server_cpus,
+        );
         let outcome = drive::run_observed(plan, self.interrupted, &mut |moment| {
             progress.on(moment);
             meter.on(moment);

@@ -8,6 +8,7 @@ mod connection;
 mod idle;
 mod live;
 mod open_loop;
+mod pulse;
 mod requests;
 mod schedule;
 mod timer;
@@ -24,12 +25,14 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::contention;
 use crate::latency;
 use crate::machine::{self, CpuTime};
 use crate::plan::{Close, Limit, Pace, Plan};
 use crate::ports;
 use crate::record::{ClientCost, Outcome, Record, Serial, latency_histogram};
 use crate::response::Response;
+use crate::silence;
 
 use connection::{Connection, State};
 use idle::Idle;
@@ -141,9 +144,11 @@ pub fn run_observed(
         };
         watch.until(&|shared| shared.begin, on);
         let cpu_at_begin = CpuTime::now();
+        let contention = contention::Watch::start(&plan.cpus);
         on(Moment::Begin);
         watch.until(&|shared| shared.end(), on);
         let cpu_at_end = CpuTime::now();
+        let contention = contention.finish();
         on(Moment::End);
         shared.end_told.store(true, Relaxed);
         let idle = idle.as_mut().map(Idle::look);
@@ -168,12 +173,17 @@ pub fn run_observed(
             end.steal_percent_since(&begin)
                 .map(|percent| percent / 100.0)
         });
-        Ok(Outcome {
+        let mut outcome = Outcome {
             interrupted,
             idle: idle.transpose()?,
             steal,
             ..merge(&shared, parts, &watch.response)
-        })
+        };
+        outcome.client.contention = contention;
+        if outcome.is_too_short() {
+            outcome.client.has_no_shares();
+        }
+        Ok(outcome)
     })
 }
 
@@ -396,6 +406,8 @@ struct Part {
     /// They stay open until [`Moment::End`] was told, so that their end costs the server nothing before.
     connections: Vec<Connection>,
     cost: ClientCost,
+    /// The time that the cost is of.
+    span: Duration,
 }
 
 impl Part {
@@ -426,8 +438,16 @@ fn merge(shared: &Shared<'_>, parts: Vec<Part>, response: &Histogram<u64>) -> Ou
         cpus: (!cpus.is_empty()).then(|| cpus.clone()),
         ..ClientCost::default()
     };
+    let mut pauses = Vec::new();
+    let most = |one: Option<f64>, other: Option<f64>| match (one, other) {
+        (Some(one), Some(other)) => Some(one.max(other)),
+        (one, other) => one.or(other),
+    };
     for Part {
-        record: part, cost, ..
+        record: part,
+        cost,
+        span,
+        ..
     } in parts
     {
         record.merge(part);
@@ -436,12 +456,23 @@ fn merge(shared: &Shared<'_>, parts: Vec<Part>, response: &Histogram<u64>) -> Ou
         client.spin_s += cost.spin_s;
         client.context_switches += cost.context_switches;
         let worked_s = cost.cpu_user_s + cost.cpu_system_s - cost.spin_s;
-        let busy = (worked_s / duration.as_secs_f64()).max(0.0);
-        client
-            .busy_by_thread
-            .push(if busy.is_finite() { busy } else { 0.0 });
+        client.stopped_s = client.stopped_s.max(cost.stopped_s);
+        pauses.extend(cost.pauses);
+        if let Some(delay_s) = cost.run_delay_s {
+            *client.run_delay_s.get_or_insert_default() += delay_s;
+        }
+        if span.is_zero() {
+            continue;
+        }
+        let share = |seconds: f64| (seconds / span.as_secs_f64()).clamp(0.0, 1.0);
+        client.busy_by_thread.push(share(worked_s));
+        client.busiest_thread = most(client.busiest_thread, Some(share(worked_s)));
+        let wanted = cost.run_delay_s.map(|delay_s| share(worked_s + delay_s));
+        client.busiest_thread_wanting = most(client.busiest_thread_wanting, wanted);
+        let waited = cost.run_delay_s.map(share);
+        client.longest_waiting_thread = most(client.longest_waiting_thread, waited);
     }
-    client.busiest_thread = client.busy_by_thread.iter().copied().fold(0.0, f64::max);
+    client.pauses = silence::union(pauses);
     record
         .response
         .add(response)

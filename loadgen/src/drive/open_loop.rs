@@ -30,6 +30,8 @@ pub(super) struct OpenLoop {
     queued: u64,
     /// When the last of these was due.
     last_due: u64,
+    /// Since when something was due or in flight and not answered; absent while there is nothing.
+    pub(super) awaited: Option<u64>,
     /// Connections that can take a request, the one that is free for the longest time first. Some may
     /// have been closed since.
     idle: VecDeque<usize>,
@@ -75,6 +77,7 @@ impl OpenLoop {
             next: schedule,
             queued: 0,
             last_due: 0,
+            awaited: None,
             idle: VecDeque::new(),
             empty: (0..share.connections).collect(),
             connecting: 0,
@@ -187,6 +190,7 @@ impl OpenLoop {
                 return None;
             }
             self.last_due = self.due.advance();
+            self.awaited.get_or_insert(self.last_due);
             self.queued += 1;
         }
     }
@@ -246,6 +250,7 @@ impl Worker<'_> {
     }
 
     fn is_free(&mut self, slot: usize, now: u64) {
+        self.may_await_nothing();
         let connection = &mut self.connections[slot];
         connection.free_since = now;
         connection.idle = true;
@@ -256,9 +261,20 @@ impl Worker<'_> {
 
     /// A connection has been closed.
     pub(super) fn vacated(&mut self, slot: usize) {
+        self.may_await_nothing();
         self.connections[slot].free_since = self.now();
         if let Some(open_loop) = &mut self.open_loop {
             open_loop.empty.push_back(slot);
+        }
+    }
+
+    /// A connection has become free, by which the last request may have come to its end.
+    fn may_await_nothing(&mut self) {
+        if let Some(open_loop) = &mut self.open_loop
+            && open_loop.queued == 0
+            && self.outstanding == 0
+        {
+            open_loop.awaited = None;
         }
     }
 

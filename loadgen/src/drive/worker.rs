@@ -19,10 +19,12 @@ use crate::machine::pin_thread;
 use crate::plan::ConnectionLife;
 use crate::record::{ClientCost, Kind, Phase, Record, record_ns};
 use crate::response::{Response, Taken};
+use crate::silence::Silences;
 
 use super::connection::{self, Connection, Sent, State, connect, kind_of};
 use super::live::Tally;
 use super::open_loop::OpenLoop;
+use super::pulse::{Pulse, Reading};
 use super::requests::Rotation;
 use super::unasked::Unasked;
 use super::{CLOSE_WITHIN, Part, Share, Shared};
@@ -58,8 +60,21 @@ pub(super) struct Worker<'a> {
     pub(super) begin: u64,
     /// When a response last came.
     progress: u64,
-    usage_at_begin: Option<Usage>,
-    usage_at_end: Option<Usage>,
+    /// When anything last came.
+    heard: u64,
+    /// Requests in flight, those of the warm-up included.
+    pub(super) outstanding: u64,
+    silences: Silences,
+    pulse: Pulse,
+    usage_at_begin: Option<Used>,
+    usage_at_end: Option<Used>,
+}
+
+/// What the thread has used and wanted so far, and when that was read.
+struct Used {
+    at: u64,
+    usage: Usage,
+    reading: Reading,
 }
 
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -115,6 +130,10 @@ impl<'a> Worker<'a> {
             leaving: Vec::new(),
             begin: shared.begin,
             progress: 0,
+            heard: 0,
+            outstanding: 0,
+            silences: Silences::default(),
+            pulse: Pulse::new(),
             usage_at_begin: None,
             usage_at_end: None,
         })
@@ -125,11 +144,12 @@ impl<'a> Worker<'a> {
         let mut next_sweep = 0;
         loop {
             let now = self.now();
+            self.pulse.beat(now);
             if self.usage_at_begin.is_none() && now >= self.begin {
-                self.usage_at_begin = Some(getrusage(UsageWho::RUSAGE_THREAD)?);
+                self.usage_at_begin = Some(self.used()?);
             }
             if self.usage_at_end.is_none() && now >= self.end() {
-                self.usage_at_end = Some(getrusage(UsageWho::RUSAGE_THREAD)?);
+                self.usage_at_end = Some(self.used()?);
             }
             if self.is_done(now) {
                 break;
@@ -158,6 +178,14 @@ impl<'a> Worker<'a> {
         self.finish()
     }
 
+    fn used(&self) -> io::Result<Used> {
+        Ok(Used {
+            usage: getrusage(UsageWho::RUSAGE_THREAD)?,
+            reading: self.pulse.read(),
+            at: self.now(),
+        })
+    }
+
     /// Waits for events, or until there is something to do without.
     fn wait(&mut self, events: &mut Events, next_sweep: u64) -> io::Result<()> {
         let now = self.now();
@@ -173,6 +201,7 @@ impl<'a> Worker<'a> {
         if !self.leaving.is_empty() {
             until = until.min(now + LOOK_WHETHER_TOLD.as_nanos() as u64);
         }
+        self.pulse.sleeps_until(until);
         let until = match &mut self.open_loop {
             Some(open_loop) => open_loop.wait(self.shared, &mut self.poll, events, until)?,
             None => Some(until),
@@ -403,6 +432,7 @@ impl<'a> Worker<'a> {
         let (unsent, number) = self.requests.take(count as usize);
         let connection = &mut self.connections[slot];
         connection.sent += count;
+        self.outstanding += count;
         connection.unsent = unsent;
         connection.in_flight.push_back(Sent {
             intended,
@@ -477,6 +507,7 @@ impl<'a> Worker<'a> {
     fn received(&mut self, slot: usize, mut input: &[u8]) -> bool {
         let now = self.now();
         self.progress = now;
+        self.hear(now);
         if now >= self.begin {
             self.record.bytes_received += input.len() as u64;
         }
@@ -519,9 +550,34 @@ impl<'a> Worker<'a> {
         true
     }
 
+    /// Something has come, or the run is over.
+    #[inline]
+    fn hear(&mut self, now: u64) {
+        if now.saturating_sub(self.heard) >= self.silences.least_ns() {
+            self.silence_ends(now);
+        }
+        self.heard = now;
+    }
+
+    #[cold]
+    fn silence_ends(&mut self, now: u64) {
+        let awaited = match &self.open_loop {
+            Some(open_loop) => open_loop.awaited.unwrap_or(now),
+            // There is always a request in flight, or a connection being made for one.
+            None if self.outstanding > 0 || self.budget > 0 => self.heard,
+            None => now,
+        };
+        let since_begin = |time: u64| time.clamp(self.begin, self.end()) - self.begin;
+        if self.begin < self.end() && now > self.begin && self.heard < self.end() {
+            let (from, to) = (since_begin(self.heard), since_begin(now));
+            self.silences.push(from, to, since_begin(awaited));
+        }
+    }
+
     /// The peer has shut its side.
     fn ended(&mut self, slot: usize) {
         let now = self.now();
+        self.hear(now);
         let connection = &mut self.connections[slot];
         if connection.in_flight.is_empty() {
             return self.ended_unasked(slot, false);
@@ -545,6 +601,8 @@ impl<'a> Worker<'a> {
             return false;
         }
         self.responses += 1;
+        let in_window = now >= self.begin && now < self.shared.end();
+        self.record.answered_in_window += u64::from(in_window);
         let connection = &mut self.connections[slot];
         connection.succeeded();
         connection.answered += 1;
@@ -559,6 +617,12 @@ impl<'a> Worker<'a> {
             connection.in_flight.pop_front();
         }
         let answered = connection.answered;
+        self.outstanding -= 1;
+        self.record.answered_ns_max = self.record.answered_ns_max.max(now - sent.at);
+        if !sent.counts {
+            self.record.answered_of_warmup += u64::from(in_window);
+            self.record.warmup_responses += u64::from(now < self.begin);
+        }
         if sent.counts {
             self.in_flight -= 1;
             self.count(slot, sent, response, first_byte_at, now);
@@ -635,6 +699,9 @@ impl<'a> Worker<'a> {
             }
         }
         self.in_flight -= lost;
+        if kind != Kind::Timeout {
+            self.hear(now);
+        }
         let costs_no_request = matches!(phase, Phase::Connect | Phase::Close);
         self.record
             .errors(phase, kind, lost.max(u64::from(costs_no_request)));
@@ -673,6 +740,7 @@ impl<'a> Worker<'a> {
     /// Closes the socket, and leaves its place empty.
     fn close(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
+        self.outstanding -= connection.in_flight_count();
         connection.reset();
         if let State::Open(stream) = std::mem::replace(&mut connection.state, State::Empty) {
             self.open -= 1;
@@ -682,10 +750,19 @@ impl<'a> Worker<'a> {
 
     fn finish(mut self) -> io::Result<Part> {
         let now = self.now();
-        let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
-        let usage_at_end = self.usage_at_end.unwrap_or(usage);
-        let usage_at_begin = self.usage_at_begin.unwrap_or(usage_at_end);
+        let at_end = match self.usage_at_end.take() {
+            Some(used) => used,
+            None => self.used()?,
+        };
+        let at_begin = self.usage_at_begin.take();
+        self.pulse.beat(now);
         let end = self.end().min(now);
+        self.hear(now);
+        if now < self.end() && now > self.begin {
+            // Nothing is awaited any more, for as long as other threads go on.
+            self.silences.push(now - self.begin, u64::MAX, u64::MAX);
+        }
+        self.record.silences = Some(std::mem::take(&mut self.silences));
         for connection in &self.connections {
             for sent in connection.in_flight.iter().filter(|sent| sent.counts) {
                 self.record.in_flight_at_end += sent.count;
@@ -699,10 +776,15 @@ impl<'a> Worker<'a> {
             let age = oldest.map(|sent| Duration::from_nanos(now - sent.at));
             self.record.oldest_unanswered = self.record.oldest_unanswered.max(age);
             // The server may have accepted what was not told here any more.
-            if let State::Connecting(stream, _) = &connection.state
-                && stream.peer_addr().is_ok()
-            {
-                self.record.connections_opened += 1;
+            if let State::Connecting(stream, since) = &connection.state {
+                match stream.peer_addr() {
+                    Ok(_) => self.record.connections_opened += 1,
+                    Err(_) => {
+                        self.record.connecting_at_end += 1;
+                        let age = Some(Duration::from_nanos(now - since));
+                        self.record.oldest_connecting = self.record.oldest_connecting.max(age);
+                    }
+                }
             }
         }
         let spin_s = self.finish_open_loop(end, now);
@@ -715,15 +797,29 @@ impl<'a> Worker<'a> {
         let switches = |usage: &Usage| {
             (usage.voluntary_context_switches() + usage.involuntary_context_switches()) as u64
         };
+        // A run that ended in the warm-up has used nothing in the time that counts.
+        let at_begin = at_begin.as_ref().unwrap_or(&at_end);
+        let (used, before) = (&at_end.usage, &at_begin.usage);
+        let pauses = self.pulse.pauses(self.begin, end);
+        let begin = self.begin;
         Ok(Part {
             record: self.record,
             finished: now,
             connections: self.connections,
+            span: Duration::from_nanos(at_end.at - at_begin.at),
             cost: ClientCost {
-                cpu_user_s: seconds(usage_at_end.user_time() - usage_at_begin.user_time()),
-                cpu_system_s: seconds(usage_at_end.system_time() - usage_at_begin.system_time()),
+                cpu_user_s: seconds(used.user_time() - before.user_time()),
+                cpu_system_s: seconds(used.system_time() - before.system_time()),
                 spin_s,
-                context_switches: switches(&usage_at_end) - switches(&usage_at_begin),
+                context_switches: switches(used) - switches(before),
+                run_delay_s: (at_end.reading.delayed_since(&at_begin.reading))
+                    .map(|ns| ns as f64 / 1e9),
+                stopped_s: (pauses.iter())
+                    .map(|pause| (pause.to - pause.from - pause.delayed_ns) as f64 / 1e9)
+                    .sum(),
+                pauses: (pauses.iter())
+                    .map(|pause| (pause.from - begin, pause.to - begin))
+                    .collect(),
                 ..ClientCost::default()
             },
         })

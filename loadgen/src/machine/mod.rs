@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use ask::output;
 pub use build::{Build, ServerBuild};
+use crate::contention;
 
 /// CPUs that the calling thread may run on, in order; empty when the system does not tell.
 pub fn own_cpus() -> Vec<usize> {
@@ -176,6 +177,10 @@ pub struct Machine {
     /// Frequency governor of the first CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub governor: Option<String>,
+    /// CPUs' worth of time that the control groups of the generator, and of what it starts, may use, the least
+    /// of all of them; absent without a quota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_quota: Option<f64>,
     /// Soft limit of open files for the generator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_files_max: Option<u64>,
@@ -229,6 +234,7 @@ impl Machine {
             hypervisor: hypervisor(&cpuinfo),
             memory_gib: memory_kib.map(|kib| (kib / 1_048_576.0 * 10.0).round() / 10.0),
             governor: line_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            cpu_quota: contention::cpu_quota(),
             open_files_max: getrlimit(Resource::RLIMIT_NOFILE)
                 .ok()
                 .map(|(soft, _)| soft),
@@ -263,6 +269,8 @@ impl Machine {
                 false => likeness.remark(name, mine, theirs),
             }
         }
+        let (mine, theirs) = (self.cpu_quota.as_ref(), other.cpu_quota.as_ref());
+        likeness.fact("CPU quota", mine, theirs);
         // The kernel may keep a little more or less for itself.
         let gib = |machine: &Machine| machine.memory_gib.map(f64::round);
         likeness.remark("memory, GiB", gib(self).as_ref(), gib(other).as_ref());
@@ -541,8 +549,14 @@ mod tests {
                 machine.sysctls.insert(name.to_owned(), "cubic".to_owned());
             }
         };
-        let rows: [(&str, &dyn Fn(&mut Machine), &str, &str); 10] = [
+        let rows: [(&str, &dyn Fn(&mut Machine), &str, &str); 11] = [
             ("nothing", &|_| {}, "", ""),
+            (
+                "a CPU quota",
+                &|it| it.cpu_quota = Some(0.6),
+                "CPU quota: none and 0.6",
+                "",
+            ),
             (
                 "mitigations",
                 &|it| {

@@ -199,7 +199,7 @@ impl Example {
                 client: ClientCost {
                     cpu_user_s: 0.2,
                     cpu_system_s: 0.3,
-                    busiest_thread: 0.05,
+                    busiest_thread: Some(0.05),
                     ..ClientCost::default()
                 },
                 steal: None,
@@ -248,7 +248,7 @@ impl Example {
             record_ns(&mut record.connect, 90_000 + 1_500 * index);
         }
         example.outcome.client.cpu_system_s = 6.4;
-        example.outcome.client.busiest_thread = 0.66;
+        example.outcome.client.busiest_thread = Some(0.66);
         example.outcome.steal = Some(0.0002);
         example.verdict = Verdict {
             status: Status::Valid,
@@ -339,6 +339,7 @@ fn answered(record: &mut Record, response_ns: u64, service_ns: u64) {
     record.requests += 1;
     record.responses += 1;
     record.responses_in_time += 1;
+    record.answered_in_window += 1;
     record.good += 1;
     *record.status.entry(200).or_default() += 1;
     record_ns(&mut record.response, response_ns);

@@ -159,6 +159,12 @@ fn provenance(evidence: &Evidence) -> String {
             ),
         ),
     }
+    if let Some(quota) = machine.cpu_quota {
+        line(
+            &mut out,
+            &format!("- CPU quota of the control groups: {quota} CPUs"),
+        );
+    }
     if let Some(steal) = machine.steal_percent {
         line(
             &mut out,

@@ -21,7 +21,10 @@ pub fn text(run: &Run<'_>) -> String {
     page.gap();
     latency(&mut page, run);
     page.gap();
-    let spectrum = spectrum::draw(&run.outcome.record.response);
+    let spectrum = match run.outcome.is_cut_short() {
+        true => Vec::new(),
+        false => spectrum::draw(&run.outcome.record.response),
+    };
     for line in &spectrum {
         page.line(line);
     }
@@ -98,9 +101,14 @@ fn asked(page: &mut Page, run: &Run<'_>) {
     };
     page.wrapped("", "  ", &whom);
     page.wrapped("", "", &workload(run));
-    let seconds = run.outcome.duration.as_secs_f64();
-    if run.outcome.interrupted {
-        page.line(&format!("ended early by the user after {seconds:.1} s"));
+    if run.outcome.ended_in_warmup() {
+        page.line("ended by the user before the warm-up was over: nothing counts");
+    } else if run.outcome.interrupted {
+        let took = match run.outcome.is_cut_short() {
+            true => time(run.outcome.duration.as_secs_f64() * 1e6),
+            false => format!("{:.1} s", run.outcome.duration.as_secs_f64()),
+        };
+        page.line(&format!("ended early by the user after {took}"));
     }
 }
 
@@ -159,7 +167,11 @@ pub(super) fn workload(run: &Run<'_>) -> String {
         Limit::For(_) => "",
         Limit::Requests(_) | Limit::Until(_) => "took ",
     };
-    write!(text, ", {took}{seconds:.2} s").expect("writing to a String cannot fail");
+    let exact = match seconds {
+        0.01.. | 0.0 => format!("{seconds:.2} s"),
+        _ => time(seconds * 1e6),
+    };
+    write!(text, ", {took}{exact}").expect("writing to a String cannot fail");
     if !plan.warmup.is_zero() {
         write!(
             text,
@@ -175,12 +187,8 @@ pub(super) fn workload(run: &Run<'_>) -> String {
 /// How much came of it.
 fn counts(page: &mut Page, run: &Run<'_>) {
     let record = &run.outcome.record;
-    let asked = match run.plan.pace.rate() {
-        Some(rate) => format!("{} asked for", per_s(rate.per_s())),
-        None => String::new(),
-    };
     let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), per_s);
-    page.fact("requests/s", &rate(run.requests_per_s()), &asked);
+    page.fact("requests/s", &rate(run.requests_per_s()), &answered(run));
     page.fact(
         "connections/s",
         &rate(run.connections_per_s()),
@@ -223,9 +231,33 @@ fn counts(page: &mut Page, run: &Run<'_>) {
     page.fact("received", &bytes(record.bytes_received), "");
 }
 
+/// What was asked for, and what of the rate is not from requests that count.
+fn answered(run: &Run<'_>) -> String {
+    let record = &run.outcome.record;
+    let mut parts = Vec::new();
+    if let Some(rate) = run.plan.pace.rate() {
+        parts.push(format!("{} asked for", per_s(rate.per_s())));
+    }
+    if run.outcome.is_too_short() {
+        parts.push("the time was too short for a rate".to_owned());
+    } else if run.is_open_loop() && 20 * record.answered_of_warmup > record.answered_in_window {
+        // A few were in flight when the warm-up was over, as a few are at the end.
+        parts.push(format!(
+            "of {} answers in that time, {} are to requests of the warm-up",
+            thousands(record.answered_in_window),
+            thousands(record.answered_of_warmup)
+        ));
+    }
+    parts.join("; ")
+}
+
 /// A table of percentiles, and how well they are known.
 fn latency(page: &mut Page, run: &Run<'_>) {
     let record = &run.outcome.record;
+    if run.outcome.is_cut_short() {
+        page.line("latency        not shown: the run was ended too soon");
+        return;
+    }
     if record.response.is_empty() {
         page.line("latency        nothing was answered");
         return;
@@ -372,7 +404,8 @@ fn faults(page: &mut Page, run: &Run<'_>) {
 /// What it cost the server and the generator.
 fn costs(page: &mut Page, run: &Run<'_>) {
     let outcome = run.outcome;
-    let cpu = |cpu_s: f64| match outcome.record.responses_in_time {
+    let cpu = |cpu_s: f64| match outcome.record.answered_in_window {
+        _ if outcome.is_too_short() => "-".to_owned(),
         0 => "-".to_owned(),
         responses => time(cpu_s * 1e6 / responses as f64),
     };
@@ -399,18 +432,36 @@ fn costs(page: &mut Page, run: &Run<'_>) {
         );
     }
     let client = &outcome.client;
-    let spun = match client.spin_s {
-        ..0.005 => String::new(),
-        seconds => format!("; spun {seconds:.2} s"),
-    };
+    let mut about = vec!["per request".to_owned()];
+    if let Some(busy) = client.busiest_thread {
+        about.push(format!("busiest thread {}", percent(busy)));
+    }
+    if let Some(waited) = client.longest_waiting_thread.filter(|it| *it >= 0.001) {
+        about.push(format!("waited for a CPU {}", percent(waited)));
+    }
+    if client.spin_s >= 0.005 {
+        about.push(format!("spun {:.2} s", client.spin_s));
+    }
     page.fact(
         "client CPU",
         &cpu(client.cpu_user_s + client.cpu_system_s - client.spin_s),
-        &format!(
-            "per request; busiest thread {}{spun}",
-            percent(client.busiest_thread)
-        ),
+        &about.join("; "),
     );
+    if let Some(quota) = client.contention.cpu_quota {
+        let stopped = match (
+            client.contention.throttled_times,
+            client.contention.throttled_s,
+        ) {
+            (Some(times), Some(seconds)) if times > 0 => format!(
+                "; stopped {}, {} in all",
+                count(times, "time"),
+                time(seconds * 1e6)
+            ),
+            _ => String::new(),
+        };
+        let text = format!("CPUs that the control group may use{stopped}");
+        page.fact("CPU quota", &format!("{quota}"), &text);
+    }
     if let Some(steal) = outcome.steal.filter(|steal| *steal >= 0.001) {
         let text = "of all CPU time went to other guests of this host";
         page.fact("steal", &percent(steal), text);
@@ -583,6 +634,52 @@ mod tests {
             text.contains("ended early by the user after 3.2 s"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn ended_too_soon_to_say_anything() {
+        for (duration, line) in [
+            (
+                Duration::ZERO,
+                "ended by the user before the warm-up was over",
+            ),
+            (
+                Duration::from_millis(3),
+                "ended early by the user after 3.00 ms",
+            ),
+        ] {
+            let mut example = Example::closed();
+            example.outcome.interrupted = true;
+            example.outcome.duration = duration;
+            example.outcome.client.has_no_shares();
+            let text = screen(&example);
+            assert!(text.contains(line), "{text}");
+            assert!(text.contains("latency        not shown"), "{text}");
+            for figure in ["p99", "busiest", "%"] {
+                assert!(!text.contains(figure), "{figure}: {text}");
+            }
+            let run = example.run();
+            assert_eq!(
+                (run.requests_per_s(), run.connections_per_s()),
+                (None, None)
+            );
+            assert_eq!((run.response(), run.service()), (None, None));
+        }
+    }
+
+    #[test]
+    fn what_is_left_over_from_the_warm_up_is_said() {
+        let mut example = Example::open_with_faults();
+        let record = &mut example.outcome.record;
+        record.answered_in_window = 2_200;
+        record.answered_of_warmup = 2_150;
+        let text = screen(&example);
+        assert!(text.contains("requests/s              220"), "{text}");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = "of 2,200 answers in that time, 2,150 are to requests of the warm-up";
+        assert!(text.contains(said), "{text}");
+        example.outcome.record.answered_of_warmup = 64;
+        assert!(!screen(&example).contains("to requests of the warm-up"));
     }
 
     #[test]

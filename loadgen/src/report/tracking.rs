@@ -172,7 +172,7 @@ fn extra(run: &Run<'_>) -> String {
         format!(
             "generator: loadgen {}, busiest thread {}",
             env!("CARGO_PKG_VERSION"),
-            percent(run.outcome.client.busiest_thread)
+            (run.outcome.client.busiest_thread).map_or("-".to_owned(), percent)
         ),
     ];
     lines.extend(run.verdict.reasons.iter().cloned());
@@ -183,7 +183,7 @@ fn extra(run: &Run<'_>) -> String {
 }
 
 fn server_cpu_us(run: &Run<'_>) -> Option<f64> {
-    let responses = run.outcome.record.responses_in_time;
+    let responses = run.outcome.record.answered_in_window;
     let cost = run.server_cost.filter(|_| responses > 0)?;
     Some(round(cost.cpu_s() * 1e6 / responses as f64, 1000.0))
 }

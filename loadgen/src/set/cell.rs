@@ -43,7 +43,8 @@ pub struct Cell {
     pub errors: Option<u64>,
     /// How many of each, joined by `; `.
     pub errors_by_kind: Option<String>,
-    /// Responses to requests sent in time, per second.
+    /// What was answered per second of the time that counts, whenever it was sent; in sets of earlier versions,
+    /// responses to requests that were sent in that time.
     pub requests_per_s: Option<f64>,
     /// Connections established in time, per second.
     pub connections_per_s: Option<f64>,
@@ -127,6 +128,35 @@ pub struct Cell {
     pub tcp_retransmits: Option<u64>,
     /// Segments with RST that this machine sent.
     pub tcp_resets_sent: Option<u64>,
+    /// Whole responses between the end of the warm-up and the end of the run, whenever their requests were sent;
+    /// `requests_per_s` is made of these.
+    pub answered_in_window: Option<u64>,
+    /// Of these, the ones to requests of the warm-up.
+    pub answered_of_warmup: Option<u64>,
+    /// Due by the schedule and never sent; absent in closed loop.
+    pub unsent: Option<u64>,
+    /// Age of the oldest request without a response when the run was over; absent without one.
+    pub oldest_unanswered_s: Option<f64>,
+    /// Longest time in which something was awaited and nothing came.
+    pub longest_silence_s: Option<f64>,
+    /// How long the generator's threads could have run and had no CPU, summed over them.
+    pub client_run_delay_s: Option<f64>,
+    /// Share of its time that one of them was running or waiting for a CPU, of the one of which that is most.
+    pub client_busiest_thread_wanting: Option<f64>,
+    /// How long one of them neither ran nor waited for a CPU though it was to be awake.
+    pub client_stopped_s: Option<f64>,
+    /// CPUs' worth of time that the control groups of the generator may use; absent without a quota.
+    pub cpu_quota: Option<f64>,
+    /// How often a quota stopped them.
+    pub throttled_times: Option<u64>,
+    /// For how long, summed over CPUs.
+    pub throttled_s: Option<f64>,
+    /// Share of the time of the generator's CPUs that other processes used; absent when it is not pinned.
+    pub client_cpus_used_by_others: Option<f64>,
+    /// Share of their time that the hypervisor gave to others.
+    pub client_cpus_steal: Option<f64>,
+    /// Share of the time of the server's CPUs that other processes used; absent when it is not pinned.
+    pub server_cpus_used_by_others: Option<f64>,
 }
 
 /// Which cell.
@@ -170,11 +200,13 @@ impl Cell {
         let duration_s = outcome.duration.as_secs_f64();
         let per_s = |count: u64| (duration_s > 0.0).then(|| digits(count as f64 / duration_s, 1));
         let us_per_response = |cpu_s: f64| {
-            (record.responses > 0).then(|| digits(cpu_s * 1e6 / record.responses as f64, 3))
+            let answered = record.answered_in_window;
+            (answered > 0).then(|| digits(cpu_s * 1e6 / answered as f64, 3))
         };
         let response = Latency::of(&record.response);
         let fairness = Fairness::of(outcome);
         let idle = outcome.idle.as_ref();
+        let contention = &outcome.client.contention;
         let memory = cost.and_then(|cost| cost.idle.as_ref());
         let client_cpu_s = outcome.client.cpu_user_s + outcome.client.cpu_system_s;
         let text = |text: String| (!text.is_empty()).then(|| one_line(&text));
@@ -188,7 +220,7 @@ impl Cell {
             in_flight_at_end: Some(record.in_flight_at_end),
             errors: Some(record.errors_count()),
             errors_by_kind: text(errors_by_kind(outcome)),
-            requests_per_s: per_s(record.responses_in_time),
+            requests_per_s: per_s(record.answered_in_window),
             connections_per_s: per_s(record.connections_in_time),
             connections_opened: Some(record.connections_opened),
             connections_open_max: Some(record.connections_open_max),
@@ -214,7 +246,7 @@ impl Cell {
             server_threads_max: cost.map(|cost| cost.threads_max),
             server_rss_bytes_max: cost.map(|cost| cost.rss_bytes_max),
             client_cpu_us_per_request: us_per_response(client_cpu_s),
-            client_busiest_thread: Some(digits(outcome.client.busiest_thread, 4)),
+            client_busiest_thread: outcome.client.busiest_thread.map(|it| digits(it, 4)),
             client_context_switches: Some(outcome.client.context_switches),
             idle_connections: idle.map(|idle| idle.served),
             idle_closed_by_server: idle.map(|idle| idle.closed_by_server),
@@ -238,6 +270,28 @@ impl Cell {
             listen_drops: cost.and_then(|cost| cost.listen_drops),
             tcp_retransmits: cost.and_then(|cost| cost.tcp_retransmits),
             tcp_resets_sent: cost.and_then(|cost| cost.tcp_resets_sent),
+            answered_in_window: Some(record.answered_in_window),
+            answered_of_warmup: Some(record.answered_of_warmup),
+            unsent: (record.due > 0).then_some(record.unsent),
+            oldest_unanswered_s: record
+                .oldest_unanswered
+                .map(|age| digits(age.as_secs_f64(), 6)),
+            longest_silence_s: (record.silences.as_ref())
+                .map(|silences| digits(silences.longest_ns() as f64 / 1e9, 6)),
+            client_run_delay_s: outcome.client.run_delay_s.map(|seconds| digits(seconds, 6)),
+            client_busiest_thread_wanting: outcome
+                .client
+                .busiest_thread_wanting
+                .map(|it| digits(it, 4)),
+            client_stopped_s: Some(digits(outcome.client.stopped_s, 6)),
+            cpu_quota: contention.cpu_quota,
+            throttled_times: contention.throttled_times,
+            throttled_s: contention.throttled_s.map(|seconds| digits(seconds, 6)),
+            client_cpus_used_by_others: contention.cpus_used_by_others.map(|it| digits(it, 4)),
+            client_cpus_steal: contention.cpus_steal.map(|it| digits(it, 4)),
+            server_cpus_used_by_others: cost
+                .and_then(|cost| cost.cpus_used_by_others)
+                .map(|it| digits(it, 4)),
             ..Cell::empty(key, started)
         }
     }
@@ -301,6 +355,20 @@ impl Cell {
             listen_drops: None,
             tcp_retransmits: None,
             tcp_resets_sent: None,
+            answered_in_window: None,
+            answered_of_warmup: None,
+            unsent: None,
+            oldest_unanswered_s: None,
+            longest_silence_s: None,
+            client_run_delay_s: None,
+            client_busiest_thread_wanting: None,
+            client_stopped_s: None,
+            cpu_quota: None,
+            throttled_times: None,
+            throttled_s: None,
+            client_cpus_used_by_others: None,
+            client_cpus_steal: None,
+            server_cpus_used_by_others: None,
         }
     }
 }

@@ -313,7 +313,7 @@ impl Search {
         Step {
             phase,
             rate_per_s,
-            achieved_per_s: (seconds > 0.0).then(|| record.responses_in_time as f64 / seconds),
+            achieved_per_s: (seconds > 0.0).then(|| record.answered_in_window as f64 / seconds),
             duration: outcome.duration,
             values,
             held,
@@ -423,7 +423,7 @@ fn judge(
     verdict: &Verdict,
 ) -> Result<(), (Held, String)> {
     let record = &outcome.record;
-    let busy = outcome.client.busiest_thread;
+    let busy = outcome.client.busiest();
     let unmet = match errors(record, values) {
         Some(unmet) => Some(unmet),
         None => lateness(outcome).or_else(|| excess(record, values)),
@@ -906,7 +906,7 @@ mod tests {
     fn a_miss_is_not_laid_to_the_server_where_the_generator_could_not_keep_up() {
         let of = |slo, busy, status| {
             let mut outcome = outcome(0, 0);
-            outcome.client.busiest_thread = busy;
+            outcome.client.busiest_thread = Some(busy);
             judged(slo, &outcome, &verdict(status))
         };
         let missed = "p99 10.0 ms, 2.0 times 5ms".to_owned();

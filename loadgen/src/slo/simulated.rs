@@ -83,6 +83,7 @@ impl Simulated {
         record.unsent = record.due - record.sent_in_time;
         record.responses = sent as u64;
         record.responses_in_time = sent as u64;
+        record.answered_in_window = sent as u64;
         record.connections_open_max = plan.connections as u64;
         record.responses_by_connection.fill(1);
         let errors = (sent * self.errors).ceil() as u64;

@@ -71,6 +71,10 @@ pub struct ServerCost {
     /// Segments with RST sent, the generator's included.
     #[serde(default)]
     pub tcp_resets_sent: Option<u64>,
+    /// Share of the time of the CPUs that it is pinned to which other processes used, 0 to 1; absent when it
+    /// is not pinned.
+    #[serde(default)]
+    pub cpus_used_by_others: Option<f64>,
     /// By how much the CPU time may be too low, seconds.
     #[serde(skip)]
     pub cpu_grain_s: f64,
@@ -212,6 +216,7 @@ impl Sampler {
             listen_drops: network.listen_drops,
             tcp_retransmits: network.retransmits,
             tcp_resets_sent: network.resets_sent,
+            cpus_used_by_others: None,
             // Every process has page faults.
             cpu_grain_s: match end.ended_faults == begin.ended_faults {
                 true => 0.0,

@@ -51,6 +51,7 @@ pub use memory::{IdleCost, Memory};
 pub use owner::Owner;
 pub use probe::{HELLO, ProbeError, probe};
 pub use processes::Processes;
+pub(crate) use threads::Schedule;
 
 use crate::catalogue::{Ready, Server};
 use crate::machine::cpu_set;

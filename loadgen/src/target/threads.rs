@@ -19,10 +19,10 @@ pub(super) struct ThreadUse {
 
 /// Of `/proc/PID/schedstat`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Schedule {
-    pub(super) ran_ns: u64,
+pub(crate) struct Schedule {
+    pub(crate) ran_ns: u64,
     /// How long it could have run and had no CPU.
-    pub(super) delayed_ns: u64,
+    pub(crate) delayed_ns: u64,
 }
 
 /// By id and start time, as an id may be used again.
@@ -60,7 +60,7 @@ pub(super) fn threads(pid: i32) -> Threads {
 
 impl Schedule {
     /// A kernel that does not keep them has zeros.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split_ascii_whitespace().map(str::parse);
         let mut next = || numbers.next()?.ok();
         let schedule = Schedule {

@@ -228,7 +228,7 @@ impl Laboratory<'_> {
             return failed(&error);
         }
         let plan = self.plan(workload, &target);
-        let mut meter = Meter::new(Some(&target), true);
+        let mut meter = Meter::new(Some(&target), true, &options.cpus);
         let mut begin = begin;
         let outcome = drive::run_observed(&plan, self.interrupted, &mut |moment| {
             if let Moment::Begin = moment {
@@ -265,7 +265,7 @@ impl Laboratory<'_> {
         if let Some(fault) = metered.fault {
             return failed(&format_args!("it {fault}"));
         }
-        let mut verdict = verdict::judge(&plan, &outcome);
+        let mut verdict = verdict::judge_cell(&plan, &outcome, metered.cost.as_ref());
         // No doubt about what the generator saw, but the cell has to say why it has no cost.
         verdict.reasons.extend(metered.unknown);
         Some(Measured {

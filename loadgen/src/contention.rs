@@ -1,0 +1,445 @@
+//! Who else wants the CPUs that a measurement needs: other processes, and quotas of the control groups that the
+//! generator belongs to. What the system does not tell is absent, and never 0.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::time::ClockId;
+use nix::unistd::{SysconfVar, sysconf};
+use serde::Serialize;
+
+/// What was kept from the generator within a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Contention {
+    /// CPUs' worth of time that its control groups may use, the least of all of them; absent without a quota.
+    pub cpu_quota: Option<f64>,
+    /// How often a quota stopped the processes of a group.
+    pub throttled_times: Option<u64>,
+    /// For how long, summed over CPUs, seconds.
+    pub throttled_s: Option<f64>,
+    /// Share of the time of the CPUs that the generator is pinned to which other processes used, 0 to 1.
+    pub cpus_used_by_others: Option<f64>,
+    /// Share of their time that the hypervisor gave to others.
+    pub cpus_steal: Option<f64>,
+}
+
+/// All that is read at both ends of a time to tell that.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    groups: Vec<Group>,
+    throttled: Option<Throttled>,
+    cpus: Vec<usize>,
+    times: Option<CpuTimes>,
+    own_s: f64,
+}
+
+impl Watch {
+    /// From now on; `cpus` are those that the generator is pinned to, none when it is not.
+    pub fn start(cpus: &[usize]) -> Self {
+        let groups = groups();
+        Watch {
+            throttled: throttled(&groups),
+            groups,
+            cpus: cpus.to_vec(),
+            times: CpuTimes::of(cpus),
+            own_s: own_cpu_s(),
+        }
+    }
+
+    /// Until now.
+    pub fn finish(&self) -> Contention {
+        let throttled = throttled(&self.groups).zip(self.throttled);
+        let throttled = throttled.map(|(end, begin)| end.since(begin));
+        let own_s = own_cpu_s() - self.own_s;
+        let times = CpuTimes::of(&self.cpus).zip(self.times);
+        Contention {
+            cpu_quota: quota_of(&self.groups),
+            throttled_times: throttled.map(|it| it.times),
+            throttled_s: throttled.map(|it| it.ns as f64 / 1e9),
+            cpus_used_by_others: times.and_then(|(end, begin)| end.used_by_others(begin, own_s)),
+            cpus_steal: times.and_then(|(end, begin)| end.stolen(begin)),
+        }
+    }
+}
+
+/// CPU time of this process so far, seconds.
+fn own_cpu_s() -> f64 {
+    let own = ClockId::CLOCK_PROCESS_CPUTIME_ID.now();
+    own.map_or(0.0, |own| std::time::Duration::from(own).as_secs_f64())
+}
+
+/// What some CPUs did since the machine was started, ticks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CpuTimes {
+    all: u64,
+    /// By processes, in user mode or in the kernel. Interrupts are nobody's.
+    used: u64,
+    idle: u64,
+    stolen: u64,
+}
+
+impl CpuTimes {
+    /// As of now; absent when there are none of these CPUs.
+    pub fn of(cpus: &[usize]) -> Option<Self> {
+        CpuTimes::parse(&fs::read_to_string("/proc/stat").ok()?, cpus)
+    }
+
+    /// From the text of `/proc/stat`.
+    fn parse(stat: &str, cpus: &[usize]) -> Option<Self> {
+        let mut sum = CpuTimes::default();
+        let mut found = 0;
+        for line in stat.lines() {
+            let mut fields = line.split_ascii_whitespace();
+            let cpu = fields.next().and_then(|name| name.strip_prefix("cpu"));
+            let Some(cpu) = cpu.and_then(|number| number.parse::<usize>().ok()) else {
+                continue;
+            };
+            if !cpus.contains(&cpu) {
+                continue;
+            }
+            let ticks: Vec<u64> = fields.map_while(|tick| tick.parse().ok()).collect();
+            // user nice system idle iowait irq softirq steal; guest times, behind, are within user's.
+            let &[user, nice, system, idle, iowait, _, _, steal] = ticks.get(..8)? else {
+                return None;
+            };
+            found += 1;
+            sum.all += ticks[..8].iter().sum::<u64>();
+            sum.used += user + nice + system;
+            sum.idle += idle + iowait;
+            sum.stolen += steal;
+        }
+        (found > 0 && found == cpus.len()).then_some(sum)
+    }
+
+    /// Share of the time since `earlier` that processes used, without those that used `own_s` seconds. The
+    /// kernel counts in ticks at which it looks who runs: what may be chance is taken off.
+    pub fn used_by_others(&self, earlier: CpuTimes, own_s: f64) -> Option<f64> {
+        let ticks_per_s = sysconf(SysconfVar::CLK_TCK).ok()??;
+        self.used_by_others_at(earlier, own_s, ticks_per_s as f64)
+    }
+
+    fn used_by_others_at(&self, earlier: CpuTimes, own_s: f64, ticks_per_s: f64) -> Option<f64> {
+        let all = self.all.checked_sub(earlier.all).filter(|&all| all > 0)? as f64;
+        let used = self.used.saturating_sub(earlier.used) as f64;
+        let busy = used / all;
+        // Two standard deviations of so many looks.
+        let chance = 2.0 * (all * busy * (1.0 - busy).max(0.0)).sqrt();
+        Some(((used - own_s * ticks_per_s - chance) / all).clamp(0.0, 1.0))
+    }
+
+    /// Share of the time since `earlier` that the hypervisor gave to others.
+    fn stolen(&self, earlier: CpuTimes) -> Option<f64> {
+        let all = self.all.checked_sub(earlier.all).filter(|&all| all > 0)?;
+        Some(self.stolen.saturating_sub(earlier.stolen) as f64 / all as f64)
+    }
+}
+
+/// CPUs' worth of time that this process may use by the quotas of its control groups; absent without one.
+pub fn cpu_quota() -> Option<f64> {
+    quota_of(&groups())
+}
+
+fn quota_of(groups: &[Group]) -> Option<f64> {
+    groups
+        .iter()
+        .filter_map(Group::quota)
+        .min_by(f64::total_cmp)
+}
+
+/// By the group that was stopped most.
+fn throttled(groups: &[Group]) -> Option<Throttled> {
+    let all = groups.iter().filter_map(Group::throttled);
+    all.max_by_key(|throttled| throttled.ns)
+}
+
+/// How often and how long a quota stopped a group since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Throttled {
+    times: u64,
+    ns: u64,
+}
+
+impl Throttled {
+    fn since(self, earlier: Throttled) -> Throttled {
+        Throttled {
+            times: self.times.saturating_sub(earlier.times),
+            ns: self.ns.saturating_sub(earlier.ns),
+        }
+    }
+
+    /// From `cpu.stat`, whose names and units are those of the version.
+    fn parse(stat: &str) -> Option<Self> {
+        let number = |name: &str| {
+            let mut lines = stat.lines().filter_map(|line| line.split_once(' '));
+            let (_, value) = lines.find(|(key, _)| *key == name)?;
+            value.trim().parse::<u64>().ok()
+        };
+        let ns = number("throttled_time").or_else(|| Some(number("throttled_usec")? * 1000));
+        Some(Throttled {
+            times: number("nr_throttled")?,
+            ns: ns?,
+        })
+    }
+}
+
+/// A control group that limits CPU time, cgroups(7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Group {
+    folder: PathBuf,
+    version: Version,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+impl Group {
+    fn quota(&self) -> Option<f64> {
+        let read = |name: &str| fs::read_to_string(self.folder.join(name)).ok();
+        match self.version {
+            Version::One => quota(&read("cpu.cfs_quota_us")?, &read("cpu.cfs_period_us")?),
+            Version::Two => {
+                let text = read("cpu.max")?;
+                let (quota_us, period_us) = text.trim().split_once(' ')?;
+                quota(quota_us, period_us)
+            }
+        }
+    }
+
+    fn throttled(&self) -> Option<Throttled> {
+        self.quota()?;
+        Throttled::parse(&fs::read_to_string(self.folder.join("cpu.stat")).ok()?)
+    }
+}
+
+/// `60000` of `100000` microseconds are 0.6 CPUs; `max` and `-1` are no quota.
+fn quota(quota_us: &str, period_us: &str) -> Option<f64> {
+    let quota_us: f64 = quota_us.trim().parse().ok()?;
+    let period_us: f64 = period_us.trim().parse().ok()?;
+    (quota_us > 0.0 && period_us > 0.0).then(|| (quota_us / period_us * 1000.0).round() / 1000.0)
+}
+
+/// The groups that this process belongs to, from its own up to the root.
+fn groups() -> Vec<Group> {
+    let read = |name| fs::read_to_string(name).unwrap_or_default();
+    groups_from(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
+}
+
+/// From the texts of `/proc/self/cgroup` and `/proc/self/mountinfo`.
+fn groups_from(cgroup: &str, mountinfo: &str) -> Vec<Group> {
+    let mut groups = Vec::new();
+    for line in cgroup.lines() {
+        // NUMBER:CONTROLLERS:PATH; of version 2, 0::PATH.
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let version = match controllers {
+            "" => Version::Two,
+            _ if controllers.split(',').any(|it| it == "cpu") => Version::One,
+            _ => continue,
+        };
+        let mounts = mountinfo.lines().filter_map(|line| Mount::parse(line));
+        let Some(mount) = mounts.filter(|mount| mount.version == version).last() else {
+            continue;
+        };
+        // A container may see its own group as the root, or only a part of the tree.
+        let within = Path::new(path)
+            .strip_prefix(&mount.root)
+            .unwrap_or(Path::new(""));
+        let mut folder = mount.point.join(within.strip_prefix("/").unwrap_or(within));
+        loop {
+            groups.push(Group {
+                folder: folder.clone(),
+                version,
+            });
+            if folder == mount.point || !folder.pop() {
+                break;
+            }
+        }
+    }
+    groups
+}
+
+/// Where a hierarchy of groups with CPUs is mounted.
+struct Mount {
+    version: Version,
+    /// What of the tree is mounted there.
+    root: PathBuf,
+    point: PathBuf,
+}
+
+impl Mount {
+    /// A line of `/proc/self/mountinfo`, proc_pid_mountinfo(5).
+    fn parse(line: &str) -> Option<Self> {
+        let (before, after) = line.split_once(" - ")?;
+        let mut before = before.split(' ').skip(3);
+        let (root, point) = (before.next()?, before.next()?);
+        let mut after = after.split(' ');
+        let (kind, options) = (after.next()?, after.nth(1).unwrap_or_default());
+        let version = match kind {
+            "cgroup2" => Version::Two,
+            "cgroup" if options.split(',').any(|it| it == "cpu") => Version::One,
+            _ => return None,
+        };
+        Some(Mount {
+            version,
+            root: PathBuf::from(unescaped(root)),
+            point: PathBuf::from(unescaped(point)),
+        })
+    }
+}
+
+/// Blanks in names are written as `\040`.
+fn unescaped(name: &str) -> String {
+    name.replace("\\040", " ").replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotas_in_cpus() {
+        for (quota_us, period_us, cpus) in [
+            ("60000\n", "100000\n", Some(0.6)),
+            ("150000", "100000", Some(1.5)),
+            ("max", "100000", None),
+            ("-1", "100000", None),
+            ("", "", None),
+            ("60000", "0", None),
+        ] {
+            assert_eq!(quota(quota_us, period_us), cpus, "{quota_us} {period_us}");
+        }
+    }
+
+    #[test]
+    fn throttling_by_both_versions() {
+        let two =
+            "usage_usec 5\nuser_usec 3\nnr_periods 40\nnr_throttled 18\nthrottled_usec 720000\n";
+        let one = "nr_periods 40\nnr_throttled 18\nthrottled_time 720000000\n";
+        for stat in [two, one] {
+            let throttled = Throttled::parse(stat).unwrap();
+            assert_eq!((throttled.times, throttled.ns), (18, 720_000_000), "{stat}");
+            let earlier = Throttled {
+                times: 8,
+                ns: 20_000_000,
+            };
+            let since = throttled.since(earlier);
+            assert_eq!((since.times, since.ns), (10, 700_000_000), "{stat}");
+        }
+        // A kernel without quotas counts none.
+        assert_eq!(Throttled::parse("usage_usec 5\nuser_usec 3\n"), None);
+    }
+
+    #[test]
+    fn groups_up_to_the_root() {
+        let v2 = "31 23 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
+        let container = "31 23 0:28 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw";
+        let v1 = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                  32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:5 - cgroup cgroup rw,cpu,cpuacct\n\
+                  33 31 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset";
+        let rows: [(&str, &str, &[&str]); 6] = [
+            (
+                "0::/a.slice/b c",
+                v2,
+                &[
+                    "/sys/fs/cgroup/a.slice/b c",
+                    "/sys/fs/cgroup/a.slice",
+                    "/sys/fs/cgroup",
+                ],
+            ),
+            ("0::/", v2, &["/sys/fs/cgroup"]),
+            ("0::/docker/abc", container, &["/sys/fs/cgroup"]),
+            (
+                "0::/docker/abc/in",
+                container,
+                &["/sys/fs/cgroup/in", "/sys/fs/cgroup"],
+            ),
+            (
+                "3:cpuset:/x\n1:cpu,cpuacct:/x\n0::/y",
+                v1,
+                &["/sys/fs/cgroup/cpu,cpuacct/x", "/sys/fs/cgroup/cpu,cpuacct"],
+            ),
+            ("0::/", "", &[]),
+        ];
+        for (cgroup, mountinfo, folders) in rows {
+            let groups = groups_from(cgroup, mountinfo);
+            let folders: Vec<_> = folders.iter().map(PathBuf::from).collect();
+            let seen: Vec<_> = groups.into_iter().map(|group| group.folder).collect();
+            assert_eq!(seen, folders, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn the_least_quota_of_all_groups_is_the_one_that_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let inner = root.path().join("outer/inner");
+        fs::create_dir_all(&inner).unwrap();
+        for (folder, max, stat) in [
+            ("outer", "60000 100000", "nr_throttled 7\nthrottled_usec 9"),
+            (
+                "outer/inner",
+                "150000 100000",
+                "nr_throttled 0\nthrottled_usec 0",
+            ),
+        ] {
+            fs::write(root.path().join(folder).join("cpu.max"), max).unwrap();
+            fs::write(root.path().join(folder).join("cpu.stat"), stat).unwrap();
+        }
+        let mountinfo = format!("31 23 0:28 / {} rw - cgroup2 c rw", root.path().display());
+        let groups = groups_from("0::/outer/inner", &mountinfo);
+        assert_eq!(groups.len(), 3);
+        assert_eq!(quota_of(&groups), Some(0.6));
+        let stopped = throttled(&groups).unwrap();
+        assert_eq!((stopped.times, stopped.ns), (7, 9_000));
+        // Without a quota nothing is throttled, which is not the same as never.
+        assert_eq!(throttled(&groups_from("0::/", &mountinfo)), None);
+    }
+
+    const STAT: &str = "cpu  300 0 100 600 0 0 0 0 0 0\n\
+                        cpu0 200 0 50 250 0 5 5 0 0 0\n\
+                        cpu1 100 0 50 300 0 0 0 50 0 0\n\
+                        intr 5";
+
+    #[test]
+    fn times_of_some_cpus() {
+        let times = |cpus: &[usize]| CpuTimes::parse(STAT, cpus);
+        let one = times(&[0]).unwrap();
+        assert_eq!(
+            (one.all, one.used, one.idle, one.stolen),
+            (510, 250, 250, 0)
+        );
+        let both = times(&[0, 1]).unwrap();
+        assert_eq!((both.used, both.stolen), (400, 50));
+        assert_eq!(times(&[]), None);
+        assert_eq!(times(&[7]), None);
+        assert_eq!(times(&[0, 7]), None);
+    }
+
+    #[test]
+    fn others_are_who_used_what_we_did_not() {
+        let begin = CpuTimes::default();
+        let end = |used, stolen| CpuTimes {
+            all: 1000,
+            used,
+            idle: 1000 - used - stolen,
+            stolen,
+        };
+        // All of ten seconds was used.
+        for (own_s, share) in [(10.0, 0.0), (6.0, 0.4), (11.0, 0.0), (0.0, 1.0)] {
+            let others = end(1000, 0).used_by_others_at(begin, own_s, 100.0).unwrap();
+            assert!((others - share).abs() < 1e-9, "{own_s}: {others}");
+        }
+        // Half of it: that three percent are somebody else's may be chance.
+        let half = |own_s| end(500, 0).used_by_others_at(begin, own_s, 100.0).unwrap();
+        assert_eq!(half(4.7), 0.0);
+        assert!(half(3.0) > 0.15, "{}", half(3.0));
+        assert_eq!(end(0, 60).stolen(begin), Some(0.06));
+        assert_eq!(begin.stolen(begin), None);
+    }
+}
