@@ -84,6 +84,8 @@ const ERROR_SHARE_MAX: f64 = 0.001;
 const LITTLE_MAX: f64 = 0.05;
 /// Share of the time that the hypervisor may take.
 const STEAL_MAX: f64 = 0.05;
+/// A shorter time says nothing about shares of a CPU, nor about lateness: one hiccup of the machine would be most of it.
+const SHARES_FROM: Duration = Duration::from_millis(100);
 /// Share of its time for which a thread of the generator may wait for a CPU in closed loop, where each answer
 /// that is read late makes the next request late. In open loop its lag tells how much that mattered.
 const WAITING_MAX: f64 = 0.10;
@@ -442,6 +444,9 @@ fn unserved(record: &Record) -> usize {
 
 fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
+    if outcome.duration < SHARES_FROM && record.unsent == 0 {
+        return;
+    }
     let late = lateness(outcome);
     if let Some(reason) = &late {
         verdict.object(
@@ -600,7 +605,7 @@ fn generator(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         client.longest_waiting_thread.unwrap_or(0.0),
     );
     let waits = waited > WAITING_MAX && plan.pace == Pace::Closed;
-    if client.busiest() > CLIENT_BUSY_MAX || waits {
+    if outcome.duration >= SHARES_FROM && (client.busiest() > CLIENT_BUSY_MAX || waits) {
         let reason = format!(
             "the generator's busiest thread was busy {:.0}% of the time",
             busy * 100.0
@@ -639,7 +644,9 @@ fn generator(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
 }
 
 fn steal(outcome: &Outcome, verdict: &mut Verdict) {
-    if let Some(steal) = outcome.steal.filter(|&steal| steal > STEAL_MAX) {
+    if let Some(steal) = outcome.steal.filter(|&steal| steal > STEAL_MAX)
+        && outcome.duration >= SHARES_FROM
+    {
         verdict.object(
             Status::Invalid,
             format!(
@@ -653,9 +660,10 @@ fn steal(outcome: &Outcome, verdict: &mut Verdict) {
 
 /// Whether the server stood still, for all or for some connections.
 fn standstill(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
-    let found = silences(plan, outcome)
-        .or_else(|| never_answered(plan, outcome))
-        .or_else(|| hung(plan, outcome));
+    // Who starves is not answered either, which is said of them.
+    let starved = plan.pace == Pace::Closed && unserved(&outcome.record) > 0;
+    let some = || never_answered(outcome).or_else(|| hung(plan, outcome));
+    let found = silences(plan, outcome).or_else(|| if starved { None } else { some() });
     if let Some(reason) = found {
         let advice = "See what stopped the server (its log, a lock, garbage collection, a debugger, a quota), \
                       and run it again.";
@@ -725,12 +733,8 @@ fn service(record: &Record) -> (&Histogram<u64>, u64) {
 }
 
 /// Requests have waited for long, and no answer took nearly as long: theirs will not come.
-fn never_answered(plan: &Plan, outcome: &Outcome) -> Option<String> {
+fn never_answered(outcome: &Outcome) -> Option<String> {
     let record = &outcome.record;
-    if plan.pace == Pace::Closed && unserved(record) > 0 {
-        // They starve, which is said of them.
-        return None;
-    }
     let age_ns = record.oldest_unanswered?.as_nanos() as u64;
     let window_ns = outcome.duration.as_nanos() as f64;
     let is_long = age_ns >= SILENCE_NS_MIN && age_ns as f64 > SILENCE_MAX * window_ns;
@@ -1434,6 +1438,26 @@ mod tests {
             assert_eq!(reasons, reason);
             let expected = [Status::ClientBound, Status::Valid][usize::from(reason.is_empty())];
             assert_eq!(status, expected, "{reason}");
+        }
+    }
+
+    /// A hiccup of the machine would be most of it.
+    #[test]
+    fn a_time_too_short_for_shares_is_not_judged_by_them() {
+        for (base, ms, is_valid) in [
+            (closed as fn() -> _, 99, true),
+            (closed, 100, false),
+            (open, 99, true),
+            (open, 100, false),
+        ] {
+            let (status, reasons) = judged(base, |_, o| {
+                o.duration = Duration::from_millis(ms);
+                o.record.busy_ns = CONNECTIONS * ms * 1_000_000;
+                o.record.sent_in_time = 0;
+                o.client.busiest_thread = Some(1.0);
+                o.steal = Some(0.2);
+            });
+            assert_eq!(status == Status::Valid, is_valid, "{ms}: {reasons}");
         }
     }
 

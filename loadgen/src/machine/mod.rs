@@ -16,9 +16,9 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
+use crate::contention;
 use ask::output;
 pub use build::{Build, ServerBuild};
-use crate::contention;
 
 /// CPUs that the calling thread may run on, in order; empty when the system does not tell.
 pub fn own_cpus() -> Vec<usize> {
