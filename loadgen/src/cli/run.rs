@@ -530,7 +530,7 @@ impl Subject<'_> {
         });
         progress.clear();
         let outcome = outcome.context("running the load")?;
-        let metered = meter.finish(outcome.record.responses, plan.pipeline);
+        let metered = meter.finish(outcome.record.answered_in_window, plan.pipeline);
         Ok((outcome, metered))
     }
 }

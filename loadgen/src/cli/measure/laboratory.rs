@@ -236,7 +236,7 @@ impl Laboratory<'_> {
             }
             meter.on(moment);
         });
-        let responses = (outcome.as_ref()).map_or(0, |outcome| outcome.record.responses);
+        let responses = (outcome.as_ref()).map_or(0, |outcome| outcome.record.answered_in_window);
         let metered = meter.finish(responses, plan.pipeline);
         let died = target.has_ended();
         let ended = target.stop(target::STOP_WITHIN);
