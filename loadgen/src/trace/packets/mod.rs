@@ -113,10 +113,10 @@ impl Capture {
             if let Ok(layers::Inner::Tcp(payload)) = in_payload(first.payload(), 0)
                 && let Ok(packet) = frame.segment(&payload)
             {
-                let at = packets.partition_point(|(number, _)| *number <= first.frame);
-                packets.insert(at, (first.frame, packet));
+                packets.push((first.frame, packet));
             }
         }
+        packets.sort_by_key(|(number, _)| *number);
         let packets = packets.into_iter().map(|(_, packet)| packet).collect();
         (packets, unread)
     }

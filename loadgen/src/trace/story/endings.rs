@@ -351,8 +351,9 @@ impl Scene<'_> {
         let body_unread = side == Side::Server && messages.request_has_body;
         let all_answered = side == Side::Client
             && messages.cut.is_none()
+            && messages.unknown.is_none()
             && messages.responses > 0
-            && messages.responses >= messages.requests;
+            && messages.responses >= messages.requests();
         if all_answered {
             return Reason {
                 long: "Segments do not tell why. The response is there wholly, so most likely all was read, and \
@@ -558,18 +559,7 @@ impl Scene<'_> {
 
     /// The server ended in the midst of a response.
     fn cut(&self, by: Side) -> Option<String> {
-        let (came, promised) = self.subject.messages.cut?;
-        let of = match promised {
-            Some(promised) if promised > came => {
-                format!(
-                    "its head promises {}, and {} came",
-                    bytes(promised),
-                    bytes(came)
-                )
-            }
-            Some(_) => return None,
-            None => format!("{} of its body came, and not its end", bytes(came)),
-        };
+        let of = self.subject.messages.cut?.text();
         let who = match by {
             Side::Server => {
                 let closed = (self.calls.iter())

@@ -4,6 +4,7 @@ mod analysis;
 mod calls;
 mod endings;
 mod flows;
+mod http;
 mod order;
 mod phases;
 mod remark;

@@ -2,7 +2,6 @@
 
 use super::endings::{TIME_WAIT_S, bytes, duration, full_queue, is_write, reason};
 use super::states::other;
-use super::streams::request_heads;
 use super::subject::Subject;
 use super::timeline::{Item, Thing, happening};
 use super::why::{call as why_of_call, silence, whys};
@@ -105,7 +104,7 @@ pub(super) fn phases(
     let cuts = cuts(subject, items);
     let reason = reason(record, subject, calls);
     let whys = whys(record, subject, items, reason.as_ref());
-    let total = subject.messages.requests;
+    let total = subject.messages.requests();
     let mut requests = 0;
     let mut phases = Vec::new();
     for (number, &(from, kind)) in cuts.iter().enumerate() {
@@ -118,9 +117,12 @@ pub(super) fn phases(
         };
         let first = requests + 1;
         if kind == PhaseKind::Request {
-            requests += part.request_heads();
+            requests += part.requests_begun(requests);
         }
         let heading = match kind {
+            PhaseKind::Request | PhaseKind::Response if subject.messages.protocol.is_some() => {
+                part.foreign_heading(kind)
+            }
             PhaseKind::Request => counted("request", first, requests, total),
             PhaseKind::Response => part.response_heading(requests, total),
             _ => part.heading(kind),
@@ -329,11 +331,28 @@ impl Passage<'_> {
         })
     }
 
-    fn request_heads(&self) -> usize {
-        (self.segments())
-            .filter(|it| it.from == Side::Client && !it.retransmission)
-            .map(|it| request_heads(&it.packet.payload))
-            .sum()
+    /// How many requests begin here, after those that are known.
+    fn requests_begun(&self, known: usize) -> usize {
+        let begins = |number: &&u32| {
+            (self.segments().filter(|it| it.from == Side::Client)).any(|it| {
+                let first = (it.packet.sequence).wrapping_add(u32::from(it.packet.flags.syn));
+                number.wrapping_sub(first) < it.packet.payload_bytes
+            })
+        };
+        let numbers = self.subject.messages.requests_begun[known..].iter();
+        numbers.take_while(begins).count()
+    }
+
+    /// Of bytes that are not HTTP/1.
+    fn foreign_heading(&self, kind: PhaseKind) -> String {
+        let from = match kind {
+            PhaseKind::Request => Side::Client,
+            _ => Side::Server,
+        };
+        let what = self.subject.messages.protocol.unwrap_or("Bytes");
+        let mut heading = format!("{what} from the {}", from.name());
+        heading[..1].make_ascii_uppercase();
+        heading
     }
 
     fn lasted_ns(&self) -> u64 {
@@ -492,6 +511,9 @@ impl Passage<'_> {
                     Some(writes) if writes > 1 => format!("The program wrote it in {writes} calls."),
                     _ => String::new(),
                 });
+            }
+            if let Some(protocol) = self.subject.messages.protocol {
+                text.push(format!("This is {protocol}, not HTTP/1: it is not read."));
             }
             if side == Side::Server
                 && let Some(waited_ns) = self.answered_after()

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use super::analysis::remark;
 use super::flows::{Flow, canonical, flows, listens, nobody};
+use super::http::{self, Messages};
 use super::states::{Derivation, Derived, Effect, UnseenFin, arrow, derive, merge, other};
-use super::streams::{Messages, messages};
 use super::{Origin, Remark, Segment, StateChange};
 use crate::trace::model::{
     Change, Endpoints, IcmpError, Moment, Packet, Record, Side, Snapshot, Socket, Source, State,
@@ -72,18 +72,18 @@ impl<'a> Subject<'a> {
                 .collect()
         };
         let (client, server) = (by(flow.endpoints.client), by(flow.endpoints.server));
-        let ended = server.iter().any(|packet| packet.flags.fin);
         let Derivation {
             changes,
             unseen_fins,
         } = derive(flow.endpoints.client, &packets, &effects);
         let captured = [Side::Client, Side::Server]
             .map(|side| segments.iter().any(|it| it.from == side && it.counts()));
+        let messages = Messages::of(&client, &server, unseen_fins.map(|fin| fin.is_some()));
         Subject {
             segments,
             captured,
             unseen_fins,
-            messages: messages(&client, &server, ended),
+            messages,
             derived: changes,
             packets,
             ..Subject::new(flow.endpoints)
@@ -176,6 +176,7 @@ pub(super) fn subjects<'a>(
     }
     subjects.sort_by_key(Subject::begun_ns);
     notes.dedup();
+    notes.extend(http::notes(&subjects));
     (subjects, listeners, notes)
 }
 
