@@ -42,6 +42,46 @@ pub fn is_acceptable(first: u32, length: u32, next: u32, window: u32) -> bool {
     }
 }
 
+/// How far a stream has arrived without a gap, and what has arrived beyond one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Arrived {
+    edge: Option<u32>,
+    /// Beyond a gap; ranges that touch are one.
+    beyond: Vec<(u32, u32)>,
+}
+
+impl Arrived {
+    /// The number up to which nothing is missing; none before anything has arrived.
+    pub fn edge(&self) -> Option<u32> {
+        self.edge
+    }
+
+    /// These numbers arrive; the first that do are the beginning.
+    pub fn arrives(&mut self, first: u32, behind: u32) {
+        let edge = *self.edge.get_or_insert(first);
+        if !before(edge, first) {
+            self.advance_to(behind);
+        } else if first != behind {
+            match self.beyond.iter_mut().rfind(|it| it.1 == first) {
+                Some(range) => range.1 = behind,
+                None => self.beyond.push((first, behind)),
+            }
+        }
+    }
+
+    /// Everything before this number has arrived, and what waited behind the gaps that are filled by that.
+    pub fn advance_to(&mut self, number: u32) {
+        let mut edge = self.edge.map_or(number, |edge| later(edge, number));
+        while let Some(at) = (self.beyond.iter())
+            .position(|&(first, behind)| !before(edge, first) && before(edge, behind))
+        {
+            edge = self.beyond.swap_remove(at).1;
+        }
+        self.beyond.retain(|&(_, behind)| before(edge, behind));
+        self.edge = Some(edge);
+    }
+}
+
 /// What is known of how the windows of one direction are scaled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scale {
@@ -135,6 +175,33 @@ mod tests {
             for (offset, length, window, expected) in rows {
                 let is = is_acceptable(at(offset), length, next, window);
                 assert_eq!(is, expected, "{offset} {length} {window} at {next}");
+            }
+        }
+    }
+
+    #[test]
+    fn gaps_are_filled_in_any_order() {
+        for start in [0, u32::MAX - 3] {
+            let at = |offset: u32| start.wrapping_add(offset);
+            let mut arrived = Arrived::default();
+            let steps = [
+                (0, 2, 2),
+                (4, 6, 2),
+                (6, 8, 2),
+                (10, 12, 2),
+                (1, 3, 3),
+                (3, 4, 8),
+                (8, 9, 9),
+                (5, 6, 9),
+                (9, 10, 12),
+            ];
+            for (first, behind, edge) in steps {
+                arrived.arrives(at(first), at(behind));
+                assert_eq!(
+                    arrived.edge(),
+                    Some(at(edge)),
+                    "{first} to {behind} from {start}"
+                );
             }
         }
     }

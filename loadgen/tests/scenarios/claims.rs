@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use loadgen::trace::model::{Record, Source, State};
 use loadgen::trace::packets;
-use loadgen::trace::story::{Connection, EndingKind, Happening, Segment, tell};
+use loadgen::trace::story::{Connection, EndingKind, Happening, Origin, Segment, tell};
 
 use super::table::Scenario;
 
@@ -78,7 +78,7 @@ impl Of {
         let reached = connection
             .states
             .iter()
-            .filter(|it| it.new != State::Closed);
+            .filter(|it| it.new != State::Closed && it.origin != Origin::Likely);
         of.states = reached
             .map(|it| format!("{} in {}", it.side.name(), it.new))
             .collect();

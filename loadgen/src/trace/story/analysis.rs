@@ -8,7 +8,9 @@
 use super::Segment;
 use super::remark::Remark;
 use crate::trace::model::{Packet, Side, TcpOption};
-use crate::trace::sequence::{Scale, at_most, before, end_of, later, length, offered_scale};
+use crate::trace::sequence::{
+    Arrived, Scale, at_most, before, end_of, later, length, offered_scale,
+};
 
 /// Segments that come so soon after those they precede were overtaken on the way, as long as no round trip was
 /// measured.
@@ -88,6 +90,13 @@ struct Analysis {
     later: Later,
 }
 
+/// What an ACK that nobody asked for answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Challenge {
+    OfSyn,
+    OfReset,
+}
+
 /// What went by in one direction.
 #[derive(Debug, Clone, Default)]
 struct Way {
@@ -104,8 +113,8 @@ struct Way {
     /// The number behind the furthest segment, and when it went by.
     next: Option<u32>,
     furthest_ns: u64,
-    /// The number up to which nothing is missing.
-    unbroken: Option<u32>,
+    /// What of it went by.
+    arrived: Arrived,
     /// The last acknowledgement that it carried, and when.
     acknowledgement: Option<u32>,
     acknowledged_ns: u64,
@@ -141,8 +150,10 @@ impl Analysis {
             Side::Server => (1, 0),
         };
         let mut remarks = Vec::new();
-        if self.challenges(segments, at) {
-            return vec![Remark::ChallengeAck];
+        match self.challenges(segments, at) {
+            Some(Challenge::OfSyn) => return vec![Remark::ChallengeAck],
+            Some(Challenge::OfReset) => remarks.push(Remark::ChallengeAck),
+            None => {}
         }
         let is_outside = self.is_outside(segments, at);
         if packet.flags.rst {
@@ -215,17 +226,15 @@ impl Analysis {
 
     /// An ACK where a SYN+ACK would be the answer, of an older connection between the same ports; or one that
     /// answers a RST or a SYN that may be forged.
-    fn challenges(&self, segments: &[Segment], at: usize) -> bool {
+    fn challenges(&self, segments: &[Segment], at: usize) -> Option<Challenge> {
         let segment = &segments[at];
         let (packet, own) = (&segment.packet, segment.from as usize);
         let flags = packet.flags;
         if !flags.ack || flags.syn || flags.rst || flags.fin || packet.payload_bytes > 0 {
-            return false;
+            return None;
         }
         let (way, other) = (&self.ways[own], &self.ways[1 - own]);
-        let Some(last) = at.checked_sub(1).map(|last| &segments[last]) else {
-            return false;
-        };
+        let last = at.checked_sub(1).map(|last| &segments[last])?;
         let asked = last.from != segment.from;
         let opens = last.packet.flags.syn && !last.packet.flags.ack;
         let unanswered = way.next.is_none() && other.syn.is_some();
@@ -233,9 +242,13 @@ impl Analysis {
             packet.acknowledgement.wrapping_sub(syn.wrapping_add(1)) > other.syn_bytes
         });
         let in_window = last.remarks == [Remark::ResetIgnored];
-        asked
-            && (opens && unanswered && is_of_another
-                || in_window && way.next == Some(packet.sequence))
+        match () {
+            () if asked && opens && unanswered && is_of_another => Some(Challenge::OfSyn),
+            () if asked && in_window && way.next == Some(packet.sequence) => {
+                Some(Challenge::OfReset)
+            }
+            () => None,
+        }
     }
 
     /// Whether a receiver finds nothing in a segment that it can use (RFC 9293 §3.10.7.4), by all that is known
@@ -295,7 +308,8 @@ impl Analysis {
         if way.hops.is_some_and(|hops| hops != packet.hops) {
             remarks.push(Remark::ResetInjected);
         }
-        if !remarks.is_empty() {
+        let is_next = way.next.is_none_or(|next| at_most(first, next));
+        if !remarks.is_empty() || !is_next {
             return;
         }
         let answers = at
@@ -422,14 +436,12 @@ impl Analysis {
 
     fn acknowledges_unseen(&mut self, peer: usize, packet: &Packet, remarks: &mut Vec<Remark>) {
         let other = &mut self.ways[peer];
-        let (true, Some(unbroken), Some(next)) = (packet.flags.ack, other.unbroken, other.next)
-        else {
-            return;
-        };
-        if before(unbroken, packet.acknowledgement) {
+        let edge = other.arrived.edge();
+        let is_beyond = edge.is_some_and(|edge| before(edge, packet.acknowledgement));
+        if packet.flags.ack && is_beyond {
             remarks.push(Remark::AckOfUnseen);
             // Said once of each gap.
-            other.unbroken = Some(later(next, packet.acknowledgement));
+            other.arrived.advance_to(packet.acknowledgement);
         }
     }
 
@@ -497,9 +509,7 @@ impl Way {
                 self.next = Some(behind);
                 self.furthest_ns = packet.at_ns;
             }
-            if self.unbroken.is_none_or(|it| at_most(packet.sequence, it)) {
-                self.unbroken = Some(self.unbroken.map_or(behind, |it| later(it, behind)));
-            }
+            self.arrived.arrives(packet.sequence, behind);
         }
         if !packet.flags.ack {
             return;
@@ -532,7 +542,7 @@ impl Way {
     /// A byte was taken that was held for one that is not.
     fn advance_to(&mut self, number: u32) {
         self.next = self.next.map(|next| later(next, number));
-        self.unbroken = self.unbroken.map(|unbroken| later(unbroken, number));
+        self.arrived.advance_to(number);
     }
 }
 

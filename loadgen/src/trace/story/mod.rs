@@ -2,6 +2,8 @@
 
 mod analysis;
 mod calls;
+#[cfg(test)]
+mod claims;
 mod endings;
 mod flows;
 mod http;

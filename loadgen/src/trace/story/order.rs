@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::report::run::count;
 use crate::trace::model::{Call, Packet, Record};
-use crate::trace::sequence::length;
+use crate::trace::sequence::{at_most, before, end_of, length};
 
 use super::endings::duration;
 
@@ -116,6 +116,16 @@ impl Clocks {
                 duration(steps.longest_ns)
             ));
         }
+        if steps.late > 0 {
+            notes.push(format!(
+                "{} behind later ones in the file, as several queues write them: numbers and times agree on their \
+                 place, and they are shown there.",
+                match steps.late {
+                    1 => "1 packet stands".to_owned(),
+                    many => format!("{} stand", count(many, "packet")),
+                }
+            ));
+        }
         let reference = (0..self.lanes.len()).max_by_key(|&lane| self.lanes[lane].len());
         let mut apart_ns = 0;
         for lane in (0..self.lanes.len()).filter(|&lane| Some(lane) != reference) {
@@ -141,13 +151,16 @@ impl Clocks {
 /// Where times went back.
 #[derive(Default)]
 struct Steps {
+    /// Packets that were only written late.
+    late: u64,
     count: u64,
     longest_ns: u64,
 }
 
 impl Steps {
-    /// Of one interface. A packet that alone is early gets the time of the one before it; where the clock was
-    /// set back, all later times are moved on.
+    /// Of one interface. A packet that was written late, as its numbers show, keeps its time, and gets its place
+    /// by that. Else the order of the file stands: a packet that alone is early gets the time of the one
+    /// before it; where the clock was set back, all later times are moved on.
     fn forward(&mut self, lane: &[usize], packets: &mut [Packet]) {
         /// A clock that was set back shows in so many packets that follow.
         const LOOK_AHEAD: usize = 3;
@@ -156,6 +169,11 @@ impl Steps {
         for (position, &at) in lane.iter().enumerate() {
             let time = |at: usize, moved_ns: u64| packets[at].at_ns.saturating_add(moved_ns);
             let mut at_ns = time(at, moved_ns);
+            if at_ns < last_ns && is_written_late(packets, &lane[..position], at, at_ns) {
+                self.late += 1;
+                packets[at].at_ns = at_ns;
+                continue;
+            }
             if at_ns < last_ns {
                 let back_ns = last_ns - at_ns;
                 self.count += 1;
@@ -170,6 +188,39 @@ impl Steps {
             last_ns = at_ns;
         }
     }
+}
+
+/// Whether a packet belongs before some that stand before it in the file, by the numbers of TCP, and behind none
+/// of those.
+fn is_written_late(packets: &[Packet], before: &[usize], at: usize, at_ns: u64) -> bool {
+    const LOOK_BACK: usize = 16;
+    let packet = &packets[at];
+    let of_same = |other: &Packet| {
+        let ends = (other.source, other.destination);
+        ends == (packet.source, packet.destination) || ends == (packet.destination, packet.source)
+    };
+    let overtaken = (before.iter().rev().take(LOOK_BACK))
+        .map(|&at| &packets[at])
+        .filter(|other| other.at_ns > at_ns && of_same(other));
+    let mut is_before_some = false;
+    for other in overtaken {
+        if precedes(other, packet) {
+            return false;
+        }
+        is_before_some |= precedes(packet, other);
+    }
+    is_before_some
+}
+
+/// Whether the numbers tell that one packet of a connection was sent before another.
+fn precedes(a: &Packet, b: &Packet) -> bool {
+    if a.source == b.source {
+        let is_behind = before(a.sequence, b.sequence);
+        let acknowledges_more = before(a.acknowledgement, b.acknowledgement);
+        return is_behind || (a.sequence == b.sequence && acknowledges_more);
+    }
+    // One acknowledges what the other carries.
+    length(a) > 0 && b.flags.ack && at_most(end_of(a), b.acknowledgement)
 }
 
 /// By how much the clock of one interface is ahead of that of another: the median over the packets that both
@@ -270,6 +321,8 @@ fn drop_copies(record: &mut Record, copies: &[Copies]) -> Vec<u32> {
 struct CopyFinder {
     latest: HashMap<Key, usize>,
     directions: HashMap<(SocketAddr, SocketAddr), Direction>,
+    /// The SYN of the latest connection, by who connects and whom to.
+    begun: HashMap<(SocketAddr, SocketAddr), usize>,
     /// How often packets were captured again.
     times: HashMap<usize, u32>,
     /// On which interface, beside its own.
@@ -293,7 +346,10 @@ impl CopyFinder {
         let answered = self.directions.get(&back).and_then(|it| it.last);
         let direction = self.directions.entry(ends).or_default();
         let earlier = self.latest.get(&Key::of(packet)).copied();
-        let earlier = earlier.filter(|&of| is_same(&packets[of], packet));
+        let begun = |ends| self.begun.get(ends).copied().unwrap_or(0);
+        let begun = begun(&ends).max(begun(&back));
+        // What comes again in a later connection was late, and not captured twice.
+        let earlier = earlier.filter(|&of| of >= begun && is_same(&packets[of], packet));
         if let Some(of) = earlier {
             let on = self.elsewhere.entry(of).or_default();
             let is_new_interface = packets[of].interface != packet.interface
@@ -326,6 +382,9 @@ impl CopyFinder {
             direction.last_was_copied = self.times.contains_key(&last);
         }
         direction.last = Some(at);
+        if packet.flags.syn && !packet.flags.ack {
+            self.begun.insert(ends, at);
+        }
         self.latest.insert(Key::of(packet), at);
         Copies::Again(0)
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use super::{Origin, StateChange};
 use crate::trace::model::{Change, Packet, Side, State};
-use crate::trace::sequence::later;
+use crate::trace::sequence::{Arrived, later};
 pub(super) use crate::trace::sequence::{before, end_of};
 
 /// Whether RFC 9293 has this arrow: figure 5 and its notes, §3.10.7, and a RST or an abort from anywhere.
@@ -119,10 +119,8 @@ struct End {
     fin: Option<u32>,
     /// Bytes that its SYN carried.
     syn_bytes: u32,
-    /// Up to where its stream has arrived without a gap.
-    arrived: Option<u32>,
-    /// What arrived beyond a gap.
-    beyond: Vec<(u32, u32)>,
+    /// What of its stream has arrived.
+    arrived: Arrived,
 }
 
 impl<'a> Machine<'a> {
@@ -143,8 +141,7 @@ impl<'a> Machine<'a> {
             syn: None,
             fin: None,
             syn_bytes: 0,
-            arrived: None,
-            beyond: Vec::new(),
+            arrived: Arrived::default(),
         };
         let (at_client, at_server) = match (from_start, both || !listens) {
             // The capture began later: what it does not show has gone well.
@@ -297,8 +294,7 @@ impl<'a> Machine<'a> {
         }
         if flags.ack {
             // Whatever it acknowledges has arrived, even if it is missing here.
-            self.end_mut(other(side))
-                .acknowledged_up_to(packet.acknowledgement);
+            (self.end_mut(other(side)).arrived).advance_to(packet.acknowledgement);
             self.closes_unseen(at, packet, other(side));
             let peer_fin = self.end(other(side)).fin;
             if peer_fin.is_some_and(|fin| !before(packet.acknowledgement, fin)) {
@@ -344,7 +340,7 @@ impl<'a> Machine<'a> {
             State::SynSent if flags.syn && !flags.ack => self.go(at, side, State::SynReceived),
             _ => {}
         }
-        self.end_mut(other(side)).arrives(packet);
+        (self.end_mut(other(side)).arrived).arrives(packet.sequence, end_of(packet));
         if flags.ack {
             let covers = self
                 .end(side)
@@ -369,7 +365,7 @@ impl<'a> Machine<'a> {
     /// it; so if the next one does not, the FIN was still on its way when that one was sent (figure 13).
     fn finish(&mut self, at: usize, side: Side) {
         let peer = self.end(other(side));
-        let (Some(fin), Some(arrived)) = (peer.fin, peer.arrived) else {
+        let (Some(fin), Some(arrived)) = (peer.fin, peer.arrived.edge()) else {
             return;
         };
         let next = self.following[at][side as usize];
@@ -378,7 +374,13 @@ impl<'a> Machine<'a> {
             return;
         }
         match self.state(side) {
-            State::Established => self.go(at, side, State::CloseWait),
+            State::Established => {
+                self.go(at, side, State::CloseWait);
+                // Nothing from there tells whether it has arrived, or crossed the FIN of the other side.
+                if next.is_none() && !self.has_acknowledged(at, side, fin) {
+                    self.last_is_likely();
+                }
+            }
             // What would acknowledge its own FIN was not captured either.
             State::FinWait1 if self.unseen_fins[other(side) as usize].is_some() => {
                 self.go(at, side, State::FinWait2);
@@ -387,6 +389,17 @@ impl<'a> Machine<'a> {
             State::FinWait1 => self.go(at, side, State::Closing),
             State::FinWait2 => self.go(at, side, State::TimeWait),
             _ => {}
+        }
+    }
+
+    fn has_acknowledged(&self, at: usize, side: Side, number: u32) -> bool {
+        let packet = self.packets[at];
+        self.side(packet) == side && packet.flags.ack && !before(packet.acknowledgement, number)
+    }
+
+    fn last_is_likely(&mut self) {
+        if let Some(last) = self.changes.last_mut() {
+            last.origin = Origin::Likely;
         }
     }
 
@@ -408,7 +421,14 @@ impl<'a> Machine<'a> {
             }
             // §3.10.7.4: one that was opened passively goes back to where it came from.
             State::SynReceived if !self.end(side).active => self.go(at, side, State::Listen),
-            _ => self.go(at, side, State::Closed),
+            _ => {
+                let expected = self.end(sender).arrived.edge();
+                self.go(at, side, State::Closed);
+                // Another number than the next: only older systems heed it (RFC 5961).
+                if expected.is_some_and(|expected| before(expected, packet.sequence)) {
+                    self.last_is_likely();
+                }
+            }
         }
     }
 
@@ -445,36 +465,6 @@ impl<'a> Machine<'a> {
         next.is_some_and(|packet| {
             packet.flags.syn && packet.flags.ack && Some(packet.sequence) == self.end(side).syn
         })
-    }
-}
-
-impl End {
-    /// A segment of this end reaches the other.
-    fn arrives(&mut self, packet: &Packet) {
-        let (first, behind) = (packet.sequence, end_of(packet));
-        let arrived = *self.arrived.get_or_insert(first);
-        if before(arrived, first) {
-            if first != behind {
-                self.beyond.push((first, behind));
-            }
-            return;
-        }
-        self.acknowledged_up_to(behind);
-    }
-
-    fn acknowledged_up_to(&mut self, number: u32) {
-        let mut arrived = self.arrived.unwrap_or(number);
-        if before(arrived, number) {
-            arrived = number;
-        }
-        // What waited behind the gap that is filled now.
-        while let Some(at) = (self.beyond.iter())
-            .position(|&(first, behind)| !before(arrived, first) && before(arrived, behind))
-        {
-            arrived = self.beyond.swap_remove(at).1;
-        }
-        self.beyond.retain(|&(_, behind)| before(arrived, behind));
-        self.arrived = Some(arrived);
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
             connections(late, ["begins", "begin"])
         ));
     }
-    let gaps = captured.iter().map(|it| of_remark(it, is_gap)).sum::<u64>();
+    let gaps: u64 = captured.iter().map(|it| gaps(it)).sum();
     if gaps > 0 {
         notes.push(format!(
             "Segments are missing in {}: the capture did not see them, or they were lost before it. Nothing is claimed \
@@ -77,13 +77,13 @@ fn begins_late(subject: &Subject<'_>) -> bool {
     !subject.segments.iter().any(|it| it.packet.flags.syn)
 }
 
-fn is_gap(remark: Remark) -> bool {
-    matches!(remark, Remark::LostSegment | Remark::AckOfUnseen)
-}
-
-fn of_remark(subject: &Subject<'_>, is: fn(Remark) -> bool) -> u64 {
-    let remarks = subject.segments.iter().flat_map(|it| &it.remarks);
-    remarks.filter(|it| is(**it)).count() as u64
+/// The acknowledgement of a gap tells of the same gap as the segment behind it.
+fn gaps(subject: &Subject<'_>) -> u64 {
+    let count = |remark| {
+        let with = (subject.segments.iter()).filter(|it| it.remarks.contains(&remark));
+        with.count() as u64
+    };
+    count(Remark::LostSegment).max(count(Remark::AckOfUnseen))
 }
 
 fn larger_than_allowed(subject: &Subject<'_>) -> u64 {

@@ -1,0 +1,944 @@
+//! What is said of captures that were written segment by segment, and what is not said.
+
+use std::net::SocketAddr;
+
+use super::{Connection, EndingKind, Happening, Origin, Segment, Story, labels, tell};
+use crate::trace::model::Side::{Client, Server};
+use crate::trace::model::{
+    Flags, IcmpError, Packet, Record, Side, Source, State, TcpOption, Undelivered,
+};
+
+const MS: u64 = 1_000_000;
+/// The numbers of the SYNs; those of the server wrap soon.
+const FIRST: [u32; 2] = [1000, u32::MAX - 20];
+const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+fn ends() -> [SocketAddr; 2] {
+    [
+        SocketAddr::from(([10, 0, 0, 1], 40_000)),
+        SocketAddr::from(([10, 0, 0, 2], 8000)),
+    ]
+}
+
+/// Writes packets, a millisecond apart; numbers count from the SYN of each side.
+#[derive(Clone)]
+struct Talk {
+    packets: Vec<Packet>,
+    first: [u32; 2],
+    next: [u32; 2],
+    at_ns: u64,
+}
+
+impl Talk {
+    fn new() -> Self {
+        Talk {
+            packets: Vec::new(),
+            first: FIRST,
+            next: [0; 2],
+            at_ns: 1_700_000_000_000 * MS,
+        }
+    }
+
+    /// `C` or `S` and flags as tcpdump has them.
+    fn at(&mut self, line: &str, sequence: u32, acknowledgement: u32, payload: &[u8]) -> &mut Self {
+        let (who, letters) = line.split_once(' ').expect("a side and flags");
+        let own = usize::from(who == "S");
+        self.at_ns += MS;
+        let flags = Flags {
+            fin: letters.contains('F'),
+            syn: letters.contains('S'),
+            rst: letters.contains('R'),
+            psh: letters.contains('P'),
+            ack: letters.contains('.'),
+            ..Flags::default()
+        };
+        let options = match flags.syn {
+            true => vec![
+                TcpOption::MaximumSegmentSize(1460),
+                TcpOption::WindowScale(7),
+            ],
+            false => Vec::new(),
+        };
+        self.packets.push(Packet {
+            at_ns: self.at_ns,
+            interface: None,
+            source: ends()[own],
+            destination: ends()[1 - own],
+            identification: Some(self.packets.len() as u16 + 1),
+            hops: 64,
+            ip_bytes: 40 + payload.len() as u32,
+            flags,
+            sequence: self.first[own].wrapping_add(sequence),
+            acknowledgement: match flags.ack {
+                true => self.first[1 - own].wrapping_add(acknowledgement),
+                false => 0,
+            },
+            window: 502,
+            options,
+            malformed_options: false,
+            payload_bytes: payload.len() as u32,
+            payload: payload.to_vec(),
+        });
+        self
+    }
+
+    /// The segment that comes next.
+    fn send(&mut self, line: &str, payload: &[u8]) -> &mut Self {
+        let own = usize::from(line.starts_with('S'));
+        let letters = &line[2..];
+        self.at(line, self.next[own], self.next[1 - own], payload);
+        let takes = ['S', 'F']
+            .iter()
+            .filter(|it| letters.contains(**it))
+            .count();
+        self.next[own] += payload.len() as u32 + takes as u32;
+        self
+    }
+
+    fn open(&mut self) -> &mut Self {
+        self.send("C S", b"").send("S S.", b"").send("C .", b"")
+    }
+
+    fn exchange(&mut self) -> &mut Self {
+        (self.send("C P.", GET).send("S .", b""))
+            .send("S P.", HELLO)
+            .send("C .", b"")
+    }
+
+    fn close(&mut self) -> &mut Self {
+        self.send("C F.", b"").send("S F.", b"").send("C .", b"")
+    }
+
+    fn wait(&mut self, ns: u64) -> &mut Self {
+        self.at_ns += ns;
+        self
+    }
+
+    /// Changes the last packet.
+    fn but(&mut self, change: impl FnOnce(&mut Packet)) -> &mut Self {
+        change(self.packets.last_mut().expect("there is one"));
+        self
+    }
+
+    fn again(&mut self, number: usize) -> &mut Self {
+        let mut packet = self.packets[number].clone();
+        self.at_ns += MS;
+        packet.at_ns = self.at_ns;
+        packet.identification = Some(self.packets.len() as u16 + 1);
+        self.packets.push(packet);
+        self
+    }
+
+    fn tell(&self) -> Story {
+        story(&self.packets)
+    }
+}
+
+fn talk() -> Talk {
+    Talk::new()
+}
+
+fn opened() -> Talk {
+    let mut talk = talk();
+    talk.open();
+    talk
+}
+
+fn asked() -> Talk {
+    let mut talk = opened();
+    talk.exchange();
+    talk
+}
+
+fn ended() -> Talk {
+    let mut talk = asked();
+    talk.close();
+    talk
+}
+
+fn story(packets: &[Packet]) -> Story {
+    let mut record = Record {
+        packets: packets.to_vec(),
+        ..Record::default()
+    };
+    record.sources.packets = Source::Seen;
+    tell(&record)
+}
+
+fn segments(connection: &Connection) -> Vec<&Segment> {
+    (connection.phases.iter())
+        .flat_map(|phase| &phase.events)
+        .filter_map(|event| match &event.what {
+            Happening::Segment(segment) => Some(segment),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The one connection.
+#[track_caller]
+fn only(story: &Story) -> &Connection {
+    let [connection] = &story.connections[..] else {
+        panic!("{} connections", story.connections.len())
+    };
+    connection
+}
+
+fn states(connection: &Connection, side: Side) -> Vec<State> {
+    let own = connection.states.iter().filter(|it| it.side == side);
+    own.map(|change| change.new).collect()
+}
+
+/// `number: labels` of the segments that have any.
+fn named(story: &Story) -> Vec<String> {
+    let segments = story.connections.iter().flat_map(segments);
+    (segments.enumerate())
+        .filter(|(_, segment)| !segment.remarks.is_empty())
+        .map(|(number, segment)| format!("{number}: {}", labels(&segment.remarks)))
+        .collect()
+}
+
+#[test]
+fn segments_are_called_by_their_names() {
+    let rows: Vec<(&str, Talk, &[&str])> = vec![
+        ("nothing to say", ended(), &[]),
+        (
+            "keep-alive probes without a byte, and with one that was acknowledged",
+            {
+                let mut talk = asked();
+                let (client, server) = (talk.next[0], talk.next[1]);
+                talk.wait(15_000 * MS)
+                    .at("S .", server - 1, client, b"")
+                    .at("C .", client, server, b"")
+                    .wait(15_000 * MS)
+                    .at("S .", server - 1, client, b"\0")
+                    .at("C .", client, server, b"")
+                    .close();
+                talk
+            },
+            &[
+                "7: keep-alive",
+                "8: keep-alive ACK",
+                "9: keep-alive",
+                "10: keep-alive ACK",
+            ],
+        ),
+        (
+            "one byte that nobody has acknowledged comes again",
+            {
+                let mut talk = opened();
+                talk.send("C P.", b"x").wait(300 * MS).again(3);
+                talk
+            },
+            &["4: retransmission"],
+        ),
+        (
+            "a window of zero, its probes and how it opens",
+            {
+                let mut talk = asked();
+                talk.send("C .", b"").but(|it| it.window = 0);
+                let (client, server) = (talk.next[0], talk.next[1]);
+                talk.wait(200 * MS)
+                    .at("S .", server, client, b"x")
+                    .at("C .", client, server, b"")
+                    .but(|it| it.window = 0)
+                    .wait(400 * MS)
+                    .at("S .", server - 1, client, b"")
+                    .at("C .", client, server, b"")
+                    .but(|it| it.window = 0)
+                    .wait(400 * MS)
+                    .at("C .", client, server, b"");
+                talk
+            },
+            &[
+                "7: zero window",
+                "8: zero-window probe",
+                "9: zero window, zero-window probe ACK",
+                "10: keep-alive, zero-window probe",
+                "11: zero window, zero-window probe ACK",
+                "12: window update",
+            ],
+        ),
+        (
+            "the window is filled to the last byte",
+            {
+                let mut talk = opened();
+                talk.but(|it| it.window = 8).send("S .", &[b'x'; 1024]);
+                talk
+            },
+            &["3: window full"],
+        ),
+        (
+            "duplicate ACKs, a fast retransmission, and a spurious one",
+            {
+                let mut talk = opened();
+                talk.send("C P.", GET).send("S .", HELLO).send("C .", b"");
+                let (client, server) = talk.next.into();
+                talk.at("S .", server + 10, client, b"0123456789");
+                for _ in 0..3 {
+                    talk.at("C .", client, server, b"");
+                }
+                talk.at("S .", server, client, b"0123456789")
+                    .at("C .", client, server + 20, b"")
+                    .wait(300 * MS)
+                    .at("S .", server, client, b"0123456789");
+                talk
+            },
+            &[
+                "6: previous segment not captured",
+                "7: duplicate ACK 1",
+                "8: duplicate ACK 2",
+                "9: duplicate ACK 3",
+                "10: fast retransmission",
+                "12: spurious retransmission",
+            ],
+        ),
+        (
+            "segments overtake each other",
+            {
+                let mut talk = opened();
+                let next = talk.next[0];
+                talk.at("C .", next + 5, 1, b"world")
+                    .but(|it| it.at_ns -= MS)
+                    .at("C P.", next, 1, b"hello")
+                    .but(|it| it.at_ns -= 2 * MS - 1000);
+                talk
+            },
+            &["3: previous segment not captured", "4: out of order"],
+        ),
+        (
+            "an acknowledgement of what was not captured, said once",
+            {
+                let mut talk = asked();
+                let (client, server) = talk.next.into();
+                talk.at("C .", client, server + 100, b"")
+                    .at("S .", server + 100, client, b"more")
+                    .at("C .", client, server + 104, b"");
+                talk
+            },
+            &[
+                "7: acknowledges a segment not captured",
+                "8: previous segment not captured",
+            ],
+        ),
+        (
+            "a SYN, a SYN+ACK and a FIN are sent again",
+            {
+                let mut talk = talk();
+                talk.send("C S", b"").wait(1000 * MS).again(0);
+                talk.send("S S.", b"").wait(1000 * MS).again(2);
+                talk.send("C .", b"")
+                    .send("C F.", b"")
+                    .wait(300 * MS)
+                    .again(5);
+                talk
+            },
+            &[
+                "1: SYN retransmission",
+                "3: SYN+ACK retransmission",
+                "6: FIN retransmission",
+            ],
+        ),
+        (
+            "both open, and both close, at once",
+            {
+                let mut talk = talk();
+                talk.send("C S", b"").at("S S", 0, 0, b"");
+                talk.at("C S.", 0, 1, b"").at("S S.", 0, 1, b"");
+                talk.next = [1, 1];
+                talk.at("C F.", 1, 1, b"").at("S F.", 1, 1, b"");
+                talk.at("C .", 2, 2, b"").at("S .", 2, 2, b"");
+                talk
+            },
+            &[
+                "1: simultaneous open",
+                "2: SYN+ACK retransmission",
+                "3: SYN+ACK retransmission",
+                "5: simultaneous close",
+            ],
+        ),
+        (
+            "Fast Open, with data that is taken",
+            {
+                let mut talk = talk();
+                let cookie = TcpOption::Other(34, vec![7; 8]);
+                talk.send("C S", GET).but(|it| it.options.push(cookie));
+                talk.send("S S.", b"").send("C .", b"");
+                talk
+            },
+            &["0: Fast Open", "1: Fast Open accepted"],
+        ),
+        (
+            "Fast Open, with data that is sent again",
+            {
+                let mut talk = talk();
+                let cookie = TcpOption::Other(34, vec![7; 8]);
+                talk.send("C S", GET).but(|it| it.options.push(cookie));
+                talk.next[0] = 1;
+                talk.send("S S.", b"").send("C P.", GET);
+                talk
+            },
+            &[
+                "0: Fast Open",
+                "1: Fast Open not accepted",
+                "2: retransmission",
+            ],
+        ),
+        (
+            "a SYN asks for a cookie",
+            {
+                let mut talk = talk();
+                let cookie = TcpOption::Other(34, Vec::new());
+                talk.send("C S", b"").but(|it| it.options.push(cookie));
+                talk
+            },
+            &["0: Fast Open cookie request"],
+        ),
+        (
+            "a SYN stands behind its SYN+ACK",
+            {
+                let mut talk = ended();
+                let (a, b) = (talk.packets[0].at_ns, talk.packets[1].at_ns);
+                talk.packets.swap(0, 1);
+                (talk.packets[0].at_ns, talk.packets[1].at_ns) = (a, b);
+                talk
+            },
+            &["1: late SYN"],
+        ),
+    ];
+    for (name, talk, expected) in rows {
+        assert_eq!(named(&talk.tell()), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_is_old_or_foreign_changes_nothing() {
+    let rows: Vec<(&str, fn(&mut Talk))> = vec![
+        ("a FIN from before the SYN", |talk| {
+            talk.at("S F.", 0, 30, b"")
+                .but(|it| it.sequence = FIRST[1].wrapping_sub(5_000));
+        }),
+        ("a FIN beyond the window", |talk| {
+            talk.at("C F.", 900_000, 1, b"");
+        }),
+        ("a RST beyond the window", |talk| {
+            talk.at("C R", 900_000, 0, b"");
+        }),
+        ("a RST of bytes that were acknowledged", |talk| {
+            talk.at("C R", 2, 0, b"");
+        }),
+        ("data that acknowledges what comes before the SYN", |talk| {
+            let next = talk.next[0];
+            talk.at("C P.", next, 0, b"foreign")
+                .but(|it| it.acknowledgement -= 70_000);
+        }),
+        ("a SYN+ACK of another connection", |talk| {
+            talk.at("S S.", 7_000, 1, b"");
+        }),
+    ];
+    for (name, strange) in rows {
+        let mut talk = asked();
+        strange(&mut talk);
+        let story = talk.close().tell();
+        let connection = only(&story);
+        assert_eq!(
+            connection.ending.kind,
+            EndingKind::Closed(Client),
+            "{name}: {}",
+            connection.ending.explanation
+        );
+        let plain = ended().tell();
+        for side in [Client, Server] {
+            assert_eq!(
+                states(connection, side),
+                states(only(&plain), side),
+                "{name}"
+            );
+        }
+        let outside = segments(connection)
+            .iter()
+            .filter(|it| !it.counts())
+            .count();
+        assert_eq!(outside, 1, "{name}: {:?}", named(&story));
+        let why = &connection.ending.explanation;
+        assert!(why.contains("lies outside the window"), "{name}: {why}");
+    }
+}
+
+#[test]
+fn resets_are_told_by_their_cause() {
+    let rows: Vec<(&str, Talk, EndingKind, &str)> = vec![
+        (
+            "nobody listens",
+            {
+                let mut talk = talk();
+                talk.send("C S", b"").at("S R.", 0, 1, b"");
+                talk
+            },
+            EndingKind::Refused,
+            "Nobody listens",
+        ),
+        (
+            "bytes come after the close",
+            {
+                let mut talk = asked();
+                talk.send("S F.", b"").send("C .", b"").send("C P.", GET);
+                let number = talk.next[1];
+                talk.at("S R", number, 0, b"");
+                talk
+            },
+            EndingKind::Reset(Server),
+            "had closed the connection already",
+        ),
+        (
+            "a host that has started anew",
+            {
+                let mut talk = asked();
+                talk.wait(60_000 * MS).send("C P.", GET);
+                let number = talk.next[1];
+                talk.at("S R", number, 0, b"");
+                talk
+            },
+            EndingKind::Reset(Server),
+            "half-open",
+        ),
+        (
+            "unread bytes",
+            {
+                let mut talk = opened();
+                talk.send("C P.", GET).send("S .", b"").send("S R.", b"");
+                talk
+            },
+            EndingKind::Reset(Server),
+            "unread in the receive buffer",
+        ),
+        (
+            "a middlebox",
+            {
+                let mut talk = opened();
+                talk.send("C P.", GET)
+                    .send("S R.", b"")
+                    .but(|it| it.hops = 117);
+                talk
+            },
+            EndingKind::Reset(Server),
+            "somebody on the way",
+        ),
+        (
+            "keep-alive probes without an answer",
+            {
+                let mut talk = asked();
+                let (client, server) = talk.next.into();
+                for _ in 0..3 {
+                    talk.wait(15_000 * MS).at("S .", server - 1, client, b"");
+                }
+                talk.at("S R.", server, client, b"");
+                talk
+            },
+            EndingKind::Reset(Server),
+            "none of the last keep-alive probes",
+        ),
+        (
+            "one side of a reset",
+            {
+                let mut talk = asked();
+                talk.send("S R.", b"");
+                talk.packets.retain(|it| it.source == ends()[1]);
+                talk
+            },
+            EndingKind::Reset(Server),
+            "segments were not captured",
+        ),
+    ];
+    for (name, talk, kind, because) in rows {
+        let story = talk.tell();
+        let ending = &only(&story).ending;
+        assert_eq!(ending.kind, kind, "{name}: {}", ending.explanation);
+        assert!(
+            ending.explanation.contains(because),
+            "{name}: {}",
+            ending.explanation
+        );
+    }
+}
+
+/// RFC 5961: the receiver asks, and the connection goes on.
+#[test]
+fn a_reset_that_is_not_the_next_is_challenged() {
+    let mut talk = asked();
+    let (client, server) = talk.next.into();
+    talk.at("C R", client + 100, 0, b"")
+        .at("S .", server, client, b"");
+    let story = talk.exchange().close().tell();
+    let connection = only(&story);
+    assert_eq!(connection.ending.kind, EndingKind::Closed(Client));
+    assert_eq!(
+        named(&story),
+        ["7: reset ignored", "8: challenge ACK, duplicate ACK 1"]
+    );
+    assert!(connection.ending.explanation.contains("RFC 5961"));
+}
+
+/// RFC 9293 figure 9: an old connection answers a SYN by an ACK, the client resets it, and asks again.
+#[test]
+fn a_half_open_connection_is_found_by_a_syn() {
+    let mut talk = asked();
+    let old = talk.next;
+    talk.first = [FIRST[0] + 500_000, FIRST[1]];
+    talk.at("C S", 0, 0, b"");
+    let (first, acknowledged) = (FIRST[1].wrapping_add(old[1]), FIRST[0] + old[0]);
+    talk.at("S .", old[1], 0, b"").but(|it| {
+        it.sequence = first;
+        it.acknowledgement = acknowledged;
+    });
+    talk.at("C R", 0, 0, b"")
+        .but(|it| it.sequence = acknowledged);
+    talk.wait(1000 * MS).at("C S", 0, 0, b"");
+    talk.first[1] = 70_000;
+    talk.at("S S.", 0, 1, b"").at("C .", 1, 1, b"");
+    talk.next = [1, 1];
+    let story = talk.exchange().close().tell();
+    assert_eq!(story.connections.len(), 2);
+    let second = &story.connections[1];
+    assert_eq!(
+        second.ending.kind,
+        EndingKind::Closed(Client),
+        "{}",
+        second.ending.explanation
+    );
+    let names: Vec<String> = segments(second)
+        .iter()
+        .map(|it| labels(&it.remarks))
+        .collect();
+    assert_eq!(names[..2], ["ports reused", "challenge ACK"]);
+}
+
+#[test]
+fn one_direction_tells_of_the_other() {
+    use State::{
+        CloseWait, Closed, Established, FinWait1, FinWait2, LastAck, SynReceived, SynSent,
+    };
+    let first = [SynSent, Established, FinWait1, FinWait2, State::TimeWait];
+    let rows = [
+        (
+            Client,
+            first.to_vec(),
+            vec![SynReceived, Established, CloseWait, LastAck, Closed],
+            "cover 43 bytes of the server and most likely its FIN",
+        ),
+        (
+            Server,
+            first.to_vec(),
+            vec![SynReceived, Established, CloseWait, LastAck],
+            "cover 18 bytes of the client and most likely its FIN",
+        ),
+    ];
+    for (side, client, server, because) in rows {
+        let mut talk = ended();
+        talk.packets.retain(|it| it.source == ends()[side as usize]);
+        let story = talk.tell();
+        let connection = only(&story);
+        let why = &connection.ending.explanation;
+        assert!(why.contains(because), "{side:?}: {why}");
+        assert!(!why.contains("has not closed"), "{side:?}: {why}");
+        assert_eq!(connection.ending.kind, EndingKind::Closed(Client), "{why}");
+        assert_eq!(states(connection, Client), client, "{side:?}");
+        let of_server = states(connection, Server);
+        assert_eq!(of_server, server, "{side:?}");
+        let last = connection.states.last().expect("there are states");
+        assert_eq!(last.origin, Origin::Likely, "{side:?}");
+        let noted = story
+            .notes
+            .iter()
+            .filter(|it| it.contains("in one direction only"));
+        assert_eq!(noted.count(), 1, "{:?}", story.notes);
+    }
+}
+
+/// Without the other side, and without a FIN, nobody knows.
+#[test]
+fn what_was_not_captured_is_not_claimed() {
+    let rows: Vec<(&str, Talk, EndingKind, &str)> = vec![
+        (
+            "one direction, closed by that side",
+            {
+                let mut talk = asked();
+                talk.send("C F.", b"");
+                talk.packets.retain(|it| it.source == ends()[0]);
+                talk
+            },
+            EndingKind::Unknown,
+            "is not known",
+        ),
+        (
+            "one direction, in the midst",
+            {
+                let mut talk = asked();
+                talk.packets.drain(..3);
+                talk.packets.retain(|it| it.source == ends()[1]);
+                talk
+            },
+            EndingKind::Unknown,
+            "Only the server's side was captured",
+        ),
+        (
+            "the capture ends with the FIN",
+            {
+                let mut talk = asked();
+                talk.send("C F.", b"");
+                talk
+            },
+            EndingKind::HalfClosed(Client),
+            "is not known",
+        ),
+        (
+            "the FIN was acknowledged, and nothing more",
+            {
+                let mut talk = asked();
+                talk.send("C F.", b"").send("S .", b"");
+                talk
+            },
+            EndingKind::HalfClosed(Client),
+            "has not closed by the end of the record",
+        ),
+        (
+            "one answer is missing, which an acknowledgement covers",
+            {
+                let mut talk = ended();
+                talk.packets.remove(8);
+                talk
+            },
+            EndingKind::Closed(Client),
+            "The server's FIN was not captured",
+        ),
+        (
+            "a window of zero at the end",
+            {
+                let mut talk = asked();
+                talk.send("C .", b"").but(|it| it.window = 0);
+                talk
+            },
+            EndingKind::Open,
+            "the client's window was zero",
+        ),
+    ];
+    for (name, talk, kind, because) in rows {
+        let story = talk.tell();
+        let ending = &only(&story).ending;
+        assert_eq!(ending.kind, kind, "{name}: {}", ending.explanation);
+        assert!(
+            ending.explanation.contains(because),
+            "{name}: {}",
+            ending.explanation
+        );
+    }
+}
+
+#[test]
+fn weaknesses_of_a_capture_are_said_once() {
+    let rows: Vec<(&str, Talk, &str)> = vec![
+        (
+            "it begins late",
+            {
+                let mut talk = ended();
+                talk.packets.drain(..3);
+                talk
+            },
+            "its SYN is missing",
+        ),
+        (
+            "segments are larger than the MSS",
+            {
+                let mut talk = opened();
+                talk.send("C P.", &[b'x'; 4000]);
+                talk
+            },
+            "1 segment is larger than the MSS",
+        ),
+        (
+            "segments are missing",
+            {
+                let mut talk = ended();
+                talk.packets.remove(3);
+                talk
+            },
+            "Segments are missing in 1 place",
+        ),
+        (
+            "the clock is set back in the handshake",
+            {
+                let mut talk = ended();
+                talk.packets[1..]
+                    .iter_mut()
+                    .for_each(|it| it.at_ns -= 500 * MS);
+                talk
+            },
+            "Times go back once in the order of the file, by up to 499 ms",
+        ),
+        (
+            "the clock is set back before a long silence",
+            {
+                let mut talk = ended();
+                talk.packets[4..]
+                    .iter_mut()
+                    .for_each(|it| it.at_ns -= 500 * MS);
+                talk.packets[5..]
+                    .iter_mut()
+                    .for_each(|it| it.at_ns += 15_000 * MS);
+                talk
+            },
+            "Times go back once in the order of the file",
+        ),
+        (
+            "a packet is written late",
+            {
+                let mut talk = ended();
+                talk.packets.swap(3, 4);
+                talk
+            },
+            "1 packet stands behind later ones in the file",
+        ),
+    ];
+    for (name, talk, because) in rows {
+        let story = talk.tell();
+        let connection = only(&story);
+        let noted = story.notes.iter().filter(|it| it.contains(because)).count();
+        assert_eq!(noted, 1, "{name}: {:?}", story.notes);
+        if talk.packets.len() > 4 {
+            let ending = &connection.ending;
+            assert_eq!(
+                ending.kind,
+                EndingKind::Closed(Client),
+                "{name}: {}",
+                ending.explanation
+            );
+        }
+    }
+    assert_eq!(ended().tell().notes, Vec::<String>::new());
+}
+
+/// A packet that was captured twice is one; a segment that was sent twice is two.
+#[test]
+fn copies_are_one_packet() {
+    let plain = ended();
+    let copy = |packet: &Packet, change: fn(&mut Packet)| {
+        let mut copy = packet.clone();
+        copy.at_ns += 20_000;
+        change(&mut copy);
+        copy
+    };
+    let rows: Vec<(&str, fn(&mut Packet))> = vec![
+        ("a mirror port", |_| {}),
+        ("another interface", |it| {
+            it.interface = Some("eth1".to_owned())
+        }),
+        ("behind a router", |it| it.hops -= 1),
+        ("without identification", |it| it.identification = None),
+        ("another interface whose clock is 40 ms behind", |it| {
+            it.interface = Some("eth1".to_owned());
+            it.at_ns -= 40 * MS;
+        }),
+    ];
+    for (name, change) in rows {
+        let mut packets = Vec::new();
+        for packet in &plain.packets {
+            let copied = copy(packet, change);
+            let mut packet = packet.clone();
+            packet.identification = copied.identification;
+            packets.extend([packet, copied]);
+        }
+        let story = story(&packets);
+        let connection = only(&story);
+        let told = segments(connection);
+        let copies: Vec<u32> = told.iter().map(|it| it.copies).collect();
+        assert_eq!(copies, [1; 10], "{name}: {:?}", named(&story));
+        assert!(
+            told.iter().all(|it| it.remarks.is_empty()),
+            "{name}: {:?}",
+            named(&story)
+        );
+        assert_eq!(connection.ending.kind, EndingKind::Closed(Client), "{name}");
+        let noted = story
+            .notes
+            .iter()
+            .any(|it| it.contains("10 packets were captured a second time"));
+        assert!(noted, "{name}: {:?}", story.notes);
+    }
+    let mut half = Vec::new();
+    for (number, packet) in plain.packets.iter().enumerate() {
+        half.push(packet.clone());
+        half.extend((number % 2 == 0).then(|| copy(packet, |_| {})));
+    }
+    assert_eq!(
+        segments(only(&story(&half))).len(),
+        10,
+        "half of them twice"
+    );
+    let mut sent_twice = opened();
+    sent_twice.send("C P.", GET).wait(300 * MS).again(3);
+    assert_eq!(segments(only(&sent_twice.tell())).len(), 5);
+}
+
+#[test]
+fn ports_are_used_again() {
+    let mut talk = ended();
+    let late = talk.packets[8].clone();
+    talk.first = [FIRST[0] + 300_000, 700_000];
+    talk.next = [0, 0];
+    talk.open().exchange();
+    // The FIN of the connection before comes late.
+    talk.at("S F.", 0, 0, b"").but(|it| {
+        it.sequence = late.sequence;
+        it.acknowledgement = late.acknowledgement;
+    });
+    let story = talk.close().tell();
+    assert_eq!(story.connections.len(), 2);
+    for connection in &story.connections {
+        assert_eq!(connection.ending.kind, EndingKind::Closed(Client));
+    }
+    assert_eq!(
+        named(&story),
+        ["10: ports reused", "17: outside the window: old or foreign"]
+    );
+}
+
+#[test]
+fn icmp_answers_a_syn() {
+    use Undelivered::{FragmentationNeeded, HostUnreachable, PortUnreachable, Prohibited};
+    let rows = [
+        (PortUnreachable, EndingKind::Unreachable, "ECONNREFUSED"),
+        (HostUnreachable, EndingKind::Unreachable, "EHOSTUNREACH"),
+        (Prohibited, EndingKind::Unreachable, "a filter rejects it"),
+        (FragmentationNeeded, EndingKind::NoAnswer, "too large"),
+    ];
+    for (why, kind, because) in rows {
+        let mut talk = talk();
+        talk.send("C S", b"").wait(1000 * MS).again(0);
+        let [client, server] = ends();
+        let record = Record {
+            packets: talk.packets.clone(),
+            errors: vec![IcmpError {
+                at_ns: talk.packets[0].at_ns + MS,
+                by: "10.0.0.254".parse().expect("an address"),
+                why,
+                source: client,
+                destination: server,
+                sequence: FIRST[0],
+            }],
+            ..Record::default()
+        };
+        let story = tell(&record);
+        let connection = only(&story);
+        let ending = &connection.ending;
+        assert_eq!(ending.kind, kind, "{why:?}: {}", ending.explanation);
+        assert!(
+            ending.explanation.contains(because),
+            "{why:?}: {}",
+            ending.explanation
+        );
+        let events = connection.phases.iter().flat_map(|phase| &phase.events);
+        let shown = events.filter(|it| matches!(it.what, Happening::Icmp(_)));
+        assert_eq!(shown.count(), 1, "{why:?}");
+    }
+}
