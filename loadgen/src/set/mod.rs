@@ -718,8 +718,8 @@ fn whole_lines(text: &str) -> &str {
     &text[..text.rfind('\n').map_or(0, |end| end + 1)]
 }
 
-/// Columns at the end that the first sets lack.
-const COLUMNS_ADDED: usize = 14;
+/// The last of the columns that the first sets have; those behind it were added later.
+const LAST_OF_THE_FIRST: &str = "client_context_switches";
 
 /// The names of the columns of `cells.csv`, in order.
 fn columns() -> Vec<String> {
@@ -751,7 +751,8 @@ fn read_cells(path: &Path) -> Result<Vec<Cell>, Error> {
         .headers()
         .map_err(|error| damaged(Some(1), error.to_string()))?;
     let expected = columns();
-    let (required, _) = expected.split_at(expected.len() - COLUMNS_ADDED);
+    let first = expected.iter().position(|name| name == LAST_OF_THE_FIRST);
+    let required = first.map_or(&expected[..], |last| &expected[..=last]);
     if let Some(missing) = required
         .iter()
         .find(|name| !header.iter().any(|h| h == *name))
