@@ -29,7 +29,12 @@ impl Claims {
     /// What is told of the first frames of a scenario.
     pub(crate) fn of(scenario: &Scenario, frames: usize) -> Self {
         let bytes = scenario.written(&scenario.frames[..frames]);
-        let capture = packets::read_from(&bytes[..], scenario.name).expect("it is a capture file");
+        Claims::of_file(&bytes).expect("it is a capture file")
+    }
+
+    /// What is told of a file; nothing where it is too short to be one.
+    pub(crate) fn of_file(bytes: &[u8]) -> Option<Self> {
+        let capture = packets::read_from(bytes, "a scenario").ok()?;
         let (packets, notes) = capture.packets();
         let mut record = Record {
             packets,
@@ -37,9 +42,9 @@ impl Claims {
             ..Record::default()
         };
         record.sources.packets = Source::Seen;
-        Claims {
+        Some(Claims {
             connections: tell(&record).connections.iter().map(Of::new).collect(),
-        }
+        })
     }
 
     /// What is claimed here and not there.

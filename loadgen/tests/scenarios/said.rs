@@ -19,6 +19,15 @@ pub(crate) struct Said {
     pub(crate) connection: Option<usize>,
     /// Those of [`NAMES`] that are said of it.
     pub(crate) remarks: BTreeSet<&'static str>,
+    /// Names that tshark does not have.
+    pub(crate) called: BTreeSet<String>,
+}
+
+impl Said {
+    /// In what both know of.
+    pub(crate) fn agrees(&self, other: &Said) -> bool {
+        self.connection == other.connection && self.remarks == other.remarks
+    }
 }
 
 /// As the table has it.
@@ -29,6 +38,7 @@ pub(crate) fn expected(scenario: &Scenario) -> Vec<Said> {
         Said {
             connection: is_told.then_some(frame.connection),
             remarks: scenario.remarks_of(number).into_iter().collect(),
+            called: BTreeSet::new(),
         }
     };
     scenario.frames.iter().enumerate().map(said).collect()
@@ -85,12 +95,18 @@ fn of_story(scenario: &Scenario, story: &Value) -> Result<Vec<Said>, String> {
             let at = |index: &&usize| Some(scenario.frames[**index].at_ns / 1_000) == at_us;
             let index = fitting.iter().find(at).or(fitting.first());
             let index = *index.ok_or_else(|| format!("no frame has this segment: {segment}"))?;
-            let remarks = array(&segment["remarks"]).iter().filter_map(Value::as_str);
-            let known = |name: &str| NAMES.iter().find(|(_, ours)| *ours == name);
-            said[index] = Said {
+            let names = array(&segment["remarks"]).iter().filter_map(Value::as_str);
+            let mut found = Said {
                 connection: Some(connection),
-                remarks: remarks.filter_map(known).map(|(_, ours)| *ours).collect(),
+                ..Said::default()
             };
+            for name in names {
+                match NAMES.iter().find(|(_, ours)| *ours == name) {
+                    Some((_, ours)) => found.remarks.insert(ours),
+                    None => found.called.insert(name.to_owned()),
+                };
+            }
+            said[index] = found;
         }
     }
     Ok(said)
@@ -125,11 +141,21 @@ fn is_same(frame: &Frame, told: &Value) -> bool {
         && told["payload_bytes"].as_u64() == Some(segment.payload.len() as u64)
 }
 
+/// Names without a counterpart in tshark that the table has and a frame was not given.
+pub(crate) fn not_called(scenario: &Scenario, said: &[Said]) -> Vec<String> {
+    let lacks = |(number, name): &&(usize, &str)| !said[number - 1].called.contains(*name);
+    let line = |(number, name): &(usize, &str)| {
+        let called = &said[number - 1].called;
+        format!("frame {number} is not called {name}, but {called:?}")
+    };
+    scenario.called.iter().filter(lacks).map(line).collect()
+}
+
 /// What differs, a line for each kind: `frame 7: keep-alive, not duplicate-ack`; `frame 2 4 6: ...`.
 pub(crate) fn differences(one: &[Said], other: &[Said]) -> Vec<String> {
     let mut kinds: Vec<(String, Vec<String>)> = Vec::new();
     let pairs = one.iter().zip(other).enumerate();
-    for (index, (a, b)) in pairs.filter(|(_, (a, b))| a != b) {
+    for (index, (a, b)) in pairs.filter(|(_, (a, b))| !a.agrees(b)) {
         let (number, kind) = ((index + 1).to_string(), difference(a, b));
         match kinds.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, numbers)) => numbers.push(number),

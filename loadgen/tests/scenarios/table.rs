@@ -13,6 +13,8 @@ pub(crate) struct Scenario {
     write: Option<fn(&[Frame]) -> Vec<u8>>,
     /// Of the frames with any, in the words of [`super::tshark::NAMES`].
     pub(crate) remarks: Vec<(usize, &'static [&'static str])>,
+    /// Names that tshark does not have, and that a frame must be given too.
+    pub(crate) called: Vec<(usize, &'static str)>,
     /// Frames that carry a segment of which a reader says nothing, such as a copy of another.
     pub(crate) untold: Vec<usize>,
     /// How each connection ends, by the kinds of the JSON; nothing where another test looks at it.
@@ -26,6 +28,11 @@ pub(crate) struct Scenario {
 impl Scenario {
     fn remark(mut self, frame: usize, names: &'static [&'static str]) -> Self {
         self.remarks.push((frame, names));
+        self
+    }
+
+    fn called(mut self, frame: usize, name: &'static str) -> Self {
+        self.called.push((frame, name));
         self
     }
 
@@ -80,6 +87,7 @@ fn row(name: &'static str, talk: Talk) -> Scenario {
         frames: talk.frames,
         write: None,
         remarks: Vec::new(),
+        called: Vec::new(),
         untold: Vec::new(),
         endings: &[],
         phases: &[],
@@ -181,6 +189,7 @@ fn handshakes() -> Vec<Scenario> {
             .exchange()
             .close(Client),
         )
+        .called(2, "syn-retransmission")
         .remark(2, &["retransmission"])
         .ends(&["closed"]),
         row(
@@ -194,6 +203,7 @@ fn handshakes() -> Vec<Scenario> {
             .exchange()
             .close(Client),
         )
+        .called(3, "syn-ack-retransmission")
         .remark(3, &["retransmission"])
         .ends(&["closed"]),
         row(
@@ -206,12 +216,14 @@ fn handshakes() -> Vec<Scenario> {
             .exchange()
             .close(Client),
         )
+        .called(3, "syn-retransmission")
         .remark(3, &["retransmission"])
         .ends(&["closed"]),
         row(
             "a SYN stands in the file behind its SYN+ACK",
             usual().swap_in_file(1, 2),
         )
+        .called(2, "late-syn")
         .ends(&["closed"]),
         row(
             "a SYN is sent again with fewer options",
@@ -224,7 +236,9 @@ fn handshakes() -> Vec<Scenario> {
         )
         .remark(2, &["retransmission"])
         .ends(&["closed"]),
-        row("nobody listens", syn().server("R.", b"")).ends(&["refused"]),
+        row("nobody listens", syn().server("R.", b""))
+            .called(2, "refused")
+            .ends(&["refused"]),
         row(
             "no answer to three SYNs",
             syn().wait(S).again(1).wait(2 * S).again(1),
@@ -259,14 +273,20 @@ fn handshakes() -> Vec<Scenario> {
                 .exchange()
                 .close(Client),
         )
+        .called(2, "simultaneous-open")
         .remark(3, &["retransmission"])
         .remark(4, &["retransmission"])
         .ends(&["closed"]),
-        row("Fast Open: data in the SYN", fast_open(GET.len() as u32)).ends(&["closed"]),
+        row("Fast Open: data in the SYN", fast_open(GET.len() as u32))
+            .called(1, "fast-open")
+            .called(2, "fast-open-accepted")
+            .ends(&["closed"]),
         row("Fast Open: the SYN's data is not taken", {
             let again = fast_open(0).client("P.", GET);
             again.server("P.", HELLO).client(".", b"").close(Client)
         })
+        .called(1, "fast-open")
+        .called(2, "fast-open-refused")
         .remark(4, &["retransmission"])
         .ends(&["closed"]),
         row(
@@ -278,6 +298,7 @@ fn handshakes() -> Vec<Scenario> {
                 .exchange()
                 .close(Client),
         )
+        .called(1, "fast-open-request")
         .ends(&["closed"]),
         row(
             "a SYN is answered by an ACK of an old connection",
@@ -395,6 +416,7 @@ fn messages() -> Vec<Scenario> {
                 .at(Client, 29, 45, ".", b"")
                 .at(Server, 45, 29, ".", b""),
         )
+        .called(9, "simultaneous-close")
         .ends(&["simultaneous"]),
         row("the server does not close its half", {
             opened().exchange().client("F.", b"").server(".", b"")
@@ -496,6 +518,7 @@ fn losses() -> Vec<Scenario> {
             let talk = talk.wait(300 * MS).again(8).server("F.", b"");
             talk.client(".", b"")
         })
+        .called(9, "fin-retransmission")
         .remark(9, &["retransmission"])
         .ends(&["closed"]),
         row("a FIN comes before the data it follows", {
@@ -720,7 +743,9 @@ fn windows() -> Vec<Scenario> {
 fn resets() -> Vec<Scenario> {
     let exchanged = || Talk::new().open().exchange();
     vec![
-        row("the client aborts", exchanged().client("R.", b"")).ends(&["reset"]),
+        row("the client aborts", exchanged().client("R.", b""))
+            .called(8, "abort")
+            .ends(&["reset"]),
         row("the server has not read all", {
             let talk = Talk::new().open().client("P.", GET).client("P.", GET);
             talk.server("P.", HELLO).server("R.", b"")
@@ -730,17 +755,20 @@ fn resets() -> Vec<Scenario> {
             let talk = exchanged().server("F.", b"").client(".", b"");
             talk.client("P.", GET).at(Server, 45, 0, "R", b"")
         })
+        .called(11, "reset-after-close")
         .ends(&["reset"]),
         row("a RST outside the window changes nothing", {
             let talk = exchanged().at(Client, 40_000_000, 44, "R", b"");
             talk.exchange().close(Client)
         })
+        .called(8, "outside-window")
         .ends(&["closed"]),
         row("a RST in the window but not next is challenged", {
             let talk = exchanged().at(Client, 1_000, 44, "R", b"");
             talk.server(".", b"").exchange().close(Client)
         })
-        .remark(9, &["duplicate-ack"])
+        .called(8, "reset-ignored")
+        .called(9, "challenge-ack")
         .ends(&["closed"]),
         row(
             "both send a RST",
@@ -754,6 +782,7 @@ fn resets() -> Vec<Scenario> {
                 .client("P.", GET)
                 .at(Server, 44, 0, "R", b"")
         })
+        .called(9, "reset-of-unknown")
         .ends(&["reset"]),
         row("a RST answers the SYN+ACK", {
             let talk = Talk::new().options(USUAL).client("S", b"").options(USUAL);
@@ -804,6 +833,7 @@ fn reuses() -> Vec<Scenario> {
             );
             talk
         })
+        .called(17, "outside-window")
         .remark(11, &["ports-reused"])
         .ends(&["closed", "closed"]),
         row("a refused port is asked again", {
@@ -968,6 +998,8 @@ fn faults() -> Vec<Scenario> {
         row("frames stand in the wrong order", {
             usual().swap_in_file(4, 5).swap_in_file(8, 9)
         })
+        .remark(4, &["ack-of-unseen"])
+        .remark(8, &["ack-of-unseen"])
         .ends(&["closed"]),
         row("a mirror port shows every packet twice", {
             let talk = (1..=10).fold(usual(), |talk, number| {

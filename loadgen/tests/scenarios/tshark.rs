@@ -96,6 +96,7 @@ fn said_of(file: &Path) -> Result<Vec<Said>, String> {
         Said {
             connection,
             remarks,
+            ..Said::default()
         }
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
