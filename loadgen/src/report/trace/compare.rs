@@ -116,23 +116,33 @@ pub fn differences(a: (&str, &Story), b: (&str, &Story)) -> Vec<Difference> {
     differing.map(difference).collect()
 }
 
+/// What differs, in sentences and as a table.
+pub fn differing(a: (&str, &Story), b: (&str, &Story), width: usize) -> String {
+    let mut page = Page::new(width);
+    let differing: Vec<Row> = rows(a.1, b.1).into_iter().filter(Row::differs).collect();
+    in_sentences(&mut page, a, b);
+    if !differing.is_empty() {
+        page.gap();
+        table(&mut page, a.0, b.0, &differing);
+    }
+    page.gap();
+    if has_several(a.1, b.1) {
+        page.paragraph(FIRST_CONNECTION);
+    }
+    page.paragraph("--full adds all figures and both timelines.");
+    page.text()
+}
+
 /// What differs in sentences, all figures as a table, and the timelines: beside one another from 120 columns
 /// on, else one after the other.
 pub fn side_by_side(a: (&str, &Story), b: (&str, &Story), width: usize) -> String {
     let mut page = Page::new(width);
-    page.rule(&format!("{} and {}: what differs", a.0, b.0));
-    let differences = differences(a, b);
-    for difference in &differences {
-        page.item(&difference.sentence);
-    }
-    if differences.is_empty() {
-        page.paragraph("Nothing that is compared here.");
-    }
+    in_sentences(&mut page, a, b);
     page.gap();
-    table(&mut page, a, b);
+    table(&mut page, a.0, b.0, &rows(a.1, b.1));
     page.gap();
     page.paragraph(ONE_SAMPLE);
-    if [a.1, b.1].iter().any(|it| it.connections.len() > 1) {
+    if has_several(a.1, b.1) {
         page.paragraph(FIRST_CONNECTION);
     }
     page.gap();
@@ -151,6 +161,21 @@ pub fn side_by_side(a: (&str, &Story), b: (&str, &Story), width: usize) -> Strin
         }
     }
     page.text()
+}
+
+fn in_sentences(page: &mut Page, a: (&str, &Story), b: (&str, &Story)) {
+    page.rule(&format!("{} and {}: what differs", a.0, b.0));
+    let differences = differences(a, b);
+    for difference in &differences {
+        page.item(&difference.sentence);
+    }
+    if differences.is_empty() {
+        page.paragraph("Nothing that is compared here.");
+    }
+}
+
+fn has_several(a: &Story, b: &Story) -> bool {
+    [a, b].iter().any(|it| it.connections.len() > 1)
 }
 
 /// What differs as a list, and all figures as a table.
@@ -503,11 +528,18 @@ fn sentence(topic: Topic, a: (&str, &Facts), b: (&str, &Facts), row: &Row) -> St
             Some(Side::Client) => format!("{name} waits until the client closes"),
             None => format!("nobody closes the connection to {name}"),
         }),
-        Topic::TimeWait => format!(
-            "TIME-WAIT is held by {} with {name_a}, by {} with {name_b}: by whoever closes first.",
-            the(text_a),
-            the(text_b)
-        ),
+        Topic::TimeWait => {
+            // A kernel without room for one keeps none, whoever closes first.
+            let why = match [a.1, b.1].iter().all(|facts| !facts.time_wait.is_empty()) {
+                true => ": by whoever closes first",
+                false => "",
+            };
+            format!(
+                "TIME-WAIT is held by {} with {name_a}, by {} with {name_b}{why}.",
+                the(text_a),
+                the(text_b)
+            )
+        }
         Topic::ServerCalls => calls_told(a, b),
         Topic::ClientSegments => {
             format!("The client sends {text_a} segments to {name_a}, {text_b} to {name_b}.")
@@ -606,8 +638,7 @@ fn the(who: &str) -> String {
 }
 
 /// The topics, with both columns wrapped within themselves.
-fn table(page: &mut Page, a: (&str, &Story), b: (&str, &Story)) {
-    let rows = rows(a.1, b.1);
+fn table(page: &mut Page, a: &str, b: &str, rows: &[Row]) {
     let titles = rows.iter().map(|it| it.topic.title().len());
     let first = titles.max().unwrap_or(0).min(page.width / 3) + 2;
     let column = (page.width - first - 2) / 2;
@@ -620,10 +651,10 @@ fn table(page: &mut Page, a: (&str, &Story), b: (&str, &Story)) {
             page.lines.push(Line::plain(text.trim_end()));
         }
     };
-    line("", &wrapped(a.0, column), &wrapped(b.0, column));
+    line("", &wrapped(a, column), &wrapped(b, column));
     let rule = ["─".repeat(column)];
     line("", &rule, &rule);
-    for row in &rows {
+    for row in rows {
         line(
             row.topic.title(),
             &wrapped(&row.a, column),
@@ -717,6 +748,17 @@ mod tests {
     }
 
     #[test]
+    fn differences_alone() {
+        let (a, b) = (fixture::normal(), fixture::two_writes());
+        let text = differing(("iterative", &a), ("python", &b), 80);
+        insta::assert_snapshot!("differences-80", strip_str(&text).to_string());
+        let text = differing(("iterative", &a), ("the same", &a), 80);
+        let text = strip_str(&text).to_string();
+        assert!(text.contains("Nothing that is compared here."), "{text}");
+        assert!(!text.contains("closes first"), "{text}");
+    }
+
+    #[test]
     fn as_markdown() {
         let (a, b) = (fixture::normal(), fixture::two_writes());
         insta::assert_snapshot!(markdown(("iterative", &a), ("python", &b)));
@@ -735,10 +777,12 @@ mod tests {
         for (name_a, a) in &stories {
             for (name_b, b) in &stories {
                 for width in [60, 80, 120] {
-                    let text = side_by_side((name_a, a), (name_b, b), width);
-                    let text = strip_str(&text).to_string();
-                    let widest = text.lines().map(|it| it.chars().count()).max();
-                    assert!(widest <= Some(width), "{name_a} and {name_b}: {widest:?}");
+                    for form in [differing, side_by_side] {
+                        let text = form((name_a, a), (name_b, b), width);
+                        let text = strip_str(&text).to_string();
+                        let widest = text.lines().map(|it| it.chars().count()).max();
+                        assert!(widest <= Some(width), "{name_a} and {name_b}: {widest:?}");
+                    }
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Sockets as `ss` and `lsof -i` show them.
 
-use super::words::{self, duration, printable, wrap};
+use super::words::{self, printable, rough, wrap};
 use crate::trace::model::{Socket, State, Timer};
 
 /// A socket in words.
@@ -78,7 +78,7 @@ fn timer(timer: &Timer) -> String {
         1 => ", ran out once".to_owned(),
         n => format!(", ran out {n} times"),
     };
-    let left = duration(u64::from(timer.left_ms) * 1_000_000);
+    let left = rough(u64::from(timer.left_ms) * 1_000_000);
     format!("{} timer: {left} left{tries}", timer.kind)
 }
 

@@ -312,7 +312,7 @@ fn states(page: &mut Page, connection: &Connection) {
     let mut header = Line::default();
     header.push(
         DIM,
-        &format!("   {:<7} {:<13} {:>12} {:>10}", "", "", "from_us", "for"),
+        &format!("   {:<7} {:<13} {:>12} {:>12}", "", "", "from_us", "for"),
     );
     page.lines.push(header);
     let mut before = None;
@@ -333,9 +333,9 @@ fn states(page: &mut Page, connection: &Connection) {
         line.push(
             PLAIN,
             &format!(
-                "{:<13} {:>12} {lasted:>10}",
+                "{:<13} {:>12} {lasted:>12}",
                 it.state.name(),
-                time(it.from_ns)
+                us(it.from_ns)
             ),
         );
         line.push(DIM, known);
@@ -357,14 +357,6 @@ fn colour_of(kind: Kind) -> Style {
         Kind::Fin => AnsiColor::Yellow.on_default(),
         Kind::Data => AnsiColor::Blue.on_default().bold(),
         Kind::Ack => PLAIN,
-    }
-}
-
-/// Microseconds; whole ones after a second, when it was waited for something that takes so long.
-fn time(ns: u64) -> String {
-    match ns {
-        ..1_000_000_000 => us(ns),
-        _ => (ns / 1000).to_string(),
     }
 }
 
@@ -393,7 +385,7 @@ impl Layout {
         threads.dedup();
         Layout {
             width,
-            time_columns: time(words::end_ns(story)).len().max("time_us".len()),
+            time_columns: us(words::end_ns(story)).len().max("time_us".len()),
             is_narrow: width < 72,
             all_options: width >= WIDTH_OF_ALL_OPTIONS,
             threads: threads.windows(2).any(|pair| pair[0].0 == pair[1].0),
@@ -450,7 +442,7 @@ impl Layout {
     fn event(&self, event: &Event) -> Vec<Line> {
         let mut start = Line::default();
         let width = self.time_columns;
-        start.push(DIM, &format!("{:>width$}  ", time(event.at_ns)));
+        start.push(DIM, &format!("{:>width$}  ", us(event.at_ns)));
         let (who, lane_style, content, style) = match &event.what {
             Happening::Segment(it) => {
                 let style = colour_of(Kind::of(it));

@@ -15,8 +15,17 @@ pub(super) fn us(ns: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-/// A duration in the unit that suits it: `3.2 µs`, `204 ms`, `60.0 s`.
+/// How long something took, in the unit that suits it: `3.2 µs`, `204 ms`; above a second with its
+/// microseconds, `60.012345 s`.
 pub(super) fn duration(ns: u64) -> String {
+    match ns {
+        ..999_950_000 => rough(ns),
+        _ => format!("{:.6} s", ns as f64 / 1e9),
+    }
+}
+
+/// The same where nobody knows it that well, as of a timer: `60.0 s`.
+pub(super) fn rough(ns: u64) -> String {
     // What would be rounded to 1000 is written in the next unit.
     let (value, unit) = match ns {
         ..999_950 => (ns as f64 / 1e3, "µs"),
@@ -159,8 +168,8 @@ pub(super) fn icmp(error: &IcmpError) -> String {
 pub(super) fn info(info: &Info) -> String {
     format!(
         "rtt {}, rto {}, cwnd {}, mss {}, {} retransmitted",
-        duration(u64::from(info.rtt_us) * 1000),
-        duration(u64::from(info.rto_us) * 1000),
+        rough(u64::from(info.rtt_us) * 1000),
+        rough(u64::from(info.rto_us) * 1000),
         info.congestion_window,
         info.mss_bytes,
         info.retransmitted,
@@ -289,10 +298,13 @@ mod tests {
             (999_950, "1.00 ms"),
             (12_345_678, "12.3 ms"),
             (204_000_000, "204 ms"),
-            (60_000_000_000, "60.0 s"),
+            (999_950_000, "0.999950 s"),
+            (1_000_000_400, "1.000000 s"),
+            (60_000_012_345, "60.000012 s"),
         ] {
             assert_eq!(duration(ns), expected, "{ns}");
         }
+        assert_eq!(rough(60_000_012_345), "60.0 s");
         assert_eq!(us(1_049), "1.0");
         assert_eq!(us(1_950), "2.0");
     }
