@@ -35,9 +35,12 @@ pub(super) struct Arguments {
     /// started and stopped
     #[arg(required_unless_present_any = ["read", "compare"], conflicts_with_all = ["read", "compare"])]
     target: Option<String>,
-    /// Two of them side by side: what differs for the same requests
+    /// Two of them, names or URLs: what differs for the same requests
     #[arg(long, value_name = "A,B", conflicts_with = "read")]
     compare: Option<String>,
+    /// With --compare: all figures and both timelines too, not only what differs
+    #[arg(long)]
+    full: bool,
     /// Explain a capture instead: pcap or pcapng, also one of tcpdump's; - is stdin
     #[arg(long, value_name = "FILE.pcap|-")]
     read: Option<PathBuf>,
@@ -95,7 +98,8 @@ struct Load {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Close {
-    /// The server, whom the last request asks to (Connection: close)
+    /// The server, whom the last request asks to (Connection: close); if it has not
+    /// within half a second of its answer, the client closes and says so
     Server,
     /// The client, as soon as it has the last answer
     Client,
@@ -107,7 +111,7 @@ enum Close {
 
 #[derive(Debug, Args)]
 struct Seen {
-    /// Watch TIME-WAIT until it ends, a minute on Linux
+    /// Watch TIME-WAIT until it ends, a minute on Linux; says if it was never there
     #[arg(long, conflicts_with = "read")]
     wait: bool,
     /// Do not list sockets: the client waits a moment each time they are
@@ -200,6 +204,11 @@ fn check(arguments: &Arguments) -> Result<(), Usage> {
         return Err(Usage(
             "the header field Connection: close asks the server to close; leave out --close"
                 .to_owned(),
+        ));
+    }
+    if arguments.full && arguments.compare.is_none() {
+        return Err(Usage(
+            "--full is about two servers: it needs --compare A,B".to_owned(),
         ));
     }
     request.check(&[])?;
@@ -440,14 +449,15 @@ impl Traced {
             .moments
             .iter()
             .filter_map(|moment| match &moment.what {
-                What::Failed(call, error) => Some((moment.connection, *call, error)),
+                What::Failed(call, error) => Some((moment.connection, format!("{call}: {error}"))),
+                What::KeptOpen => Some((moment.connection, kept_open())),
                 _ => None,
             });
         let mut count = 0;
-        for (connection, call, error) in failures {
+        for (connection, failure) in failures {
             count += 1;
             if count <= FAILURES_TOLD_MAX {
-                say!("loadgen: connection {}: {call}: {error}", connection + 1);
+                say!("loadgen: connection {}: {failure}", connection + 1);
             }
         }
         if count > FAILURES_TOLD_MAX {
@@ -456,6 +466,14 @@ impl Traced {
         }
         count > 0
     }
+}
+
+/// RFC 9112 §9.6: a server that is asked to close must.
+fn kept_open() -> String {
+    format!(
+        "the answer is complete, but the server did not close within {} ms, though asked to; the client closed",
+        client::GRACE.as_millis()
+    )
 }
 
 /// Again and again on a terminal, else once.
@@ -526,8 +544,11 @@ fn compare_two(
     let outputs = &arguments.outputs;
     let mut written = Written::default();
     if outputs.printed().is_none() {
-        let text = compare::side_by_side(pair.0, pair.1, width(outputs));
-        written.add(print_text(text));
+        let text = match arguments.full {
+            true => compare::side_by_side,
+            false => compare::differing,
+        };
+        written.add(print_text(text(pair.0, pair.1, width(outputs))));
     }
     if let Some(path) = &outputs.json {
         let values = [json::value(&a.story), json::value(&b.story)];

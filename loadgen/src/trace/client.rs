@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::unistd::gettid;
@@ -44,6 +44,10 @@ pub struct Plan {
     /// How long each call may take.
     pub timeout: Duration,
 }
+
+/// So long a server that was asked to close is waited for once its answer is complete. One that closes does so
+/// at once; another would be waited for in vain.
+pub const GRACE: Duration = Duration::from_millis(500);
 
 /// Where a connection stands when somebody else may look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +170,7 @@ fn exchange(
         }
     }
     match plan.close {
-        Close::Server | Close::Half => answers.end(stream, log),
+        Close::Server | Close::Half => answers.end(plan, stream, interrupted, log),
         Close::Client | Close::Reset => Ok(()),
     }
 }
@@ -246,18 +250,44 @@ impl Answers {
         Ok(())
     }
 
-    /// Waits until the server closes, however much it still has to say.
-    fn end(&mut self, mut stream: &Socket, log: &mut Log) -> Result<(), Failure> {
+    /// Waits for the server to close, however much it still has to say, but not for long.
+    fn end(
+        &mut self,
+        plan: &Plan,
+        mut stream: &Socket,
+        interrupted: &AtomicBool,
+        log: &mut Log,
+    ) -> Result<(), Failure> {
+        // An answer that ends with the connection has told it already.
+        let is_told = log.moments.last().map(|it| &it.what) == Some(&What::EndOfFile);
+        let patience = GRACE.min(plan.timeout);
+        let deadline = Instant::now() + patience;
+        if !is_told {
+            stream
+                .set_read_timeout(Some(patience))
+                .map_err(failed("setsockopt"))?;
+        }
         loop {
             match stream.read(&mut self.buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    if interrupted.load(Ordering::Relaxed) {
+                        return Err(("recv", "interrupted".to_owned()));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    log.note(What::KeptOpen);
+                    return Ok(());
+                }
                 Err(error) => return Err(failed("recv")(error)),
                 Ok(0) => break,
                 Ok(read) => log.note(What::Received(read)),
             }
+            if Instant::now() >= deadline {
+                log.note(What::KeptOpen);
+                return Ok(());
+            }
         }
-        // An answer that ends with the connection has told it already.
-        if log.moments.last().map(|moment| &moment.what) != Some(&What::EndOfFile) {
+        if !is_told {
             log.note(What::EndOfFile);
         }
         Ok(())
@@ -352,6 +382,32 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         });
         assert_eq!(found[5..], [Closed]);
+    }
+
+    /// By the client's own clock: whoever waited for the timeout of 5 s would be seen here.
+    #[test]
+    fn a_server_that_does_not_close_is_left() {
+        use What::*;
+        fn waits(mut stream: std::net::TcpStream) {
+            read_request(&mut stream);
+            stream.write_all(ANSWER).unwrap();
+            // The client closes first.
+            while stream.read(&mut [0; 64]).unwrap() > 0 {}
+            thread::sleep(Duration::from_millis(1));
+        }
+        let found = seen(Close::Server, 1, waits);
+        assert_eq!(found[4..], [Answered(200), KeptOpen, Closed]);
+        let found = seen(Close::Half, 1, |mut stream| {
+            read_request(&mut stream);
+            stream.write_all(ANSWER).unwrap();
+            // It has the FIN, and keeps its own half until the client is gone.
+            let mut byte = [0];
+            assert_eq!(stream.read(&mut byte).unwrap(), 0);
+            while stream.write_all(b"?").is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        assert_eq!(found[found.len() - 2..], [KeptOpen, Closed]);
     }
 
     #[test]

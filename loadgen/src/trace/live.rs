@@ -13,7 +13,9 @@ use nix::unistd::gettid;
 use super::client::{self, Pause, Plan};
 use super::clock;
 use super::kernel::{self, Tracer, Watch};
-use super::model::{Call, Change, Moment, Record, Side, Snapshot, Socket, Source, State, What};
+use super::model::{
+    Call, Change, Moment, Record, Side, Snapshot, Socket, Source, State, TimeWaits, What,
+};
 use super::packets::{Capture, Live, Ports};
 use super::sockets;
 use crate::target::Processes;
@@ -100,11 +102,13 @@ impl Tracing {
         }
         let rest_ns = started.map(|_| come_to_rest(server));
         let pids = server_pids(started, server);
+        let overflows = sockets::time_wait_overflows().ok();
         let mut view = View {
             server,
             pids,
             missing: None,
             snapshots: Vec::new(),
+            time_waits: TimeWaits::default(),
         };
         if job.sockets {
             view.take("before");
@@ -117,13 +121,19 @@ impl Tracing {
         });
         name_the_refused(&mut moments, reached_at);
         let own: Own = moments.iter().filter_map(|it| it.local).collect();
+        view.time_waits.here.extend(&own);
         if job.sockets {
             view.take("closed");
         }
         view.settle(&own);
-        let over = match job.wait {
+        let overflown = sockets::time_wait_overflows().ok();
+        view.time_waits.overflows = overflown
+            .zip(overflows)
+            .map(|(after, before)| after.saturating_sub(before));
+        view.time_waits.room = sockets::time_wait_room().ok();
+        let waited = match job.wait {
             true => view.wait(&own, interrupted, waiting),
-            false => None,
+            false => Waited::InVain,
         };
         let mut record = Record {
             server: Some(server),
@@ -131,6 +141,12 @@ impl Tracing {
             notes: refused.into_iter().collect(),
             ..Record::default()
         };
+        if matches!(waited, Waited::NeverThere) {
+            record.notes.push(
+                "--wait had nothing to wait for: the kernel listed no socket of this trace in TIME-WAIT"
+                    .to_owned(),
+            );
+        }
         let capture = self.live.map(|live| add_packets(&mut record, live, &own));
         if let Err(why) = &capture {
             record.sources.packets = Source::Missing(why.clone());
@@ -164,13 +180,26 @@ impl Tracing {
         };
         record.sources.changes = seen.clone();
         record.sources.calls = seen;
-        record.changes.extend(over);
+        if let Waited::Over(change) = waited {
+            record.changes.push(change);
+        }
         view.add_to(&mut record, job.sockets, &own);
         Traced {
             record,
             capture: capture.ok(),
         }
     }
+}
+
+/// How it went to wait for the end of `TIME-WAIT`.
+#[derive(Debug)]
+enum Waited {
+    /// It ended.
+    Over(Change),
+    /// It was not asked for, or lasts on.
+    InVain,
+    /// There was none.
+    NeverThere,
 }
 
 /// Calls of a client that come of its being watched: it waits while somebody looks, asks for its address so
@@ -185,6 +214,23 @@ const OWN_DOING: [&str; 8] = [
     "rt_sigprocmask",
     "sigaltstack",
 ];
+
+/// Once a client is connected it sets nothing any more but how long it waits for the server to close.
+fn drop_own_doing(calls: &mut Vec<Call>) {
+    let mut connected: BTreeSet<u32> = BTreeSet::new();
+    calls.retain(|call| {
+        if call.side == Side::Server {
+            return true;
+        }
+        match call.name {
+            "socket" => drop(connected.remove(&call.tid)),
+            "connect" => drop(connected.insert(call.tid)),
+            _ => {}
+        }
+        let is_patience = call.name == "setsockopt" && connected.contains(&call.tid);
+        !is_patience && !OWN_DOING.contains(&call.name)
+    });
+}
 
 /// A program that was started within the trace does much before it turns to the network or to threads.
 fn drop_start(calls: &mut Vec<Call>) {
@@ -266,7 +312,7 @@ fn add_events(record: &mut Record, traced: kernel::Traced, own: &Own) {
     });
     record.calls = traced.calls;
     drop_start(&mut record.calls);
-    (record.calls).retain(|call| call.side == Side::Server || !OWN_DOING.contains(&call.name));
+    drop_own_doing(&mut record.calls);
     if traced.lost > 0 {
         record.notes.push(format!(
             "{} events of the kernel were lost: calls or changes of state are missing",
@@ -367,12 +413,21 @@ struct View {
     pids: Vec<u32>,
     missing: Option<String>,
     snapshots: Vec<Snapshot>,
+    time_waits: TimeWaits,
 }
 
 impl View {
     fn list(&mut self) -> Vec<Socket> {
         match sockets::list(&[self.server.port()]) {
-            Ok(sockets) => sockets,
+            Ok(sockets) => {
+                let ends = |it: &Socket| Some((it.local, it.remote?));
+                let waiting = sockets.iter().filter(|it| it.state == State::TimeWait);
+                self.time_waits.listed.extend(waiting.filter_map(ends));
+                self.time_waits
+                    .here
+                    .extend(sockets.iter().map(|it| it.local));
+                sockets
+            }
             Err(error) => {
                 self.missing = Some(format!("the kernel's list of sockets: {error}"));
                 Vec::new()
@@ -381,8 +436,10 @@ impl View {
     }
 
     fn take(&mut self, moment: &'static str) {
-        let at_ns = clock::now_ns();
         let mut list = self.list();
+        // It shows what there was when the kernel answered, not when it was asked. Who holds a socket is found
+        // out afterwards, and does not change while its client waits.
+        let at_ns = clock::now_ns();
         let mut pids = self.pids.clone();
         pids.push(std::process::id());
         sockets::holders(Some(&pids), &mut list);
@@ -407,15 +464,19 @@ impl View {
         }
         // What a socket has sent may be one thread away from the one that captures.
         thread::sleep(POLL);
+        // A socket that goes to TIME-WAIT while the kernel goes through its tables may have been missed.
+        self.list();
     }
 
-    /// Waits until no socket is in `TIME-WAIT`; the last one's end, if there was one.
+    /// Waits until no socket is in `TIME-WAIT`.
     fn wait(
         &mut self,
         own: &Own,
         interrupted: &AtomicBool,
         mut waiting: impl FnMut(Duration),
-    ) -> Option<Change> {
+    ) -> Waited {
+        let was_there = (self.time_waits.listed.iter())
+            .any(|(local, remote)| own.contains(local) || own.contains(remote));
         let deadline = Instant::now() + 2 * Duration::from_secs(sockets::TIME_WAIT_S.into());
         let mut last = None;
         loop {
@@ -428,25 +489,31 @@ impl View {
             waiting(Duration::from_millis(left_ms.into()));
             last = Some(socket);
             if interrupted.load(Ordering::Relaxed) || Instant::now() > deadline {
-                return None;
+                return Waited::InVain;
             }
             thread::sleep(POLL_WAIT);
         }
-        let last = last?;
+        let Some((local, remote)) = last.and_then(|last| Some((last.local, last.remote?))) else {
+            return match was_there || self.missing.is_some() {
+                true => Waited::InVain,
+                false => Waited::NeverThere,
+            };
+        };
         let change = Change {
             at_ns: clock::now_ns(),
-            local: last.local,
-            remote: last.remote?,
+            local,
+            remote,
             socket: 0,
             old: State::TimeWait,
             new: State::Closed,
         };
         self.take("TIME-WAIT is over");
-        Some(change)
+        Waited::Over(change)
     }
 
     /// Listeners, and our own connections.
     fn add_to(self, record: &mut Record, asked_for: bool, own: &Own) {
+        record.time_waits = self.missing.is_none().then_some(self.time_waits);
         record.sources.sockets = match self.missing {
             Some(error) => Source::Missing(error),
             None if asked_for => Source::Seen,
@@ -534,6 +601,48 @@ mod tests {
         assert_eq!(left(&running), ["read", "socket"]);
         // One that never came so far has nothing else to show.
         assert_eq!(left(&started[..4]).len(), 4);
+    }
+
+    #[test]
+    fn what_a_client_does_because_it_is_watched_is_left_out() {
+        let call = |(side, tid, name)| Call {
+            entered_ns: Some(1),
+            left_ns: Some(2),
+            side,
+            pid: 1,
+            tid,
+            name,
+            arguments: [0; 6],
+            result: Some(0),
+        };
+        use Side::{Client, Server};
+        let mut calls = [
+            (Client, 1, "socket"),
+            (Client, 1, "setsockopt"),
+            (Client, 1, "connect"),
+            (Client, 2, "socket"),
+            (Client, 1, "setsockopt"),
+            (Client, 2, "setsockopt"),
+            (Server, 3, "setsockopt"),
+            (Client, 1, "getsockname"),
+            (Client, 1, "socket"),
+            (Client, 1, "setsockopt"),
+        ]
+        .map(call)
+        .to_vec();
+        drop_own_doing(&mut calls);
+        let left: Vec<(u32, &str)> = calls.iter().map(|call| (call.tid, call.name)).collect();
+        let expected = [
+            (1, "socket"),
+            (1, "setsockopt"),
+            (1, "connect"),
+            (2, "socket"),
+            (2, "setsockopt"),
+            (3, "setsockopt"),
+            (1, "socket"),
+            (1, "setsockopt"),
+        ];
+        assert_eq!(left, expected);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! All times are nanoseconds of one clock: `CLOCK_MONOTONIC` of a live trace, the time since 1970 of a
 //! capture file. Only differences have a meaning.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
@@ -22,6 +23,8 @@ pub struct Record {
     pub snapshots: Vec<Snapshot>,
     /// What the client saw by itself, in the order of time.
     pub moments: Vec<Moment>,
+    /// What the kernel's list of sockets showed of `TIME-WAIT`; absent of a file, or where there is no list.
+    pub time_waits: Option<TimeWaits>,
     /// Where the server listens, if that is known.
     pub server: Option<SocketAddr>,
     /// Which of these there could be.
@@ -331,7 +334,8 @@ pub struct Call {
 /// Sockets at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// When it was begun, in ns.
+    /// When the kernel's answer was there, in ns. All that it shows happened before; the kernel had gone through
+    /// its tables for some hundred microseconds until then.
     pub at_ns: u64,
     /// Which moment, in plain words: `before`, `connected`, `answered`, `closed`.
     pub moment: &'static str,
@@ -399,6 +403,20 @@ pub struct Info {
     pub mss_bytes: u32,
 }
 
+/// Sockets in `TIME-WAIT`, as the kernel listed them while the trace looked and until all was quiet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TimeWaits {
+    /// Local and remote address of each that was ever listed.
+    pub listed: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// Local addresses of all sockets that were listed in any state: these ends are on this machine.
+    pub here: BTreeSet<SocketAddr>,
+    /// How often the kernel had no room for one meanwhile, whoever's it was (`TCPTimeWaitOverflow` in
+    /// `/proc/net/netstat`).
+    pub overflows: Option<u64>,
+    /// For how many there is room (`net.ipv4.tcp_max_tw_buckets`).
+    pub room: Option<u64>,
+}
+
 /// Something that the client saw by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
@@ -429,6 +447,9 @@ pub enum What {
     Answered(u16),
     /// The server closed the connection.
     EndOfFile,
+    /// The answer is complete, and the server has not closed within [`GRACE`](super::client::GRACE), though it
+    /// was asked to.
+    KeptOpen,
     /// It closes its half of the connection.
     ShutDown,
     /// It closes the connection.

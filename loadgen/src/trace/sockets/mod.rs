@@ -28,6 +28,37 @@ pub fn fin_timeout_s() -> io::Result<u32> {
     number.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// How often the kernel had no room for a socket in `TIME-WAIT` since it started, and closed the connection at
+/// once instead (`TCPTimeWaitOverflow`), in the network namespace of this process.
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn time_wait_overflows() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/net/netstat")?;
+    counter(&text, "TcpExt:", "TCPTimeWaitOverflow")
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no TCPTimeWaitOverflow"))
+}
+
+/// Names stand in one line and figures in the next, each behind the same word.
+fn counter(text: &str, of: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(of));
+    let (names, figures) = (lines.next()?, lines.next()?);
+    let at = names.split_whitespace().position(|it| it == name)?;
+    figures.split_whitespace().nth(at)?.parse().ok()
+}
+
+/// For how many sockets in `TIME-WAIT` there is room (`net.ipv4.tcp_max_tw_buckets`).
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn time_wait_room() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_max_tw_buckets")?;
+    let number = text.trim().parse();
+    number.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 /// All TCP sockets of IPv4 and IPv6 whose local or remote port is among these, listeners first, in the order
 /// of their addresses. Nobody [holds](holders) them yet.
 ///
@@ -69,4 +100,24 @@ pub fn info_of(stream: &TcpStream) -> io::Result<Info> {
 /// An IPv6 socket that talks to IPv4 sends packets of IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_stand_below_their_names() {
+        let text = "TcpExt: SyncookiesSent TW TCPTimeWaitOverflow\nTcpExt: 0 12 7\n\
+                    IpExt: InNoRoutes TW\nIpExt: 3 4\n";
+        for (of, name, expected) in [
+            ("TcpExt:", "TCPTimeWaitOverflow", Some(7)),
+            ("TcpExt:", "TW", Some(12)),
+            ("IpExt:", "TW", Some(4)),
+            ("TcpExt:", "InNoRoutes", None),
+            ("MPTcpExt:", "TW", None),
+        ] {
+            assert_eq!(counter(text, of, name), expected, "{of} {name}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::states::{Derived, before, end_of, other};
 use super::subject::Subject;
+use super::time_wait::{was_listed, why_not};
 use super::{Ending, EndingKind, Remark, Segment};
 use crate::report::run::{count, time};
 use crate::trace::kernel::descriptor;
@@ -422,16 +423,27 @@ impl Scene<'_> {
         let (fin, ack) = (&segments[earlier].packet, &segments[later].packet);
         let crossed = !ack.flags.ack || before(ack.acknowledgement, end_of(fin));
         if crossed {
+            let hold = match self.subject.refuted.is_empty() {
+                true => format!("and both hold TIME-WAIT for {TIME_WAIT_S} s."),
+                false => format!(
+                    "and TIME-WAIT would be the part of both, but the kernel listed no such socket{}.",
+                    why_not(self.record)
+                ),
+            };
             return (
                 EndingKind::Simultaneous,
                 vec![format!(
                     "Both sides closed at once: their FINs crossed, each sent before the other's had been seen. Both \
-                     go by CLOSING, and both hold TIME-WAIT for {TIME_WAIT_S} s."
+                     go by CLOSING, {hold}"
                 )],
             );
         }
         let (who, peer) = (first.name(), other(first).name());
         let holds = match first {
+            _ if was_listed(self.record, self.subject.endpoints, first) == Some(false) => format!(
+                "The {who} closed first, so TIME-WAIT would be its part, but the kernel listed no such socket{}.",
+                why_not(self.record)
+            ),
             Side::Client => format!(
                 "The {who} closed first, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux; the {peer} is rid of \
                  the connection."
@@ -441,7 +453,8 @@ impl Scene<'_> {
                  keeps one for each connection of the last minute."
             ),
         };
-        let unfinished = !self.subject.was_in(first, State::TimeWait);
+        let unfinished =
+            !self.subject.was_in(first, State::TimeWait) && !self.subject.refuted.contains(&first);
         let last = if unfinished {
             "The last acknowledgement was not seen."
         } else {
@@ -706,6 +719,20 @@ impl Scene<'_> {
         (EndingKind::Unknown, vec![text.to_owned()])
     }
 
+    /// What is to be said of TIME-WAIT at the side that closed first, without its segments.
+    fn likely_holds(&self, side: Side) -> String {
+        match was_listed(self.record, self.subject.endpoints, side) {
+            Some(true) => format!("so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux."),
+            Some(false) => format!(
+                "so TIME-WAIT would be its part, but the kernel listed no such socket{}.",
+                why_not(self.record)
+            ),
+            None => format!(
+                "so it most likely holds TIME-WAIT, for {TIME_WAIT_S} s on Linux: its list of sockets was not seen."
+            ),
+        }
+    }
+
     /// Without segments: what the client saw.
     fn by_moments(&self) -> (EndingKind, Vec<String>) {
         let moments = &self.subject.moments;
@@ -732,14 +759,13 @@ impl Scene<'_> {
             What::EndOfFile => Some((
                 EndingKind::Closed(Side::Server),
                 format!(
-                    "The server closed first, as recv() tells by 0 bytes, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux."
+                    "The server closed first, as recv() tells by 0 bytes, {}",
+                    self.likely_holds(Side::Server)
                 ),
             )),
             What::Closed | What::ShutDown => Some((
                 EndingKind::Closed(Side::Client),
-                format!(
-                    "The client closed first, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux."
-                ),
+                format!("The client closed first, {}", self.likely_holds(Side::Client)),
             )),
             _ => None,
         });

@@ -14,6 +14,7 @@ mod states;
 mod streams;
 mod subject;
 mod tell;
+mod time_wait;
 mod timeline;
 mod weak;
 mod why;

@@ -7,6 +7,7 @@ use super::analysis::remark;
 use super::flows::{Flow, canonical, flows, listens, nobody};
 use super::http::{self, Messages};
 use super::states::{Derivation, Derived, Effect, UnseenFin, arrow, derive, merge, other};
+use super::time_wait;
 use super::{Origin, Remark, Segment, StateChange};
 use crate::trace::model::{
     Change, Endpoints, IcmpError, Moment, Packet, Record, Side, Snapshot, Socket, Source, State,
@@ -30,6 +31,8 @@ pub(super) struct Subject<'a> {
     pub(super) messages: Messages,
     /// ICMP errors about its segments.
     pub(super) errors: Vec<&'a IcmpError>,
+    /// Sides that TIME-WAIT follows for, and whose kernel listed none.
+    pub(super) refuted: Vec<Side>,
     /// What the kernel told of client and server.
     told: [Vec<Change>; 2],
 }
@@ -47,6 +50,7 @@ impl<'a> Subject<'a> {
             captured: [false; 2],
             messages: Messages::default(),
             errors: Vec::new(),
+            refuted: Vec::new(),
             told: Default::default(),
         }
     }
@@ -173,7 +177,10 @@ pub(super) fn subjects<'a>(
     assign_moments(record, &mut subjects);
     for subject in &mut subjects {
         subject.states = states(record, subject, &mut notes);
+        subject.refuted = time_wait::refute(record, subject.endpoints, &mut subject.states);
     }
+    let refuted = subjects.iter().filter(|it| !it.refuted.is_empty());
+    notes.extend(time_wait::note(record, refuted.count()));
     subjects.sort_by_key(Subject::begun_ns);
     notes.dedup();
     notes.extend(http::notes(&subjects));

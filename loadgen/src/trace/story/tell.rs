@@ -394,6 +394,7 @@ mod tests {
                     calls,
                     snapshots,
                     moments,
+                    time_waits: None,
                     server: known.then(|| end(SERVER)),
                     sources: Sources {
                         calls: Source::Seen,

@@ -38,6 +38,7 @@ pub(super) fn items<'a>(record: &'a Record, subject: &Subject<'a>) -> Vec<Item<'
     for moment in &subject.moments {
         let shown = match moment.what {
             What::Info(_) => true,
+            What::KeptOpen => true,
             What::Failed(..) => !seen(&record.sources.calls),
             _ => alone,
         };
@@ -182,6 +183,11 @@ fn in_words(what: &What) -> String {
         What::Received(bytes) => format!("{bytes} bytes of an answer reach the client"),
         What::Answered(status) => format!("the answer is complete: status {status}"),
         What::EndOfFile => "end of file: the server has closed".to_owned(),
+        What::KeptOpen => {
+            "the answer is complete, and the server does not close, though asked to: the client \
+                           closes instead"
+                .to_owned()
+        }
         What::ShutDown => "the client closes its half of the connection".to_owned(),
         What::Closed => "the client closes the connection".to_owned(),
         What::Failed(at, error) => format!("the client gives up at {at}: {error}"),
