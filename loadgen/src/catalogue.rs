@@ -458,7 +458,7 @@ fn syntax(file: &'static str, text: &str, error: &toml::de::Error) -> Error {
 }
 
 /// The key of the line in which this place of a TOML text is.
-fn key_at(text: &str, at: usize) -> Option<&str> {
+pub(crate) fn key_at(text: &str, at: usize) -> Option<&str> {
     let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
     let line = text[start..].lines().next()?;
     let (key, _) = line.split_once('=')?;

@@ -169,7 +169,8 @@ fn sets_of_one_build_are_taken_together() {
     let two = set(parent.path(), &campaign(), &quiet, &build);
     let output = cmp(parent.path(), &[&one, &two]);
     assert!(output.status.success(), "{output:?}");
-    insta::assert_snapshot!(stdout(output));
+    let text = stdout(output).replace(&one, "ONE").replace(&two, "TWO");
+    insta::assert_snapshot!(text);
 }
 
 /// A build whose server `slow` says that it is of this version.

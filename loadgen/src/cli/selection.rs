@@ -195,6 +195,12 @@ pub(super) fn evidence(paths: &[PathBuf]) -> anyhow::Result<Evidence> {
         if !seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
             return Err(Usage(format!("{} is given twice", path.display())).into());
         }
+        for remark in &set.cut_off {
+            say!(
+                "{}",
+                textwrap::fill(&format!("note: {remark}"), table::WIDTH)
+            );
+        }
         sets.push(set);
     }
     let evidence = Evidence::of(sets)?;

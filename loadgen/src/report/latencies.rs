@@ -58,6 +58,7 @@ impl Latencies {
         let damaged = |message: String| Error::Damaged {
             path: path.clone(),
             line: None,
+            column: None,
             message,
         };
         let mut shown = BTreeMap::new();

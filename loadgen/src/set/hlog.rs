@@ -2,7 +2,9 @@
 //! digits: the third is of use where a percentile is read, which `cells.csv` holds, and takes four times the
 //! room. Lags have one, because they are only held against limits.
 
+use std::collections::BTreeMap;
 use std::io::{self, Cursor, Write};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -13,6 +15,9 @@ use hdrhistogram::serialization::interval_log::{
     LogEntry, Tag,
 };
 use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
+
+use super::lines::Lines;
+use super::{Campaign, Error};
 
 /// Writes the head of a log whose times count from `start`. Both BaseTime and StartTime are set:
 /// readers differ in which of them they heed.
@@ -149,6 +154,56 @@ impl<'a> Interval<'a> {
             .deserialize(&mut Cursor::new(bytes))
             .map_err(|error| error.to_string())
     }
+}
+
+/// Makes sure that a log holds what its plan asks for, each histogram once, and that all can be decoded. Returns
+/// what is to be said when a last line was left out.
+///
+/// # Errors
+///
+/// When it is damaged, with line and column.
+pub(super) fn check(
+    path: &Path,
+    bytes: &[u8],
+    campaign: &Campaign,
+) -> Result<Option<String>, Error> {
+    let lines = Lines::of(path, bytes)?;
+    let mut seen = BTreeMap::new();
+    for (number, line) in lines.iter() {
+        if !line.starts_with("Tag=") {
+            // Comments and the names of columns are for readers of other makers.
+            if line.starts_with(['#', '"']) {
+                continue;
+            }
+            return Err(lines.damage(number, 0, "not a line of an interval log"));
+        }
+        let ended = format!("{line}\n");
+        let interval = match intervals(ended.as_bytes()).next() {
+            Some(Ok(interval)) => interval,
+            Some(Err(message)) => return Err(lines.damage(number, 0, message)),
+            None => return Err(lines.damage(number, 0, "no histogram in this line")),
+        };
+        let Interval {
+            workload,
+            round,
+            kind,
+            ..
+        } = interval;
+        if campaign.workload(workload).is_none() {
+            return Err(lines.damage(number, 0, format!("no workload `{workload}` in the plan")));
+        }
+        if !(1..=campaign.rounds).contains(&round) {
+            return Err(lines.damage(number, 0, format!("round {round} is not in the plan")));
+        }
+        if let Err(message) = interval.histogram() {
+            return Err(lines.damage(number, 4, format!("a histogram: {message}")));
+        }
+        let key = (workload.to_owned(), round, kind.to_owned());
+        if let Some(first) = seen.insert(key, number) {
+            return Err(lines.damage(number, 0, format!("the same as in line {first}")));
+        }
+    }
+    Ok(lines.remark())
 }
 
 /// The histograms of a log, in order. A last line that was cut off by a kill is left out.

@@ -5,13 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Campaign, Error, append_whole, io_error, one_line, reason_of_row, whole_lines, write_atomically,
-};
+use super::lines::Lines;
+use super::{Campaign, Error, append_whole, io_error, one_line, write_atomically};
 use crate::target::{IdleCost, Memory};
 
 /// A count.
@@ -237,29 +236,81 @@ impl Pass {
     }
 }
 
-/// Reads the file; without one there are no rows. A last pass that was cut off is dropped.
-pub(super) fn read(path: &Path) -> Result<Vec<Row>, Error> {
+/// The bytes of the file, read and not checked yet; none without one.
+pub(super) struct Unchecked {
+    path: PathBuf,
+    bytes: Option<Vec<u8>>,
+}
+
+/// Reads the file; without one there are no rows.
+pub(super) fn read(path: &Path) -> Result<Unchecked, Error> {
     let bytes = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        bytes => bytes.map_err(io_error("reading", path))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        bytes => Some(bytes.map_err(io_error("reading", path))?),
     };
-    let text = String::from_utf8_lossy(&bytes);
-    let mut rows = csv::Reader::from_reader(whole_lines(&text).as_bytes());
-    let rows = rows.deserialize().map(|row| {
-        row.map_err(|error: csv::Error| Error::Damaged {
-            path: path.to_owned(),
-            line: error.position().map(csv::Position::line),
-            message: reason_of_row(&error, &[]),
-        })
-    });
-    let mut rows = rows.collect::<Result<Vec<Row>, _>>()?;
-    let last = rows.chunk_by(Row::is_of_pass).last();
-    if let Some(last) = last
-        && !is_complete(last)
-    {
-        rows.truncate(rows.len() - last.len());
+    Ok(Unchecked {
+        path: path.to_owned(),
+        bytes,
+    })
+}
+
+impl Unchecked {
+    /// The rows, of servers and workloads of this plan, and what is to be said when a last line was left out.
+    pub(super) fn checked(self, campaign: &Campaign) -> Result<(Vec<Row>, Option<String>), Error> {
+        let is_known = |row: &Row| {
+            let knows_server = row.server.is_empty() || campaign.servers.contains(&row.server);
+            let knows_workload =
+                row.workload.is_empty() || campaign.workload(&row.workload).is_some();
+            match (knows_server, knows_workload) {
+                (false, _) => Err((0, format!("no server `{}` in the plan", row.server))),
+                (_, false) => Err((1, format!("no workload `{}` in the plan", row.workload))),
+                _ => Ok(()),
+            }
+        };
+        self.rows(is_known)
     }
-    Ok(rows)
+
+    /// The rows of whole passes: a last one that was cut off is dropped.
+    fn rows(
+        self,
+        check: impl Fn(&Row) -> Result<(), (usize, String)>,
+    ) -> Result<(Vec<Row>, Option<String>), Error> {
+        let Some(bytes) = self.bytes.filter(|bytes| !bytes.is_empty()) else {
+            return Ok((Vec::new(), None));
+        };
+        let lines = Lines::of(&self.path, &bytes)?;
+        if lines.text().is_empty() {
+            // Not even the header came to its end.
+            return Ok((Vec::new(), lines.remark()));
+        }
+        let header = lines.header()?;
+        let expected = columns();
+        if !header.iter().eq(expected.iter()) {
+            let message = format!("its columns are not {}", expected.join(", "));
+            return Err(lines.damage(1, 0, message));
+        }
+        let mut rows = Vec::new();
+        for (line, row) in lines.rows::<Row>(&header, &[])? {
+            check(&row).map_err(|(field, message)| lines.damage(line, field, message))?;
+            rows.push(row);
+        }
+        let last = rows.chunk_by(Row::is_of_pass).last();
+        if let Some(last) = last
+            && !is_complete(last)
+        {
+            rows.truncate(rows.len() - last.len());
+        }
+        Ok((rows, lines.remark()))
+    }
+}
+
+/// The names of the columns, in order.
+fn columns() -> Vec<String> {
+    let row = impossible(String::new(), "");
+    let text = lines(&[row], true).expect("a row is flat");
+    let text = String::from_utf8(text).expect("names are ASCII");
+    let header = text.lines().next().expect("the header comes first");
+    header.split(',').map(str::to_owned).collect()
 }
 
 impl Row {
@@ -294,7 +345,8 @@ pub(super) fn drop_cut_off(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         metadata => metadata.map_err(io_error("reading", path))?.len(),
     };
-    let whole = lines(&read(path)?, true).map_err(io_error("writing", path))?;
+    let (rows, _) = read(path)?.rows(|_| Ok(()))?;
+    let whole = lines(&rows, true).map_err(io_error("writing", path))?;
     match whole.len() as u64 == length {
         true => Ok(()),
         false => write_atomically(path, &String::from_utf8_lossy(&whole)),
@@ -321,6 +373,10 @@ fn lines(rows: &[Row], with_header: bool) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rows_of(path: &Path) -> Vec<Row> {
+        read(path).unwrap().rows(|_| Ok(())).unwrap().0
+    }
 
     fn key(server: &str, workload: Option<&str>) -> PassKey {
         PassKey {
@@ -353,7 +409,7 @@ mod tests {
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.csv");
-        assert_eq!(read(&path).unwrap(), []);
+        assert_eq!(rows_of(&path), []);
         drop_cut_off(&path).unwrap();
         let mut expected = Vec::new();
         for rows in [
@@ -365,7 +421,7 @@ mod tests {
         ] {
             append(&path, &rows).unwrap();
             expected.extend(rows);
-            assert_eq!(read(&path).unwrap(), expected);
+            assert_eq!(rows_of(&path), expected);
         }
         assert_eq!(is_impossible(&expected), Some("not permitted: do x"));
         assert_eq!(is_impossible(&expected[..5]), None);
@@ -385,7 +441,7 @@ mod tests {
             let whole = fs::read(&path).unwrap();
             for cut in length..whole.len() {
                 fs::write(&path, &whole[..cut]).unwrap();
-                assert_eq!(read(&path).unwrap(), first, "cut at {cut}");
+                assert_eq!(rows_of(&path), first, "cut at {cut}");
                 drop_cut_off(&path).unwrap();
                 assert_eq!(fs::read(&path).unwrap(), &whole[..length], "cut at {cut}");
             }

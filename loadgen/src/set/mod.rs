@@ -19,8 +19,10 @@
 mod cell;
 pub mod hlog;
 pub mod ledger;
+mod lines;
+mod lock;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -35,10 +37,13 @@ use serde::{Deserialize, Serialize};
 
 use cell::one_line;
 pub use cell::{Cell, Key};
+use lines::{Lines, place};
+pub use lock::Lock;
 
 use crate::calibration::Calibration;
 use crate::catalogue::{self, Workload};
 use crate::destination;
+use crate::limits;
 use crate::machine::{Build, Machine};
 
 /// Version of the files of a set; it grows when a column or a key changes its meaning or goes.
@@ -216,6 +221,8 @@ pub struct Set {
     pub cells: Vec<Cell>,
     /// What was counted in passes of their own; the first sets have none.
     pub ledger: Vec<ledger::Row>,
+    /// What was left out because a kill had cut it off, a line each.
+    pub cut_off: Vec<String>,
 }
 
 /// Why a set cannot be read or written. Each is one line.
@@ -239,13 +246,32 @@ pub enum Error {
         /// A file that every set has.
         missing: &'static str,
     },
+    /// Somebody else writes the set.
+    #[error(
+        "{} is being written by {}: wait until it has ended, or end it",
+        path.display(),
+        holder.map_or("another process".to_owned(), |pid| format!("process {pid}"))
+    )]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// Which process, if that can be told.
+        holder: Option<u32>,
+    },
     /// A file that does not say what it should.
-    #[error("{}{}: {message}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+    #[error(
+        "{}{}{}: {message}",
+        path.display(),
+        line.map(|line| format!(":{line}")).unwrap_or_default(),
+        column.map(|column| format!(":{column}")).unwrap_or_default()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// From 1.
         line: Option<u64>,
+        /// From 1, in characters.
+        column: Option<u64>,
         /// What is wrong with it.
         message: String,
     },
@@ -279,6 +305,12 @@ impl Set {
         struct Version {
             schema: u32,
         }
+        // While it is being written, what is written last is read first: rows of a round that the plan does
+        // not have yet would be damage.
+        let logs = read_logs(path)?;
+        let rows = ledger::read(&path.join(LEDGER))?;
+        let cells_path = path.join(CELLS);
+        let cells_bytes = fs::read(&cells_path).map_err(io_error("reading", &cells_path))?;
         let Version { schema } = read_toml(&path.join(PLAN))?;
         if schema != SCHEMA {
             return Err(Error::Schema {
@@ -286,13 +318,31 @@ impl Set {
                 found: schema,
             });
         }
+        let campaign: Campaign = read_toml(&path.join(PLAN))?;
+        check_plan(&path.join(PLAN), &campaign)?;
+        let lines = Lines::of(&cells_path, &cells_bytes)?;
+        let cells = read_cells(&lines, &campaign)?;
+        let mut cut_off: Vec<String> = lines.remark().into_iter().collect();
+        let (ledger, remark) = rows.checked(&campaign)?;
+        cut_off.extend(remark);
+        for (log, bytes) in &logs {
+            let server = log.file_stem().and_then(OsStr::to_str);
+            if campaign
+                .servers
+                .iter()
+                .any(|it| Some(it.as_str()) == server)
+            {
+                cut_off.extend(hlog::check(log, bytes, &campaign)?);
+            }
+        }
         Ok(Set {
             path: path.to_owned(),
-            campaign: read_toml(&path.join(PLAN))?,
+            campaign,
             machine: read_toml(&path.join(MACHINE))?,
             build: read_toml(&path.join(BUILD))?,
-            cells: read_cells(&path.join(CELLS))?,
-            ledger: ledger::read(&path.join(LEDGER))?,
+            cells,
+            ledger,
+            cut_off,
         })
     }
 
@@ -322,6 +372,8 @@ pub struct Writer {
     /// The times in the histogram logs count from here.
     start: SystemTime,
     cells: File,
+    /// Nobody else writes it meanwhile.
+    _lock: Lock,
 }
 
 /// Whether this is a file that [`Writer`] has written: in a set, or in one that is not finished.
@@ -423,7 +475,8 @@ impl Writer {
             let text = text.map_err(io_error("writing", &path))?;
             write_atomically(&path, &(text + "\n"))?;
         }
-        let mut writer = Writer::open(folder.to_owned(), campaign)?;
+        let lock = Lock::take(folder)?;
+        let mut writer = Writer::open(folder.to_owned(), campaign, lock)?;
         writer.reserve(campaign.cells().len())?;
         writer.path = name_set(folder, parent)?;
         // It is not there any more by that name, and is not to be removed.
@@ -435,21 +488,27 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// When it cannot be written, or somebody else does.
     pub fn resume(set: &Set) -> Result<Self, Error> {
+        let lock = Lock::take(&set.path)?;
+        Writer::resume_locked(set, lock)
+    }
+
+    /// As [`Writer::resume`], with the lock that was held while the set was read.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn resume_locked(set: &Set, lock: Lock) -> Result<Self, Error> {
         let cells = set.path.join(CELLS);
-        let text = fs::read_to_string(&cells).map_err(io_error("reading", &cells))?;
-        let whole = whole_lines(&text);
-        if whole.lines().next() != Some(&columns().join(",")) {
-            return Err(Error::Damaged {
-                path: cells,
-                line: Some(1),
-                message: "it lacks columns that are written now: it can be read, and not resumed"
-                    .to_owned(),
-            });
+        let bytes = fs::read(&cells).map_err(io_error("reading", &cells))?;
+        let lines = Lines::of(&cells, &bytes)?;
+        if lines.text().lines().next() != Some(&columns().join(",")) {
+            let message = "it lacks columns that are written now: it can be read, and not resumed";
+            return Err(lines::damaged(&cells, 1, 1, message));
         }
-        if whole.len() < text.len() {
-            write_atomically(&cells, whole)?;
+        if lines.cut_off > 0 {
+            write_atomically(&cells, lines.text())?;
         }
         ledger::drop_cut_off(&set.path.join(LEDGER))?;
         drop_unfinished(&set.path)?;
@@ -458,7 +517,7 @@ impl Writer {
             let tags = rows.map(|cell| tag(&cell.key(), "")).collect::<Vec<_>>();
             drop_histograms_without_row(&set.path.join(format!("{server}.hlog")), &tags)?;
         }
-        let writer = Writer::open(set.path.clone(), &set.campaign)?;
+        let writer = Writer::open(set.path.clone(), &set.campaign, lock)?;
         writer.reserve(set.missing().len())?;
         Ok(writer)
     }
@@ -494,11 +553,12 @@ impl Writer {
         }
     }
 
-    fn open(path: PathBuf, campaign: &Campaign) -> Result<Self, Error> {
+    fn open(path: PathBuf, campaign: &Campaign, lock: Lock) -> Result<Self, Error> {
         let plan = path.join(PLAN);
         let start: jiff::Timestamp = campaign.started.parse().map_err(|error| Error::Damaged {
             path: plan,
             line: None,
+            column: None,
             message: format!("`started`: {error}"),
         })?;
         let file = path.join(CELLS);
@@ -510,6 +570,7 @@ impl Writer {
             path,
             start: start.into(),
             cells,
+            _lock: lock,
         })
     }
 
@@ -692,8 +753,8 @@ fn drop_unfinished(path: &Path) -> Result<(), Error> {
 }
 
 fn drop_histograms_without_row(path: &Path, tags: &[String]) -> Result<(), Error> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(io_error("reading", path)(error)),
     };
@@ -701,21 +762,18 @@ fn drop_histograms_without_row(path: &Path, tags: &[String]) -> Result<(), Error
         Some(tagged) => tags.iter().any(|tag| tagged.starts_with(tag)),
         None => true,
     };
-    let lines = whole_lines(&text).split_inclusive('\n');
-    let kept: String = lines.filter(has_row).collect();
+    let lines = Lines::of(path, &bytes)?;
+    let kept: String = (lines.text().split_inclusive('\n'))
+        .filter(has_row)
+        .collect();
     if !kept.contains("\nTag=") {
         // Its head may be cut as well; with the first histogram it gets a new one.
         return fs::remove_file(path).map_err(io_error("removing", path));
     }
-    match kept.len() < text.len() {
+    match kept.len() < bytes.len() {
         true => write_atomically(path, &kept),
         false => Ok(()),
     }
-}
-
-/// `text` up to its last line end.
-fn whole_lines(text: &str) -> &str {
-    &text[..text.rfind('\n').map_or(0, |end| end + 1)]
 }
 
 /// The last of the columns that the first sets have; those behind it were added later.
@@ -737,19 +795,14 @@ fn columns() -> Vec<String> {
     header.split(',').map(str::to_owned).collect()
 }
 
-fn read_cells(path: &Path) -> Result<Vec<Cell>, Error> {
-    let damaged = |line, message| Error::Damaged {
-        path: path.to_owned(),
-        line,
-        message,
-    };
-    let bytes = fs::read(path).map_err(io_error("reading", path))?;
-    // A character that was cut is in the line that is dropped.
-    let text = String::from_utf8_lossy(&bytes);
-    let mut rows = csv::Reader::from_reader(whole_lines(&text).as_bytes());
-    let header = rows
-        .headers()
-        .map_err(|error| damaged(Some(1), error.to_string()))?;
+/// Columns that may be below zero: memory that became less.
+const SIGNED: [&str; 2] = [
+    "server_bytes_per_idle_connection",
+    "kernel_bytes_per_idle_connection",
+];
+
+fn read_cells(lines: &Lines<'_>, campaign: &Campaign) -> Result<Vec<Cell>, Error> {
+    let header = lines.header()?;
     let expected = columns();
     let first = expected.iter().position(|name| name == LAST_OF_THE_FIRST);
     let required = first.map_or(&expected[..], |last| &expected[..=last]);
@@ -757,55 +810,170 @@ fn read_cells(path: &Path) -> Result<Vec<Cell>, Error> {
         .iter()
         .find(|name| !header.iter().any(|h| h == *name))
     {
-        return Err(damaged(Some(1), format!("no column `{missing}`")));
+        return Err(lines.damage(1, 0, format!("no column `{missing}`")));
     }
-    if let Some(unknown) = header
+    if let Some((at, unknown)) = header
         .iter()
-        .find(|name| !expected.iter().any(|e| e == name))
+        .enumerate()
+        .find(|(_, name)| !expected.iter().any(|e| e == name))
     {
-        return Err(damaged(Some(1), format!("unknown column `{unknown}`")));
+        return Err(lines.damage(1, at, format!("unknown column `{unknown}`")));
     }
     if !header.iter().eq(expected.iter().take(header.len())) {
-        return Err(damaged(
-            Some(1),
-            "its columns are in another order".to_owned(),
-        ));
+        return Err(lines.damage(1, 0, "its columns are in another order"));
     }
-    rows.deserialize()
-        .map(|row| {
-            row.map_err(|error: csv::Error| {
-                let line = error.position().map(csv::Position::line);
-                damaged(line, reason_of_row(&error, &expected))
-            })
-        })
-        .collect()
+    let rows: Vec<(u64, Cell)> = lines.rows(&header, &SIGNED)?;
+    let mut seen = BTreeMap::new();
+    for (line, cell) in &rows {
+        let wrong = |field: usize, message: String| Err(lines.damage(*line, field, message));
+        if !campaign.servers.contains(&cell.server) {
+            return wrong(0, format!("no server `{}` in {PLAN}", cell.server));
+        }
+        if campaign.workload(&cell.workload).is_none() {
+            return wrong(1, format!("no workload `{}` in {PLAN}", cell.workload));
+        }
+        if !(1..=campaign.rounds).contains(&cell.round) {
+            let message = format!("round {} of {} in {PLAN}", cell.round, campaign.rounds);
+            return wrong(2, message);
+        }
+        if cell.error.is_none() && cell.verdict.is_none() {
+            return wrong(0, "neither an error nor a verdict".to_owned());
+        }
+        if let Some(first) = seen.insert(cell.key(), line) {
+            return wrong(0, format!("the same cell as in line {first}"));
+        }
+    }
+    Ok(rows.into_iter().map(|(_, cell)| cell).collect())
 }
 
-/// What is wrong with a row of these columns, without its position, which csv would give in its own way.
-fn reason_of_row(error: &csv::Error, columns: &[String]) -> String {
-    match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => {
-            let field = err.field().and_then(|field| columns.get(field as usize));
-            match field {
-                Some(column) => format!("column `{column}`: {}", err.kind()),
-                None => err.kind().to_string(),
+/// The histogram logs in a set, which are of servers by their names.
+fn read_logs(path: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, Error> {
+    let mut logs = Vec::new();
+    for entry in fs::read_dir(path).map_err(io_error("reading", path))? {
+        let log = entry.map_err(io_error("reading", path))?.path();
+        let is_log = log.extension().is_some_and(|it| it == "hlog");
+        match fs::read(&log) {
+            _ if !is_log => {}
+            Ok(bytes) => logs.push((log, bytes)),
+            // One that has just been removed holds nothing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error("reading", &log)(error)),
+        }
+    }
+    logs.sort();
+    Ok(logs)
+}
+
+/// What a plan says must be possible: it makes file names, loops and sums.
+fn check_plan(path: &Path, campaign: &Campaign) -> Result<(), Error> {
+    let text = fs::read_to_string(path).map_err(io_error("reading", path))?;
+    let wrong = |key: &str, message: String| {
+        let (line, column) = place(&text, value_of(&text, key).unwrap_or_default());
+        Err(lines::damaged(
+            path,
+            line,
+            column,
+            format!("`{key}`: {message}"),
+        ))
+    };
+    if !(1..=limits::ROUNDS_MAX).contains(&campaign.rounds) {
+        let (rounds, most) = (campaign.rounds, limits::ROUNDS_MAX);
+        return wrong("rounds", format!("{rounds} is not from 1 to {most}"));
+    }
+    if let Err(error) = campaign.started.parse::<jiff::Timestamp>() {
+        return wrong("started", error.to_string());
+    }
+    let workloads = campaign.workloads.iter().map(|it| &it.name);
+    let names = [
+        ("servers", campaign.servers.iter().collect::<Vec<_>>()),
+        ("name", workloads.collect()),
+    ];
+    for (key, names) in names {
+        let mut seen = BTreeSet::new();
+        for name in &names {
+            // Halves of an A/A measurement have two bytes more.
+            let stem = name
+                .strip_suffix(".a")
+                .or(name.strip_suffix(".b"))
+                .unwrap_or(name);
+            if let Err(why) = limits::check_name(stem) {
+                return wrong(key, format!("{name:?} {why}"));
+            }
+            if !seen.insert(name) {
+                return wrong(key, format!("`{name}` is there twice"));
             }
         }
-        csv::ErrorKind::UnequalLengths {
-            expected_len, len, ..
-        } => format!("{len} columns instead of {expected_len}"),
-        _ => error.to_string(),
+        if names.is_empty() {
+            return wrong(key, "there is none".to_owned());
+        }
     }
+    for workload in &campaign.workloads {
+        for (key, is_zero) in [
+            ("connections", workload.connections == 0),
+            ("pipeline", workload.pipeline == 0),
+            ("duration", workload.duration.is_zero()),
+        ] {
+            if is_zero {
+                return wrong(key, format!("zero in `{}`", workload.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the value of the first such key begins.
+fn value_of(text: &str, key: &str) -> Option<usize> {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        if let Some(value) = line.trim_start().strip_prefix(key)
+            && let Some(value) = value.trim_start().strip_prefix('=')
+        {
+            return Some(start + line.len() - value.trim_start().len());
+        }
+        start += line.len();
+    }
+    None
 }
 
 fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let text = fs::read_to_string(path).map_err(io_error("reading", path))?;
-    toml::from_str(&text).map_err(|error| Error::Damaged {
-        path: path.to_owned(),
-        line: error
-            .span()
-            .map(|span| text[..span.start].matches('\n').count() as u64 + 1),
-        message: error.message().to_owned(),
+    let bytes = fs::read(path).map_err(io_error("reading", path))?;
+    let text = lines::text(path, &bytes)?;
+    let damaged = |error: &toml::de::Error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let (line, column) = place(text, at);
+        let message = error.message().lines().map(str::trim).collect::<Vec<_>>();
+        let mut message = message.join("; ");
+        if let Some(key) = catalogue::key_at(text, at)
+            && !message.contains(&format!("`{key}`"))
+        {
+            message = format!("`{key}`: {message}");
+        }
+        lines::damaged(path, line, column, message)
+    };
+    let table: toml::Table = toml::from_str(text).map_err(|error| damaged(&error))?;
+    if let Some((key, number)) = impossible_number(&table) {
+        let (line, column) = place(text, value_of(text, &key).unwrap_or_default());
+        let message = format!("`{key}`: {number} is none that can be");
+        return Err(lines::damaged(path, line, column, message));
+    }
+    toml::from_str(text).map_err(|error| damaged(&error))
+}
+
+/// A number that no file of a set holds, with its key: below zero, infinite, or none.
+fn impossible_number(table: &toml::Table) -> Option<(String, String)> {
+    table.iter().find_map(|(key, value)| {
+        let of_value = |value: &toml::Value| match value {
+            toml::Value::Integer(number) if *number < 0 => Some((key.clone(), number.to_string())),
+            toml::Value::Float(number) if !number.is_finite() || number.is_sign_negative() => {
+                Some((key.clone(), number.to_string()))
+            }
+            toml::Value::Table(table) => impossible_number(table),
+            _ => None,
+        };
+        match value {
+            toml::Value::Array(values) => values.iter().find_map(of_value),
+            value => of_value(value),
+        }
     })
 }
 

@@ -19,7 +19,7 @@ use crate::plan::{ConnectionLife, Limit, Plan};
 use crate::record::Record;
 use crate::report::{self, markdown};
 use crate::response::Expected;
-use crate::set::{self, Campaign, Cell, Key, Set, Writer};
+use crate::set::{self, Campaign, Cell, Key, Lock, Set, Writer};
 use crate::target::{self, Target};
 use crate::verdict;
 
@@ -339,7 +339,7 @@ fn record(writer: &mut Writer, measured: &Measured) -> Result<Cell, crate::set::
 }
 
 /// Writes the README of a complete set that was killed before it could say so; others stay as they are.
-pub(super) fn renew_readme(set: &Set) -> anyhow::Result<()> {
+pub(super) fn renew_readme(set: &Set, lock: Lock) -> anyhow::Result<()> {
     let is_of_all = |text: String| {
         let has_ledger = set.ledger.is_empty() || text.contains(markdown::LEDGER);
         has_ledger && !text.contains(report::INCOMPLETE)
@@ -347,7 +347,7 @@ pub(super) fn renew_readme(set: &Set) -> anyhow::Result<()> {
     if std::fs::read_to_string(set.path.join("README.md")).is_ok_and(is_of_all) {
         return Ok(());
     }
-    let writer = Writer::resume(set)?;
+    let writer = Writer::resume_locked(set, lock)?;
     Ok(writer.write_readme(&readme(set.clone())?)?)
 }
 

@@ -124,9 +124,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let calibration = calibration.transpose()?;
     let (job, pinning) = match &arguments.resume {
         Some(path) => {
-            let set = Set::open(path)?;
+            let (set, lock) = locked(path)?;
             let pinning = set.machine.pinning.clone();
-            (Job::Resume(Box::new(set)), pinning)
+            (Job::Resume(Box::new(set), lock), pinning)
         }
         None => {
             let parent = arguments.out.clone();
@@ -150,13 +150,14 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let cells = job.cells();
     let is_complete = cells.is_empty() && !auto::goes_on(&campaign);
-    if let (Job::Resume(set), true) = (&job, is_complete)
-        && set.missing_passes().is_empty()
-    {
-        say!("{} is complete", set.path.display());
-        laboratory::renew_readme(set)?;
-        return finish(&set.path, laboratory::Ended::Complete);
-    }
+    let job = match job {
+        Job::Resume(set, lock) if is_complete && set.missing_passes().is_empty() => {
+            say!("{} is complete", set.path.display());
+            laboratory::renew_readme(&set, lock)?;
+            return finish(&set.path, laboratory::Ended::Complete);
+        }
+        job => job,
+    };
 
     let interrupted = interruption()?;
     if !no_build {
@@ -195,10 +196,26 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     finish(&path, ended)
 }
 
+/// A set to go on with, which nobody else writes from here on.
+fn locked(path: &Path) -> anyhow::Result<(Set, set::Lock)> {
+    // What is no set is said before a lock of it is asked for.
+    Set::open(path)?;
+    let lock = set::Lock::take(path).map_err(|error| match error {
+        set::Error::Busy { .. } => Usage(error.to_string()).into(),
+        error => anyhow::Error::from(error),
+    })?;
+    // Once more, as it may have grown until the lock was there.
+    let set = Set::open(path)?;
+    for remark in &set.cut_off {
+        say!("warning: {remark}; it is measured again");
+    }
+    Ok((set, lock))
+}
+
 /// A new set, or one to go on with.
 enum Job {
     New(Box<New>),
-    Resume(Box<Set>),
+    Resume(Box<Set>, set::Lock),
 }
 
 struct New {
@@ -211,14 +228,14 @@ impl Job {
     fn campaign(&self) -> &Campaign {
         match self {
             Job::New(new) => &new.campaign,
-            Job::Resume(set) => &set.campaign,
+            Job::Resume(set, _) => &set.campaign,
         }
     }
 
     fn cells(&self) -> Vec<Key> {
         match self {
             Job::New(new) => new.campaign.cells(),
-            Job::Resume(set) => set.missing(),
+            Job::Resume(set, _) => set.missing(),
         }
     }
 
@@ -231,7 +248,7 @@ impl Job {
                     Writer::create_calibrated(parent, campaign, machine, build, calibration);
                 Ok(writer?)
             }
-            Job::Resume(set) => {
+            Job::Resume(set, lock) => {
                 let (of_machine, of_build) =
                     (set.machine.likeness(machine), set.build.likeness(build));
                 let differences = [of_machine.differences, of_build.differences].concat();
@@ -244,7 +261,7 @@ impl Job {
                     set.path.display(),
                     differences.join("; ")
                 );
-                Ok(Writer::resume(&set)?)
+                Ok(Writer::resume_locked(&set, lock)?)
             }
         }
     }
