@@ -78,6 +78,8 @@ pub enum Outcome {
     Worse,
     /// It holds "the same".
     NoDifference,
+    /// It holds "the same", and is too wide to say anything.
+    NotResolved,
     /// All of it is better.
     Better,
 }
@@ -86,7 +88,10 @@ impl Outcome {
     /// `threshold` is the share by which a value may be worse: 0.05 for 5%.
     fn of(ratio: &Estimate, metric: Metric, threshold: f64) -> Self {
         let Some((low, high)) = ratio.interval.filter(|_| ratio.tells_apart()) else {
-            return Outcome::NoDifference;
+            return match ratio.is_resolved() {
+                true => Outcome::NoDifference,
+                false => Outcome::NotResolved,
+            };
         };
         let (is_worse, is_beyond) = match metric.less_is_better() {
             true => (low > 1.0, low > 1.0 + threshold),
@@ -132,7 +137,11 @@ impl Diff {
                 Some(theirs) if workload.asks_the_same(theirs) => {
                     diff.compare(old, new, workload, threshold);
                 }
-                Some(_) => diff.leave_out(&workload.name, "another load under the same name"),
+                Some(theirs) => {
+                    let fields = workload.differences(theirs).join(", ");
+                    let reason = format!("another load under the same name ({fields})");
+                    diff.leave_out(&workload.name, &reason);
+                }
                 None => diff.leave_out(&workload.name, "only in the old set"),
             }
         }
@@ -145,7 +154,9 @@ impl Diff {
 
     /// How many are told apart, whichever way.
     pub fn told_apart(&self) -> usize {
-        let is_told_apart = |change: &&Change| change.outcome != Outcome::NoDifference;
+        let is_told_apart = |change: &&Change| {
+            !matches!(change.outcome, Outcome::NoDifference | Outcome::NotResolved)
+        };
         self.changes.iter().filter(is_told_apart).count()
     }
 
@@ -340,6 +351,11 @@ mod tests {
                 Outcome::NoDifference,
                 Outcome::NoDifference,
             ),
+            (
+                ratio(0.03, 43.0),
+                Outcome::NotResolved,
+                Outcome::NotResolved,
+            ),
             (ratio(0.9, 0.96), Outcome::Better, Outcome::Worse),
             (ratio(0.8, 0.94), Outcome::Better, Outcome::Regression),
         ] {
@@ -394,7 +410,10 @@ mod tests {
                 ("gone", "only in the old set"),
                 ("w, a", "client-bound, in the old set"),
                 ("w, b", "not valid: starved, in the old set"),
-                ("other", "another load under the same name"),
+                (
+                    "other",
+                    "another load under the same name (connections: 64 and 65)"
+                ),
                 ("former", "only in the old set"),
             ]
         );

@@ -12,10 +12,29 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The farther end of the interval, as a share of the value.
+    /// The farther end of the interval, as a share of the value; absent where there is none, as of a value of
+    /// zero.
     pub fn spread(&self) -> Option<f64> {
         let (low, high) = self.interval?;
-        Some((self.value - low).max(high - self.value) / self.value)
+        let spread = (self.value - low).max(high - self.value) / self.value;
+        (self.value > 0.0 && spread.is_finite()).then_some(spread)
+    }
+
+    /// By which factor the ends of the interval lie apart from its middle.
+    fn factor(&self) -> Option<f64> {
+        let (low, high) = self.interval?;
+        Some((high / low).sqrt()).filter(|factor| !factor.is_nan())
+    }
+
+    /// Whether the value is known to within a factor of 2 to either side, or its interval is absent.
+    pub fn is_narrow(&self) -> bool {
+        self.factor().is_none_or(|factor| factor <= FACTOR_MAX)
+    }
+
+    /// Of a ratio: whether its interval says anything. One that holds 1 and reaches from less than half its
+    /// middle to more than twice that leaves open which of the two is better, and by how much.
+    pub fn is_resolved(&self) -> bool {
+        self.tells_apart() || self.is_narrow()
     }
 
     /// Of a ratio: whether its interval lies wholly on one side of 1.
@@ -24,6 +43,10 @@ impl Estimate {
         self.interval.is_some_and(sides)
     }
 }
+
+/// An interval that is wider, to either side of its middle, and holds 1 shows no difference and rules none out:
+/// architectures seldom differ by more than twice.
+pub(super) const FACTOR_MAX: f64 = 2.0;
 
 /// Often enough that the ends of an interval do not depend on the seed in the digits that are shown.
 const RESAMPLES: usize = 4_000;
@@ -310,6 +333,28 @@ mod tests {
             let estimate = unpaired(&old[..rounds], &new[..rounds]).unwrap();
             assert!((estimate.value / factor - 1.0).abs() < 1e-9);
             assert_eq!(estimate.tells_apart(), expected, "{rounds}: {estimate:?}");
+        }
+    }
+
+    /// Told apart, or narrow enough to say that there is not much between them.
+    #[test]
+    fn what_an_interval_says() {
+        for (value, interval, resolved, spread) in [
+            (1.0, None, true, None),
+            (1.1, Some((0.9, 1.3)), true, Some(0.2)),
+            (1.3, Some((0.7, 2.7)), true, Some(1.4)),
+            (2.32, Some((0.03, 43.0)), false, Some(17.5)),
+            (1.0, Some((0.4, 2.5)), false, Some(1.5)),
+            (3.0, Some((1.2, 43.0)), true, Some(13.3)),
+            (0.5, Some((0.01, 0.9)), true, Some(1.0)),
+            (1.0, Some((0.0, 3.0)), false, Some(2.0)),
+            (1.0, Some((0.5, f64::INFINITY)), false, None),
+            (0.0, Some((0.0, 0.0)), true, None),
+        ] {
+            let estimate = Estimate { value, interval };
+            assert_eq!(estimate.is_resolved(), resolved, "{estimate:?}");
+            let rounded = estimate.spread().map(|it| (it * 10.0).round() / 10.0);
+            assert_eq!(rounded, spread, "{estimate:?}");
         }
     }
 

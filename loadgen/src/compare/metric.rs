@@ -97,6 +97,17 @@ impl Metric {
         }
     }
 
+    /// Why there is no value of it, where its cells do not say.
+    pub(crate) fn missing(self) -> &'static str {
+        match self {
+            Metric::Cpu => "no CPU time of the server was seen",
+            Metric::Throughput => "nothing was answered in the time that counts",
+            Metric::Connections => "no connection was established in the time that counts",
+            Metric::P50 | Metric::P99 | Metric::P99_9 => "too few responses",
+            Metric::Rss | Metric::IdleMemory => "the server's memory was not read",
+        }
+    }
+
     /// Whether less is better.
     pub fn less_is_better(self) -> bool {
         !self.is_rate()
@@ -149,7 +160,14 @@ impl Metric {
         }
     }
 
+    /// The value of a cell. Zero is none, where nothing can take or make nothing: whose responses, or whose CPU
+    /// time, were not seen. Memory need not grow.
     pub(super) fn of(self, cell: &Cell) -> Option<f64> {
+        let value = self.field(cell)?;
+        (value > 0.0 || self == Metric::IdleMemory).then_some(value)
+    }
+
+    fn field(self, cell: &Cell) -> Option<f64> {
         match self {
             Metric::Cpu => cell.server_cpu_us_per_request,
             Metric::Throughput => cell.requests_per_s,

@@ -245,6 +245,31 @@ impl Evidence {
         faults
     }
 
+    /// Figures of these metrics that are not there though their cells count, each with its reason.
+    pub fn blanks(&self, metrics: &[Metric]) -> Vec<Blank> {
+        let mut blanks = Vec::new();
+        for &metric in metrics {
+            for workload in self.workloads.iter().filter(|it| metric.says(it)) {
+                for server in &self.servers {
+                    let column = self.column(server, &workload.name, metric);
+                    let is_blank = column.by_round.is_empty() && metric.percentile().is_none();
+                    if is_blank && column.standing == Standing::Ranked {
+                        let said =
+                            |cell: &Cell| cell.error.clone().or_else(|| cell.reasons.clone());
+                        let said = self.cells_of(server, &workload.name).find_map(said);
+                        blanks.push(Blank {
+                            metric,
+                            workload: workload.name.clone(),
+                            server: server.clone(),
+                            reason: said.unwrap_or_else(|| metric.missing().to_owned()),
+                        });
+                    }
+                }
+            }
+        }
+        blanks
+    }
+
     /// Why a server under a workload is not compared by that metric.
     fn reason(&self, server: &str, workload: &str, metric: Metric, standing: Standing) -> String {
         let said = |cell: &Cell| match metric.counts(cell.verdict) {
@@ -427,6 +452,8 @@ pub struct Entry {
     pub rank: Option<u32>,
     /// No other entry that is compared is better, nor one whose bottleneck was the generator.
     pub is_best: bool,
+    /// Its ratio is known so badly that it says nothing, and it has no rank.
+    pub is_unresolved: bool,
     /// Rounds that do not count, of an entry that is compared.
     pub left_out: usize,
     /// Rounds that the value comes from.
@@ -467,6 +494,19 @@ pub struct Fault {
     pub rounds_all: usize,
     /// What came of it, where only valid rounds count.
     pub standing: Standing,
+}
+
+/// A figure that is not there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blank {
+    /// By which metric.
+    pub metric: Metric,
+    /// Under which workload.
+    pub workload: String,
+    /// Whose.
+    pub server: String,
+    /// Why not.
+    pub reason: String,
 }
 
 /// The rounds of a server under a workload that count.
@@ -528,10 +568,20 @@ fn entries(columns: &[Column], floor: Option<&Column>, metric: Metric) -> Vec<En
         let other_is_bound = columns[*other].standing == Standing::ClientBound;
         other_is_bound && columns[*other].competes && goodness(other) > goodness(index)
     };
-    let best = (order.first().copied())
+    // One that leads by chance, of which nothing is known, must not be what others are held against.
+    let narrow =
+        (order.iter().copied()).find(|&index| values[index].is_some_and(|value| value.is_narrow()));
+    let leads = |index: &usize| {
+        narrow.is_none_or(|narrow| {
+            let ratio = ratio(&columns[*index], &columns[narrow]);
+            narrow == *index || ratio.is_some_and(|ratio| ratio.is_resolved())
+        })
+    };
+    let first = order.iter().position(leads).unwrap_or_default();
+    let best = (order.get(first).copied())
         .filter(|best| !(0..columns.len()).any(|other| outruns(&other, best)));
     let ranks = match best {
-        Some(_) => ranks(&order, |a, b| ratio(&columns[b], &columns[a])),
+        Some(_) => ranks(&order[first..], |a, b| ratio(&columns[b], &columns[a])),
         None => BTreeMap::new(),
     };
     let entry = |index: usize| {
@@ -540,13 +590,17 @@ fn entries(columns: &[Column], floor: Option<&Column>, metric: Metric) -> Vec<En
             let other = other.filter(|other| column.is_compared() && other.is_compared())?;
             ratio(column, other)
         };
+        let ratio = compared_with(best.map(|best| &columns[best]));
+        let rank = ranks.get(&index).copied();
+        let has_lost_its_rank = best.is_some() && rank.is_none() && order.contains(&index);
         Entry {
             standing: column.standing,
             value: values[index],
-            ratio: compared_with(best.map(|best| &columns[best])),
+            ratio,
             of_floor: compared_with(floor),
-            rank: ranks.get(&index).copied(),
+            rank,
             is_best: best == Some(index),
+            is_unresolved: has_lost_its_rank || ratio.is_some_and(|it| !it.is_resolved()),
             left_out: match is_compared(&index) {
                 true => column.left_out,
                 false => 0,
@@ -574,18 +628,20 @@ fn ratios(of: &Column, to: &Column) -> BTreeMap<u32, f64> {
 }
 
 /// Ranks of what stands in this order: whoever is not told apart from the first of a rank shares it, and
-/// the next rank counts all before it (1, 1, 3).
+/// the next rank counts all before it (1, 1, 3). Whoever cannot be told whether it shares one has none.
 pub(crate) fn ranks(
     order: &[usize],
     ratio: impl Fn(usize, usize) -> Option<Estimate>,
 ) -> BTreeMap<usize, u32> {
     let mut ranks = BTreeMap::new();
     let mut first: Option<(usize, u32)> = None;
-    for (place, &index) in (1..).zip(order) {
-        let shared = first.filter(|&(first, _)| {
-            let ratio = ratio(first, index);
-            !ratio.is_some_and(|ratio| ratio.tells_apart())
-        });
+    for &index in order {
+        let ratio = first.and_then(|(first, _)| ratio(first, index));
+        if ratio.is_some_and(|ratio| !ratio.is_resolved()) {
+            continue;
+        }
+        let shared = first.filter(|_| !ratio.is_some_and(|ratio| ratio.tells_apart()));
+        let place = ranks.len() as u32 + 1;
         let (_, rank) = *first.insert(shared.unwrap_or((index, place)));
         ranks.insert(index, rank);
     }
@@ -801,6 +857,72 @@ mod tests {
         let entries = evidence.compare(Metric::Cpu).rows.remove(0).entries;
         let ranks: Vec<_> = entries.into_iter().map(|entry| entry.rank).collect();
         assert_eq!(ranks, [Some(3), Some(3), Some(1), Some(1)]);
+    }
+
+    /// Values over rounds that are all over the place.
+    const WILD: [f64; 6] = [1.0, 40.0, 0.3, 12.0, 0.2, 60.0];
+
+    /// An interval that says nothing gives no rank, nor may it be what others are held against.
+    #[test]
+    fn what_is_not_resolved_shares_no_rank() {
+        for scale in [1.0, 10.0, 0.1] {
+            let mut cells = Vec::new();
+            for (round, wild) in (1..).zip(WILD) {
+                cells.push(cell("a", "w", round, 10.0));
+                cells.push(cell("b", "w", round, 10.01));
+                cells.push(cell("wild", "w", round, wild * scale));
+                cells.push(cell("c", "w", round, 20.0));
+            }
+            let evidence = evidence(&["wild", "a", "b", "c"], &["w"], cells);
+            let entries = evidence.compare(Metric::Cpu).rows.remove(0).entries;
+            let ranks: Vec<_> = entries
+                .iter()
+                .map(|it| (it.rank, it.is_unresolved))
+                .collect();
+            let expected = [
+                (None, true),
+                (Some(1), false),
+                (Some(2), false),
+                (Some(3), false),
+            ];
+            assert_eq!(ranks, expected, "{scale}");
+            assert!(entries[1].is_best, "{scale}");
+        }
+    }
+
+    /// A figure of zero is none, and has its reason.
+    #[test]
+    fn blanks_have_reasons() {
+        let nothing = |round| Cell {
+            requests_per_s: Some(0.0),
+            server_cpu_us_per_request: Some(0.0),
+            ..cell("a", "w", round, 1.0)
+        };
+        let silent = |round| Cell {
+            server_cpu_us_per_request: None,
+            reasons: Some("CPU time of another process".to_owned()),
+            ..cell("b", "w", round, 1.0)
+        };
+        let cells = vec![nothing(1), nothing(2), silent(1), silent(2)];
+        let evidence = evidence(&["a", "b"], &["w"], cells);
+        let entries = evidence.compare(Metric::Cpu).rows.remove(0).entries;
+        assert!(
+            entries
+                .iter()
+                .all(|it| it.value.is_none() && it.ratio.is_none())
+        );
+        let blanks = evidence.blanks(&[Metric::Cpu, Metric::Throughput, Metric::P99]);
+        let blanks: Vec<_> = (blanks.iter())
+            .map(|it| (it.server.as_str(), it.metric.name(), it.reason.as_str()))
+            .collect();
+        assert_eq!(
+            blanks,
+            [
+                ("a", "cpu", Metric::Cpu.missing()),
+                ("b", "cpu", "CPU time of another process"),
+                ("a", "throughput", Metric::Throughput.missing()),
+            ]
+        );
     }
 
     #[test]

@@ -52,8 +52,10 @@ pub struct Stopped {
 pub struct Place {
     /// Its name.
     pub server: String,
-    /// From 1; absent for the floor and for what is somebody else's.
+    /// From 1; absent for the floor, for what is somebody else's, and for what is not resolved.
     pub rank: Option<u32>,
+    /// Its ratio is known so badly that it says nothing.
+    pub is_unresolved: bool,
     /// Geometric mean of its ratios to the best under each workload; absent where it has not completed them.
     pub ratio: Option<Estimate>,
     /// Geometric mean of its multiples of the floor, where there is one and the metric is CPU.
@@ -132,15 +134,20 @@ impl Evidence {
             false => -value(server),
         };
         ranked.sort_by(|a, b| goodness(a).total_cmp(&goodness(b)));
+        // Those of which nothing is known stand behind, lest one leads by chance.
+        ranked.sort_by_key(|server| estimates[server].is_some_and(|it| !it.is_resolved()));
         let order: Vec<usize> = (0..ranked.len()).collect();
         let ranks = ranks(&order, |first, other| {
             geometric_mean(&races, |race| {
                 Some((race.column(ranked[other])?, race.column(ranked[first])?))
             })
         });
+        let competitors = ranked.len();
         let place = |(index, server): (usize, &&String)| Place {
             server: (*server).clone(),
             rank: ranks.get(&index).copied(),
+            is_unresolved: (index < competitors && !ranks.contains_key(&index))
+                || estimates[*server].is_some_and(|it| !it.is_resolved()),
             ratio: estimates[*server],
             of_floor: geometric_mean(&races, |race| {
                 Some((race.column(server)?, race.floor.as_ref()?))
@@ -184,6 +191,13 @@ impl Evidence {
         if !stopped.is_empty() {
             return Err(left_out(stopped, None));
         }
+        // One that leads by chance, of which nothing is known, must not be what others are held against.
+        let is_narrow = |server: &&String| {
+            columns[*server]
+                .estimate()
+                .is_some_and(|value| value.is_narrow())
+        };
+        let has_narrow = (self.servers.iter()).any(|it| self.competes(it) && is_narrow(&it));
         let middle = |server: &&String| {
             let values = columns[*server].by_round.values();
             let middle = median(&mut values.copied().collect::<Vec<_>>());
@@ -194,7 +208,7 @@ impl Evidence {
             }
         };
         let best = (self.servers.iter())
-            .filter(|server| self.competes(server))
+            .filter(|server| self.competes(server) && (!has_narrow || is_narrow(server)))
             .min_by(|a, b| middle(a).total_cmp(&middle(b)));
         let Some(best) = best.map(|best| columns[best].clone()) else {
             return Err(left_out(Vec::new(), Some("nobody to rank")));
@@ -393,6 +407,30 @@ mod tests {
         assert_eq!(taken(Metric::P99), [(closed, w.clone()), (open, v.clone())]);
         assert_eq!(taken(Metric::Throughput), [(closed, w.clone())]);
         assert_eq!(taken(Metric::Cpu), [(None, [w, v].concat())]);
+    }
+
+    #[test]
+    fn what_is_not_resolved_has_no_rank() {
+        let mut evidence = two_workloads();
+        let wild = [0.01, 30.0, 0.02, 50.0, 0.01, 80.0];
+        for cell in &mut evidence.cells {
+            if cell.server == "c" && cell.workload != "x" {
+                let cpu = cell.server_cpu_us_per_request.unwrap();
+                cell.server_cpu_us_per_request = Some(cpu * wild[cell.round as usize - 1]);
+            }
+        }
+        let ranking = &evidence.rankings(Metric::Cpu, false)[0];
+        let places: Vec<_> = (ranking.places.iter())
+            .map(|it| (it.server.as_str(), it.rank, it.is_unresolved))
+            .collect();
+        assert_eq!(
+            places[..3],
+            [
+                ("b", Some(1), false),
+                ("a", Some(1), false),
+                ("c", None, true)
+            ]
+        );
     }
 
     #[test]

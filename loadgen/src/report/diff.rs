@@ -218,6 +218,7 @@ fn word(outcome: Outcome, metric: Metric, threshold: f64) -> String {
         Outcome::Regression => "regression".to_owned(),
         Outcome::Worse => format!("{worse}, not surely by {}", percent(threshold)),
         Outcome::NoDifference => "no difference shown".to_owned(),
+        Outcome::NotResolved => "not resolved".to_owned(),
         Outcome::Better => better.to_owned(),
     }
 }

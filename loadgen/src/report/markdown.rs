@@ -96,7 +96,7 @@ pub fn report(
     if !further.is_empty() {
         out += &tables(evidence, further, true);
     }
-    out += &exclusions(evidence).markdown();
+    out += &exclusions(evidence, metrics).markdown();
     out.push('\n');
     out += &analyses(evidence);
     line(&mut out, "\n</details>");
@@ -196,13 +196,17 @@ fn entry_text(row: &Row, column: usize, is_floor: bool, metric: Metric) -> Strin
         (Standing::NotValid, _) => Some("*not valid*".to_owned()),
         (Standing::ClientBound, _) => Some("*client-bound*".to_owned()),
         _ if entry.is_best => Some("**best**".to_owned()),
+        (_, Some(ratio)) if entry.is_unresolved => {
+            Some(format!("*not resolved*: {}", with_interval(ratio, "x")))
+        }
         (_, ratio) => ratio.as_ref().map(|ratio| with_interval(ratio, "x")),
     };
     let ranked: Vec<String> = row.rank_mark(column).into_iter().chain(ratio).collect();
     if !ranked.is_empty() {
         lines.push(ranked.join(" "));
     }
-    if entry.left_out > 0 {
+    lines.retain(|line| !line.is_empty());
+    if entry.left_out > 0 && !lines.is_empty() {
         let last = lines.last_mut().expect("there is the value");
         last.push('†');
     }

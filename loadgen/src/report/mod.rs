@@ -34,6 +34,9 @@ pub(crate) const INCOMPLETE: &str = "Incomplete";
 
 /// Three significant digits, with `k` or `M` for thousands or millions.
 pub(crate) fn figure(value: f64) -> String {
+    if !value.is_finite() {
+        return "∞".to_owned();
+    }
     let (value, unit) = match value {
         999_500.0.. => (value / 1e6, "M"),
         // What would be rounded to 1000 is written as 1.00k.
@@ -75,7 +78,7 @@ struct Marks {
 /// What the figures of tables of servers are, and what was not compared and why.
 fn legend(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
     let mut document = medians(evidence, metrics, marks);
-    document.append(exclusions(evidence));
+    document.append(exclusions(evidence, metrics));
     document
 }
 
@@ -93,6 +96,15 @@ fn medians(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
         ),
     };
     text += " #1 is the rank; who is not told apart from the first of a rank shares it (#1=).";
+    let has_unresolved = metrics.iter().any(|&metric| {
+        let rows = evidence.compare(metric).rows.into_iter();
+        rows.flat_map(|row| row.entries)
+            .any(|entry| entry.is_unresolved)
+    });
+    if has_unresolved {
+        text += " A ratio is not resolved when its interval holds 1 and reaches from less than half its \
+                 middle to more than twice that: it has no rank.";
+    }
     if evidence.floor.is_some() && metrics.contains(&Metric::Cpu) {
         text += " ";
         text += marks.floor;
@@ -110,8 +122,13 @@ fn medians(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
 }
 
 /// What was not compared, and why.
-fn exclusions(evidence: &Evidence) -> Document {
+fn exclusions(evidence: &Evidence, metrics: &[Metric]) -> Document {
     let mut document = Document::default();
+    let blanks = evidence.blanks(metrics).into_iter().map(|it| {
+        let (metric, reason) = (it.metric.name(), it.reason);
+        format!("{}, {}, {metric}: {reason}", it.workload, it.server)
+    });
+    document.list("Blank, as there is no value:", blanks.collect());
     let faults = evidence.faults();
     for (heading, items) in Faults::sorted(&faults).paragraphs() {
         document.list(heading, items);
@@ -125,7 +142,8 @@ fn absent(entry: &Entry, metric: Metric) -> String {
         (Standing::Missing, _) => "-".to_owned(),
         (Standing::Failed, _) => "failed".to_owned(),
         (_, Some(p)) => format!("n<{}", samples_needed(p)),
-        (_, None) => "n/a".to_owned(),
+        // The reason stands below the table.
+        (_, None) => String::new(),
     }
 }
 

@@ -44,7 +44,8 @@ fn document(evidence: &Evidence, rankings: &[Ranking]) -> Document {
     }
     document.paragraph(format!(
         "Each workload weighs the same. The mean is taken within each round; what is shown is the median \
-         over {}, with its 95% interval. Who is not told apart from the first of a rank shares it (=).",
+         over {}, with its 95% interval. Who is not told apart from the first of a rank shares it (=); whose \
+         interval holds 1 and is too wide to say anything is not resolved, and has no rank.",
         plural(evidence.rounds, "round")
     ));
     document
@@ -58,14 +59,17 @@ fn grid(ranking: &Ranking) -> Grid {
     for place in &ranking.places {
         let estimate = |estimate: &Option<Estimate>, unit| match estimate {
             Some(estimate) => with_interval(estimate, unit),
-            None => "n/a".to_owned(),
+            None => String::new(),
         };
         let sharing = (ranking.places.iter()).filter(|other| other.rank == place.rank);
         let rank = place.rank.map(|rank| rank_mark(rank, sharing.count() > 1));
         let mut row = vec![
             rank.unwrap_or_default(),
             place.server.clone(),
-            estimate(&place.ratio, "x"),
+            match place.is_unresolved {
+                true => format!("not resolved: {}", estimate(&place.ratio, "x")),
+                false => estimate(&place.ratio, "x"),
+            },
         ];
         row.extend(has_floor.then(|| estimate(&place.of_floor, "")));
         grid.row(row);

@@ -97,6 +97,8 @@ pub struct CmpRow<'a> {
     rounds: usize,
     /// Tried, and not behind the value.
     rounds_left_out: usize,
+    /// Whether its ratio says anything; absent where there is none.
+    resolved: Option<bool>,
 }
 
 /// Rows of `cmp`, by metric, workload and server.
@@ -128,6 +130,7 @@ pub fn cmp<'a>(evidence: &'a Evidence, metrics: &[Metric]) -> Vec<CmpRow<'a>> {
                 standing: entry.standing,
                 rounds: entry.rounds,
                 rounds_left_out: entry.rounds_all - entry.rounds,
+                resolved: entry.ratio.map(|_| !entry.is_unresolved),
             }));
         }
     }
@@ -210,6 +213,8 @@ pub struct RankRow<'a> {
     of_floor_high: Option<f64>,
     /// So many were taken.
     workloads: usize,
+    /// Whether its ratio says anything; absent where there is none.
+    resolved: Option<bool>,
 }
 
 /// Rows of `rank`, by metric, from the best on.
@@ -228,21 +233,27 @@ pub fn rank<'a>(evidence: &Evidence, rankings: &'a [Ranking]) -> Vec<RankRow<'a>
             of_floor_low: low(place.of_floor),
             of_floor_high: high(place.of_floor),
             workloads: ranking.workloads.len(),
+            resolved: place.ratio.map(|_| !place.is_unresolved),
         })
     });
     rows.collect()
 }
 
 fn value(estimate: Option<Estimate>) -> Option<f64> {
-    Some(digits(estimate?.value))
+    finite(estimate?.value)
 }
 
 fn low(estimate: Option<Estimate>) -> Option<f64> {
-    Some(digits(estimate?.interval?.0))
+    finite(estimate?.interval?.0)
 }
 
 fn high(estimate: Option<Estimate>) -> Option<f64> {
-    Some(digits(estimate?.interval?.1))
+    finite(estimate?.interval?.1)
+}
+
+/// What has no end is no figure.
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then(|| digits(value))
 }
 
 /// Six significant digits: what is behind them is noise.

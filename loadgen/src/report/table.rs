@@ -88,6 +88,14 @@ fn entry_text(row: &Row, column: usize, is_floor: bool, metric: Metric, width: u
         // It has no rank, so that there is room below.
         (Standing::ClientBound, _) => at_hyphens("client-bound", width),
         _ if entry.is_best => "best".to_owned(),
+        (_, Some(ratio)) if entry.is_unresolved => {
+            let words = match width >= "not resolved".len() {
+                true => "not resolved",
+                false => "not\nresolved",
+            };
+            let ratio = with_spread(format!("{}x", figure(ratio.value)), ratio.spread());
+            format!("{words}\n{ratio}")
+        }
         (_, Some(ratio)) => with_spread(format!("{}x", figure(ratio.value)), ratio.spread()),
         (_, None) => String::new(),
     };
@@ -96,7 +104,7 @@ fn entry_text(row: &Row, column: usize, is_floor: bool, metric: Metric, width: u
     let below: Vec<String> = row.rank_mark(column).into_iter().chain(of_floor).collect();
     let mut lines = vec![value, compared, below.join(" ")];
     lines.retain(|line| !line.is_empty());
-    if entry.left_out > 0 {
+    if entry.left_out > 0 && !lines.is_empty() {
         // Behind what is compared, if anything is.
         let compared = lines.len().min(2) - 1;
         lines[compared] = marked(&lines[compared], width);

@@ -477,6 +477,12 @@ impl Value {
             text: entry.map_or("-".to_owned(), |entry| chart::value_text(entry, metric)),
             ratio: match entry {
                 Some(entry) if entry.is_best => "best".to_owned(),
+                Some(entry) if entry.is_unresolved => {
+                    format!(
+                        "not resolved: {}",
+                        entry.ratio.as_ref().map_or(String::new(), times)
+                    )
+                }
                 Some(entry) => entry.ratio.as_ref().map_or(String::new(), times),
                 None => String::new(),
             },
