@@ -1,6 +1,8 @@
 //! `loadgen cmp`, `rank` and `diff` over sets that are made up: what is taken together, what is refused, and
 //! what is printed in each format.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
@@ -63,7 +65,9 @@ fn campaign_with_floor() -> Campaign {
 
 fn machine(kernel: &str) -> Machine {
     Machine {
+        cpu_model: Some("A CPU".to_owned()),
         kernel: Some(kernel.to_owned()),
+        mitigations: Some(BTreeMap::new()),
         ..Machine::default()
     }
 }
@@ -312,6 +316,7 @@ fn csv_and_json_have_the_same_rows() {
             for (name, field) in names.iter().zip(record) {
                 match &row[name] {
                     serde_json::Value::Null => assert_eq!(field, "", "{name}"),
+                    serde_json::Value::Bool(is) => assert_eq!(field, is.to_string(), "{name}"),
                     serde_json::Value::String(text) => assert_eq!(field, text, "{name}"),
                     number => assert_eq!(
                         field.parse::<f64>().unwrap(),
@@ -503,7 +508,112 @@ fn other_machines_and_other_loads() {
     assert!(stderr(output).starts_with("warning: of different machines: kernel"));
     // A comparison of nothing must not pass.
     let output = loadgen(parent.path(), &["diff", &before, &otherwise]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(stdout(output.clone()).contains("another load under the same name: stay"));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let text = stdout(output.clone());
+    assert!(
+        text.contains("another load under the same name (connections: 2 and 3): stay"),
+        "{text}"
+    );
     assert!(stderr(output).contains("could be compared"));
+}
+
+/// Exit code 1 is a certain regression: whatever else stands in the way is 2.
+#[test]
+fn only_a_regression_has_exit_code_1() {
+    let parent = tempfile::tempdir().unwrap();
+    let (before, after) = before_and_after(parent.path(), 1.2);
+    let damaged = set(parent.path(), &campaign(), &machine("6.18"), &build("abc"));
+    let file = parent.path().join(&damaged).join("cells.csv");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen(",valid,", ",vali,", 1)).unwrap();
+    for (arguments, expected) in [
+        (vec![before.as_str(), &after], 1),
+        (vec![&before, "nowhere"], 2),
+        (vec!["nowhere", &after], 2),
+        (vec![&before, &damaged], 2),
+        (vec![&damaged, &after], 2),
+        (vec![&before, "--workloads", "stay"], 2),
+        (vec![&before, &after, "--servers", "nobody"], 2),
+        (vec![&before, &after, "--metric", "idle-memory"], 2),
+        (vec![&before, &after, "--threshold", "5"], 2),
+    ] {
+        let output = loadgen(parent.path(), &[&["diff"], &arguments[..]].concat());
+        assert_eq!(
+            output.status.code(),
+            Some(expected),
+            "{arguments:?}: {output:?}"
+        );
+    }
+}
+
+/// A fact that changes no figure, or that one of them does not know, is said and keeps no sets apart.
+#[test]
+fn what_is_not_known_of_machines_is_said() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut first = machine("6.18");
+    first.mitigations = None;
+    let mut second = machine("6.18");
+    second
+        .sysctls
+        .insert("fs.file-max".to_owned(), "7".to_owned());
+    let one = set(parent.path(), &campaign(), &first, &build("abc"));
+    let two = set(parent.path(), &campaign(), &second, &build("abc"));
+    let expected = [
+        "mitigations of the CPU: unknown in one of them",
+        "fs.file-max: none and",
+    ];
+    for verb in ["cmp", "rank", "diff"] {
+        let output = loadgen(parent.path(), &[verb, &one, &two]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let said = stderr(output).replace('\n', " ");
+        assert!(
+            expected.iter().all(|it| said.contains(it)),
+            "{verb}: {said}"
+        );
+    }
+}
+
+/// Whatever the figures are, nothing is printed that is not a number.
+#[test]
+fn nothing_but_numbers_is_printed() {
+    let parent = tempfile::tempdir().unwrap();
+    let wild = [0.0, 1e-4, 40.0, 0.0, 1e4, 3.0];
+    let made = set_with(
+        parent.path(),
+        &campaign_with_floor(),
+        &machine("6.18"),
+        &build("abc"),
+        |key| match key.server.as_str() {
+            "slow" => wild[key.round as usize - 1],
+            "floor" => 0.0,
+            _ => 5.0,
+        },
+    );
+    let page = parent.path().join("page.html");
+    let page = page.to_str().unwrap();
+    for arguments in [
+        &["cmp"][..],
+        &["cmp", "--format", "markdown"],
+        &["cmp", "--format", "csv"],
+        &["cmp", "--format", "json"],
+        &["rank"],
+        &["rank", "--format", "csv"],
+        &["rank", "--format", "json"],
+        &["report"],
+        &["report", "--html", page],
+    ] {
+        let arguments = [&arguments[..1], &[&made], &arguments[1..]].concat();
+        let output = loadgen(parent.path(), &arguments);
+        assert!(output.status.success(), "{output:?}");
+        let text = stdout(output);
+        for word in ["NaN", "inf,", "infx", "infM", ",inf"] {
+            assert!(!text.contains(word), "{word} in {arguments:?}: {text}");
+        }
+    }
+    let text = stdout(loadgen(parent.path(), &["cmp", &made, "--metric", "cpu"]));
+    assert!(text.contains("not resolved"), "{text}");
+    assert!(
+        text.contains("stay, floor, cpu: no CPU time of the server was seen"),
+        "{text}"
+    );
 }

@@ -329,24 +329,24 @@ fn what_is_no_set_or_damaged_is_said_in_one_line() {
     let cells = |change: &dyn Fn(String) -> String| damaged("cells.csv", change);
     assert_eq!(
         cells(&|text| text.replace("invalid", "doubtful")),
-        "SET/cells.csv:2: unknown variant `doubtful`, expected one of `valid`, \
+        "SET/cells.csv:2:29: column `verdict`: unknown variant `doubtful`, expected one of `valid`, \
          `client-bound`, `invalid`"
     );
     assert_eq!(
         cells(&|text| text.replacen(",499,499,", ",499,x,", 1)),
-        "SET/cells.csv:2: column `good`: invalid digit found in string"
+        "SET/cells.csv:2:95: column `good`: invalid digit found in string"
     );
     assert_eq!(
         cells(&|text| text + "a,b\n"),
-        "SET/cells.csv:4: 2 columns instead of 70"
+        "SET/cells.csv:4:1: 2 columns instead of 70"
     );
     assert_eq!(
         cells(&|text| text.replacen("verdict", "opinion", 1)),
-        "SET/cells.csv:1: no column `verdict`"
+        "SET/cells.csv:1:1: no column `verdict`"
     );
     assert_eq!(
         cells(&|text| text.replacen("server,workload", "workload,server", 1)),
-        "SET/cells.csv:1: its columns are in another order"
+        "SET/cells.csv:1:1: its columns are in another order"
     );
     assert_eq!(
         damaged("plan.toml", &|text| text
@@ -356,8 +356,176 @@ fn what_is_no_set_or_damaged_is_said_in_one_line() {
     assert_eq!(
         damaged("plan.toml", &|text| text
             .replace("rounds = 3", "rounds = \"three\"")),
-        "SET/plan.toml:5: invalid type: string \"three\", expected u32"
+        "SET/plan.toml:5:10: `rounds`: invalid type: string \"three\", expected u32"
     );
+}
+
+/// Whatever file of a set it is in, and whoever reads it.
+#[test]
+fn damage_is_told_by_every_reader() {
+    type Damage<'a> = (&'a str, &'a dyn Fn(Vec<u8>) -> Vec<u8>, &'a str);
+    let replaced = |from: &'static str, to: &'static str| {
+        move |bytes: Vec<u8>| {
+            let text = String::from_utf8(bytes).unwrap();
+            assert!(text.contains(from), "{from} in {text}");
+            text.replacen(from, to, 1).into_bytes()
+        }
+    };
+    let rows: [Damage<'_>; 16] = [
+        (
+            "cells.csv",
+            &replaced(",1.5,", ",inf,"),
+            "column `duration_s`: `inf` is not a finite number",
+        ),
+        (
+            "cells.csv",
+            &replaced(",1.5,", ",-1.5,"),
+            "column `duration_s`: `-1.5` is below zero",
+        ),
+        (
+            "cells.csv",
+            &|bytes| [bytes, b"\xff\n".to_vec()].concat(),
+            "SET/cells.csv:5:1: bytes that are not UTF-8",
+        ),
+        (
+            "cells.csv",
+            &|bytes| [bytes, b"\0\0\n".to_vec()].concat(),
+            "SET/cells.csv:5:1: bytes of zero",
+        ),
+        (
+            "cells.csv",
+            &|bytes| {
+                let last = bytes
+                    .split_inclusive(|&it| it == b'\n')
+                    .next_back()
+                    .unwrap()
+                    .to_vec();
+                [bytes, last].concat()
+            },
+            "SET/cells.csv:5:1: the same cell as in line 4",
+        ),
+        (
+            "cells.csv",
+            &replaced(",1,2025", ",9,2025"),
+            "SET/cells.csv:2:5: round 9 of 3 in plan.toml",
+        ),
+        ("cells.csv", &replaced("\n", "\r\n"), "SET/cells.csv:1:"),
+        (
+            "ledger.csv",
+            &replaced(",7\n", ",-7\n"),
+            "SET/ledger.csv:2:",
+        ),
+        (
+            "ledger.csv",
+            &replaced("\na,", "\nnobody,"),
+            "SET/ledger.csv:2:1: no server `nobody`",
+        ),
+        (
+            "a.hlog",
+            &replaced("\nTag=", "\nTug="),
+            "not a line of an interval log",
+        ),
+        (
+            "a.hlog",
+            &replaced(":1:response", ":8:response"),
+            "round 8 is not in the plan",
+        ),
+        ("a.hlog", &replaced("HIST", "HISS"), "a histogram: "),
+        (
+            "plan.toml",
+            &replaced("rounds = 3", "rounds = 4000000000"),
+            "SET/plan.toml:5:10: `rounds`: 4000000000 is not from 1 to 1000",
+        ),
+        (
+            "plan.toml",
+            &replaced("\"a\"", "\"../a\""),
+            "`servers`: \"../a\" must be of letters",
+        ),
+        (
+            "machine.toml",
+            &replaced("cpus = 0", "cpus = 0\nsteal_percent = nan"),
+            "SET/machine.toml:2:17: `steal_percent`: NaN is none that can be",
+        ),
+        (
+            "build.toml",
+            &replaced("profile = \"\"", "profile = 3"),
+            "`profile`: invalid type",
+        ),
+    ];
+    for (file, damage, expected) in rows {
+        let parent = tempfile::tempdir().unwrap();
+        let path = set_of(parent.path(), 3);
+        let row = "server,workload,started,error,responses,connections,kind,name,count\n\
+                   a,x,2025-01-02T03:04:05Z,,1,1,event,page-faults,7\n";
+        fs::write(path.join("ledger.csv"), row).unwrap();
+        Set::open(&path).unwrap();
+        let bytes = fs::read(path.join(file)).unwrap();
+        fs::write(path.join(file), damage(bytes)).unwrap();
+        let error = match Set::open(&path) {
+            Ok(_) => panic!("{file}: no {expected}"),
+            Err(error) => error.to_string(),
+        };
+        let error = error.replace(&path.display().to_string(), "SET");
+        let expected = expected.strip_suffix(" column").unwrap_or(expected);
+        assert!(error.contains(expected), "{file}: {error}");
+        assert!(error.starts_with(&format!("SET/{file}:")), "{error}");
+        for arguments in [
+            &["cmp"][..],
+            &["rank"],
+            &["report"],
+            &["explain"],
+            &["measure", "--resume"],
+        ] {
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_loadgen"))
+                .args(arguments)
+                .arg(&path)
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.replace(&path.display().to_string(), "SET");
+            assert!(said.contains(&error), "{arguments:?}: {said}");
+            assert!(!output.status.success());
+        }
+    }
+}
+
+/// Wherever a kill cuts the last line, also within a character, the set is read and resumed.
+#[test]
+fn a_line_is_cut_anywhere() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = set_of(parent.path(), 2);
+    let cells = path.join("cells.csv");
+    let text = fs::read(&cells).unwrap();
+    let key = &campaign().cells()[2];
+    let line = format!(
+        "{},{},{},2025,3 \u{b5}s \u{65e5},",
+        key.server, key.workload, key.round
+    );
+    for cut in 1..=line.len() {
+        fs::write(&cells, [&text[..], &line.as_bytes()[..cut]].concat()).unwrap();
+        let set = Set::open(&path).unwrap();
+        assert_eq!((set.cells.len(), set.cut_off.len()), (2, 1), "cut at {cut}");
+        drop(Writer::resume(&set).unwrap());
+        assert_eq!(fs::read(&cells).unwrap(), text, "cut at {cut}");
+    }
+    assert!(Set::open(&path).unwrap().cut_off.is_empty());
+}
+
+/// Two would write each other's lines; reading is free.
+#[test]
+fn a_set_has_one_writer() {
+    let parent = tempfile::tempdir().unwrap();
+    let writer = create(parent.path());
+    let path = writer.path().to_owned();
+    let set = Set::open(&path).unwrap();
+    let error = Writer::resume(&set).unwrap_err().to_string();
+    let pid = std::process::id();
+    assert!(
+        error.contains(&format!("is being written by process {pid}")),
+        "{error}"
+    );
+    drop(writer);
+    drop(Writer::resume(&set).unwrap());
 }
 
 #[test]

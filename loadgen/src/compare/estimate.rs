@@ -342,7 +342,7 @@ mod tests {
         for (value, interval, resolved, spread) in [
             (1.0, None, true, None),
             (1.1, Some((0.9, 1.3)), true, Some(0.2)),
-            (1.3, Some((0.7, 2.7)), true, Some(1.4)),
+            (1.3, Some((0.7, 2.7)), true, Some(1.1)),
             (2.32, Some((0.03, 43.0)), false, Some(17.5)),
             (1.0, Some((0.4, 2.5)), false, Some(1.5)),
             (3.0, Some((1.2, 43.0)), true, Some(13.3)),
