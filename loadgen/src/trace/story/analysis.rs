@@ -150,10 +150,9 @@ impl Analysis {
             Side::Server => (1, 0),
         };
         let mut remarks = Vec::new();
-        match self.challenges(segments, at) {
-            Some(Challenge::OfSyn) => return vec![Remark::ChallengeAck],
-            Some(Challenge::OfReset) => remarks.push(Remark::ChallengeAck),
-            None => {}
+        let challenge = self.challenges(segments, at);
+        if challenge == Some(Challenge::OfSyn) {
+            return vec![Remark::ChallengeAck];
         }
         let is_outside = self.is_outside(segments, at);
         if packet.flags.rst {
@@ -176,6 +175,9 @@ impl Analysis {
             self.sent_again(own, peer, segment, &mut remarks);
         }
         let scale = Scale::agreed(self.ways[own].offer, self.ways[peer].offer);
+        if challenge == Some(Challenge::OfReset) {
+            remarks.push(Remark::ChallengeAck);
+        }
         let peer_has_closed = self.ways[peer].fin.is_some();
         let way = &mut self.ways[own];
         way.sent_since_fin |= peer_has_closed && packet.payload_bytes > 0;
@@ -274,8 +276,12 @@ impl Analysis {
         if self.later.acknowledges(at, 1 - own, first.wrapping_add(1)) && !flags.rst {
             return false;
         }
+        // The last window of the receiver may not have been captured; a FIN or a RST is held to the one that was.
+        const SLACK: u32 = 1 << 16;
+        let slack = if flags.fin || flags.rst { 0 } else { SLACK };
         let is_beyond = before(next, first)
-            && (other.right_edge).is_some_and(|right_edge| at_most(right_edge, first));
+            && (other.right_edge)
+                .is_some_and(|right_edge| at_most(right_edge.wrapping_add(slack), first));
         let is_old_reset = flags.rst && other.acknowledged.is_some_and(|it| before(first, it));
         is_beyond || is_old_reset || self.is_island(segments, at, next)
     }
@@ -288,9 +294,13 @@ impl Analysis {
         let is_far =
             |number: u32| number.wrapping_sub(next) > FAR && next.wrapping_sub(number) > FAR;
         let segment = &segments[at];
-        let following =
-            (segments[at + 1..].iter().take(LOOK_AHEAD)).find(|it| it.from == segment.from);
-        is_far(segment.packet.sequence) && following.is_some_and(|it| !is_far(it.packet.sequence))
+        let goes_on_near = || {
+            let mut following = segments[at + 1..].iter().take(LOOK_AHEAD);
+            following
+                .find(|it| it.from == segment.from)
+                .is_some_and(|it| !is_far(it.packet.sequence))
+        };
+        is_far(segment.packet.sequence) && goes_on_near()
     }
 
     /// What a RST is: who may have sent it, why, and whether it is heeded.

@@ -540,6 +540,19 @@ fn resets_are_told_by_their_cause() {
             "none of the last keep-alive probes",
         ),
         (
+            "a RST that answers a SYN, and nothing else",
+            {
+                let mut talk = talk();
+                talk.send("C S", b"")
+                    .at("S R.", 0, 1, b"")
+                    .but(|it| it.sequence = 0);
+                talk.packets.remove(0);
+                talk
+            },
+            EndingKind::Reset(Server),
+            "most likely nobody listens",
+        ),
+        (
             "one side of a reset",
             {
                 let mut talk = asked();
@@ -575,7 +588,7 @@ fn a_reset_that_is_not_the_next_is_challenged() {
     assert_eq!(connection.ending.kind, EndingKind::Closed(Client));
     assert_eq!(
         named(&story),
-        ["7: reset ignored", "8: challenge ACK, duplicate ACK 1"]
+        ["7: reset ignored", "8: duplicate ACK 1, challenge ACK"]
     );
     assert!(connection.ending.explanation.contains("RFC 5961"));
 }

@@ -174,7 +174,14 @@ impl Scene<'_> {
                 if syns.len() < 2 && !failed {
                     return Some((
                         EndingKind::Unknown,
-                        vec!["One SYN, and no answer to it before the record ends.".to_owned()],
+                        [
+                            Some("One SYN, and no answer to it before the record ends."),
+                            (!self.subject.errors.is_empty()).then_some(TOO_LARGE),
+                        ]
+                        .into_iter()
+                        .flatten()
+                        .map(str::to_owned)
+                        .collect(),
                     ));
                 }
                 let mut text = vec![format!(
@@ -243,6 +250,14 @@ impl Scene<'_> {
                     usual.map_or(0, |it| it.packet.hops)
                 ),
                 short: "most likely not of the supposed sender: its TTL is another",
+            };
+        }
+        if before.is_empty() && segment.packet.flags.ack && segment.packet.sequence == 0 {
+            return Reason {
+                long: "Its number is 0, so it answers a segment without an ACK, as a SYN is, which was not captured: \
+                       most likely nobody listens there."
+                    .to_owned(),
+                short: "its number is 0: it answers a SYN that was not captured, so likely nobody listens",
             };
         }
         if before.is_empty() {

@@ -465,7 +465,19 @@ impl Passage<'_> {
                 ),
             });
         }
-        if syns(Side::Server).count() > 1 {
+        let answered_at = self.segments().position(|it| {
+            let flags = it.packet.flags;
+            it.from == Side::Client && flags.ack && !flags.syn && !flags.rst
+        });
+        let last_at = (self.segments().enumerate())
+            .filter(|(_, it)| it.from == Side::Server && it.packet.flags.syn)
+            .map(|(at, _)| at)
+            .last();
+        let is_dropped = answered_at.is_some_and(|answered| last_at > Some(answered));
+        if syns(Side::Server).count() > 1 && !is_dropped {
+            text.push("The SYN+ACK was sent again: no ACK of it had come by then.".to_owned());
+        }
+        if syns(Side::Server).count() > 1 && is_dropped {
             text.push(
                 "The SYN+ACK was sent again although the client's ACK went by: the server dropped that ACK, as \
                  it does while its accept queue is full; the client believes in a connection that the server \
@@ -525,7 +537,7 @@ impl Passage<'_> {
             }
             if again > 0 {
                 text.push(format!(
-                    "{again} of the segments went by before: they were lost."
+                    "{again} of the segments went by before: sent again."
                 ));
             }
         } else {

@@ -173,7 +173,7 @@ pub(super) fn subjects<'a>(
         .map(|flow| Subject::of_flow(record, copies, flow))
         .collect();
     let listeners = assign_changes(record, &mut subjects);
-    assign_errors(record, &mut subjects);
+    notes.extend(assign_errors(record, &mut subjects));
     assign_moments(record, &mut subjects);
     for subject in &mut subjects {
         subject.states = states(record, subject, &mut notes);
@@ -253,9 +253,10 @@ fn assign_changes(record: &Record, subjects: &mut Vec<Subject<'_>>) -> Vec<State
 }
 
 /// To the last connection between these ends that had begun.
-fn assign_errors<'a>(record: &'a Record, subjects: &mut [Subject<'a>]) {
+fn assign_errors<'a>(record: &'a Record, subjects: &mut [Subject<'a>]) -> Vec<String> {
+    let mut notes = Vec::new();
     if record.errors.is_empty() {
-        return;
+        return notes;
     }
     let mut between: HashMap<(SocketAddr, SocketAddr), Vec<usize>> = HashMap::new();
     for (number, subject) in subjects.iter().enumerate() {
@@ -272,8 +273,18 @@ fn assign_errors<'a>(record: &'a Record, subjects: &mut [Subject<'a>]) {
         };
         if let Some(&number) = numbers.and_then(|it| it.iter().rfind(begun).or(it.first())) {
             subjects[number].errors.push(error);
+        } else {
+            notes.push(format!(
+                "ICMP from {}: {}, about a segment from {} to {} that was not captured.",
+                error.by,
+                error.why.name(),
+                error.source,
+                error.destination
+            ));
         }
     }
+    notes.dedup();
+    notes
 }
 
 /// By so much the clocks of two sources may differ.
