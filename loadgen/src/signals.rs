@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -32,6 +33,14 @@ pub(crate) fn watch() -> io::Result<Arc<AtomicBool>> {
         flag::register(SIGHUP, Arc::clone(&interrupted))?;
     }
     Ok(Arc::clone(INTERRUPTED.get_or_init(|| interrupted)))
+}
+
+/// Makes children wait for us when they end, also where whoever started us ignores that (SIGCHLD), which is
+/// inherited: the kernel would forget how they ended.
+pub(crate) fn expect_children() {
+    // SAFETY: the default action is no code of ours.
+    #[allow(unsafe_code)]
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
 }
 
 /// Whether the user has asked for the end; never before [`watch`].

@@ -13,7 +13,7 @@ use nix::sys::time::TimeValLike as _;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
-use crate::target;
+use crate::{foreign, target};
 
 /// What a process left behind.
 #[derive(Debug)]
@@ -58,8 +58,13 @@ pub fn run(
     let failed = |what: &str, error: io::Error| Failure::Failed(format!("{what}: {error}"));
     let mut child = target::spawn(command, Path::new("/"), cpus)
         .map_err(|error| failed("it cannot be started", error))?;
-    let stdout = reader(child.stdout.take().expect("is piped"));
-    let stderr = reader(child.stderr.take().expect("is piped"));
+    let readers = reader(child.stdout.take().expect("is piped"))
+        .and_then(|stdout| Ok((stdout, reader(child.stderr.take().expect("is piped"))?)));
+    let (stdout, stderr) = readers.map_err(|error| {
+        end_group(&child);
+        let _ = child.wait();
+        failed("its output cannot be read", error)
+    })?;
     let deadline = Instant::now() + within;
     let failure = loop {
         if has_ended(&child) {
@@ -75,7 +80,7 @@ pub fn run(
         thread::sleep(POLL);
     };
     // Whatever is left of its group, before its number may be given out again: it holds the pipes.
-    let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+    end_group(&child);
     // The kernel adds the time of a child to this sum when it is waited for, and not before.
     let before = children_cpu_s();
     let status = child
@@ -90,7 +95,7 @@ pub fn run(
     let failure = (!status.success()).then(|| {
         let said = [&stderr, &stdout].into_iter().find_map(|output| {
             let line = output.lines().rfind(|line| !line.trim().is_empty())?;
-            Some(format!(": {}", line.trim()))
+            Some(format!(": {}", foreign::quoted(line.trim())))
         });
         format!("it ended with {status}{}", said.unwrap_or_default())
     });
@@ -101,6 +106,10 @@ pub fn run(
     })
 }
 
+fn end_group(child: &Child) {
+    let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+}
+
 fn has_ended(child: &Child) -> bool {
     // WNOWAIT leaves it to be waited for, so that its number, its group's too, stays taken.
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
@@ -109,9 +118,9 @@ fn has_ended(child: &Child) -> bool {
 }
 
 /// Reads a pipe to its end, so that its writer never waits, and keeps the beginning.
-fn reader(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+fn reader(mut pipe: impl Read + Send + 'static) -> io::Result<JoinHandle<String>> {
     const BYTES_MAX: u64 = 4 << 20;
-    thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         // What cannot be read is missed by whoever looks for it.
         let _ = pipe.by_ref().take(BYTES_MAX).read_to_end(&mut bytes);

@@ -71,6 +71,7 @@ enum Verb {
 /// Runs the program: exit code 0 when all is fine, 1 when the measurement is not valid or a server
 /// failed, 2 for a wrong command line.
 pub fn main() -> ExitCode {
+    crate::signals::expect_children();
     let verb = match Cli::try_parse() {
         Ok(Cli { verb }) => verb,
         Err(told) => return tell(&told),

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::foreign;
+
 /// How long one may take to say something.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -65,9 +67,14 @@ pub(super) fn ask(command: &mut Command, patience: Patience<'_>) -> Result<Vec<u
         .process_group(0)
         .spawn()
         .map_err(|error| error.to_string())?;
-    let stdout = read(child.stdout.take().expect("is piped"));
-    let stderr = read(child.stderr.take().expect("is piped"));
     let group = Pid::from_raw(child.id().cast_signed());
+    let readers = read(child.stdout.take().expect("is piped"))
+        .and_then(|stdout| Ok((stdout, read(child.stderr.take().expect("is piped"))?)));
+    let (stdout, stderr) = readers.map_err(|error| {
+        let _ = killpg(group, Signal::SIGKILL);
+        let _ = child.wait();
+        error.to_string()
+    })?;
     let mut pause = Duration::from_micros(500);
     let answer = loop {
         match child.try_wait() {
@@ -99,23 +106,20 @@ pub(super) fn ask(command: &mut Command, patience: Patience<'_>) -> Result<Vec<u
     answer
 }
 
-fn read(from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+fn read(from: impl Read + Send + 'static) -> std::io::Result<Receiver<Vec<u8>>> {
     let (sender, receiver) = channel();
-    thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         let _ = from.take(BYTES_MAX).read_to_end(&mut bytes);
         let _ = sender.send(bytes);
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 fn first_line(said: &[u8], or: &str) -> String {
-    let text = String::from_utf8_lossy(said);
+    let text = foreign::text(said);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-    line.unwrap_or(or)
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect()
+    foreign::quoted(line.unwrap_or(or))
 }
 
 #[cfg(test)]

@@ -93,16 +93,20 @@ pub(super) fn both<T: Send>(
     let shared = pinning.server.is_empty() || !pinning.server.iter().all(is_apart);
     let (servers, clients) = (Turn::new(shared), Turn::new(shared));
     thread::scope(|scope| {
-        let client = scope.spawn(|| {
+        let client = thread::Builder::new().spawn_scoped(scope, || {
             let _over = Over(&[&clients]);
             pin(&pinning.client)?;
             client(&servers, &clients)
-        });
-        let server = scope.spawn(|| {
+        })?;
+        let server = thread::Builder::new().spawn_scoped(scope, || {
             let _over = Over(&[&servers]);
             pin(&pinning.server)?;
             server(&clients, &servers)
         });
+        let server = server.inspect_err(|_| {
+            // The client must not wait for it.
+            drop(Over(&[&servers]));
+        })?;
         let served = server.join().expect("neither side panics");
         let asked = client.join().expect("neither side panics");
         // Who fails first makes the other fail, and knows the reason.
@@ -123,10 +127,10 @@ pub(super) fn alone<T: Send>(
     server: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
     thread::scope(|scope| {
-        let server = scope.spawn(|| {
+        let server = thread::Builder::new().spawn_scoped(scope, || {
             pin(&pinning.server)?;
             server()
-        });
+        })?;
         server.join().expect("it does not panic")
     })
 }

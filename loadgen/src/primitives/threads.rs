@@ -61,9 +61,18 @@ fn wakes(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
     let (stop, woken) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (wakes, waits) = alone(pinning, || {
         thread::scope(|scope| {
-            let threads: Vec<_> = (0..THREADS)
-                .map(|_| scope.spawn(|| wait_again_and_again(&stop, &woken)))
-                .collect();
+            let start = |_| {
+                let wait = || wait_again_and_again(&stop, &woken);
+                thread::Builder::new().spawn_scoped(scope, wait)
+            };
+            let threads: Vec<_> = (0..THREADS).map(start).collect();
+            if threads.iter().any(Result::is_err) {
+                // Those that were started must not wait for ever.
+                stop.store(true, SeqCst);
+                let started = threads.iter().flatten();
+                started.for_each(|it| it.thread().unpark());
+            }
+            let threads: Vec<_> = threads.into_iter().collect::<io::Result<_>>()?;
             let wake_all = || threads.iter().for_each(|it| it.thread().unpark());
             let stopwatch = Stopwatch::new()?;
             let mut wakes = Vec::new();

@@ -82,8 +82,10 @@ fn converse(pinning: &Pinning, requests: usize) -> io::Result<(Used, u64)> {
         |_, _| {
             thread::scope(|scope| {
                 // Pinned as the thread that starts them.
-                let serve = |stream: TcpStream| scope.spawn(move || answer_all(&stream));
-                let threads: Vec<_> = ours.into_iter().map(serve).collect();
+                let serve = |stream: TcpStream| {
+                    thread::Builder::new().spawn_scoped(scope, move || answer_all(&stream))
+                };
+                let threads: Vec<_> = ours.into_iter().map(serve).collect::<io::Result<_>>()?;
                 let mut all = Used::default();
                 for thread in threads {
                     let used = thread.join().expect("it does not panic")?;

@@ -7,6 +7,7 @@ use super::grid::Grid;
 use super::run::thousands;
 use super::{Marks, absent, direction, exclusions, legend, medians, with_interval};
 use crate::compare::{Evidence, Metric, Row, Standing};
+use crate::foreign;
 use crate::set::FileKind;
 
 /// Where the generated part of a file begins; the line ends with `-->`.
@@ -242,13 +243,14 @@ fn code(text: &str) -> String {
     format!("{fence}{padding}{text}{padding}{fence}")
 }
 
-/// What a server writes on stderr must not become markup.
+/// What a server writes on stderr must not become markup, end a row of a table, or reach a terminal as it is.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::new();
-    for c in text.chars() {
+    for c in foreign::escaped(text).chars() {
         match c {
             '<' => out.push_str("&lt;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' => out.extend(['\\', c]),
+            '&' => out.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '$' => out.extend(['\\', c]),
             _ => out.push(c),
         }
     }

@@ -2,8 +2,10 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use super::waiting::Waiting;
 use crate::http_url::HttpUrl;
 use crate::response::{Reader, Response, Taken};
+use crate::signals;
 
 /// Why a server is not the one that is to be measured.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +37,11 @@ impl From<io::Error> for ProbeError {
 /// What all servers of a catalogue answer `GET /` with.
 pub const HELLO: &str = "hello world";
 
-/// How long each step of the probe may take.
+/// How long the connect, and then the answer, may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the user has interrupted.
+const LISTEN_EVERY: Duration = Duration::from_millis(50);
 
 /// Asks for `/` once and makes sure that the answer is `hello world`: what a wrong answer costs is of no
 /// interest.
@@ -46,16 +51,32 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// When it is anything else.
 pub fn probe(address: SocketAddr) -> Result<(), ProbeError> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(LISTEN_EVERY))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(&HttpUrl::at(address).get("Connection: close\r\n"))?;
 
     let mut reader = Reader::new(false);
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
+    let mut waiting = Waiting::begin("the answer to GET /");
     loop {
+        if signals::interrupted() {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted").into());
+        }
+        if waiting.elapsed() >= TIMEOUT {
+            let message = format!("no whole answer within {} s", TIMEOUT.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message).into());
+        }
+        waiting.go_on(Some(TIMEOUT));
         let read = match stream.read(&mut chunk) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                ) =>
+            {
+                continue;
+            }
             read => read?,
         };
         if read == 0 {

@@ -225,7 +225,10 @@ impl Laboratory<'_> {
             Err(error) => return failed(&error),
         };
         if let Err(error) = target::probe(target.address()) {
-            return failed(&error);
+            return match self.is_interrupted() {
+                true => None,
+                false => failed(&error),
+            };
         }
         let plan = self.plan(workload, &target);
         let mut meter = Meter::new(Some(&target), true, &options.cpus);
