@@ -209,17 +209,18 @@ impl Cell {
         let contention = &outcome.client.contention;
         let memory = cost.and_then(|cost| cost.idle.as_ref());
         let client_cpu_s = outcome.client.cpu_user_s + outcome.client.cpu_system_s;
-        let text = |text: String| (!text.is_empty()).then(|| one_line(&text));
+        let text =
+            |text: String, bytes_max| (!text.is_empty()).then(|| one_line_within(&text, bytes_max));
         Cell {
             verdict: Some(verdict.status),
-            reasons: text(verdict.reasons.join("; ")),
+            reasons: text(verdict.reasons.join("; "), REASONS_BYTES_MAX),
             duration_s: Some(digits(duration_s, 6)),
             requests: Some(record.requests),
             responses: Some(record.responses),
             good: Some(record.good),
             in_flight_at_end: Some(record.in_flight_at_end),
             errors: Some(record.errors_count()),
-            errors_by_kind: text(errors_by_kind(outcome)),
+            errors_by_kind: text(errors_by_kind(outcome), KINDS_BYTES_MAX),
             requests_per_s: per_s(record.answered_in_window),
             connections_per_s: per_s(record.connections_in_time),
             connections_opened: Some(record.connections_opened),
@@ -383,14 +384,21 @@ fn errors_by_kind(outcome: &Outcome) -> String {
     text
 }
 
-/// Longest text of a column, bytes: with its figures, a row has to fit into the room that is reserved for it.
-const TEXT_BYTES_MAX: usize = 400;
+/// Longest error, bytes. With these, a row fits into the room that is reserved for it: one with an error has
+/// no figures, and one with figures has shorter texts.
+const ERROR_BYTES_MAX: usize = 400;
+const REASONS_BYTES_MAX: usize = 800;
+const KINDS_BYTES_MAX: usize = 200;
 
 /// So that a line of the file is a row, and a line that was cut is known by its missing end; with nothing in
 /// it that a terminal would obey, and bounded.
 pub(super) fn one_line(text: &str) -> String {
+    one_line_within(text, ERROR_BYTES_MAX)
+}
+
+fn one_line_within(text: &str, bytes_max: usize) -> String {
     let line = text.lines().map(str::trim).collect::<Vec<_>>().join("; ");
-    foreign::shortened(&foreign::escaped(&line), TEXT_BYTES_MAX).into_owned()
+    foreign::shortened(&foreign::escaped(&line), bytes_max).into_owned()
 }
 
 /// Rounded to so many digits behind the point: more would only be noise in the file.

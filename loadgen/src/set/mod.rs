@@ -120,8 +120,9 @@ pub fn files_in(folder: &Path) -> Vec<&'static FileKind> {
 /// What the names of files and folders begin with that are not whole yet; a kill leaves them behind.
 const UNFINISHED: &str = ".new-";
 
-/// Room that is reserved for a row of `cells.csv`, which takes 300 to 500 bytes without a long error.
-const ROW_BYTES: i64 = 1024;
+/// Room that is reserved for a row of `cells.csv`, whose texts are bounded so that it fits: figures take up to
+/// 700 bytes, an error stands without them.
+const ROW_BYTES: i64 = 2048;
 
 /// `plan.toml`: what a `measure` was asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::Duration;
 
 use super::keeper::named;
 use super::processes::Processes;
@@ -19,8 +21,21 @@ pub enum Owner {
     Unknown(&'static str),
 }
 
+/// How long later others are looked for again: lists that are read while processes come and go may miss one.
+const AGAIN_AFTER: Duration = Duration::from_millis(5);
+
 /// Who answers at `address`, where these processes are expected to.
 pub(super) fn owner(address: SocketAddr, processes: Processes) -> Owner {
+    match owner_now(address, processes) {
+        Owner::Others(_) => {
+            thread::sleep(AGAIN_AFTER);
+            owner_now(address, processes)
+        }
+        owner => owner,
+    }
+}
+
+fn owner_now(address: SocketAddr, processes: Processes) -> Owner {
     let Ok(all) = sockets::serving(address.port()) else {
         return Owner::Unknown("the kernel does not list sockets");
     };
@@ -28,10 +43,6 @@ pub(super) fn owner(address: SocketAddr, processes: Processes) -> Owner {
     if serving.is_empty() {
         return Owner::Unknown("no socket of this machine listens there");
     }
-    let pids = |processes: Processes| -> BTreeSet<u32> {
-        let members = processes.members().unwrap_or_default();
-        members.into_iter().map(i32::cast_unsigned).collect()
-    };
     let own: Vec<u32> = pids(processes).into_iter().collect();
     sockets::holders(Some(&own), &mut serving);
     serving.retain(|socket| socket.holders.is_empty());
@@ -39,8 +50,10 @@ pub(super) fn owner(address: SocketAddr, processes: Processes) -> Owner {
         return Owner::Server;
     }
     sockets::holders(None, &mut serving);
-    // Some may have begun, or ended, since they were looked up.
+    // Some may have begun, or ended, since they were looked up: looked up again, those that are there and
+    // are not the server's are others.
     let own = pids(processes);
+    let is_another = |pid: &u32| !own.contains(pid) && is_there(*pid);
     let others: BTreeSet<u32> = serving
         .iter()
         .filter(|socket| {
@@ -50,6 +63,7 @@ pub(super) fn owner(address: SocketAddr, processes: Processes) -> Owner {
                 .all(|holder| !own.contains(&holder.pid))
         })
         .flat_map(|socket| socket.holders.iter().map(|holder| holder.pid))
+        .filter(is_another)
         .collect();
     if !others.is_empty() {
         let names = others.into_iter().map(|pid| named(pid.cast_signed()));
@@ -93,6 +107,16 @@ fn of_address(address: SocketAddr, sockets: Vec<Socket>) -> Vec<Socket> {
     let mut wanted = sockets;
     wanted.retain(|socket| socket.inode != 0 && is_wanted(socket));
     wanted
+}
+
+/// Of the processes, those included that have ended and were not waited for yet.
+fn pids(processes: Processes) -> BTreeSet<u32> {
+    let found = processes.found().unwrap_or_default();
+    found.into_keys().map(i32::cast_unsigned).collect()
+}
+
+fn is_there(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
 fn is_still_there(socket: &Socket) -> bool {
