@@ -88,14 +88,11 @@ impl Kept {
         let mut keeper = command.spawn()?;
         drop((control_theirs, reports_theirs));
         let mut reports = File::from(reports);
-        let leader = match read_report(&mut reports) {
-            Ok(Some((pid, _))) => pid,
+        let Ok(Some((leader, _))) = read_report(&mut reports) else {
             // It cannot have come so far without a word.
-            _ => {
-                let _ = keeper.kill();
-                let _ = keeper.wait();
-                return Err(io::Error::other("the process that keeps it has ended"));
-            }
+            let _ = keeper.kill();
+            let _ = keeper.wait();
+            return Err(io::Error::other("the process that keeps it has ended"));
         };
         fcntl(&reports, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(Kept {
