@@ -223,8 +223,10 @@ fn handshakes() -> Vec<Scenario> {
             "a SYN stands in the file behind its SYN+ACK",
             usual().swap_in_file(1, 2),
         )
-        .called(2, "late-syn")
         .ends(&["closed"]),
+        row("a SYN is captured behind its SYN+ACK", usual().swap(1, 2))
+            .called(2, "late-syn")
+            .ends(&["closed"]),
         row(
             "a SYN is sent again with fewer options",
             (syn().wait(S).options(MSS).at(Client, 0, 0, "S", b""))
@@ -767,6 +769,7 @@ fn resets() -> Vec<Scenario> {
             let talk = exchanged().at(Client, 1_000, 44, "R", b"");
             talk.server(".", b"").exchange().close(Client)
         })
+        .remark(9, &["duplicate-ack"])
         .called(8, "reset-ignored")
         .called(9, "challenge-ack")
         .ends(&["closed"]),
@@ -998,8 +1001,6 @@ fn faults() -> Vec<Scenario> {
         row("frames stand in the wrong order", {
             usual().swap_in_file(4, 5).swap_in_file(8, 9)
         })
-        .remark(4, &["ack-of-unseen"])
-        .remark(8, &["ack-of-unseen"])
         .ends(&["closed"]),
         row("a mirror port shows every packet twice", {
             let talk = (1..=10).fold(usual(), |talk, number| {
