@@ -428,6 +428,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_beside_responses() {
+        let mut example = Example::closed();
+        let record = &mut example.outcome.record;
+        record.unsolicited.status.insert(408, 5);
+        record.unsolicited.other = 1;
+        record.unsolicited.misread = Some(Misread::new(Rule::StatusLine, b"SSH-2.0-\x1b\r\n"));
+        record.misread = Some(Misread::new(Rule::NoColon, b"no \"colon\"\r\n"));
+        record.closes_announced.add(100);
+        record.closes_announced.add(90);
+        let json = json(&example);
+        let unsolicited = &json["unsolicited"];
+        assert_eq!(unsolicited["count"], 6);
+        assert_eq!(unsolicited["status"]["408"], 5);
+        assert_eq!(unsolicited["bytes"]["protocol"], "an SSH banner");
+        assert_eq!(unsolicited["bytes"]["bytes"], "SSH-2.0-\\x1b\\r\\n");
+        let malformed = r#"{"bytes":"no \\\"colon\\\"\\r\\n","protocol":null,"rule":"no_colon"}"#;
+        assert_eq!(json["malformed"].to_string(), malformed);
+        let closes = r#"{"announced":{"connections":2,"responses_max":100,"responses_min":90},"unannounced":null}"#;
+        assert_eq!(json["closes"].to_string(), closes);
+    }
+
+    #[test]
     fn a_run_until_something_is_known() {
         let mut example = Example::closed();
         example.plan.limit = Limit::Until(Precision {

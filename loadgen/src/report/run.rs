@@ -583,6 +583,7 @@ mod tests {
     use crate::plan::{ConnectionLife, Precision};
     use crate::record::Idle;
     use crate::report::fixture::Example;
+    use crate::response::{Misread, Rule};
     use crate::target::IdleCost;
 
     /// The text of a run, which must fit a screen.
@@ -611,6 +612,22 @@ mod tests {
     #[test]
     fn new_connections_that_are_reset() {
         insta::assert_snapshot!(screen(&Example::new_connections()));
+    }
+
+    #[test]
+    fn what_nobody_asked_for() {
+        let mut example = Example::closed();
+        let unsolicited = &mut example.outcome.record.unsolicited;
+        unsolicited.status.extend([(408, 1_234), (503, 5)]);
+        (unsolicited.empty_lines, unsolicited.resets) = (2, 3);
+        unsolicited.other = 7;
+        let alert = b"\x15\x03\x03\0\x02\x01\0";
+        unsolicited.misread = Some(Misread::new(Rule::StatusLine, alert));
+        let text = screen(&example);
+        let words: Vec<_> = text.split_ascii_whitespace().collect();
+        let line = "unsolicited 1,251 on idle connections, no error: 408: 1,234; 503: 5; empty lines: 2; \
+                    resets: 3; other bytes: 7 (a TLS alert, \"\\x15\\x03\\x03\\x00\\x02\\x01\\x00\")";
+        assert!(words.join(" ").contains(line), "{text}");
     }
 
     #[test]

@@ -197,18 +197,13 @@ impl Protocol {
 
     /// A body alone is what HTTP/0.9 answers with (RFC 1945 §1.1, RFC 9112 §1).
     fn of_text(bytes: &[u8]) -> Option<Self> {
-        let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n' | 0x80..);
-        if bytes.len() < 2
-            || !bytes.iter().all(is_text)
-            || bytes[0] >= 0x80 && std::str::from_utf8(&bytes[..bytes.len().min(4)]).is_err()
-        {
-            return None;
-        }
-        let begins = bytes.trim_ascii_start().first();
-        let name = match begins {
-            Some(b'<') => "HTML or XML without a head, as in HTTP/0.9",
-            Some(b'{' | b'[') => "JSON without a head, as in HTTP/0.9",
-            _ => "text without a head, as in HTTP/0.9",
+        let name = match bytes.trim_ascii_start() {
+            [b'<', b'!' | b'?' | b'a'..=b'z' | b'A'..=b'Z', ..] => {
+                "HTML or XML without a head, as in HTTP/0.9"
+            }
+            [b'{' | b'[', ..] if is_text(bytes) => "JSON without a head, as in HTTP/0.9",
+            [_, _, ..] if is_text(bytes) => "text without a head, as in HTTP/0.9",
+            _ => return None,
         };
         Some(Protocol {
             name,
@@ -216,6 +211,14 @@ impl Protocol {
                      text are not supported.",
         })
     }
+}
+
+/// Whether this is UTF-8 without control characters; it may be cut within a character.
+fn is_text(bytes: &[u8]) -> bool {
+    let is_whole = |error: std::str::Utf8Error| error.error_len().is_none();
+    let is_utf8 = std::str::from_utf8(bytes).map_or_else(is_whole, |_| true);
+    let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+    is_utf8 && !bytes.iter().any(is_control)
 }
 
 #[cfg(test)]
