@@ -124,9 +124,11 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
         return verdict;
     }
     let answered = outcome.record.responses > 0;
-    generator(plan, outcome, &mut verdict);
-    if !answered {
-        silence(plan, outcome, &mut verdict);
+    kept_from_running(outcome, &mut verdict);
+    match answered {
+        true => busy(plan, outcome, &mut verdict),
+        // However busy it was: there was nothing to be late for.
+        false => silence(plan, outcome, &mut verdict),
     }
     // Who answers nobody runs into timeouts; who is gone answers nobody.
     let timed_out = worst_error(outcome).is_some_and(|(_, kind, _)| kind == Kind::Timeout);
@@ -565,8 +567,8 @@ fn steadiness(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     }
 }
 
-/// Whether the generator ran, and had the CPUs that it wanted.
-fn generator(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
+/// Whether the generator was stopped, or throttled by a quota.
+fn kept_from_running(outcome: &Outcome, verdict: &mut Verdict) {
     let client = &outcome.client;
     let seconds = outcome.duration.as_secs_f64();
     let stopped_s = client.stopped_s;
@@ -600,11 +602,27 @@ fn generator(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             "Raise the quota (cpu.max of the group, --cpus of a container), or measure outside of it.",
         );
     }
+}
+
+/// Whether the generator, each time it was woken, waited for a CPU for so long that response times show it. One
+/// that looks after idle connections now and then may wait as long as it likes.
+fn waits_matter(outcome: &Outcome) -> bool {
+    let client = &outcome.client;
+    let Some(delay_s) = client.run_delay_s else {
+        return true;
+    };
+    let each_ns = delay_s * 1e9 / client.context_switches.max(1) as f64;
+    each_ns > WAITING_MAX * outcome.record.response.mean()
+}
+
+/// Whether the generator had the CPUs that it wanted.
+fn busy(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
+    let client = &outcome.client;
     let (busy, waited) = (
         client.busiest_thread.unwrap_or(0.0),
         client.longest_waiting_thread.unwrap_or(0.0),
     );
-    let waits = waited > WAITING_MAX && plan.pace == Pace::Closed;
+    let waits = waited > WAITING_MAX && plan.pace == Pace::Closed && waits_matter(outcome);
     if outcome.duration >= SHARES_FROM && (client.busiest() > CLIENT_BUSY_MAX || waits) {
         let reason = format!(
             "the generator's busiest thread was busy {:.0}% of the time",
@@ -628,7 +646,7 @@ fn generator(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             ),
         }
     }
-    if let Some(others) = contention.cpus_used_by_others
+    if let Some(others) = client.contention.cpus_used_by_others
         && others > OTHERS_MAX
         && client.run_delay_s.is_none()
     {
@@ -664,7 +682,16 @@ fn standstill(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let starved = plan.pace == Pace::Closed && unserved(&outcome.record) > 0;
     let some = || never_answered(outcome).or_else(|| hung(plan, outcome));
     let found = silences(plan, outcome).or_else(|| if starved { None } else { some() });
-    if let Some(reason) = found {
+    let Some(reason) = found else {
+        return;
+    };
+    let few = matches!(plan.limit, Limit::Requests(_))
+        && outcome.record.responses < samples_needed(99.0)
+        && outcome.record.in_flight_at_end == 0;
+    if few {
+        // All that was asked for was answered, and the longest stands in the table.
+        verdict.notes.push(format!("{}.", capitalized(&reason)));
+    } else {
         let advice = "See what stopped the server (its log, a lock, garbage collection, a debugger, a quota), \
                       and run it again.";
         verdict.object(Status::Invalid, reason, advice);
@@ -1017,6 +1044,8 @@ mod tests {
                 |_, o| {
                     o.record = Record::new(10);
                     o.record.errors(Phase::Connect, Kind::Refused, 7);
+                    o.client.busiest_thread = Some(0.1);
+                    o.client.longest_waiting_thread = Some(0.3);
                 },
                 Invalid,
                 "nobody listens at 127.0.0.1:80: connection refused 7 times",
@@ -1572,6 +1601,39 @@ mod tests {
         let note = "Too few responses for percentiles from p50 on: 1 of 4 that it needs and the time too short \
                     for a rate (213 µs); they are left out.";
         assert_eq!(verdict.notes, [note]);
+    }
+
+    /// The first answer of many a server takes long.
+    #[test]
+    fn few_requests_that_were_all_answered_are_valid_however_long_one_took() {
+        for (requests, is_valid) in [(5, true), (380, true), (381, false)] {
+            let (plan, mut outcome) = few(requests);
+            outcome.duration = Duration::from_millis(700);
+            silent(&mut outcome, &[(0.0, 0.5)]);
+            let verdict = judge(&plan, &outcome);
+            assert_eq!(verdict.status == Status::Valid, is_valid, "{verdict:?}");
+            let said = "he server stood still: nothing came from it for 500 ms of 700 ms (71%)";
+            let all = [verdict.reasons, verdict.notes].concat().join(" ");
+            assert!(all.contains(said), "{all}");
+        }
+    }
+
+    /// A generator that is woken seldom waits for a CPU each time, which nobody's response time shows.
+    #[test]
+    fn a_wait_matters_when_response_times_show_it() {
+        for (switches, is_valid) in [
+            (1_000_000, true),
+            (13_000, true),
+            (11_000, false),
+            (0, false),
+        ] {
+            let (status, reasons) = judged(closed, |_, o| {
+                o.client.longest_waiting_thread = Some(0.12);
+                o.client.run_delay_s = Some(1.2);
+                o.client.context_switches = switches;
+            });
+            assert_eq!(status == Status::Valid, is_valid, "{switches}: {reasons}");
+        }
     }
 
     #[test]
