@@ -243,8 +243,9 @@ fn groups_from(cgroup: &str, mountinfo: &str) -> Vec<Group> {
             _ if controllers.split(',').any(|it| it == "cpu") => Version::One,
             _ => continue,
         };
-        let mounts = mountinfo.lines().filter_map(|line| Mount::parse(line));
-        let Some(mount) = mounts.filter(|mount| mount.version == version).last() else {
+        // What is mounted last covers what was there before.
+        let mut mounts = mountinfo.lines().rev().filter_map(Mount::parse);
+        let Some(mount) = mounts.find(|mount| mount.version == version) else {
             continue;
         };
         // A container may see its own group as the root, or only a part of the tree.

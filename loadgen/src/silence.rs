@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn several_threads_are_silent_when_all_of_them_are() {
         type Gaps = &'static [(u64, u64, u64)];
-        let rows: [(Gaps, Gaps, &[(u64, u64)]); 7] = [
+        type Row = (Gaps, Gaps, &'static [(u64, u64)]);
+        let rows: [Row; 7] = [
             (&[(0, 100, 0)], &[(0, 100, 0)], &[(0, 100)]),
             (&[(0, 100, 0)], &[], &[]),
             (&[(0, 60, 0)], &[(40, 100, 40)], &[(40, 60)]),

@@ -873,8 +873,8 @@ const WITHHELD: &str = "Too few responses";
 fn withheld(outcome: &Outcome) -> Option<String> {
     let responses = outcome.record.response.len();
     let percentiles = [(99.0, "p99"), (90.0, "p90"), (50.0, "p50")].into_iter();
-    let missing = percentiles.filter(|(p, _)| responses < samples_needed(*p));
-    let (p, name) = missing.last().filter(|_| responses > 0)?;
+    let mut missing = percentiles.filter(|(p, _)| responses < samples_needed(*p));
+    let (p, name) = missing.next_back().filter(|_| responses > 0)?;
     let rate = match outcome.is_too_short() {
         true => format!(
             " and the time too short for a rate ({})",

@@ -113,7 +113,7 @@ impl Pulse {
         let within = |pause: &Pause| {
             let (from, to) = (pause.from.max(begin), pause.to.min(end));
             let share = to.saturating_sub(from) as f64 / (pause.to - pause.from) as f64;
-            (from < to).then(|| Pause {
+            (from < to).then_some(Pause {
                 from,
                 to,
                 delayed_ns: (pause.delayed_ns as f64 * share) as u64,
