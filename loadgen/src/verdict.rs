@@ -181,14 +181,18 @@ pub fn judge_cell(plan: &Plan, outcome: &Outcome, cost: Option<&ServerCost>) -> 
 pub fn server_cpus(cost: Option<&ServerCost>, verdict: &mut Verdict) {
     let others = cost.and_then(|cost| cost.cpus_used_by_others);
     if let Some(others) = others.filter(|&others| others > OTHERS_MAX) {
-        verdict.object(
-            Status::Invalid,
+        // What else is odd mostly follows from that.
+        verdict.status = Status::Invalid;
+        verdict.reasons.insert(
+            0,
             format!(
                 "other processes used {:.0}% of the server's CPUs",
                 others * 100.0
             ),
-            "Leave these CPUs to the server: see what else runs there (top), and make one measurement at a time.",
         );
+        let advice = "Leave these CPUs to the server: see what else runs there (top), and make one \
+                      measurement at a time.";
+        verdict.advice.insert(0, advice.to_owned());
     }
 }
 
