@@ -62,9 +62,9 @@ impl Later {
             })
             .collect();
         for at in (1..highest.len()).rev() {
-            for side in 0..2 {
-                highest[at - 1][side] = highest[at - 1][side].max(highest[at][side]);
-            }
+            let [client, server] = highest[at];
+            let before = &mut highest[at - 1];
+            *before = [before[0].max(client), before[1].max(server)];
         }
         Later { highest, last }
     }

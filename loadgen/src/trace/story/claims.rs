@@ -14,6 +14,9 @@ const FIRST: [u32; 2] = [1000, u32::MAX - 20];
 const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
+/// Makes a talk or a packet another one.
+type Change<T> = fn(&mut T);
+
 fn ends() -> [SocketAddr; 2] {
     [
         SocketAddr::from(([10, 0, 0, 1], 40_000)),
@@ -414,7 +417,7 @@ fn segments_are_called_by_their_names() {
 
 #[test]
 fn what_is_old_or_foreign_changes_nothing() {
-    let rows: Vec<(&str, fn(&mut Talk))> = vec![
+    let rows: Vec<(&str, Change<Talk>)> = vec![
         ("a FIN from before the SYN", |talk| {
             talk.at("S F.", 0, 30, b"")
                 .but(|it| it.sequence = FIRST[1].wrapping_sub(5_000));
@@ -835,16 +838,16 @@ fn weaknesses_of_a_capture_are_said_once() {
 #[test]
 fn copies_are_one_packet() {
     let plain = ended();
-    let copy = |packet: &Packet, change: fn(&mut Packet)| {
+    let copy = |packet: &Packet, change: Change<Packet>| {
         let mut copy = packet.clone();
         copy.at_ns += 20_000;
         change(&mut copy);
         copy
     };
-    let rows: Vec<(&str, fn(&mut Packet))> = vec![
+    let rows: Vec<(&str, Change<Packet>)> = vec![
         ("a mirror port", |_| {}),
         ("another interface", |it| {
-            it.interface = Some("eth1".to_owned())
+            it.interface = Some("eth1".to_owned());
         }),
         ("behind a router", |it| it.hops -= 1),
         ("without identification", |it| it.identification = None),
