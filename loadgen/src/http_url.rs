@@ -391,7 +391,9 @@ fn host_and_port(pieces: &Pieces<'_>) -> Result<(Host, u16), Problem> {
             }
         }
         None if text.matches(':').count() > 1 => {
-            return refuse("an IPv6 address stands in brackets; write http://[ADDRESS]:PORT/");
+            return refuse(
+                "more than one colon; write HOST:PORT, or an IPv6 address in brackets, [ADDRESS]:PORT",
+            );
         }
         None => {
             let (host, port) = split_off(text, ':');
@@ -648,7 +650,76 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Delimiters, odd characters and plain ones, often enough a URL.
+    fn any_text() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("http://"),
+            Just("h"),
+            Just("1.2.3.4"),
+            Just("[::1]"),
+            Just("["),
+            Just("]"),
+            Just(":"),
+            Just(":80"),
+            Just("/"),
+            Just("//"),
+            Just("?"),
+            Just("#"),
+            Just("@"),
+            Just("u:p@"),
+            Just("%"),
+            Just("%25"),
+            Just("%0d"),
+            Just("%lo"),
+            Just(".."),
+            Just("ä"),
+            Just("例"),
+            Just("\\"),
+            Just(" "),
+            Just("\n"),
+            Just("\0"),
+            Just("\u{200d}"),
+            Just("xn--"),
+            Just("&"),
+            Just("'"),
+            Just("\""),
+            Just("{"),
+            Just("|"),
+            Just("é"),
+            Just("\u{ad}"),
+        ];
+        prop_oneof![
+            prop::collection::vec(piece, 0..9).prop_map(|pieces| pieces.concat()),
+            any::<String>(),
+            any::<String>().prop_map(|path| format!("http://h/{path}")),
+        ]
+    }
+
+    proptest! {
+        /// Nothing panics, nothing that is sent can be taken for something else, and what is displayed
+        /// means the same, with other credentials.
+        #[test]
+        fn any_text_is_understood_or_refused(text in any_text()) {
+            let is_plain = |it: &str| it.bytes().all(|byte| byte.is_ascii_graphic());
+            match text.parse::<HttpUrl>() {
+                Err(error) => prop_assert!(!error.to_string().contains(char::is_control)),
+                Ok(url) => {
+                    prop_assert!(is_plain(url.request_target()), "{url:?}");
+                    prop_assert!(url.request_target().starts_with('/'), "{url:?}");
+                    prop_assert!(!url.request_target().contains('#'), "{url:?}");
+                    prop_assert!(is_plain(&url.host_field()) && url.port > 0, "{url:?}");
+                    prop_assert!(!url.host_field().contains(['/', '@', '%', '?']), "{url:?}");
+                    let again: HttpUrl = url.to_string().parse().unwrap();
+                    prop_assert!(again.is_of_same_server(&url));
+                    prop_assert_eq!(again.request_target(), url.request_target());
+                }
+            }
+        }
+    }
 
     /// A URL; whom to ask, and how; and, where it is not the URL itself, how it is displayed.
     type Understood = (
@@ -973,9 +1044,9 @@ mod tests {
             (
                 "http://::1/",
                 Part::Host,
-                "stands in brackets; write http://[ADDRESS]:PORT/",
+                "more than one colon; write HOST:PORT, or",
             ),
-            ("::1", Part::Host, "stands in brackets"),
+            ("::1", Part::Host, "an IPv6 address in brackets"),
             ("http://[::1/", Part::Host, "is not closed"),
             (
                 "http://[::1]81/",

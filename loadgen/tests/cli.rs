@@ -98,7 +98,7 @@ fn wrong_command_lines_are_refused_in_plain_words() {
         (&["run", url, "-d", "30"], "did you mean 30s?"),
         (&["run", url, "-r", "5k", "-p", "2"], "a free connection"),
         (&["run", url, "-c", "2", "-t", "3"], "3 threads cannot"),
-        (&["run", url, "-c", "100000000"], "open files"),
+        (&["run", url, "-c", "9000000"], "open files"),
         (
             &["run", url, "-m", "HEAD", "--expect-body", "x"],
             "has no body",
@@ -122,6 +122,7 @@ fn wrong_command_lines_are_refused_in_plain_words() {
             "loadgen calibrate --json /no/such/file",
         ),
         (&["run", "event-lop"], "event-loop"),
+        (&["measure", "--out", "-"], "a set cannot go to stdout"),
         (&["run", "nothing-like-it"], "iterative"),
     ] {
         let output = loadgen(arguments).output().unwrap();

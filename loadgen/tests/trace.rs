@@ -271,7 +271,7 @@ fn what_cannot_be_is_refused_at_once() {
         ),
         ((vec!["--read", &*missing], 1), "missing"),
         ((vec!["--read", &*empty], 1), "empty"),
-        ((vec!["--read", &*text], 1), "pcap"),
+        ((vec!["--read", &*text], 1), "is text, not a capture file"),
     ] {
         let (code, stdout, stderr) = trace(&arguments);
         assert_eq!(code, Some(expected), "{arguments:?}: {stderr}");

@@ -24,6 +24,7 @@ use crate::calibration::Calibration;
 use crate::catalogue::Catalogue;
 use crate::cli::output::{Written, print, say};
 use crate::compare::Evidence;
+use crate::destination;
 use crate::limits::ROUNDS_MAX;
 use crate::machine::{self, Build, Machine, Pinning};
 use crate::report::{aa, table};
@@ -131,6 +132,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None => {
             let parent = arguments.out.clone();
             let parent = parent.unwrap_or_else(|| catalogue.root.join("results"));
+            if destination::is_stdout(&parent) {
+                let message =
+                    "--out is a folder: a set cannot go to stdout (a folder of that name is ./-)";
+                return Err(Usage(message.to_owned()).into());
+            }
             set::check_parent(&parent)?;
             let (server, client) = (&arguments.pin_server, &arguments.pin_client);
             let pinning = pinning(server.as_ref(), client.as_ref(), &cpus);
