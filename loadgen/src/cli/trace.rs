@@ -41,7 +41,7 @@ pub(super) struct Arguments {
     /// With --compare: all figures and both timelines too, not only what differs
     #[arg(long)]
     full: bool,
-    /// Explain a capture instead: pcap or pcapng, also one of tcpdump's; - is stdin
+    /// Explain a capture instead: pcap or pcapng, as tcpdump and Wireshark write it; - is stdin
     #[arg(long, value_name = "FILE.pcap|-")]
     read: Option<PathBuf>,
     /// Of a capture, only connections from or to this port
@@ -69,6 +69,11 @@ Examples:
 Root sees all of it, without any set-up. Packets need CAP_NET_RAW, system calls
 and the kernel's own view of TCP states CAP_PERFMON; without them the trace says
 what is missing and shows the rest.
+
+--read takes pcap and pcapng in both byte orders, also from a pipe, and finds
+segments behind VLAN tags, MPLS, PPP and within IP tunnels. What it does not
+understand of a file is skipped; frames that it cannot decode are counted and
+named. What a capture does not hold is not claimed.
 
 Exit code 0, or 1 when a connection failed; 2 for a wrong command.";
 

@@ -331,12 +331,13 @@ impl Link {
             113 => Link::LinuxCooked,
             204 => Link::PppDirection,
             219 => Link::Mpls,
+            239 => Link::Nflog,
             276 => Link::LinuxCooked2,
             number => Link::Other(number),
         }
     }
 
-    fn number(self) -> u16 {
+    pub(super) fn number(self) -> u16 {
         match self {
             Link::Null => 0,
             Link::Ethernet => 1,
@@ -347,6 +348,7 @@ impl Link {
             Link::LinuxCooked => 113,
             Link::PppDirection => 204,
             Link::Mpls => 219,
+            Link::Nflog => 239,
             Link::LinuxCooked2 => 276,
         }
     }
@@ -567,6 +569,7 @@ mod tests {
             (104, Link::CiscoHdlc),
             (204, Link::PppDirection),
             (219, Link::Mpls),
+            (239, Link::Nflog),
             (195, Link::Other(195)),
             // With the length of a frame check sequence.
             (0x2400_0001, Link::Ethernet),

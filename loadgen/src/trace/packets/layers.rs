@@ -86,6 +86,7 @@ pub(super) fn in_frame(link: Link, data: &[u8], missing: usize) -> Result<Inner<
         Link::Pppoe => Layer::Pppoe,
         Link::CiscoHdlc => Layer::CiscoHdlc,
         Link::Mpls => Layer::Mpls,
+        Link::Nflog => Layer::Nflog,
         Link::Other(number) => return Err(Unread::NotDecoded(link_name(number))),
     };
     peel(layer, data, missing)
@@ -129,6 +130,8 @@ enum Layer {
     PppDirection,
     CiscoHdlc,
     Mpls,
+    /// What Linux's netfilter logs: attributes, one of which is the packet.
+    Nflog,
     Ip,
 }
 
@@ -176,6 +179,7 @@ fn peel(mut layer: Layer, mut data: &[u8], missing: usize) -> Result<Inner<'_>, 
                 (Layer::EtherType(short(header, 2)), rest)
             }
             Layer::Mpls => mpls(data)?,
+            Layer::Nflog => (Layer::Ip, nflog(data)?),
             Layer::Ip => match ip(data, missing)? {
                 Inner::Tcp(payload) => match carried(&payload)? {
                     None => return Ok(Inner::Tcp(payload)),
@@ -220,7 +224,11 @@ fn ether_type(number: u16, data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
         0x22f3 => return Err(not_decoded("TRILL")),
         0x8903 => return Err(not_decoded("FabricPath")),
         0x8909 => return Err(not_decoded("Cisco MetaData")),
-        0x892f => return Err(not_decoded("HSR")),
+        // HSR (IEC 62439-3): the type of what follows stands at the end of the tag.
+        0x892f => {
+            let (tag, rest) = split::<6>(data)?;
+            (Layer::EtherType(short(tag, 4)), rest)
+        }
         _ => return Err(Unread::NotTcp),
     })
 }
@@ -291,6 +299,24 @@ fn mpls(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
             Some(frame) => Ok((Layer::Ethernet, frame)),
             None => Err(not_decoded("a pseudowire over MPLS")),
         },
+    }
+}
+
+/// The attribute that holds the packet. Numbers are in the byte order of the machine that captured, hence nearly
+/// always this one.
+fn nflog(data: &[u8]) -> Result<&[u8], Unread> {
+    const PAYLOAD: u16 = 9; // NFULA_PAYLOAD
+    let (_, mut rest) = split::<4>(data)?;
+    loop {
+        let (header, _) = split::<4>(rest)?;
+        let number = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+        let bytes = usize::from(number(0));
+        if number(2) == PAYLOAD {
+            return Ok(&rest[4..bytes.clamp(4, rest.len())]);
+        }
+        rest = rest
+            .get(bytes.max(4).next_multiple_of(4)..)
+            .ok_or(Unread::TooShort)?;
     }
 }
 
@@ -490,9 +516,17 @@ fn udp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     if is(6635) {
         return Ok((Layer::Mpls, rest));
     }
+    if is(1701) {
+        return l2tp(rest);
+    }
+    if is(2152) {
+        return gtp(rest);
+    }
+    // Teredo (RFC 4380), unless it says who it is first.
+    if is(3544) && rest.first().is_some_and(|first| first >> 4 == 6) {
+        return Ok((Layer::Ip, rest));
+    }
     let tunnels = [
-        (1701, "L2TP"),
-        (2152, "GTP-U"),
         (3544, "Teredo"),
         (4341, "LISP"),
         (4500, "ESP in UDP"),
@@ -504,6 +538,57 @@ fn udp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
         Some((_, name)) => Err(not_decoded(name)),
         None => Err(Unread::NotTcp),
     }
+}
+
+/// RFC 2661 §3.1
+fn l2tp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
+    const CONTROL: u16 = 0x8000;
+    const LENGTH: u16 = 0x4000;
+    const SEQUENCE: u16 = 0x0800;
+    const OFFSET: u16 = 0x0200;
+    let (header, mut rest) = split::<2>(data)?;
+    let flags = short(header, 0);
+    if flags & 15 != 2 {
+        return Err(not_decoded("L2TP"));
+    }
+    if flags & CONTROL != 0 {
+        return Err(Unread::NotTcp);
+    }
+    for (flag, bytes) in [(LENGTH, 2), (0, 4), (SEQUENCE, 4)] {
+        if flag == 0 || flags & flag != 0 {
+            rest = rest.get(bytes..).ok_or(Unread::TooShort)?;
+        }
+    }
+    if flags & OFFSET != 0 {
+        let (header, after) = split::<2>(rest)?;
+        let bytes = usize::from(short(header, 0));
+        rest = after.get(bytes..).ok_or(Unread::TooShort)?;
+    }
+    Ok((Layer::Ppp, rest))
+}
+
+/// 3GPP TS 29.281 §5
+fn gtp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
+    const PACKET: u8 = 0xff;
+    let (header, mut rest) = split::<8>(data)?;
+    if header[0] >> 4 != 3 {
+        return Err(not_decoded("GTP-U"));
+    }
+    if header[1] != PACKET {
+        return Err(Unread::NotTcp);
+    }
+    if header[0] & 7 != 0 {
+        let (fields, after) = split::<4>(rest)?;
+        rest = after;
+        let mut next = fields[3];
+        while header[0] & 4 != 0 && next != 0 {
+            let bytes = usize::from(*rest.first().ok_or(Unread::TooShort)?) * 4;
+            let extension = rest.get(..bytes).ok_or(Unread::TooShort)?;
+            next = *extension.last().ok_or(Unread::NotTcp)?;
+            rest = &rest[bytes..];
+        }
+    }
+    Ok((Layer::Ip, rest))
 }
 
 /// RFC 2784 and 2890; version 1 carries PPP (RFC 2637).
@@ -591,7 +676,6 @@ fn link_name(number: u16) -> Cow<'static, str> {
         224 | 225 => "Fibre Channel",
         227 => "CAN",
         231 => "D-Bus",
-        239 => "NFLOG",
         240 | 241 => "netANALYZER",
         242 => "IP over InfiniBand",
         243 => "MPEG-2",

@@ -76,6 +76,8 @@ pub enum Link {
     CiscoHdlc,
     /// `MPLS`: a stack of labels.
     Mpls,
+    /// `NFLOG`: what netfilter logs.
+    Nflog,
     /// Another that is not understood here.
     Other(u16),
 }

@@ -42,8 +42,14 @@ pub(super) fn read(bytes: &[u8], reading: &mut Reading) -> Result<(), BadHeader>
         if rest.starts_with(&SECTION.to_be_bytes()) && !is_first {
             match order(rest) {
                 Ok(order) => section.begin(order),
-                Err(BadHeader::Cut) => return Ok(reading.ends_in_the_midst()),
-                Err(BadHeader::Senseless) => return Ok(reading.is_damaged()),
+                Err(BadHeader::Cut) => {
+                    reading.ends_in_the_midst();
+                    break;
+                }
+                Err(BadHeader::Senseless) => {
+                    reading.is_damaged();
+                    break;
+                }
             }
         }
         match section.cut_off(rest) {

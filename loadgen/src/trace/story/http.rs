@@ -307,7 +307,7 @@ fn chunks(stream: &Stream, body: u64) -> End {
             return cut();
         };
         let digits = text[..line_bytes].split(|byte| b"; \t\r".contains(byte));
-        let size = digits.take(1).find_map(|digits| hexadecimal(digits));
+        let size = digits.take(1).find_map(hexadecimal);
         at += line_bytes as u64 + 1;
         match size {
             // No size of a chunk: as if it had been lost.
