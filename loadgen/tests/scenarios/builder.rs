@@ -368,7 +368,7 @@ impl Talk {
     }
 
     /// The capture begins with this frame.
-    pub(crate) fn from_frame(mut self, number: usize) -> Self {
+    pub(crate) fn begin_at(mut self, number: usize) -> Self {
         self.frames.drain(..number - 1);
         self
     }
@@ -390,7 +390,7 @@ impl Talk {
     /// From this frame on the clock is so much later, or earlier.
     pub(crate) fn clock_steps(mut self, number: usize, by_ns: i64) -> Self {
         for frame in &mut self.frames[number - 1..] {
-            frame.at_ns = frame.at_ns.strict_add_signed(by_ns);
+            frame.at_ns = frame.at_ns.saturating_add_signed(by_ns);
         }
         self
     }

@@ -5,12 +5,15 @@ use loadgen::trace::model::Side::{Client, Server};
 use super::builder::{Frame, GET, HELLO, MS, MSS, S, Talk, USUAL};
 use super::wire::{Link, Magic, Order, Pcapng, Wrap, icmp_error, ip_packet, pcap, udp};
 
+/// Makes a file of frames.
+type Write = fn(&[Frame]) -> Vec<u8>;
+
 /// A capture, and what is right to say of it.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) frames: Vec<Frame>,
     /// Makes a file of frames, where that is not a usual one.
-    write: Option<fn(&[Frame]) -> Vec<u8>>,
+    write: Option<Write>,
     /// Of the frames with any, in the words of [`super::tshark::NAMES`].
     pub(crate) remarks: Vec<(usize, &'static [&'static str])>,
     /// Names that tshark does not have, and that a frame must be given too.
@@ -56,7 +59,7 @@ impl Scenario {
         self
     }
 
-    fn file(mut self, write: fn(&[Frame]) -> Vec<u8>) -> Self {
+    fn file(mut self, write: Write) -> Self {
         self.write = Some(write);
         self
     }
@@ -973,16 +976,16 @@ fn faults() -> Vec<Scenario> {
         .untold(1..=10),
         row("only what the client sends", usual().without(Server)),
         row("only what the server sends", usual().without(Client)),
-        row("it begins with the SYN+ACK", usual().from_frame(2)).ends(&["closed"]),
-        row("it begins with the request", usual().from_frame(4)).ends(&["closed"]),
+        row("it begins with the SYN+ACK", usual().begin_at(2)).ends(&["closed"]),
+        row("it begins with the request", usual().begin_at(4)).ends(&["closed"]),
         row("it begins in the midst of the answer", {
             let talk = downloading()
                 .server(".", &bytes(1_000))
                 .server("P.", &bytes(1_000));
-            talk.client(".", b"").from_frame(6)
+            talk.client(".", b"").begin_at(6)
         }),
-        row("it begins with the close", usual().from_frame(8)).ends(&["closed"]),
-        row("it begins with the second FIN", usual().from_frame(9)),
+        row("it begins with the close", usual().begin_at(8)).ends(&["closed"]),
+        row("it begins with the second FIN", usual().begin_at(9)),
         row("it ends after the request", usual().until_frame(4)),
         row(
             "it ends in the midst of the answer",
@@ -1003,10 +1006,9 @@ fn faults() -> Vec<Scenario> {
         })
         .ends(&["closed"]),
         row("a mirror port shows every packet twice", {
-            let talk = (1..=10).fold(usual(), |talk, number| {
+            (1..=10).fold(usual(), |talk, number| {
                 talk.seen_again(2 * number - 1, 2_000)
-            });
-            talk
+            })
         })
         .untold((1..=10).map(|number| 2 * number))
         .ends(&["closed"]),
