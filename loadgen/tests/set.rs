@@ -375,7 +375,7 @@ fn damage_is_told_by_every_reader() {
         (
             "cells.csv",
             &replaced(",1.5,", ",inf,"),
-            "column `duration_s`: `inf` is not a finite number",
+            "column `duration_s`: not a finite number",
         ),
         (
             "cells.csv",
@@ -444,7 +444,7 @@ fn damage_is_told_by_every_reader() {
         (
             "machine.toml",
             &replaced("cpus = 0", "cpus = 0\nsteal_percent = nan"),
-            "SET/machine.toml:2:17: `steal_percent`: NaN is none that can be",
+            "SET/machine.toml:2:17: `steal_percent`: below zero, or not a finite number",
         ),
         (
             "build.toml",

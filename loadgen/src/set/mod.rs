@@ -952,21 +952,21 @@ fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
         lines::damaged(path, line, column, message)
     };
     let table: toml::Table = toml::from_str(text).map_err(|error| damaged(&error))?;
-    if let Some((key, number)) = impossible_number(&table) {
+    if let Some(key) = impossible_number(&table) {
         let (line, column) = place(text, value_of(text, &key).unwrap_or_default());
-        let message = format!("`{key}`: {number} is none that can be");
+        let message = format!("`{key}`: below zero, or not a finite number");
         return Err(lines::damaged(path, line, column, message));
     }
     toml::from_str(text).map_err(|error| damaged(&error))
 }
 
-/// A number that no file of a set holds, with its key: below zero, infinite, or none.
-fn impossible_number(table: &toml::Table) -> Option<(String, String)> {
+/// The key of a number that no file of a set holds: below zero, infinite, or none.
+fn impossible_number(table: &toml::Table) -> Option<String> {
     table.iter().find_map(|(key, value)| {
         let of_value = |value: &toml::Value| match value {
-            toml::Value::Integer(number) if *number < 0 => Some((key.clone(), number.to_string())),
+            toml::Value::Integer(number) if *number < 0 => Some(key.clone()),
             toml::Value::Float(number) if !number.is_finite() || number.is_sign_negative() => {
-                Some((key.clone(), number.to_string()))
+                Some(key.clone())
             }
             toml::Value::Table(table) => impossible_number(table),
             _ => None,
