@@ -107,7 +107,8 @@ fn what_is_said_between_requests_costs_none() {
     const UNTIL_CLOSE: &[u8] = b"HTTP/1.0 408 Request Timeout\r\n\r\nToo slow";
     const UNAVAILABLE: &[u8] =
         b"\r\nHTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    let rows: &[(&[u8], usize, Then, Option<Count>, Option<u16>)] = &[
+    type Row<'a> = (&'a [u8], usize, Then, Option<Count>, Option<u16>);
+    let rows: &[Row<'_>] = &[
         (b"", ALL, Closes, None, None),
         (b"", ALL, Resets, Some(resets), None),
         (TIMEOUT_408, ALL, Closes, Some(status(408)), Some(408)),

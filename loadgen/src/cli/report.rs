@@ -128,7 +128,7 @@ fn command(sets: &[PathBuf], workloads: &[String], made: Option<(&str, &Path)>) 
     let mut words = vec!["loadgen".to_owned(), "report".to_owned()];
     words.extend(sets.iter().map(|set| relative(set)));
     if !workloads.is_empty() {
-        words.extend(["--workloads".to_owned(), quoted(&workloads.join(","))]);
+        words.extend(["--workloads".to_owned(), quoted(workloads.join(","))]);
     }
     if let Some((option, path)) = made {
         words.extend([option.to_owned(), relative(path)]);

@@ -549,7 +549,9 @@ mod tests {
                 machine.sysctls.insert(name.to_owned(), "cubic".to_owned());
             }
         };
-        let rows: [(&str, &dyn Fn(&mut Machine), &str, &str); 11] = [
+        /// What is changed, how, the differences and the remarks.
+        type Row<'a> = (&'a str, &'a dyn Fn(&mut Machine), &'a str, &'a str);
+        let rows: [Row<'_>; 11] = [
             ("nothing", &|_| {}, "", ""),
             (
                 "a CPU quota",
