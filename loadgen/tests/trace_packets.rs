@@ -136,6 +136,8 @@ fn tshark_is_content(path: &Path) {
         let mut command = Command::new("tshark");
         command
             .env("WIRESHARK_CONFIG_DIR", "/nonexistent")
+            // A port that the kernel picked may be that of some protocol, by which the payload is no good.
+            .args(["-d", "tcp.port==1-65535,data"])
             .arg("-n")
             .arg("-r")
             .arg(path);

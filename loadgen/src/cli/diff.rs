@@ -33,16 +33,9 @@ pub(super) struct Arguments {
 
 /// By CPU unless asked otherwise.
 ///
-/// Exit code 1 is for a certain regression, and for nothing else: whatever keeps the sets from being compared
-/// is a wrong use of this verb, and exit code 2.
+/// Exit code 1 is for a certain regression: whatever keeps the sets from being compared is a wrong use of this
+/// verb, and exit code 2. (A comparison that cannot be printed has exit code 1, as with every verb.)
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    compare(arguments).map_err(|error| match error.is::<Usage>() {
-        true => error,
-        false => Usage(format!("{error:#}")).into(),
-    })
-}
-
-fn compare(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments {
         old,
         new,
@@ -50,8 +43,8 @@ fn compare(arguments: Arguments) -> anyhow::Result<ExitCode> {
         threshold,
         across_machines,
     } = arguments;
-    let mut old = evidence(slice::from_ref(&old))?;
-    let mut new = evidence(slice::from_ref(&new))?;
+    let mut old = evidence(slice::from_ref(&old)).map_err(unusable)?;
+    let mut new = evidence(slice::from_ref(&new)).map_err(unusable)?;
     let likeness = old.machine.likeness(&new.machine);
     let differences = likeness.differences;
     if !differences.is_empty() && !across_machines {
@@ -93,16 +86,24 @@ fn compare(arguments: Arguments) -> anyhow::Result<ExitCode> {
         &rows::diff(&old, &diffs),
     )?;
     if sum.compared == 0 {
-        anyhow::bail!(
+        return Err(Usage(format!(
             "no cell of {} and {} could be compared",
-            old.sets[0],
-            new.sets[0]
-        );
+            old.sets[0], new.sets[0]
+        ))
+        .into());
     }
     Ok(match sum.regressions {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+/// What keeps the sets from being compared.
+fn unusable(error: anyhow::Error) -> anyhow::Error {
+    match error.is::<Usage>() {
+        true => error,
+        false => Usage(format!("{error:#}")).into(),
+    }
 }
 
 #[derive(Serialize)]

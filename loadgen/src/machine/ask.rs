@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(sh("echo yes; echo no >&2", long), Ok("yes\n".to_owned()));
         assert_eq!(
             sh("echo; echo 'no: \u{1b}x' >&2; exit 3", long),
-            Err("no: x".to_owned())
+            Err("no: \\u{1b}x".to_owned())
         );
         assert_eq!(sh("exit 3", long), Err("exit status: 3".to_owned()));
         let error = ask(

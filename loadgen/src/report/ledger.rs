@@ -63,7 +63,8 @@ pub fn markdown(evidence: &Evidence) -> String {
         }
         out.push('\n');
     }
-    out += &escaped(&notes(evidence).join("\n\n"));
+    let notes: Vec<String> = notes(evidence).iter().map(|it| escaped(it)).collect();
+    out += &notes.join("\n\n");
     out.push('\n');
     let gaps = gaps(evidence);
     if !gaps.is_empty() {
