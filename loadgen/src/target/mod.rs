@@ -63,6 +63,9 @@ use waiting::Waiting;
 /// How long a server may take until it can accept.
 pub const READY_WITHIN: Duration = Duration::from_secs(10);
 
+/// With how many free ports a server is started that is told its port, where others take them before it does.
+const PORTS_TRIED_MAX: u32 = 3;
+
 /// How long a server may take to stop after SIGTERM: its own 5 s, and a margin.
 pub const STOP_WITHIN: Duration = Duration::from_secs(6);
 
@@ -252,21 +255,37 @@ impl Target {
     /// When it cannot be started, ends, is not ready in time, or somebody else answers at its address; when
     /// the user interrupts. It is no longer there then.
     pub fn start(server: &Server, root: &Path, options: &Options) -> Result<Self, Error> {
+        let is_port_ours = server.ready == Ready::Connect || asks_for(server, "{port}");
+        if !is_port_ours {
+            return Target::start_at(0, server, root, options);
+        }
+        // Between our choice and the server's bind(2), somebody else may take the port.
+        let mut starts_left = PORTS_TRIED_MAX;
+        loop {
+            let port = free_port().map_err(|cause| Error::Io {
+                server: server.name.clone(),
+                action: "looking for a free port".to_owned(),
+                cause,
+            })?;
+            starts_left -= 1;
+            match Target::start_at(port, server, root, options) {
+                Err(error) if starts_left > 0 && was_taken(port, &error) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// [`start`](Target::start), with this port in its command; 0 for one that it picks itself.
+    fn start_at(port: u16, server: &Server, root: &Path, options: &Options) -> Result<Self, Error> {
         let io_error = |action: &str, cause| Error::Io {
             server: server.name.clone(),
             action: action.to_owned(),
             cause,
         };
-        let asks_for = |placeholder| server.run.iter().any(|arg| arg.contains(placeholder));
-        let empty_dir = asks_for("{empty_dir}")
+        let empty_dir = asks_for(server, "{empty_dir}")
             .then(|| tempfile::Builder::new().prefix("loadgen-").tempdir())
             .transpose()
             .map_err(|error| io_error("creating an empty folder", error))?;
-        let port = if server.ready == Ready::Connect || asks_for("{port}") {
-            free_port().map_err(|error| io_error("looking for a free port", error))?
-        } else {
-            0
-        };
         let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let empty_dir_path = empty_dir.as_ref().map(TempDir::path);
         let mut run = server
@@ -522,6 +541,22 @@ fn program(name: &str, root: &Path) -> Command {
     };
     command.current_dir(root);
     command
+}
+
+/// Whether a server did not start because its port is somebody else's by now.
+fn was_taken(port: u16, error: &Error) -> bool {
+    match error {
+        Error::Foreign { .. } => true,
+        Error::Died { .. } => {
+            let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+            bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        }
+        _ => false,
+    }
+}
+
+fn asks_for(server: &Server, placeholder: &str) -> bool {
+    server.run.iter().any(|arg| arg.contains(placeholder))
 }
 
 fn free_port() -> io::Result<u16> {

@@ -23,16 +23,20 @@ pub enum Owner {
 
 /// How long later others are looked for again: lists that are read while processes come and go may miss one.
 const AGAIN_AFTER: Duration = Duration::from_millis(5);
+/// How often.
+const AGAIN_MAX: u32 = 10;
 
 /// Who answers at `address`, where these processes are expected to.
 pub(super) fn owner(address: SocketAddr, processes: Processes) -> Owner {
-    match owner_now(address, processes) {
-        Owner::Others(_) => {
-            thread::sleep(AGAIN_AFTER);
-            owner_now(address, processes)
+    let mut found = owner_now(address, processes);
+    for _ in 0..AGAIN_MAX {
+        if !matches!(found, Owner::Others(_)) {
+            break;
         }
-        owner => owner,
+        thread::sleep(AGAIN_AFTER);
+        found = owner_now(address, processes);
     }
+    found
 }
 
 fn owner_now(address: SocketAddr, processes: Processes) -> Owner {
