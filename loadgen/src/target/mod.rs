@@ -7,7 +7,7 @@
 //!
 //! **What belongs to a server** is the process that is started, which gets a process group of its own, and
 //! all that it starts in turn, whichever session or group that goes to: a process in between
-//! ([`keeper`]) inherits its orphans. These are the processes whose cost is counted ([`Processes`]). A server
+//! (`keeper`) inherits its orphans. These are the processes whose cost is counted ([`Processes`]). A server
 //! that makes itself a daemon, so that the process that was started exits with 0, runs as long as one of
 //! those that it left listens at its address.
 //!
