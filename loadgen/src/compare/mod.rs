@@ -450,7 +450,10 @@ pub struct Entry {
     /// From 1, among ours that are compared; those that the rounds do not tell apart from the first of a
     /// rank share it. Absent where nobody is the best.
     pub rank: Option<u32>,
-    /// No other entry that is compared is better, nor one whose bottleneck was the generator.
+    /// The ratios of the others are to this one: no other entry that is compared is better, nor one whose
+    /// bottleneck was the generator.
+    pub is_base: bool,
+    /// It is the base, and has the first rank: no other is better, as far as that is resolved.
     pub is_best: bool,
     /// Its ratio is known so badly that it says nothing, and it has no rank.
     pub is_unresolved: bool,
@@ -581,7 +584,7 @@ fn entries(columns: &[Column], floor: Option<&Column>, metric: Metric) -> Vec<En
     let best = (order.get(first).copied())
         .filter(|best| !(0..columns.len()).any(|other| outruns(&other, best)));
     let ranks = match best {
-        Some(_) => ranks(&order[first..], |a, b| ratio(&columns[b], &columns[a])),
+        Some(_) => ranks(&order, first, |a, b| ratio(&columns[b], &columns[a])),
         None => BTreeMap::new(),
     };
     let entry = |index: usize| {
@@ -599,7 +602,8 @@ fn entries(columns: &[Column], floor: Option<&Column>, metric: Metric) -> Vec<En
             ratio,
             of_floor: compared_with(floor),
             rank,
-            is_best: best == Some(index),
+            is_base: best == Some(index),
+            is_best: best == Some(index) && rank.is_some(),
             is_unresolved: has_lost_its_rank || ratio.is_some_and(|it| !it.is_resolved()),
             left_out: match is_compared(&index) {
                 true => column.left_out,
@@ -627,23 +631,28 @@ fn ratios(of: &Column, to: &Column) -> BTreeMap<u32, f64> {
     of.by_round.iter().filter_map(ratio).collect()
 }
 
-/// Ranks of what stands in this order: whoever is not told apart from the first of a rank shares it, and
-/// the next rank counts all before it (1, 1, 3). Whoever cannot be told whether it shares one has none.
+/// Ranks of what stands in this order, from its element `first` on: whoever is not told apart from the first of a rank shares it, and
+/// the next rank counts all before it (1, 1, 3). Whoever cannot be told whether it shares one has none, nor
+/// has the first if that holds for all others.
 pub(crate) fn ranks(
     order: &[usize],
+    first: usize,
     ratio: impl Fn(usize, usize) -> Option<Estimate>,
 ) -> BTreeMap<usize, u32> {
     let mut ranks = BTreeMap::new();
-    let mut first: Option<(usize, u32)> = None;
-    for &index in order {
-        let ratio = first.and_then(|(first, _)| ratio(first, index));
+    let mut leader: Option<(usize, u32)> = None;
+    for &index in &order[first..] {
+        let ratio = leader.and_then(|(leader, _)| ratio(leader, index));
         if ratio.is_some_and(|ratio| !ratio.is_resolved()) {
             continue;
         }
-        let shared = first.filter(|_| !ratio.is_some_and(|ratio| ratio.tells_apart()));
+        let shared = leader.filter(|_| !ratio.is_some_and(|ratio| ratio.tells_apart()));
         let place = ranks.len() as u32 + 1;
-        let (_, rank) = *first.insert(shared.unwrap_or((index, place)));
+        let (_, rank) = *leader.insert(shared.unwrap_or((index, place)));
         ranks.insert(index, rank);
+    }
+    if ranks.len() == 1 && order.len() > 1 {
+        ranks.clear();
     }
     ranks
 }
@@ -887,6 +896,17 @@ mod tests {
             ];
             assert_eq!(ranks, expected, "{scale}");
             assert!(entries[1].is_best, "{scale}");
+            // Nothing is known of the only other one: the first is no better, as far as anybody knows.
+            let two = Evidence {
+                servers: vec!["wild".to_owned(), "a".to_owned()],
+                ..evidence
+            };
+            let entries = two.compare(Metric::Cpu).rows.remove(0).entries;
+            for entry in &entries {
+                assert_eq!((entry.rank, entry.is_best), (None, false), "{scale}");
+                assert!(entry.is_unresolved, "{scale}");
+            }
+            assert!(entries[1].is_base, "{scale}");
         }
     }
 

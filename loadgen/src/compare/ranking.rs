@@ -137,7 +137,7 @@ impl Evidence {
         // Those of which nothing is known stand behind, lest one leads by chance.
         ranked.sort_by_key(|server| estimates[server].is_some_and(|it| !it.is_resolved()));
         let order: Vec<usize> = (0..ranked.len()).collect();
-        let ranks = ranks(&order, |first, other| {
+        let ranks = ranks(&order, 0, |first, other| {
             geometric_mean(&races, |race| {
                 Some((race.column(ranked[other])?, race.column(ranked[first])?))
             })

@@ -94,7 +94,7 @@ fn ratio(row: &Row) -> Option<Estimate> {
     let [first, second] = &row.entries[..] else {
         return None;
     };
-    match (first.is_best, second.is_best) {
+    match (first.is_base, second.is_base) {
         (true, _) => second.ratio,
         (_, true) => first.ratio.map(|ratio| Estimate {
             value: 1.0 / ratio.value,

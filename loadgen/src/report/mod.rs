@@ -102,8 +102,8 @@ fn medians(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
             .any(|entry| entry.is_unresolved)
     });
     if has_unresolved {
-        text += " A ratio is not resolved when its interval holds 1 and reaches from less than half its \
-                 middle to more than twice that: it has no rank.";
+        text += " A ratio is not resolved when its interval holds 1 and its upper end is more than four \
+                 times its lower: it has no rank, nor has the first if that holds for all others.";
     }
     if evidence.floor.is_some() && metrics.contains(&Metric::Cpu) {
         text += " ";

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::compare::{Estimate, Evidence, Metric, Row};
+use crate::compare::{Estimate, Evidence, Metric, Row, Standing};
 use crate::plan::plain_number;
 use crate::set::{Auto, Campaign};
 
@@ -52,17 +52,19 @@ impl Leading {
 }
 
 /// Of each workload that has one: CPU per request of the server with the second-best median to that of the
-/// best, round by round, among those that are ranked.
+/// best, round by round, among those that are compared and no references.
 fn leading(evidence: &Evidence) -> Vec<Leading> {
     let leading = |row: Row| {
-        let ranked = || {
-            row.entries
-                .iter()
-                .zip(&evidence.servers)
-                .filter(|it| it.0.rank.is_some())
+        // What is not resolved has no rank, and is what needs rounds most.
+        let compared = || {
+            (row.entries.iter().zip(&evidence.servers)).filter(|(entry, server)| {
+                entry.standing == Standing::Ranked
+                    && entry.ratio.is_some()
+                    && evidence.competes(server)
+            })
         };
-        let best = ranked().find(|(entry, _)| entry.is_best)?;
-        let others = ranked().filter(|(entry, _)| !entry.is_best);
+        let best = compared().find(|(entry, _)| entry.is_base)?;
+        let others = compared().filter(|(entry, _)| !entry.is_base);
         let value =
             |entry: &crate::compare::Entry| entry.value.map_or(f64::INFINITY, |it| it.value);
         let second = others.min_by(|(a, _), (b, _)| value(a).total_cmp(&value(b)))?;
@@ -176,6 +178,26 @@ mod tests {
         insta::assert_snapshot!(outcome(&evidence, &auto));
         auto.precision = 0.2;
         insta::assert_snapshot!(outcome(&evidence, &auto));
+        // What is not resolved has no rank, and is known least of all.
+        for (round, wild) in (1..).zip([0.1, 30.0, 0.2, 50.0, 0.1, 80.0]) {
+            for cell in &mut evidence.cells {
+                if cell.server == "b" && cell.round == round {
+                    cell.server_cpu_us_per_request = Some(8.0 * wild);
+                }
+            }
+        }
+        evidence.servers.retain(|server| server != "c");
+        let (workloads, seconds): (Vec<String>, Vec<String>) = (leading(&evidence)
+            .into_iter()
+            .map(|it| (it.workload, it.second)))
+        .unzip();
+        assert_eq!(
+            (workloads, seconds),
+            (
+                vec!["steady".to_owned(), "noisy".to_owned()],
+                vec!["b".to_owned(); 2]
+            )
+        );
         // One server has no second.
         evidence.servers.truncate(2);
         assert_eq!(leading(&evidence), []);
