@@ -1025,6 +1025,29 @@ fn faults() -> Vec<Scenario> {
                 .interface(Link::Ethernet, &[]);
             file.packets(frames).bytes
         }),
+        row(
+            "another of two bonded interfaces sends the request again, IPv6",
+            {
+                let talk = Talk::between("[2001:db8::1]:40000", "[2001:db8::2]:8000");
+                (talk.open().client("P.", GET).wait(250 * MS).again(4))
+                    .on_interface(5, 1)
+                    .server(".", b"")
+                    .server("P.", HELLO)
+                    .client(".", b"")
+                    .close(Client)
+            },
+        )
+        .remark(5, &["retransmission"])
+        .ends(&["closed"])
+        .file(|frames| {
+            let file = Pcapng::new(Order::Little);
+            let named = |name: &[u8]| [file.option(2, name), file.option(0, &[])].concat();
+            let (first, second) = (named(b"eth0"), named(b"eth1"));
+            let file = file.interface(Link::Ethernet, &first);
+            file.interface(Link::Ethernet, &second)
+                .packets(frames)
+                .bytes
+        }),
         row("an interface and what it is bridged to, tagged", {
             let talk = usual().seen_on_two_interfaces(2_000);
             (1..=10).fold(talk, |talk, number| {

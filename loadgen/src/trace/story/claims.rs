@@ -896,6 +896,46 @@ fn copies_are_one_packet() {
     assert_eq!(segments(only(&sent_twice.tell())).len(), 5);
 }
 
+/// As a bond of two interfaces does it. Without an identification nothing in the packet tells it from a copy.
+#[test]
+fn a_segment_may_be_sent_again_by_another_interface() {
+    for identification in [None, Some(0), Some(1)] {
+        for again_after_ns in [20 * MS, 250 * MS] {
+            let mut talk = opened();
+            talk.send("C P.", GET).wait(again_after_ns).again(3);
+            talk.but(|it| it.interface = Some("eth1".to_owned()));
+            (talk.send("S .", b"").send("S P.", HELLO).send("C .", b"")).close();
+            for packet in &mut talk.packets {
+                packet.identification = match identification {
+                    Some(1) => packet.identification,
+                    other => other,
+                };
+            }
+            let story = talk.tell();
+            assert_eq!(named(&story), ["4: retransmission"], "{identification:?}");
+            assert_eq!(story.notes, Vec::<String>::new(), "{identification:?}");
+        }
+    }
+}
+
+/// Another interface has all packets a few milliseconds later.
+#[test]
+fn copies_without_identification_may_take_their_time() {
+    let mut packets = Vec::new();
+    for packet in ended().packets {
+        let mut first = packet;
+        first.identification = None;
+        let mut copy = first.clone();
+        copy.at_ns += 20 * MS;
+        copy.interface = Some("eth1".to_owned());
+        packets.extend([first, copy]);
+    }
+    packets.sort_by_key(|it| it.at_ns);
+    let story = story(&packets);
+    assert_eq!(segments(only(&story)).len(), 10);
+    assert_eq!(named(&story), Vec::<String>::new());
+}
+
 #[test]
 fn ports_are_used_again() {
     let mut talk = ended();

@@ -1,7 +1,7 @@
 //! The order of what was captured, and which packets are one packet captured more than once.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use crate::report::run::count;
@@ -224,18 +224,22 @@ fn precedes(a: &Packet, b: &Packet) -> bool {
 }
 
 /// By how much the clock of one interface is ahead of that of another: the median over the packets that both
-/// have captured.
+/// have captured. Nothing where these may be segments that were sent again by the other interface.
 fn ahead_ns(packets: &[Packet], reference: &[usize], lane: &[usize]) -> Option<i64> {
+    /// A segment that is sent again comes after a time that has nothing to do with that of another.
+    const AGREEING_MIN: usize = 3;
     let mut seen: HashMap<Key, Vec<usize>> = HashMap::new();
     for &at in reference.iter().rev() {
         seen.entry(Key::of(&packets[at])).or_default().push(at);
     }
     let mut distances: Vec<i64> = Vec::new();
+    let mut is_certain = false;
     for &at in lane {
         // The first of one is the first of the other.
         if let Some(of) = seen.get_mut(&Key::of(&packets[at])).and_then(Vec::pop)
             && is_same(&packets[of], &packets[at])
         {
+            is_certain |= is_one_by_header(&packets[of], &packets[at]);
             distances.push(
                 packets[at]
                     .at_ns
@@ -245,7 +249,19 @@ fn ahead_ns(packets: &[Packet], reference: &[usize], lane: &[usize]) -> Option<i
         }
     }
     distances.sort_unstable();
-    distances.get(distances.len() / 2).copied()
+    let median_ns = *distances.get(distances.len() / 2)?;
+    let tolerance_ns = AT_ONCE_NS.max(median_ns.unsigned_abs() / 20);
+    let agree = |distance: &&i64| distance.abs_diff(median_ns) <= tolerance_ns;
+    let agreeing = distances.iter().filter(agree).count();
+    let are_most = agreeing >= AGREEING_MIN && agreeing > lane.len() / 2;
+    (is_certain || are_most).then_some(median_ns)
+}
+
+/// Whether the IP headers show that one packet was captured twice: whoever sends a segment again gives it another
+/// identification, unless it gives none, and sends it over as many hops.
+fn is_one_by_header(a: &Packet, b: &Packet) -> bool {
+    let has_identification = a.identification.is_some_and(|it| it != 0);
+    (has_identification && a.identification == b.identification) || a.hops != b.hops
 }
 
 /// What two captures of one packet have in common, as far as it is quickly compared.
@@ -291,7 +307,10 @@ enum Copies {
 
 /// Of each packet; none where there is no copy at all.
 fn find_copies(packets: &[Packet]) -> Option<Vec<Copies>> {
-    let mut finder = CopyFinder::default();
+    let mut finder = CopyFinder {
+        captured_twice: captured_twice(packets),
+        ..CopyFinder::default()
+    };
     let copies: Vec<Copies> = (0..packets.len())
         .map(|at| finder.take(packets, at))
         .collect();
@@ -303,6 +322,35 @@ fn find_copies(packets: &[Packet]) -> Option<Vec<Copies>> {
         copies[at] = Copies::Again(times);
     }
     Some(copies)
+}
+
+/// From whom and to whom most segments, and not just a few, were captured by several interfaces.
+fn captured_twice(packets: &[Packet]) -> HashSet<(SocketAddr, SocketAddr)> {
+    const SEGMENTS_MIN: usize = 3;
+    let Some(first) = packets.first() else {
+        return HashSet::new();
+    };
+    if packets.iter().all(|it| it.interface == first.interface) {
+        return HashSet::new();
+    }
+    let mut first: HashMap<Key, (&Option<String>, bool)> = HashMap::new();
+    for packet in packets {
+        let (interface, is_elsewhere) =
+            (first.entry(Key::of(packet))).or_insert((&packet.interface, false));
+        *is_elsewhere |= **interface != packet.interface;
+    }
+    let mut counts: HashMap<(SocketAddr, SocketAddr), (usize, usize)> = HashMap::new();
+    for (key, (_, is_elsewhere)) in first {
+        let (all, elsewhere) = counts.entry((key.source, key.destination)).or_default();
+        *all += 1;
+        *elsewhere += usize::from(is_elsewhere);
+    }
+    let are_most =
+        |(all, elsewhere): (usize, usize)| elsewhere >= SEGMENTS_MIN && elsewhere > all / 2;
+    (counts.into_iter())
+        .filter(|(_, counted)| are_most(*counted))
+        .map(|(ends, _)| ends)
+        .collect()
 }
 
 fn drop_copies(record: &mut Record, copies: &[Copies]) -> Vec<u32> {
@@ -320,6 +368,7 @@ fn drop_copies(record: &mut Record, copies: &[Copies]) -> Vec<u32> {
 #[derive(Default)]
 struct CopyFinder {
     latest: HashMap<Key, usize>,
+    captured_twice: HashSet<(SocketAddr, SocketAddr)>,
     directions: HashMap<(SocketAddr, SocketAddr), Direction>,
     /// The SYN of the latest connection, by who connects and whom to.
     begun: HashMap<(SocketAddr, SocketAddr), usize>,
@@ -361,10 +410,14 @@ impl CopyFinder {
             let was_copied = direction.last_was_copied;
             let tells = !direction.has_same_identification
                 && packet.identification.is_some_and(|it| it != 0);
+            let has_other_hops = packets[of].hops != packet.hops;
             let apart_ns = packet.at_ns.saturating_sub(packets[of].at_ns);
             let is_copy = match () {
-                () if is_new_interface => apart_ns < ELSEWHERE_NS,
-                () if packets[of].hops != packet.hops || tells => apart_ns < RETRANSMISSION_NS,
+                () if is_new_interface => {
+                    let is_certain = tells || has_other_hops || self.captured_twice.contains(&ends);
+                    apart_ns < if is_certain { ELSEWHERE_NS } else { AT_ONCE_NS }
+                }
+                () if has_other_hops || tells => apart_ns < RETRANSMISSION_NS,
                 () => {
                     let is_no_answer = length(packet) > 0 || was_copied;
                     follows && is_no_answer && apart_ns < AT_ONCE_NS
