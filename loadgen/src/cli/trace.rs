@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use http::Method;
 
 use super::Usage;
 use super::common::{count, interruption, speaks_utf8};
@@ -397,7 +396,6 @@ fn lanes(arguments: &Arguments, url: &HttpUrl, server: SocketAddr) -> Vec<Vec<Pl
         Plan {
             server,
             requests: bytes,
-            head_only: request.method == Method::HEAD,
             expect: request.expected().as_ref().map(Arc::clone),
             close: match close {
                 Close::Server => client::Close::Server,

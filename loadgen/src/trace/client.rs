@@ -13,7 +13,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::clock;
 use super::model::{Moment, What};
-use crate::response::{Expected, Reader, Taken};
+use crate::report::run::count;
+use crate::response::{Asked, Expected, Misread, Reader, Response, Taken};
 
 /// Who closes a connection, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +36,6 @@ pub struct Plan {
     pub server: SocketAddr,
     /// The bytes of each request, one after another.
     pub requests: Vec<Vec<u8>>,
-    /// The requests are HEAD, the answers have no body.
-    pub head_only: bool,
     /// What every body must be.
     pub expect: Option<Arc<Expected>>,
     /// Who closes.
@@ -143,7 +142,7 @@ fn exchange(
     log: &mut Log,
     mut pause: impl FnMut(Pause),
 ) -> Result<(), Failure> {
-    let mut reader = Reader::new(plan.head_only).expecting(plan.expect.as_ref());
+    let mut reader = Reader::new(false).expecting(plan.expect.as_ref());
     let mut answers = Answers {
         buffer: vec![0; 64 << 10],
         from: 0,
@@ -159,14 +158,18 @@ fn exchange(
                 .map_err(failed("shutdown"))?;
             log.note(What::ShutDown);
         }
-        let persists = answers.next(stream, &mut reader, interrupted, log)?;
+        reader.answers(Asked::of_request(request));
+        let response = answers.next(stream, &mut reader, interrupted, log)?;
         if number == 0 {
             pause(Pause::Answered);
         }
-        if !persists && number < last {
-            let left = last - number;
-            let message = format!("the server ends the connection with {left} requests to go");
-            return Err(("send", message));
+        if !response.persists && number < last {
+            let why = match response.switches {
+                true => "the connection speaks no HTTP any more",
+                false => "the server ends the connection",
+            };
+            let left = count((last - number) as u64, "request");
+            return Err(("send", format!("{why} with {left} to go")));
         }
     }
     match plan.close {
@@ -183,14 +186,14 @@ struct Answers {
 }
 
 impl Answers {
-    /// Reads one answer; whether the connection may be used again.
+    /// Reads one answer.
     fn next(
         &mut self,
         stream: &Socket,
         reader: &mut Reader,
         interrupted: &AtomicBool,
         log: &mut Log,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Response, Failure> {
         loop {
             if self.from == self.to {
                 self.fill(stream, interrupted, log)?;
@@ -210,14 +213,16 @@ impl Answers {
                         None
                     }
                     Taken::Malformed => {
-                        return Err(("recv", "the answer is no HTTP/1".to_owned()));
+                        let why = reader.misread().map(Misread::to_string);
+                        let why = why.unwrap_or_default();
+                        return Err(("recv", format!("the answer is not valid HTTP/1: {why}")));
                     }
                 }
             };
             if let Some(response) = response {
                 log.note(What::Answered(response.status));
                 return match response.as_expected {
-                    true => Ok(response.persists),
+                    true => Ok(response),
                     false => Err(("recv", "the body is not what was expected".to_owned())),
                 };
             }
@@ -322,13 +327,17 @@ mod tests {
 
     /// What a client saw of a server that does `serve` on one connection.
     fn seen(close: Close, requests: usize, serve: fn(std::net::TcpStream)) -> Vec<What> {
+        let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        seen_of(close, vec![request.to_vec(); requests], serve)
+    }
+
+    fn seen_of(close: Close, requests: Vec<Vec<u8>>, serve: fn(std::net::TcpStream)) -> Vec<What> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
         let thread = thread::spawn(move || serve(listener.accept().unwrap().0));
         let plan = Plan {
             server,
-            requests: vec![b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(); requests],
-            head_only: false,
+            requests,
             expect: None,
             close,
             timeout: Duration::from_secs(5),
@@ -410,6 +419,33 @@ mod tests {
         assert_eq!(found[found.len() - 2..], [KeptOpen, Closed]);
     }
 
+    /// The server keeps the tunnel open: whoever waited for a body would wait for the timeout.
+    #[test]
+    fn answers_end_as_their_requests_say() {
+        use What::*;
+        let connect = b"CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n";
+        let opens = |mut stream: std::net::TcpStream| {
+            read_request(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        };
+        let found = seen_of(Close::Client, vec![connect.to_vec()], opens);
+        assert_eq!(found[3..], [Received(19), Answered(200), Closed]);
+        let found = seen_of(Close::Client, vec![connect.to_vec(); 2], opens);
+        let failed = "the connection speaks no HTTP any more with 1 request to go";
+        assert_eq!(found[5..], [Failed("send", failed.to_owned()), Closed]);
+        let found = seen_of(
+            Close::Client,
+            vec![b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()],
+            |mut stream| {
+                read_request(&mut stream);
+                stream.write_all(&ANSWER[..ANSWER.len() - 2]).unwrap();
+                assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+            },
+        );
+        assert_eq!(found[3..], [Received(38), Answered(200), Closed]);
+    }
+
     #[test]
     fn answers_that_come_together_are_told_apart() {
         let found = seen(Close::Client, 2, |mut stream| {
@@ -447,7 +483,10 @@ mod tests {
             read_request(&mut stream);
             stream.write_all(b"SSH-2.0\r\n\r\n").unwrap();
         });
-        assert_eq!(wrong, "recv: the answer is no HTTP/1");
+        assert_eq!(
+            wrong,
+            "recv: the answer is not valid HTTP/1: an SSH banner, \"SSH-2.0\\r\\n\\r\\n\""
+        );
         let early = failure(2, |mut stream| {
             read_request(&mut stream);
             let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
@@ -455,7 +494,7 @@ mod tests {
         });
         assert_eq!(
             early,
-            "send: the server ends the connection with 1 requests to go"
+            "send: the server ends the connection with 1 request to go"
         );
     }
 
@@ -467,7 +506,6 @@ mod tests {
         let plan = Plan {
             server,
             requests: vec![Vec::new()],
-            head_only: false,
             expect: None,
             close: Close::Client,
             timeout: Duration::from_secs(5),
