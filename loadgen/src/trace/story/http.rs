@@ -7,6 +7,7 @@
 use super::streams::{Missing, Stream};
 use super::subject::Subject;
 use crate::report::run::count;
+use crate::response::{Misread, Rule};
 use crate::trace::model::{Packet, Side};
 
 /// Both directions, read.
@@ -25,6 +26,8 @@ pub(super) struct Messages {
     pub(super) cut: Option<Cut>,
     /// Why it is not known where a response ends.
     pub(super) unknown: Option<Unknown>,
+    /// What of the requests, and of the responses, is HTTP/1 with a fault.
+    pub(super) misread: [Option<Misread>; 2],
     /// What it is, where it is not HTTP/1.
     pub(super) protocol: Option<&'static str>,
 }
@@ -43,6 +46,8 @@ pub(super) enum Cut {
 pub(super) enum Unknown {
     /// Its head or the size of a chunk was not captured.
     Missing(Missing),
+    /// What tells it breaks a rule.
+    Misread(Rule),
     /// It may answer a HEAD: the request was not captured.
     Request,
     /// More of it may have come than was captured.
@@ -55,8 +60,9 @@ impl Messages {
         let sent = Stream::of(client, server, unseen_fins[0]);
         let got = Stream::of(server, client, unseen_fins[1]);
         let ended = unseen_fins[1] || server.iter().any(|packet| packet.flags.fin);
-        let requests = requests(&sent);
+        let (requests, misread) = requests(&sent);
         let mut messages = Messages {
+            misread: [misread, None],
             client_bytes: sent.bytes(),
             server_bytes: got.bytes(),
             ..Messages::default()
@@ -112,7 +118,7 @@ impl Messages {
                         self.cut = Some(Cut::Head).filter(|_| !got.text(at).is_empty());
                         return requests.len();
                     }
-                    Some(why) => match self.lost(got, at, why) {
+                    Some(why) => match self.lost(got, at, Unknown::Missing(why)) {
                         Some(next) => {
                             waiting.next();
                             at = next;
@@ -121,7 +127,14 @@ impl Messages {
                         None => return requests.len(),
                     },
                 },
-                Parsed::Malformed => return requests.len(),
+                Parsed::Malformed => {
+                    let rule = match is_status_line(got.text(at)) {
+                        true => Rule::HeadTooLong,
+                        false => Rule::BytesBehind,
+                    };
+                    self.misread[1] = Some(Misread::new(rule, got.text(at)));
+                    return requests.len();
+                }
             };
             let body = at + head.bytes as u64;
             if head.status == 101 {
@@ -145,10 +158,18 @@ impl Messages {
                     self.responses += 1;
                     at = end;
                 }
-                End::Lost(place, why) => match self.lost(got, place, why) {
+                End::Lost(place, why) => match self.lost(got, place, Unknown::Missing(why)) {
                     Some(next) => at = next,
                     None => return requests.len(),
                 },
+                End::Misread(place, misread) => {
+                    let why = Unknown::Misread(misread.rule);
+                    self.misread[1].get_or_insert(misread);
+                    match self.lost(got, place, why) {
+                        Some(next) => at = next,
+                        None => return requests.len(),
+                    }
+                }
                 End::Cut(cut) => {
                     self.cut_short(dialogue, cut, method);
                     return requests.len();
@@ -159,8 +180,8 @@ impl Messages {
     }
 
     /// The end of a response is not known: goes on with the next that begins a segment, if there is one.
-    fn lost(&mut self, got: &Stream, at: u64, why: Missing) -> Option<u64> {
-        self.unknown = Some(Unknown::Missing(why));
+    fn lost(&mut self, got: &Stream, at: u64, why: Unknown) -> Option<u64> {
+        self.unknown = Some(why);
         let next = got.next_segment(at, is_status_line);
         self.responses += usize::from(next.is_some());
         next
@@ -204,37 +225,72 @@ impl Cut {
 
 /// What was not captured weakens what can be said of responses: that is said once.
 pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
-    let of = |what: Unknown| {
+    let reasons = [
+        (
+            Unknown::Missing(Missing::CutOff),
+            "the head of a response or the size of a chunk lies beyond the snap length",
+        ),
+        (
+            Unknown::Missing(Missing::Unseen),
+            "the head of a response or the size of a chunk is in a segment that was not captured",
+        ),
+        (
+            Unknown::Request,
+            "the request was not captured, which may be a HEAD, whose answer has no body",
+        ),
+        (
+            Unknown::Rest,
+            "segments were not captured, with which more of a response may have come",
+        ),
+    ];
+    let counted = reasons.into_iter().map(|(what, why)| {
         let connections = subjects.iter();
         let few = connections.filter(|it| it.messages.unknown == Some(what));
-        (what, few.count())
-    };
-    let reasons = [
-        of(Unknown::Missing(Missing::CutOff)),
-        of(Unknown::Missing(Missing::Unseen)),
-        of(Unknown::Request),
-        of(Unknown::Rest),
-    ];
-    let told = reasons.into_iter().filter(|(_, few)| *few > 0);
-    told.map(|(what, few)| {
-        let why = match what {
-            Unknown::Missing(Missing::CutOff) => {
-                "the head of a response or the size of a chunk lies beyond the snap length"
-            }
-            Unknown::Missing(Missing::Unseen) => {
-                "the head of a response or the size of a chunk is in a segment that was not captured"
-            }
-            Unknown::Request => {
-                "the request was not captured, which may be a HEAD, whose answer has no body"
-            }
-            Unknown::Rest => "segments were not captured, with which more of a response may have come",
-        };
+        (why, few.count())
+    });
+    let told = counted.filter(|(_, few)| *few > 0);
+    let told = told.map(|(why, few)| {
         format!(
             "In {} {why}: whether that response is whole is not known.",
             count(few as u64, "connection")
         )
-    })
-    .collect()
+    });
+    told.chain(misread(subjects)).collect()
+}
+
+/// Messages with a fault, by its kind: the first of each is quoted.
+fn misread(subjects: &[Subject<'_>]) -> Vec<String> {
+    let mut kinds: Vec<(Side, &Misread, u64)> = Vec::new();
+    for subject in subjects {
+        for (side, misread) in [Side::Client, Side::Server]
+            .into_iter()
+            .zip(&subject.messages.misread)
+        {
+            let Some(misread) = misread else { continue };
+            let same = |it: &&mut (Side, &Misread, u64)| it.0 == side && it.1.rule == misread.rule;
+            match kinds.iter_mut().find(same) {
+                Some((.., times)) => *times += 1,
+                None => kinds.push((side, misread, 1)),
+            }
+        }
+    }
+    let told = kinds.into_iter().map(|(side, misread, times)| {
+        let connections = count(times, "connection");
+        let what = match side {
+            Side::Client => "request",
+            Side::Server => "response",
+        };
+        let quoted = misread.quoted();
+        match misread.rule {
+            Rule::BytesBehind => format!(
+                "In {connections} bytes follow a {what} that do not belong to it and begin no other: {quoted}."
+            ),
+            rule => format!(
+                "In {connections} a {what} has {rule}, {quoted}: where that {what} ends is not known."
+            ),
+        }
+    });
+    told.collect()
 }
 
 /// What is to be known for telling where a response ends.
@@ -251,6 +307,8 @@ enum End {
     At(u64),
     /// What tells it was not captured, from this place on.
     Lost(u64, Missing),
+    /// What tells it breaks a rule, at this place.
+    Misread(u64, Misread),
     Cut(Cut),
 }
 
@@ -270,6 +328,7 @@ impl Dialogue<'_> {
         match (head.chunked, head.length) {
             _ if no_body => End::At(body),
             (Some(true), _) => chunks(self.got, body),
+            (None, _) if head.misread.is_some() => misread_at(body, head),
             (None, Some(length)) if body.saturating_add(length) <= end => End::At(body + length),
             (None, Some(length)) => {
                 // With the request unknown, another response right behind the head says that there is no body.
@@ -291,6 +350,13 @@ impl Dialogue<'_> {
     }
 }
 
+fn misread_at(body: u64, head: &Head) -> End {
+    match head.misread.clone() {
+        Some(misread) => End::Misread(body, misread),
+        None => End::At(body),
+    }
+}
+
 /// Goes from chunk to chunk (RFC 9112 §7.1): only their sizes need to be known.
 fn chunks(stream: &Stream, body: u64) -> End {
     let (mut at, mut came) = (body, 0);
@@ -306,12 +372,13 @@ fn chunks(stream: &Stream, body: u64) -> End {
         let Some(line_bytes) = memchr::memchr(b'\n', text) else {
             return cut();
         };
-        let digits = text[..line_bytes].split(|byte| b"; \t\r".contains(byte));
+        let line = &text[..line_bytes];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let digits = line.split(|byte| b"; \t".contains(byte));
         let size = digits.take(1).find_map(hexadecimal);
         at += line_bytes as u64 + 1;
         match size {
-            // No size of a chunk: as if it had been lost.
-            None => return End::Lost(at, Missing::Unseen),
+            None => return End::Misread(at, Misread::new(Rule::ChunkSize, line)),
             Some(0) => return trailer(stream, at, came),
             Some(size) => {
                 let after = at.saturating_add(size);
@@ -337,7 +404,7 @@ fn chunks(stream: &Stream, body: u64) -> End {
                             });
                         }
                     },
-                    _ => return End::Lost(at, Missing::Unseen),
+                    behind => return End::Misread(at, Misread::new(Rule::ChunkEnd, behind)),
                 };
                 at += line_end;
             }
@@ -397,8 +464,9 @@ impl Method {
     }
 }
 
-fn requests(sent: &Stream) -> Vec<Request> {
+fn requests(sent: &Stream) -> (Vec<Request>, Option<Misread>) {
     let mut requests = Vec::new();
+    let mut misread = None;
     let proxy_bytes = proxy_header_bytes(sent.text(0));
     let begin = proxy_bytes as u64;
     let mut at = match begins(sent.text(begin), Start::Request) {
@@ -406,7 +474,7 @@ fn requests(sent: &Stream) -> Vec<Request> {
         // The capture begins within a request.
         false => match sent.next_segment(0, is_request_line) {
             Some(next) => next,
-            None => return requests,
+            None => return (requests, misread),
         },
     };
     while at < sent.end() {
@@ -422,6 +490,7 @@ fn requests(sent: &Stream) -> Vec<Request> {
                 request.has_body = head.chunked.is_some() || head.length > Some(0);
                 match (head.chunked, head.length) {
                     (Some(_), _) => chunks(sent, body),
+                    (None, _) if head.misread.is_some() => misread_at(body, &head),
                     (None, length) => End::At(body.saturating_add(length.unwrap_or(0))),
                 }
             }
@@ -433,16 +502,24 @@ fn requests(sent: &Stream) -> Vec<Request> {
             Parsed::Malformed => break,
         };
         requests.push(request);
-        at = match end {
-            End::At(end) => end,
-            End::Lost(place, _) => match sent.next_segment(place, is_request_line) {
-                Some(next) => next,
-                None => break,
-            },
+        let lost = match end {
+            End::At(end) => {
+                at = end;
+                continue;
+            }
+            End::Lost(place, _) => place,
+            End::Misread(place, what) => {
+                misread.get_or_insert(what);
+                place
+            }
             End::Cut(_) => break,
         };
+        match sent.next_segment(lost, is_request_line) {
+            Some(next) => at = next,
+            None => break,
+        }
     }
-    requests
+    (requests, misread)
 }
 
 /// What a proxy may send before the first request, to say whose it is: a line of text, or 16 bytes that tell how
@@ -465,6 +542,8 @@ struct Head {
     length: Option<u64>,
     /// There is a Transfer-Encoding, and whether it ends in chunked.
     chunked: Option<bool>,
+    /// The Content-Length is not a number, or there are several that differ.
+    misread: Option<Misread>,
     /// Of the head itself.
     bytes: usize,
 }
@@ -534,6 +613,7 @@ impl Head {
             },
             length: None,
             chunked: None,
+            misread: None,
             bytes: at,
         };
         for (name, value) in &fields {
@@ -544,7 +624,10 @@ impl Head {
                         match (decimal(item), head.length) {
                             (Some(length), None) => head.length = Some(length),
                             (Some(length), Some(earlier)) if length == earlier => {}
-                            _ => return Parsed::Malformed,
+                            _ => {
+                                let misread = Misread::new(Rule::ContentLength, value);
+                                head.misread.get_or_insert(misread);
+                            }
                         }
                     }
                 }
@@ -1029,15 +1112,6 @@ mod tests {
                 None,
             ),
             (
-                "two lengths that differ",
-                &[
-                    ('>', GET),
-                    ('<', "HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\nx"),
-                ],
-                (1, 0),
-                None,
-            ),
-            (
                 "the same length twice",
                 &[
                     ('>', GET),
@@ -1108,6 +1182,47 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn faults_are_quoted() {
+        let fault = |request: &str, answer: &str| {
+            let messages = talk(&[('>', request), ('<', answer)]).read();
+            let shown = |it: &Option<Misread>| it.as_ref().map(|it| it.to_string());
+            assert_eq!(messages.cut, None, "{answer}");
+            (messages.misread.each_ref().map(shown), messages.unknown)
+        };
+        let long = format!("{}\r\nhello", "1".repeat(17));
+        let sizes = [
+            ("zz\r\nhello\r\n0\r\n\r\n", "zz"),
+            ("0x5\r\nhello\r\n0\r\n\r\n", "0x5"),
+            (" 5;x\r\nhello\r\n0\r\n\r\n", " 5;x"),
+            (&long, "11111111111111111"),
+            ("\u{1b}[2J\r\n", "\\x1b[2J"),
+        ];
+        for (chunks, quoted) in sizes {
+            let (misread, unknown) = fault(GET, &format!("{CHUNKED}{chunks}"));
+            let expected = format!("an invalid chunk size, \"{quoted}\"");
+            assert_eq!(misread, [None, Some(expected)]);
+            assert_eq!(unknown, Some(Unknown::Misread(Rule::ChunkSize)));
+        }
+        let (misread, _) = fault(GET, &format!("{CHUNKED}5\r\nhelloXX0\r\n\r\n"));
+        let expected = r#"a chunk that is longer than its size, "XX0\r\n\r\n""#;
+        assert_eq!(misread[1].as_deref(), Some(expected));
+        for length in ["-5", "5, 6", "five"] {
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nhello");
+            let (misread, unknown) = fault(GET, &answer);
+            let expected = format!("an invalid Content-Length, \"{length}\"");
+            assert_eq!(misread, [None, Some(expected.clone())]);
+            assert_eq!(unknown, Some(Unknown::Misread(Rule::ContentLength)));
+            // Where there is no body, nobody needs the length.
+            assert_eq!(fault(HEAD, &answer.replace("hello", "")).0[1], None);
+            let request = format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\nhello");
+            assert_eq!(fault(&request, HELLO).0, [Some(expected), None]);
+        }
+        let (misread, unknown) = fault(GET, &format!("{HELLO}what?"));
+        let expected = r#"more bytes than the response has, "what?""#;
+        assert_eq!((misread[1].as_deref(), unknown), (Some(expected), None));
     }
 
     #[test]
