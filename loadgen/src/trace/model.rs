@@ -156,6 +156,10 @@ pub enum Undelivered {
     FragmentationNeeded,
     /// It went over too many hops.
     TimeExceeded,
+    /// It came in fragments, of which one was missing.
+    ReassemblyTimeExceeded,
+    /// Something in its headers is not understood.
+    ParameterProblem,
 }
 
 impl Undelivered {
@@ -169,6 +173,8 @@ impl Undelivered {
             Undelivered::Prohibited => "administratively prohibited",
             Undelivered::FragmentationNeeded => "fragmentation needed (packet too big)",
             Undelivered::TimeExceeded => "time exceeded: too many hops",
+            Undelivered::ReassemblyTimeExceeded => "fragment reassembly time exceeded",
+            Undelivered::ParameterProblem => "parameter problem",
         }
     }
 }

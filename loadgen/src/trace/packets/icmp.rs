@@ -72,7 +72,9 @@ fn of_version_4(kind: u8, code: u8) -> Option<Undelivered> {
         (3, 4) => Undelivered::FragmentationNeeded,
         (3, 9 | 10 | 13..=15) => Undelivered::Prohibited,
         (3, _) => Undelivered::HostUnreachable,
+        (11, 1) => Undelivered::ReassemblyTimeExceeded,
         (11, _) => Undelivered::TimeExceeded,
+        (12, _) => Undelivered::ParameterProblem,
         _ => return None,
     })
 }
@@ -84,8 +86,10 @@ fn of_version_6(kind: u8, code: u8) -> Option<Undelivered> {
         (1, 4) => Undelivered::PortUnreachable,
         (1, _) => Undelivered::HostUnreachable,
         (2, _) => Undelivered::FragmentationNeeded,
+        (3, 1) => Undelivered::ReassemblyTimeExceeded,
         (3, _) => Undelivered::TimeExceeded,
         (4, 1) => Undelivered::ProtocolUnreachable,
+        (4, _) => Undelivered::ParameterProblem,
         _ => return None,
     })
 }
@@ -115,8 +119,8 @@ pub(super) mod tests {
     #[test]
     fn errors_quote_the_segment_that_they_are_about() {
         use Undelivered::{
-            FragmentationNeeded, HostUnreachable, NetworkUnreachable, PortUnreachable, Prohibited,
-            ProtocolUnreachable, TimeExceeded,
+            FragmentationNeeded, HostUnreachable, NetworkUnreachable, ParameterProblem,
+            PortUnreachable, Prohibited, ProtocolUnreachable, ReassemblyTimeExceeded, TimeExceeded,
         };
         let rows = [
             (1, 3, 0, Some(NetworkUnreachable)),
@@ -126,6 +130,8 @@ pub(super) mod tests {
             (1, 3, 4, Some(FragmentationNeeded)),
             (1, 3, 13, Some(Prohibited)),
             (1, 11, 0, Some(TimeExceeded)),
+            (1, 11, 1, Some(ReassemblyTimeExceeded)),
+            (1, 12, 0, Some(ParameterProblem)),
             (1, 0, 0, None),
             (1, 8, 0, None),
             (58, 1, 0, Some(NetworkUnreachable)),
@@ -133,6 +139,10 @@ pub(super) mod tests {
             (58, 1, 3, Some(HostUnreachable)),
             (58, 1, 4, Some(PortUnreachable)),
             (58, 2, 0, Some(FragmentationNeeded)),
+            (58, 3, 0, Some(TimeExceeded)),
+            (58, 3, 1, Some(ReassemblyTimeExceeded)),
+            (58, 4, 0, Some(ParameterProblem)),
+            (58, 4, 1, Some(ProtocolUnreachable)),
             (58, 128, 0, None),
             (17, 3, 3, None),
         ];

@@ -961,11 +961,21 @@ fn ports_are_used_again() {
 
 #[test]
 fn icmp_answers_a_syn() {
-    use Undelivered::{FragmentationNeeded, HostUnreachable, PortUnreachable, Prohibited};
+    use Undelivered::{
+        FragmentationNeeded, HostUnreachable, ParameterProblem, PortUnreachable, Prohibited,
+        ReassemblyTimeExceeded, TimeExceeded,
+    };
     let rows = [
         (PortUnreachable, EndingKind::Unreachable, "ECONNREFUSED"),
         (HostUnreachable, EndingKind::Unreachable, "EHOSTUNREACH"),
         (Prohibited, EndingKind::Unreachable, "a filter rejects it"),
+        (TimeExceeded, EndingKind::Unreachable, "a routing loop"),
+        (
+            ReassemblyTimeExceeded,
+            EndingKind::Unreachable,
+            "it came in fragments, and one of them was missing",
+        ),
+        (ParameterProblem, EndingKind::Unreachable, "EPROTO"),
         (FragmentationNeeded, EndingKind::NoAnswer, "too large"),
     ];
     for (why, kind, because) in rows {
@@ -996,5 +1006,103 @@ fn icmp_answers_a_syn() {
         let events = connection.phases.iter().flat_map(|phase| &phase.events);
         let shown = events.filter(|it| matches!(it.what, Happening::Icmp(_)));
         assert_eq!(shown.count(), 1, "{why:?}");
+    }
+}
+
+#[test]
+fn icmp_about_a_number_that_is_not_under_way_decides_nothing() {
+    let error = |at_ns: u64, sequence: u32| IcmpError {
+        at_ns,
+        by: "10.0.0.254".parse().expect("an address"),
+        why: Undelivered::HostUnreachable,
+        source: ends()[0],
+        destination: ends()[1],
+        sequence,
+    };
+    let mut asked = talk();
+    asked.send("C S", b"").wait(1000 * MS).again(0);
+    for (sequence, kind) in [
+        (FIRST[0], EndingKind::Unreachable),
+        (1, EndingKind::NoAnswer),
+        (FIRST[0] - 1, EndingKind::NoAnswer),
+        (FIRST[0] + 2, EndingKind::NoAnswer),
+    ] {
+        let record = Record {
+            packets: asked.packets.clone(),
+            errors: vec![error(asked.packets[0].at_ns + MS, sequence)],
+            ..Record::default()
+        };
+        let story = tell(&record);
+        let connection = only(&story);
+        assert_eq!(connection.ending.kind, kind, "{sequence}");
+        let events = connection.phases.iter().flat_map(|phase| &phase.events);
+        let shown = events.filter(|it| matches!(it.what, Happening::Icmp(_)));
+        let whys: Vec<bool> = shown
+            .map(|it| {
+                it.why
+                    .as_ref()
+                    .is_some_and(|why| why.starts_with("old or foreign"))
+            })
+            .collect();
+        assert_eq!(whys, [kind == EndingKind::NoAnswer], "{sequence}");
+    }
+}
+
+#[test]
+fn silences_have_their_reasons() {
+    let mut timed_out = opened();
+    let timeout = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    timed_out.wait(10_000 * MS).send("S P.", timeout);
+    let mut idle = opened();
+    idle.exchange().wait(10_000 * MS).send("S P.", timeout);
+    let mut slow = opened();
+    (slow.send("C P.", GET).wait(2_000 * MS)).send("S P.", HELLO);
+    let mut pipelined = opened();
+    (pipelined.send("C P.", &GET.repeat(2)).send("S P.", HELLO))
+        .wait(2_000 * MS)
+        .send("S P.", HELLO);
+    let mut rest = opened();
+    (rest.send("C P.", GET).send("S P.", &HELLO[..40])).wait(2_000 * MS);
+    rest.send("S P.", &HELLO[40..]);
+    let mut closed = opened();
+    (closed.send("C P.", GET).send("S .", &HELLO[..40])).send("C .", b"");
+    closed.but(|it| it.window = 0);
+    let mut probed = closed.clone();
+    (probed.wait(2_000 * MS)).send("S .", &HELLO[40..41]);
+    (closed.wait(2_000 * MS)).send("C .", b"");
+    for (name, talk, expected) in [
+        (
+            "408",
+            timed_out,
+            "nobody has asked yet: the server speaks first",
+        ),
+        (
+            "408 after an answer",
+            idle,
+            "the connection is open and nobody uses it: the server speaks without being asked",
+        ),
+        ("slow", slow, "the server takes its time to answer"),
+        (
+            "pipelined",
+            pipelined,
+            "the server takes its time to answer",
+        ),
+        ("in parts", rest, "the server takes its time for the rest"),
+        (
+            "a closed window is probed",
+            probed,
+            "the receiver's window is closed: the sender must wait until it opens",
+        ),
+        (
+            "a closed window opens",
+            closed,
+            "its window is closed: the buffer is full until the program reads",
+        ),
+    ] {
+        let story = talk.tell();
+        let events = (only(&story).phases.iter()).flat_map(|phase| &phase.events);
+        let silences = events.filter(|it| matches!(it.what, Happening::Silence(_)));
+        let whys: Vec<&str> = silences.filter_map(|it| it.why.as_deref()).collect();
+        assert_eq!(whys, [expected], "{name}");
     }
 }

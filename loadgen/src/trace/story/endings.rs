@@ -148,8 +148,8 @@ impl Scene<'_> {
 
     fn handshake_failed(&self) -> Option<(EndingKind, Vec<String>)> {
         let server = self.subject.endpoints.server;
-        let ends = |it: &&&IcmpError| it.why != Undelivered::FragmentationNeeded;
-        if let Some(error) = self.subject.errors.iter().find(ends) {
+        let ends = |it: &&IcmpError| it.why != Undelivered::FragmentationNeeded;
+        if let Some(error) = self.subject.errors_that_count().find(ends) {
             return Some((EndingKind::Unreachable, vec![unreachable(error, server)]));
         }
         let syns = |it: &&Segment| it.from == Side::Client && it.packet.flags.syn;
@@ -176,7 +176,7 @@ impl Scene<'_> {
                         EndingKind::Unknown,
                         [
                             Some("One SYN, and no answer to it before the record ends."),
-                            (!self.subject.errors.is_empty()).then_some(TOO_LARGE),
+                            (self.subject.errors_that_count().count() > 0).then_some(TOO_LARGE),
                         ]
                         .into_iter()
                         .flatten()
@@ -193,7 +193,7 @@ impl Scene<'_> {
                     },
                     duration(over_ns)
                 )];
-                if !self.subject.errors.is_empty() {
+                if self.subject.errors_that_count().count() > 0 {
                     text.push(TOO_LARGE.to_owned());
                 }
                 text.push(match full_queue(self.record, self.subject) {
@@ -831,6 +831,11 @@ fn unreachable(error: &IcmpError, server: SocketAddr) -> String {
         Undelivered::PortUnreachable => ("most likely a filter rejects it", "ECONNREFUSED"),
         Undelivered::Prohibited => ("a filter rejects it", "EHOSTUNREACH"),
         Undelivered::TimeExceeded => ("most likely a routing loop", "EHOSTUNREACH"),
+        Undelivered::ReassemblyTimeExceeded => (
+            "it came in fragments, and one of them was missing",
+            "EHOSTUNREACH",
+        ),
+        Undelivered::ParameterProblem => ("something in its headers is not understood", "EPROTO"),
         Undelivered::FragmentationNeeded => ("it is too large", "EMSGSIZE"),
     };
     format!(

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::analysis::remark;
 use super::flows::{Flow, canonical, flows, listens, nobody};
 use super::http::{self, Messages};
-use super::states::{Derivation, Derived, Effect, UnseenFin, arrow, derive, merge, other};
+use super::states::{Derivation, Derived, Effect, UnseenFin, arrow, derive, end_of, merge, other};
 use super::time_wait;
 use super::{Origin, Remark, Segment, StateChange};
 use crate::trace::model::{
@@ -134,6 +134,33 @@ impl<'a> Subject<'a> {
     ) -> impl Iterator<Item = (Side, &'s Socket)> {
         (snapshot.sockets.iter())
             .filter_map(|socket| Some((self.side(socket.local, socket.remote?)?, socket)))
+    }
+
+    /// ICMP errors that TCP believes.
+    pub(super) fn errors_that_count(&self) -> impl Iterator<Item = &'a IcmpError> {
+        (self.errors.iter().copied()).filter(|error| self.quotes_what_was_under_way(error))
+    }
+
+    /// Whoever answers a segment quotes a number that its sender had sent and that was not acknowledged yet: others
+    /// are old, or of somebody who guesses (RFC 5927 §4.1), and Linux ignores them.
+    pub(super) fn quotes_what_was_under_way(&self, error: &IcmpError) -> bool {
+        let earlier = || self.packets.iter().filter(|it| it.at_ns <= error.at_ns);
+        let sent = || earlier().filter(|it| it.source == error.source);
+        let Some(first) = sent().next() else {
+            return true;
+        };
+        // Later numbers are larger, as far as they do not wrap.
+        let place = |number: u32| number.wrapping_sub(first.sequence).cast_signed();
+        let acknowledged = (earlier())
+            .filter(|it| it.source == error.destination && it.flags.ack && !it.flags.rst)
+            .map(|it| place(it.acknowledgement));
+        let begun = sent().map(|it| place(it.sequence)).min().unwrap_or(0);
+        let end = sent().map(|it| place(end_of(it))).max().unwrap_or(0);
+        let (from, to) = match acknowledged.max() {
+            Some(acknowledged) => (acknowledged, end.max(acknowledged)),
+            None => (begun, end),
+        };
+        (from..=to).contains(&place(error.sequence))
     }
 
     /// Changes of one side.

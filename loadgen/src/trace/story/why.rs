@@ -110,6 +110,9 @@ impl Scene<'_> {
             Thing::Sockets(snapshot) if matches!(snapshot.moment, "connected" | "answered") => {
                 Some("the client of this trace waits while they are listed")
             }
+            Thing::Icmp(error) if !self.subject.quotes_what_was_under_way(error) => Some(
+                "old or foreign: it quotes a number that is not under way, so TCP ignores it (RFC 5927)",
+            ),
             Thing::Icmp(error) => Some(match error.why {
                 Undelivered::FragmentationNeeded => {
                     "the segment is too large for a network on the way: smaller ones are to be sent"
@@ -117,6 +120,10 @@ impl Scene<'_> {
                 Undelivered::TimeExceeded => {
                     "its TTL ran out on the way: most likely a routing loop"
                 }
+                Undelivered::ReassemblyTimeExceeded => {
+                    "the segment came in fragments, and one of them was missing"
+                }
+                Undelivered::ParameterProblem => "something in its headers is not understood there",
                 Undelivered::Prohibited => {
                     "a filter on the way, or at the server, rejects it and says so"
                 }
@@ -332,6 +339,53 @@ fn has_waited(call: &Call) -> bool {
         .is_some_and(|(entered_ns, left_ns)| left_ns.saturating_sub(entered_ns) > AT_ONCE_NS)
 }
 
+/// Who waits for a window of zero to open, or had closed it.
+fn closed_window(before: &[Segment], segment: &Segment) -> Option<&'static str> {
+    let is_closed = |side: Side| {
+        let mut own = before
+            .iter()
+            .rev()
+            .filter(|it| it.from == side && it.counts());
+        let last = own.next().map(|it| &it.packet);
+        last.is_some_and(|it| it.flags.ack && !it.flags.rst && it.window == 0)
+    };
+    if is_closed(other(segment.from)) {
+        return Some("the receiver's window is closed: the sender must wait until it opens");
+    }
+    let opens = is_closed(segment.from) && segment.packet.window > 0;
+    opens.then_some("its window is closed: the buffer is full until the program reads")
+}
+
+/// Why the server was silent before it sent something, though the last bytes were its own.
+fn unasked(subject: &Subject<'_>, number: usize) -> &'static str {
+    let before = &subject.segments[..number];
+    let carries = |it: &&Segment| it.packet.payload_bytes > 0 && it.counts();
+    if !before.iter().any(|it| carries(&it)) {
+        return "nobody has asked yet: the server speaks first";
+    }
+    let is_status = |it: &Segment| it.from == Side::Server && it.http.is_some();
+    if !is_status(&subject.segments[number]) {
+        return "the server takes its time for the rest";
+    }
+    let is_asked = |begun: &&u32| {
+        (before.iter().filter(carries)).any(|it| {
+            it.from == Side::Client
+                && begun.wrapping_sub(it.packet.sequence) < it.packet.payload_bytes
+        })
+    };
+    let asked = subject
+        .messages
+        .requests_begun
+        .iter()
+        .filter(is_asked)
+        .count();
+    let answers = (before.iter()).filter(|it| is_status(it) && !it.retransmission);
+    match asked > answers.count() {
+        true => "the server takes its time to answer",
+        false => "the connection is open and nobody uses it: the server speaks without being asked",
+    }
+}
+
 /// Why nothing happens for so long before an item.
 pub(super) fn silence(subject: &Subject<'_>, item: Option<&Item<'_>>) -> Option<&'static str> {
     match &item?.what {
@@ -343,6 +397,12 @@ pub(super) fn silence(subject: &Subject<'_>, item: Option<&Item<'_>>) -> Option<
             let has_payload = |it: &Segment| it.packet.payload_bytes > 0;
             let request_open = segments[..*number].iter().rfind(|it| has_payload(it));
             let unanswered = request_open.is_some_and(|it| it.from == Side::Client);
+            if !flags.syn
+                && !flags.rst
+                && let Some(why) = closed_window(&segments[..*number], segment)
+            {
+                return Some(why);
+            }
             if segment.retransmission && flags.syn {
                 return Some(
                     "a SYN is sent again after a second, a few times; then after 2 s, 4 s and so on",
@@ -363,7 +423,7 @@ pub(super) fn silence(subject: &Subject<'_>, item: Option<&Item<'_>>) -> Option<
             if has_payload(segment) {
                 return match (segment.from, last.from, unanswered) {
                     (Side::Server, _, true) => Some("the server takes its time to answer"),
-                    (Side::Server, _, false) => Some("the server takes its time for the rest"),
+                    (Side::Server, _, false) => Some(unasked(subject, *number)),
                     (Side::Client, Side::Client, true) => {
                         Some("the client takes its time for the rest")
                     }
