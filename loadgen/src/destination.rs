@@ -8,6 +8,8 @@
 //!   sees the old content or the new one. It keeps its permissions and its owner. The new content has no name
 //!   until it is complete, so that not even a kill leaves a part of it behind.
 //! - A reader that stops before the end, as `head` does, is not an error.
+//! - While somebody has to read before more can be written, SIGINT, SIGTERM and SIGHUP act at once: nothing is
+//!   left to be brought to an orderly end.
 //!
 //! Nothing here panics, whatever has become of standard output.
 
@@ -21,17 +23,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::unistd::{AccessFlags, dup, eaccess, linkat};
+
+use crate::signals;
 
 /// The path that stands for standard output.
 const STDOUT: &str = "-";
 
-/// Whether `path` stands for standard output.
+/// Whether `path` stands for standard output: `-`, or what the system calls it (`/dev/stdout`).
 #[must_use]
 pub fn is_stdout(path: &Path) -> bool {
-    path == Path::new(STDOUT)
+    path == Path::new(STDOUT) || Place::of(path).is_ok_and(|it| it == Place::Descriptor(1))
 }
 
 /// Whether something can be written there, as far as that is known before there is anything to write. Nothing
@@ -41,7 +45,7 @@ pub fn is_stdout(path: &Path) -> bool {
 ///
 /// When it cannot.
 pub fn check(path: &Path) -> io::Result<()> {
-    if is_stdout(path) {
+    if path == Path::new(STDOUT) {
         return Ok(());
     }
     match Place::of(path)? {
@@ -93,6 +97,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
             let mut options = OpenOptions::new();
             // A terminal that is written to does not become the one that controls this process.
             let options = options.append(true).custom_flags(libc::O_NOCTTY);
+            // A pipe is opened when somebody opens its other end.
+            let _now = signals::act_at_once();
             write_into(options.open(path)?, bytes)
         }
         Place::Regular(path) => replace(&path, bytes),
@@ -109,21 +115,56 @@ pub fn print(bytes: &[u8]) -> io::Result<()> {
     write_into(io::stdout().lock(), bytes)
 }
 
-/// Whether two paths stand for the same regular file, or both for standard output: one would replace the
-/// other, or be mixed up with it.
+/// Whether two paths stand for the same place, so that what is written to one would replace what is written to
+/// the other, or be mixed up with it. Devices are no such place: `/dev/null` takes anything, and a terminal is
+/// read by somebody who sees what is what.
 #[must_use]
 pub fn is_same(one: &Path, other: &Path) -> bool {
-    if is_stdout(one) || is_stdout(other) {
-        return is_stdout(one) && is_stdout(other);
+    if is_stdout(one) && is_stdout(other) {
+        return true;
     }
-    let file = |path: &Path| match Place::of(path) {
-        Ok(Place::Regular(path)) => {
-            let folder = fs::canonicalize(folder_of(&path)).ok()?;
-            Some(folder.join(path.file_name()?))
-        }
-        _ => None,
+    let (Some(one), Some(other)) = (Identity::of(one), Identity::of(other)) else {
+        return false;
     };
-    matches!((file(one), file(other)), (Some(one), Some(other)) if one == other)
+    match (&one.replaced, &other.replaced) {
+        // Of two names of one file each is replaced on its own.
+        (Some(one), Some(other)) => one == other,
+        _ => one.file.is_some() && one.file == other.file,
+    }
+}
+
+/// What a path stands for, to be compared.
+struct Identity {
+    /// Device and number of what is there.
+    file: Option<(u64, u64)>,
+    /// The path that is given a new file.
+    replaced: Option<PathBuf>,
+}
+
+impl Identity {
+    /// None for devices, and for what is not there.
+    fn of(path: &Path) -> Option<Self> {
+        let place = match path == Path::new(STDOUT) {
+            true => Place::Descriptor(1),
+            false => Place::of(path).ok()?,
+        };
+        let (metadata, replaced) = match place {
+            Place::Descriptor(number) => (descriptor(number).ok()?.metadata(), None),
+            Place::Special(path) => (fs::metadata(path), None),
+            Place::Regular(path) => {
+                let folder = fs::canonicalize(folder_of(&path)).ok()?;
+                let replaced = folder.join(path.file_name()?);
+                (fs::metadata(path), Some(replaced))
+            }
+        };
+        let is_device =
+            |it: &fs::Metadata| it.file_type().is_char_device() || it.file_type().is_block_device();
+        let metadata = metadata.ok().filter(|it| !is_device(it));
+        Some(Self {
+            file: metadata.map(|it| (it.dev(), it.ino())),
+            replaced,
+        })
+    }
 }
 
 /// Whether this process was started with a standard output that can be written to.
@@ -139,17 +180,19 @@ pub fn stdout_is_open() -> io::Result<()> {
 }
 
 fn write_into(mut out: impl Write, bytes: &[u8]) -> io::Result<()> {
+    let _now = signals::act_at_once();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome,
     }
 }
 
-/// This process was started with standard output closed.
+/// This process was started with a standard output that is closed, or open for reading only.
 static STDOUT_IS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Before `main` the standard library opens `/dev/null` in place of a standard output that is closed, where
-/// everything that is printed would vanish without an error.
+/// everything that is printed would vanish without an error; that is also what it does with the error of one
+/// that is open for reading only.
 // SAFETY: the section holds pointers to functions of this type, which the C library calls before `main`.
 #[allow(unsafe_code)]
 #[used]
@@ -160,8 +203,9 @@ static AT_START: extern "C" fn() = look_at_stdout;
 extern "C" fn look_at_stdout() {
     // SAFETY: the call takes a number, reads or writes no memory of this process but errno, and needs nothing
     // that would be set up only later.
-    let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
-    STDOUT_IS_CLOSED.store(flags < 0, Relaxed);
+    let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFL) };
+    let is_written = flags >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY;
+    STDOUT_IS_CLOSED.store(!is_written, Relaxed);
 }
 
 /// What stands behind a path, with symbolic links followed.
@@ -246,7 +290,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A descriptor that was handed to this process, as one of our own.
+/// A descriptor that was handed to this process to write to, as one of our own.
 fn descriptor(number: i32) -> io::Result<File> {
     if number < 0 {
         return Err(Errno::EBADF.into());
@@ -254,7 +298,12 @@ fn descriptor(number: i32) -> io::Result<File> {
     // SAFETY: the number is borrowed for this call only, which fails when nothing is open by it.
     #[allow(unsafe_code)]
     let lent = unsafe { BorrowedFd::borrow_raw(number) };
-    Ok(File::from(dup(lent)?))
+    let own = File::from(dup(lent)?);
+    let mode = OFlag::from_bits_retain(fcntl(&own, FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE;
+    match mode == OFlag::O_RDONLY {
+        true => Err(io::Error::other("it is not open for writing")),
+        false => Ok(own),
+    }
 }
 
 /// Replaces or creates a regular file.
@@ -502,6 +551,11 @@ mod tests {
         let closed = write(Path::new("/dev/fd/987654"), b"x").unwrap_err();
         assert_eq!(closed.raw_os_error(), Some(libc::EBADF));
         assert!(check(Path::new("/dev/fd/987654")).is_err());
+        let read_only = File::open(&path).unwrap();
+        let read_only = format!("/dev/fd/{}", read_only.as_raw_fd());
+        let error = check(Path::new(&read_only)).unwrap_err().to_string();
+        assert_eq!(error, "it is not open for writing");
+        write(Path::new(&read_only), b"x").unwrap_err();
         assert_eq!(
             Place::of(Path::new("/dev/stdout")).unwrap(),
             Place::Descriptor(1)
@@ -568,6 +622,13 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         symlink("file", at("link")).unwrap();
         let (file, null) = (at("file"), PathBuf::from("/dev/null"));
+        for pipe in ["pipe", "other-pipe"] {
+            mkfifo(&at(pipe), Mode::from_bits_truncate(0o600)).unwrap();
+        }
+        symlink("pipe", at("pipe-link")).unwrap();
+        let one = File::create(at("one")).unwrap();
+        fs::hard_link(at("one"), at("one-again")).unwrap();
+        let open = PathBuf::from(format!("/dev/fd/{}", one.as_raw_fd()));
         for (one, other, same) in [
             (Path::new("-"), Path::new("-"), true),
             (Path::new("-"), Path::new("./-"), false),
@@ -575,8 +636,19 @@ mod tests {
             (&file, &at("./file"), true),
             (&file, &at("other"), false),
             (&null, &null, false),
+            (Path::new("-"), Path::new("/dev/stdout"), true),
+            (Path::new("/dev/stdout"), Path::new("/dev/fd/1"), true),
+            (&at("pipe"), &at("pipe"), true),
+            (&at("pipe"), &at("pipe-link"), true),
+            (&at("pipe"), &at("other-pipe"), false),
+            // What is replaced has a name of its own afterwards.
+            (&at("one"), &at("one-again"), false),
+            (&open, &open, true),
+            (&open, &at("one"), true),
+            (&open, &file, false),
         ] {
             assert_eq!(is_same(one, other), same, "{one:?} {other:?}");
+            assert_eq!(is_same(other, one), same, "{other:?} {one:?}");
         }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! SIGINT, SIGTERM and SIGHUP ask for an orderly end. A second SIGINT or SIGTERM ends the process at once;
 //! a second SIGHUP does not, as a terminal that disappears sends more than one. A SIGHUP that is ignored
-//! when the process starts (`nohup`) stays ignored.
+//! when the process starts (`nohup`) stays ignored. Where there is nothing to bring to an end
+//! ([`act_at_once`]), the first of any of them ends the process.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -14,6 +15,24 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Whether a signal ends the process, though it be the first.
+static AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// While this lives, a signal ends the process.
+pub(crate) struct AtOnce(bool);
+
+/// Lets signals end the process while what is returned lives.
+#[must_use]
+pub(crate) fn act_at_once() -> AtOnce {
+    AtOnce(AT_ONCE.swap(true, Relaxed))
+}
+
+impl Drop for AtOnce {
+    fn drop(&mut self) {
+        AT_ONCE.store(self.0, Relaxed);
+    }
+}
 
 /// Begins to hear signals. The flag is set by the first.
 ///
@@ -27,9 +46,11 @@ pub(crate) fn watch() -> io::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
+        flag::register_conditional_default(signal, Arc::clone(&AT_ONCE))?;
         flag::register(signal, Arc::clone(&interrupted))?;
     }
     if !is_ignored(SIGHUP) {
+        flag::register_conditional_default(SIGHUP, Arc::clone(&AT_ONCE))?;
         flag::register(SIGHUP, Arc::clone(&interrupted))?;
     }
     Ok(Arc::clone(INTERRUPTED.get_or_init(|| interrupted)))

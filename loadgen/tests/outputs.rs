@@ -7,12 +7,16 @@ mod truth;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
+use nix::libc;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Pid, mkfifo};
 use truth::{Options, Server};
 
 /// A set, a capture and a server, for verbs that need one.
@@ -97,6 +101,7 @@ fn a_stdout_that_cannot_be_written_is_an_error() {
         for (redirection, reason) in [
             (">/dev/full", "No space left on device"),
             (">&-", "Bad file descriptor"),
+            ("1</dev/null", "Bad file descriptor"),
             (">&- 2>&-", ""),
             (">/dev/full 2>/dev/full", ""),
         ] {
@@ -190,7 +195,9 @@ fn output_goes_where_it_was_sent() {
             assert_eq!(output.status.code(), Some(code), "{line} {out:?}: {stderr}");
             output
         };
-        begins(&run(Path::new("-"), 0).stdout, expected, line);
+        for stdout in ["-", "/dev/stdout"] {
+            begins(&run(Path::new(stdout), 0).stdout, expected, line);
+        }
 
         fs::write(&file, "old").unwrap();
         run(&link, 0);
@@ -211,6 +218,7 @@ fn output_goes_where_it_was_sent() {
         for (out, reason) in [
             ("/no/such/file", "there is no folder /no/such"),
             (".", "it is a folder"),
+            ("/dev/fd/0", "it is not open for writing"),
         ] {
             let stderr = text(&run(Path::new(out), 2).stderr);
             assert!(stderr.contains(reason), "{line}: {stderr}");
@@ -247,6 +255,10 @@ fn two_outputs_do_not_share_a_place() {
             "run URL --json - --hlog -",
             "--json and --hlog both want stdout",
         ),
+        (
+            "run URL --json /dev/stdout --hlog -",
+            "--json and --hlog both want stdout",
+        ),
         ("run URL --hlog x --hgrm x", "--hlog and --hgrm both want x"),
         (
             "run URL --hgrm - --format github",
@@ -275,6 +287,46 @@ fn two_outputs_do_not_share_a_place() {
         assert!(stderr.contains(message), "{line}: {stderr}");
     }
     assert!(!subjects.path("x").exists());
+}
+
+/// There is nothing to bring to an orderly end while somebody has to read.
+#[test]
+fn a_signal_ends_the_wait_for_a_reader() {
+    let subjects = Subjects::new();
+    let pipe = subjects.path("pipe");
+    mkfifo(&pipe, Mode::from_bits_truncate(0o600)).unwrap();
+    for line in [
+        "run URL -n 500 -c 1 --json OUT",
+        "trace URL --no-sockets --json OUT",
+    ] {
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            let mut command = subjects.command(line, &pipe);
+            let mut child = command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let pid = child.id();
+            // Nobody opens the other end: the call does not return.
+            let mut times_seen = 0;
+            while times_seen < 3 {
+                let Ok(call) = fs::read_to_string(format!("/proc/{pid}/syscall")) else {
+                    let why = "SKIPPED: a_signal_ends_the_wait_for_a_reader: /proc/PID/syscall cannot be read";
+                    let _ = writeln!(std::io::stderr(), "{why}");
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    return;
+                };
+                let is_opening = call.split(' ').next() == Some(&libc::SYS_openat.to_string());
+                times_seen = if is_opening { times_seen + 1 } else { 0 };
+                assert_eq!(child.try_wait().unwrap(), None, "{line}");
+                thread::sleep(Duration::from_millis(20));
+            }
+            kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
+            let ended = child.wait().unwrap();
+            assert_eq!(ended.signal(), Some(signal as i32), "{line} {signal}");
+        }
+    }
 }
 
 /// One that cannot be written spoils no other.
