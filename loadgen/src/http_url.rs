@@ -477,8 +477,8 @@ fn zone(text: &str) -> Result<Zone, Problem> {
         }),
         None => {
             let problem = format!(
-                "there is no network interface {:?}; write one of {}",
-                name,
+                "there is no network interface \"{}\"; write one of {}",
+                escaped(&name),
                 interfaces()
             );
             Err((Part::Zone, problem))
@@ -516,12 +516,14 @@ fn name_or_ipv4(text: &str) -> Result<Host, Problem> {
         Ok(found) => found,
         Err(url::ParseError::InvalidIpv4Address) => {
             return refuse(format!(
-                "{text} is not an IPv4 address; write four numbers from 0 to 255"
+                "{} is not an IPv4 address; write four numbers from 0 to 255",
+                escaped(text)
             ));
         }
         Err(error) => {
             return refuse(format!(
-                "{text} is not a name ({error}); write letters, digits, - and . only"
+                "{} is not a name ({error}); write letters, digits, - and . only",
+                escaped(text)
             ));
         }
     };
@@ -540,7 +542,8 @@ fn name_or_ipv4(text: &str) -> Result<Host, Problem> {
     let labels = name.strip_suffix('.').unwrap_or(&name);
     if labels.split('.').any(str::is_empty) {
         return refuse(format!(
-            "{text} has an empty part; write one dot between two parts of a name"
+            "{} has an empty part; write one dot between two parts of a name",
+            escaped(text)
         ));
     }
     let is_long = |label: &str| label.len() > LABEL_BYTES_MAX;
@@ -637,7 +640,9 @@ fn shown(text: &str) -> String {
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(SHOWN_CHARS_MAX) {
-        match c.is_control() || (c.is_whitespace() && c != ' ') {
+        // What is invisible, or changes the direction of text, is escaped by `escape_debug`.
+        let is_plain = matches!(c, '"' | '\'' | '\\') || c.escape_debug().count() == 1;
+        match !is_plain || (c.is_whitespace() && c != ' ') {
             true => out.extend(c.escape_unicode()),
             false => out.push(c),
         }

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use output::{say, to_stderr};
+use output::to_stderr;
 
 /// A load generator for HTTP/1.1 servers, and the laboratory that compares them.
 #[derive(Debug, Parser)]
@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            say!("loadgen: {error:#}");
+            output::say_error(&error);
             match error.downcast_ref::<Usage>() {
                 Some(_) => ExitCode::from(2),
                 None => ExitCode::FAILURE,
@@ -116,7 +116,7 @@ fn tell(told: &clap::Error) -> ExitCode {
     match output::print_styled(&text.ansi().to_string()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say!("loadgen: {error:#}");
+            output::say_error(&error);
             ExitCode::FAILURE
         }
     }

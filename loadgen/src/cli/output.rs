@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::Usage;
-use crate::destination;
+use crate::{destination, foreign};
 
 /// Says a line on stderr, formatted as `println!` does. That it cannot be said (stderr is closed, full, or a
 /// pipe that nobody reads) changes nothing else, least of all by a panic, as `eprintln!` would.
@@ -24,6 +24,13 @@ pub(crate) use say;
 /// written is dropped. See [`say!`] for lines.
 pub(crate) fn to_stderr(text: Arguments<'_>) {
     let _ = io::stderr().lock().write_all(text.to_string().as_bytes());
+}
+
+/// Says on stderr what failed. It may quote paths, names and texts of others, which do nothing to a terminal.
+pub(super) fn say_error(error: &anyhow::Error) {
+    let text = format!("{error:#}");
+    let lines: Vec<String> = text.split('\n').map(foreign::escaped).collect();
+    say!("loadgen: {}", lines.join("\n"));
 }
 
 /// Whether an output option stands for standard output, which then holds nothing else.
@@ -90,7 +97,7 @@ impl Written {
     pub(super) fn add(&mut self, outcome: anyhow::Result<()>) {
         let Err(error) = outcome else { return };
         match &self.failure {
-            Some(_) => say!("loadgen: {error:#}"),
+            Some(_) => say_error(&error),
             None => self.failure = Some(error),
         }
     }

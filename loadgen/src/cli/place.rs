@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use super::Usage;
 use crate::catalogue::{Catalogue, Server};
+use crate::foreign;
 use crate::http_url::HttpUrl;
 
 /// What stands on the command line as target.
@@ -27,7 +28,7 @@ impl Place {
         }
         if let Some(name) = targets.iter().find(|target| is_name(target)) {
             let message = "a server's name stands alone; several targets are URLs of one server";
-            return Err(Usage(format!("{name}: {message}")).into());
+            return Err(Usage(format!("{}: {message}", foreign::quoted(name))).into());
         }
         let parsed = targets.iter().map(|text| text.parse());
         let urls: Vec<HttpUrl> = parsed
@@ -56,14 +57,15 @@ fn is_name(target: &str) -> bool {
 }
 
 fn by_name(name: &str) -> anyhow::Result<Place> {
+    let shown = foreign::quoted(name);
     let here = env::current_dir().context("finding the current folder")?;
     let catalogue = Catalogue::find(&here).map_err(|error| {
         let hint = "a target is a URL such as http://127.0.0.1:8000/, or a server's name";
-        anyhow::Error::new(Usage(format!("{name}: {error} ({hint})")))
+        anyhow::Error::new(Usage(format!("{shown}: {error} ({hint})")))
     })?;
     let server = catalogue
         .server(name)
-        .map_err(|error| Usage(format!("{error}; a host is written as http://{name}/")))?
+        .map_err(|error| Usage(format!("{error}; a host is written as http://{shown}/")))?
         .clone();
     Ok(Place::Server(catalogue, server))
 }
