@@ -1101,7 +1101,7 @@ mod tests {
             (
                 "http://[fe80::1%\n]/",
                 Part::Zone,
-                "no network interface \"\\n\"",
+                "no network interface \"\\u{a}\"",
             ),
             ("http://u:a@b@h/", Part::Userinfo, "write %40"),
             ("http://a b:c@h/", Part::Userinfo, "a blank; write %20"),
@@ -1149,6 +1149,31 @@ mod tests {
             assert!(error.problem.contains(problem), "{text:?}: {error}");
             let message = error.to_string();
             assert!(!message.contains(char::is_control), "{message:?}");
+        }
+    }
+
+    /// Whatever is wrong with them.
+    #[test]
+    fn messages_are_bounded_and_visible() {
+        let long = "a".repeat(100_000);
+        for text in [
+            format!("http://{long}é..b/"),
+            format!("http://1.{}/", "9".repeat(100_000)),
+            format!("http://[fe80::1%{long}]/"),
+            format!("http://[{long}]/"),
+            format!("http://{long}é /"),
+            format!("http://h:{long}/"),
+            format!("{long}://h/"),
+            format!("http://h/{long} "),
+            format!("http://h/?{long} "),
+            "http://a\u{202e}b c/".to_owned(),
+            "http://h/\u{feff}\u{2066} ".to_owned(),
+        ] {
+            let message = text.parse::<HttpUrl>().unwrap_err().to_string();
+            // The URL and what is wrong with it, each once.
+            assert!(message.chars().count() < 4 * SHOWN_CHARS_MAX, "{message}");
+            let is_invisible = |c: char| "\u{202e}\u{feff}\u{2066}".contains(c);
+            assert!(!message.contains(is_invisible), "{message}");
         }
     }
 

@@ -10,6 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use skipped::skipped;
@@ -278,4 +280,41 @@ fn to_wait_for_what_never_was_is_said() {
     ]);
     let notes = json(&seen)["notes"].to_string();
     assert!(notes.contains("--wait had nothing to wait for"), "{notes}");
+}
+
+/// The timeout is an hour, and none of these servers comes to the end of an answer.
+#[test]
+fn a_signal_ends_every_wait() {
+    let says_nothing = |mut stream: TcpStream| while let Ok(1..) = stream.read(&mut [0; 4096]) {};
+    let never_ends = |mut stream: TcpStream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        while stream.write_all(&[b'x'; 4096]).is_ok() {}
+    };
+    for (about, converse) in [
+        ("says nothing", says_nothing as fn(TcpStream)),
+        ("never ends", never_ends),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+            .args(["trace", &url(address), "--no-sockets", "--timeout", "1h"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 1]).unwrap();
+        let server = thread::spawn(move || converse(stream));
+        kill(
+            Pid::from_raw(child.id().try_into().unwrap()),
+            Signal::SIGTERM,
+        )
+        .unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{about}: {stderr}");
+        assert!(stderr.contains("interrupted"), "{about}: {stderr}");
+        server.join().unwrap();
+    }
 }

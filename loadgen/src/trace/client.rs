@@ -3,8 +3,8 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -40,9 +40,36 @@ pub struct Plan {
     pub expect: Option<Arc<Expected>>,
     /// Who closes.
     pub close: Close,
-    /// How long each call may take.
+    /// How long a connect, a send or an answer may take.
     pub timeout: Duration,
 }
+
+/// Sockets of conversations that go on, so that another thread can end the wait of each.
+///
+/// A signal reaches some thread, and seldom the one that waits; a timeout that is short enough to look in
+/// between would be seen in the trace.
+#[derive(Debug, Default)]
+pub struct Sockets(Mutex<Vec<Weak<Socket>>>);
+
+impl Sockets {
+    fn add(&self, socket: &Arc<Socket>) {
+        let mut sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.retain(|it| it.strong_count() > 0);
+        sockets.push(Arc::downgrade(socket));
+    }
+
+    /// Lets every call return that waits for one of them.
+    pub fn shut_down(&self) {
+        let sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for socket in sockets.iter().filter_map(Weak::upgrade) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// An answer that has taken this share of its time gets what is left of it, and no more. Before that it is not
+/// worth a call of its own, which the trace would show.
+const SLOW: f64 = 0.1;
 
 /// So long a server that was asked to close is waited for once its answer is complete. One that closes does so
 /// at once; another would be waited for in vain.
@@ -57,13 +84,15 @@ pub enum Pause {
     Answered,
 }
 
-/// Asks, and notes down what it saw. `pause` is called at moments when nothing moves; `interrupted` ends it.
+/// Asks, and notes down what it saw. `pause` is called at moments when nothing moves; `interrupted` ends it, as
+/// soon as somebody shuts down `sockets`.
 ///
 /// What goes wrong is the last of the moments, [`What::Failed`].
 pub fn converse(
     plan: &Plan,
     connection: usize,
     interrupted: &AtomicBool,
+    sockets: &Sockets,
     mut pause: impl FnMut(Pause),
 ) -> Vec<Moment> {
     let mut log = Log {
@@ -72,16 +101,20 @@ pub fn converse(
         local: None,
         moments: Vec::new(),
     };
-    let stream = match connect(plan, &mut log) {
+    let why = |error: String| match interrupted.load(Ordering::Relaxed) {
+        true => "interrupted".to_owned(),
+        false => error,
+    };
+    let stream = match connect(plan, sockets, &mut log) {
         Ok(stream) => stream,
         Err(error) => {
-            log.note(What::Failed("connect", plain(&error)));
+            log.note(What::Failed("connect", why(plain(&error))));
             return log.moments;
         }
     };
     pause(Pause::Connected);
     if let Err((call, error)) = exchange(plan, &stream, interrupted, &mut log, pause) {
-        log.note(What::Failed(call, error));
+        log.note(What::Failed(call, why(error)));
     }
     drop(stream);
     log.note(What::Closed);
@@ -107,13 +140,15 @@ impl Log {
     }
 }
 
-fn connect(plan: &Plan, log: &mut Log) -> io::Result<Socket> {
+fn connect(plan: &Plan, sockets: &Sockets, log: &mut Log) -> io::Result<Arc<Socket>> {
     log.note(What::Connecting);
     let socket = Socket::new(
         Domain::for_address(plan.server),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
+    let socket = Arc::new(socket);
+    sockets.add(&socket);
     // On Linux that of sending bounds `connect` too.
     socket.set_write_timeout(Some(plan.timeout))?;
     socket.set_read_timeout(Some(plan.timeout))?;
@@ -147,6 +182,8 @@ fn exchange(
         buffer: vec![0; 64 << 10],
         from: 0,
         to: 0,
+        timeout: plan.timeout,
+        patience: plan.timeout,
     };
     let last = plan.requests.len().saturating_sub(1);
     for (number, request) in plan.requests.iter().enumerate() {
@@ -183,6 +220,10 @@ struct Answers {
     buffer: Vec<u8>,
     from: usize,
     to: usize,
+    /// How long an answer may take.
+    timeout: Duration,
+    /// How long a call waits at the moment.
+    patience: Duration,
 }
 
 impl Answers {
@@ -194,8 +235,10 @@ impl Answers {
         interrupted: &AtomicBool,
         log: &mut Log,
     ) -> Result<Response, Failure> {
+        let start = Instant::now();
         loop {
             if self.from == self.to {
+                self.wait_until(start, stream)?;
                 self.fill(stream, interrupted, log)?;
             }
             let response = if self.to == 0 {
@@ -229,6 +272,25 @@ impl Answers {
         }
     }
 
+    /// Lets the next call wait no longer than an answer may take that was waited for since `start`.
+    fn wait_until(&mut self, start: Instant, stream: &Socket) -> Result<(), Failure> {
+        let elapsed = start.elapsed();
+        let patience = match elapsed > self.timeout.mul_f64(SLOW) {
+            true => self.timeout.saturating_sub(elapsed),
+            false => self.timeout,
+        };
+        if patience.is_zero() {
+            return Err(("recv", "timeout".to_owned()));
+        }
+        if patience != self.patience {
+            // One of zero would be none.
+            let patience = patience.max(Duration::from_millis(1));
+            (stream.set_read_timeout(Some(patience))).map_err(failed("setsockopt"))?;
+            self.patience = patience;
+        }
+        Ok(())
+    }
+
     /// Waits for more; nothing at the end of the connection.
     fn fill(
         &mut self,
@@ -246,6 +308,10 @@ impl Answers {
                     }
                 }
                 Err(error) => return Err(failed("recv")(error)),
+                // An end may be that of a socket that was shut down.
+                Ok(_) if interrupted.load(Ordering::Relaxed) => {
+                    return Err(("recv", "interrupted".to_owned()));
+                }
                 Ok(read) => break read,
             }
         };
@@ -284,6 +350,9 @@ impl Answers {
                     return Ok(());
                 }
                 Err(error) => return Err(failed("recv")(error)),
+                Ok(_) if interrupted.load(Ordering::Relaxed) => {
+                    return Err(("recv", "interrupted".to_owned()));
+                }
                 Ok(0) => break,
                 Ok(read) => log.note(What::Received(read)),
             }
@@ -343,7 +412,13 @@ mod tests {
             timeout: Duration::from_secs(5),
         };
         let mut pauses = 0;
-        let moments = converse(&plan, 3, &AtomicBool::new(false), |_| pauses += 1);
+        let moments = converse(
+            &plan,
+            3,
+            &AtomicBool::new(false),
+            &Sockets::default(),
+            |_| pauses += 1,
+        );
         thread.join().unwrap();
         assert!(pauses >= 1);
         assert!(moments.is_sorted_by_key(|moment| moment.at_ns));
@@ -498,6 +573,34 @@ mod tests {
         );
     }
 
+    /// Though each of its pieces comes in time.
+    #[test]
+    fn an_answer_as_a_whole_has_a_time_limit() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let plan = Plan {
+            server,
+            requests: vec![b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()],
+            expect: None,
+            close: Close::Client,
+            timeout: Duration::from_millis(300),
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                read_request(&mut stream);
+                stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
+                while stream.write_all(b"X: y\r\n").is_ok() {
+                    thread::sleep(Duration::from_millis(20));
+                }
+            });
+            let (go, sockets) = (AtomicBool::new(false), Sockets::default());
+            let moments = converse(&plan, 0, &go, &sockets, |_| ());
+            let ended = What::Failed("recv", "timeout".to_owned());
+            assert_eq!(moments[moments.len() - 2].what, ended);
+        });
+    }
+
     #[test]
     fn nobody_listens() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -510,7 +613,13 @@ mod tests {
             close: Close::Client,
             timeout: Duration::from_secs(5),
         };
-        let moments = converse(&plan, 0, &AtomicBool::new(false), |_| panic!("no pause"));
+        let moments = converse(
+            &plan,
+            0,
+            &AtomicBool::new(false),
+            &Sockets::default(),
+            |_| panic!("no pause"),
+        );
         let refused = What::Failed("connect", "connection refused".to_owned());
         assert_eq!(moments.last().unwrap().what, refused);
     }

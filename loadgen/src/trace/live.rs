@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::unistd::gettid;
 
-use super::client::{self, Pause, Plan};
+use super::client::{self, Pause, Plan, Sockets};
 use super::clock;
 use super::kernel::{self, Tracer, Watch};
 use super::model::{
@@ -321,6 +321,9 @@ fn add_events(record: &mut Record, traced: kernel::Traced, own: &Own) {
     }
 }
 
+/// How soon an interruption ends calls that wait.
+const HEARING: Duration = Duration::from_millis(50);
+
 /// Runs every lane to its end. Returns what their clients saw, their threads, and why connections are missing,
 /// if any are.
 fn run_lanes(
@@ -332,7 +335,17 @@ fn run_lanes(
     type Stop = (Pause, SyncSender<()>);
     let (stop, stops): (Sender<Stop>, Receiver<Stop>) = mpsc::channel();
     let (mut moments, mut tids, mut refused) = (Vec::new(), Vec::new(), None);
+    let sockets = &Sockets::default();
+    let (at_work, is_over) = mpsc::channel::<()>();
     thread::scope(|scope| {
+        // Without it an interruption is heard between two calls only.
+        let _ = thread::Builder::new().spawn_scoped(scope, move || {
+            while is_over.recv_timeout(HEARING) == Err(RecvTimeoutError::Timeout) {
+                if interrupted.load(Ordering::Relaxed) {
+                    sockets.shut_down();
+                }
+            }
+        });
         let mut number = 0;
         let mut stop = Some(stop);
         let lanes: Vec<_> = (job.lanes.iter())
@@ -355,7 +368,8 @@ fn run_lanes(
                                 let _ = wait.recv();
                             }
                         };
-                        let seen = client::converse(plan, first + index, interrupted, pause);
+                        let seen =
+                            client::converse(plan, first + index, interrupted, sockets, pause);
                         moments.extend(seen);
                     }
                     (moments, gettid().as_raw().cast_unsigned())
@@ -381,6 +395,7 @@ fn run_lanes(
                 }
             }
         }
+        drop(at_work);
     });
     moments.sort_by_key(|moment| moment.at_ns);
     (moments, tids, refused)
