@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::foreign;
+use crate::{foreign, signals};
 
 /// How long one may take to say something.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ impl Patience<'_> {
     /// Why there is no more time, if there is none.
     pub(super) fn end(&self) -> Option<&'static str> {
         match (
-            self.interrupted.load(Relaxed),
+            self.interrupted.load(Relaxed) || signals::interrupted(),
             Instant::now() >= self.deadline,
         ) {
             (true, _) => Some("interrupted"),
@@ -44,7 +44,11 @@ impl Patience<'_> {
 /// What a program prints, if it succeeds.
 pub(super) fn output(folder: &Path, program: &str, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(folder);
+    // Labels are looked for by their English names.
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env("LC_ALL", "C");
     let patience = Patience {
         deadline: Instant::now() + PATIENCE,
         interrupted: &AtomicBool::new(false),

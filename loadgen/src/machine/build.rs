@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use super::Likeness;
 use super::ask::{Patience, output};
 use super::source::{Source, hash_of_file, hex};
 use crate::catalogue::{self, Server};
+use crate::foreign;
 use crate::shell::command_line;
 use crate::target;
 
@@ -164,7 +166,7 @@ impl Build {
             (Some(_), Some(_)) => {
                 likeness.fact("rustc", self.rustc.as_ref(), other.rustc.as_ref());
             }
-            (None, None) => {}
+            (None, None) => likeness.remarks.push("rustc: unknown in both".to_owned()),
             _ => likeness
                 .remarks
                 .push("rustc: unknown in one of them".to_owned()),
@@ -190,12 +192,7 @@ impl Build {
                 (Some(_), Some(_)) => {
                     likeness.fact(&what, mine.version.as_ref(), theirs.version.as_ref());
                 }
-                // Built here, it is of the revision.
-                (None, None) if known == Programs::Unknown && mine.command.is_none() => {
-                    likeness
-                        .remarks
-                        .push(format!("{what}: unknown, and its program as well"));
-                }
+                // Its hash tells as much, and is remarked on where it is unknown.
                 (None, None) => {}
                 _ => likeness
                     .remarks
@@ -210,7 +207,32 @@ impl Build {
             }
             all = all.max(known);
         }
+        self.remark_unknown_hashes(other, likeness);
         all
+    }
+
+    /// Without a hash, nothing tells that a program was built from the revision beside it.
+    fn remark_unknown_hashes(&self, other: &Build, likeness: &mut Likeness) {
+        let servers = self.servers.iter().filter_map(|(name, mine)| {
+            let theirs = other.servers.get(name)?;
+            Some((name.as_str(), &mine.sha256, &theirs.sha256))
+        });
+        let loadgen = ("loadgen", &self.loadgen_sha256, &other.loadgen_sha256);
+        let all: Vec<_> = iter::once(loadgen).chain(servers).collect();
+        for (which, known) in [("both", 0), ("one of them", 1)] {
+            let count = |hash: &Option<String>| usize::from(hash.is_some());
+            let names = all
+                .iter()
+                .filter(|(_, mine, theirs)| count(mine) + count(theirs) == known)
+                .map(|(name, ..)| *name);
+            let names: Vec<&str> = names.collect();
+            if !names.is_empty() {
+                let names = names.join(", ");
+                likeness
+                    .remarks
+                    .push(format!("hashes of programs: unknown in {which} ({names})"));
+            }
+        }
     }
 
     fn changes(&self) -> Changes<'_> {
@@ -241,6 +263,7 @@ impl Build {
     pub fn summary(&self) -> String {
         let revision = self.revision.as_deref().unwrap_or("unknown");
         let revision: String = revision.chars().take(12).collect();
+        let revision = foreign::escaped(&revision);
         match (&self.revision, self.changes()) {
             (Some(_), Changes::Hash(_)) => format!("{revision} with changes in no commit"),
             (Some(_), Changes::Unknown) => {
@@ -270,9 +293,12 @@ impl Programs {
 }
 
 /// A hash over the words of a command, its program, and the files that its arguments name; `None` where one of
-/// them cannot be read.
+/// them cannot be read, or the program that serves is not the first word.
 fn hash_of_program(run: &[String], root: &Path, patience: Patience<'_>) -> Option<String> {
     let (program, arguments) = run.split_first()?;
+    if hides_its_program(program, arguments) {
+        return None;
+    }
     let mut hash = Sha256::new();
     hash.update(command_line(run));
     hash.update(hash_of_file(&find(program, root)?, patience).ok()?);
@@ -286,6 +312,90 @@ fn hash_of_program(run: &[String], root: &Path, patience: Patience<'_>) -> Optio
         }
     }
     Some(hex(&hash.finalize()))
+}
+
+/// Programs that start another one, which is found somewhere among their arguments.
+const WRAPPERS: [&str; 33] = [
+    "busybox",
+    "cargo",
+    "chroot",
+    "chrt",
+    "docker",
+    "doas",
+    "env",
+    "flatpak",
+    "gdb",
+    "ionice",
+    "ltrace",
+    "make",
+    "nice",
+    "nohup",
+    "npm",
+    "npx",
+    "nsenter",
+    "numactl",
+    "perf",
+    "podman",
+    "prlimit",
+    "setarch",
+    "setpriv",
+    "setsid",
+    "ssh",
+    "stdbuf",
+    "strace",
+    "sudo",
+    "systemd-run",
+    "taskset",
+    "timeout",
+    "unshare",
+    "uv",
+];
+
+/// Interpreters, without their versions, and the options by which they run something else than a file.
+const INTERPRETERS: [(&[&str], &[&str]); 6] = [
+    (
+        &["ash", "bash", "dash", "fish", "ksh", "mksh", "sh", "zsh"],
+        &["-c"],
+    ),
+    (&["pypy", "python"], &["-c", "-m"]),
+    (&["lua", "luajit", "perl", "ruby"], &["-e", "-E"]),
+    (
+        &["bun", "deno", "node", "nodejs"],
+        &["-e", "-p", "--eval", "--print", "run"],
+    ),
+    (&["php"], &["-r"]),
+    (
+        &["java"],
+        &["-m", "--module", "-cp", "-classpath", "--class-path"],
+    ),
+];
+
+/// Whether these words start a program that is not the first of them, so that the hash of that one says nothing.
+fn hides_its_program(program: &str, arguments: &[String]) -> bool {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    if WRAPPERS.contains(&name) {
+        return true;
+    }
+    let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let Some((_, options)) = (INTERPRETERS.iter()).find(|(names, _)| names.contains(&name)) else {
+        return false;
+    };
+    // Short options may stand together, as in `-ec`, and before their value, as in `-mhttp.server`. Behind the
+    // script, arguments are the script's.
+    let is_such = |argument: &&String| {
+        let is_short = argument.starts_with('-') && !argument.starts_with("--");
+        options.iter().any(|option| match option.strip_prefix('-') {
+            Some(letter) if is_short && letter.len() == 1 => argument.contains(letter),
+            _ => {
+                let value = argument.strip_prefix(option);
+                value.is_some_and(|value| value.is_empty() || value.starts_with('='))
+            }
+        })
+    };
+    arguments
+        .iter()
+        .take_while(|it| it.starts_with('-') || *it == "run")
+        .any(|it| is_such(&it))
 }
 
 /// The file that a program is started from.
@@ -415,7 +525,7 @@ mod tests {
             return;
         };
         type Hide = fn(&Repository);
-        let rows: [(&str, Hide); 10] = [
+        let rows: [(&str, Hide); 17] = [
             ("untracked files are not shown", |it| {
                 it.git(".", &["config", "status.showUntrackedFiles", "no"]);
                 it.write("new.rs", "");
@@ -453,6 +563,45 @@ mod tests {
                 fs::remove_file(it.path("main.rs")).unwrap();
                 symlink("/dev/null", it.path("main.rs")).unwrap();
             }),
+            ("another line end, as git is told to convert it", |it| {
+                it.git(".", &["config", "core.autocrlf", "input"]);
+                it.write("main.rs", "fn main() {}\r\n");
+            }),
+            ("a filter of the user", |it| {
+                it.git(".", &["config", "filter.f.clean", "echo 'fn main() {}'"]);
+                it.write("target/attributes", "*.rs filter=f\n");
+                let file = it.path("target/attributes");
+                it.git(
+                    ".",
+                    &["config", "core.attributesFile", file.to_str().unwrap()],
+                );
+                it.write("main.rs", "changed");
+            }),
+            ("a filter for attributes within .git", |it| {
+                it.git(".", &["config", "filter.f.clean", "echo 'fn main() {}'"]);
+                it.write(".git/info/attributes", "*.rs filter=f\n");
+                it.write("main.rs", "changed");
+            }),
+            ("a program now, where git heeds no modes", |it| {
+                it.git(".", &["config", "core.fileMode", "false"]);
+                let mode = fs::Permissions::from_mode(0o755);
+                fs::set_permissions(it.path("main.rs"), mode).unwrap();
+            }),
+            ("a name that differs in case", |it| {
+                it.git(".", &["config", "core.ignoreCase", "true"]);
+                it.write("MAIN.rs", "");
+            }),
+            ("ignored within .git", |it| {
+                it.write(".git/info/exclude", "new.rs\n");
+                it.write("new.rs", "");
+            }),
+            ("a file in place of a link, where git makes none", |it| {
+                symlink("main.rs", it.path("link")).unwrap();
+                it.commit(".");
+                it.git(".", &["config", "core.symlinks", "false"]);
+                fs::remove_file(it.path("link")).unwrap();
+                it.write("link", "main.rs");
+            }),
             ("deleted", |it| fs::remove_file(it.path("main.rs")).unwrap()),
             ("beside a set, and no file of one", |it| {
                 it.write("sets/1/plan.toml", "schema = 1\ncommand = 'x'\n");
@@ -470,6 +619,28 @@ mod tests {
             assert!(!clean.likeness(&build).differences.is_empty(), "{what}");
         }
         drop(repository);
+    }
+
+    /// Line ends that a commit asks for are no change, those that nobody asks for are one. A filter is not run, be
+    /// it committed: what it would hide counts.
+    #[test]
+    fn committed_attributes_hold_and_run_nothing() {
+        let Some(repository) = Repository::new("committed_attributes_hold_and_run_nothing") else {
+            return;
+        };
+        let attributes = "*.txt text eol=crlf\n*.rs filter=f\n";
+        repository.write(".gitattributes", attributes);
+        repository.write("a.txt", "a\r\n");
+        repository.commit(".");
+        let ran = repository.path("target/ran");
+        fs::create_dir_all(repository.path("target")).unwrap();
+        let touch = format!("touch {}; cat", command_line(&[ran.display().to_string()]));
+        repository.git(".", &["config", "filter.f.clean", &touch]);
+        repository.git(".", &["config", "filter.f.required", "true"]);
+        assert_eq!(repository.build().dirty, Some(false));
+        repository.write("main.rs", "changed");
+        assert_eq!(repository.build().dirty, Some(true));
+        assert!(!ran.exists(), "git has run a program");
     }
 
     /// Repositories within the repository: another commit, a change, one without a commit.
@@ -497,6 +668,25 @@ mod tests {
         assert_eq!(repository.build().dirty, Some(true));
         repository.write("inner/a", "b");
         assert_eq!(repository.build().dirty, Some(false));
+        // Without its .git, nobody knows what has changed; one that was never fetched is empty.
+        let (git, aside) = (repository.path("inner/.git"), repository.path("target"));
+        fs::rename(&git, &aside).unwrap();
+        let build = repository.build();
+        assert_eq!((build.dirty, &build.changes), (None, &None), "{build:?}");
+        assert!(
+            build
+                .lacks()
+                .unwrap()
+                .contains("inner: its .git is missing")
+        );
+        fs::rename(repository.path("inner"), aside.join("inner")).unwrap();
+        assert_eq!(repository.build().dirty, Some(false));
+        fs::create_dir(repository.path("inner")).unwrap();
+        assert_eq!(repository.build().dirty, Some(false));
+        fs::remove_dir(repository.path("inner")).unwrap();
+        repository.write("inner", "a file");
+        assert_eq!(repository.build().dirty, Some(true));
+        fs::remove_file(repository.path("inner")).unwrap();
         fs::create_dir(repository.path("newborn")).unwrap();
         repository.git("newborn", &["init", "--quiet"]);
         let build = repository.build();
@@ -553,6 +743,12 @@ mod tests {
         // No repository.
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(inner(folder.path()).revision, None);
+        // A working tree elsewhere.
+        repository.git(".", &["config", "core.worktree", "/proc/self"]);
+        let build = repository.build();
+        assert_eq!(build.dirty, None, "{build:?}");
+        assert!(build.lacks().unwrap().contains("core.worktree"));
+        repository.git(".git", &["config", "--unset", "core.worktree"]);
         fs::write(repository.path(".git/index"), "damaged").unwrap();
         let build = repository.build();
         assert!(build.lacks().is_some(), "{build:?}");
@@ -564,6 +760,7 @@ mod tests {
         let known = Build {
             revision: Some("abc".to_owned()),
             dirty: Some(false),
+            rustc: Some("1".to_owned()),
             loadgen_sha256: Some("1".to_owned()),
             ..Build::default()
         };
@@ -617,7 +814,7 @@ mod tests {
                 without_hash.clone(),
                 without_hash,
                 1,
-                0,
+                1,
             ),
             (
                 "another program",
@@ -638,7 +835,7 @@ mod tests {
                 with_server(&known, Some("1.0"), None),
                 with_server(&known, Some("1.1"), None),
                 1,
-                0,
+                1,
             ),
             (
                 "a program of which nothing is known",
@@ -652,7 +849,27 @@ mod tests {
                 with_server(&unknown, Some("1.0"), None),
                 with_server(&unknown, Some("1.0"), None),
                 1,
+                1,
+            ),
+            (
+                "a hash in one of them",
+                with_server(&known, Some("1.0"), Some("1")),
+                with_server(&known, Some("1.0"), None),
                 0,
+                1,
+            ),
+            (
+                "no compiler",
+                Build {
+                    rustc: None,
+                    ..known.clone()
+                },
+                Build {
+                    rustc: None,
+                    ..known.clone()
+                },
+                0,
+                1,
             ),
         ] {
             let likeness = one.likeness(&other);
@@ -689,6 +906,33 @@ mod tests {
         fs::write(root.join("two"), "3").unwrap();
         assert_ne!(hash(&["sh", "one", "--config=two"]), script);
         assert_eq!(hash(&["./absent"]), None);
+        // The program that serves is another one than the first word.
+        for run in [
+            &["sh", "-c", "exec ./one"][..],
+            &["/bin/sh", "-ec", "exec ./one"],
+            &["env", "A=1", "./one"],
+            &["nice", "-n", "5", "./one"],
+            &["taskset", "-c", "0", "./one"],
+        ] {
+            assert_eq!(hash(run), None, "{run:?}");
+        }
+        for (program, arguments, is_hidden) in [
+            ("python3", "-m http.server", true),
+            ("/usr/bin/python3.12", "-mhttp.server", true),
+            ("python3", "-u -c print()", true),
+            ("python3", "one -m x -c y", false),
+            ("node", "--eval=1", true),
+            ("node", "one run", false),
+            ("java", "-jar one -cp x", false),
+            ("./server", "-c config -m 3", false),
+        ] {
+            let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+            assert_eq!(
+                hides_its_program(program, &arguments),
+                is_hidden,
+                "{program} {arguments:?}"
+            );
+        }
         assert_eq!(hash(&["no-such-program-anywhere"]), None);
     }
 }

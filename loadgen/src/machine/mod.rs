@@ -16,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
-use crate::contention;
+use crate::{contention, foreign};
 use ask::output;
 pub use build::{Build, ServerBuild};
 
@@ -163,7 +163,7 @@ pub struct Machine {
     /// As in `/proc/cpuinfo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_model: Option<String>,
-    /// CPUs that the generator could use when it started.
+    /// CPUs that the generator could use when it started; 0 where that is unknown.
     pub cpus: usize,
     /// Name, release and architecture.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,7 +257,8 @@ impl Machine {
             other.hypervisor.as_ref(),
         );
         likeness.fact("governor", self.governor.as_ref(), other.governor.as_ref());
-        likeness.fact("number of CPUs", Some(&self.cpus), Some(&other.cpus));
+        let cpus = |machine: &Machine| (machine.cpus > 0).then_some(machine.cpus);
+        likeness.known("number of CPUs", cpus(self).as_ref(), cpus(other).as_ref());
         self.compare_mitigations(other, &mut likeness);
         let (mine, theirs) = (&self.pinning, &other.pinning);
         likeness.fact("server's CPUs", Some(&mine.server), Some(&theirs.server));
@@ -306,11 +307,13 @@ impl Machine {
             Some(name) => format!(", a virtual machine ({name})"),
             None => String::new(),
         };
-        let plural = if self.cpus == 1 { "" } else { "s" };
-        format!(
-            "{model}, {} CPU{plural}, {kernel}{virtual_machine}",
-            self.cpus
-        )
+        let cpus = match self.cpus {
+            0 => "an unknown number of CPUs".to_owned(),
+            1 => "1 CPU".to_owned(),
+            cpus => format!("{cpus} CPUs"),
+        };
+        // A record may hold anything, and this stands on terminals.
+        foreign::escaped(&format!("{model}, {cpus}, {kernel}{virtual_machine}"))
     }
 }
 
@@ -350,6 +353,7 @@ impl Likeness {
 
 fn both<T: Debug>(what: &str, one: Option<&T>, other: Option<&T>, absent: &str) -> String {
     let shown = |fact: Option<&T>| fact.map_or(absent.to_owned(), |fact| format!("{fact:?}"));
+    let what = foreign::escaped(what);
     format!("{what}: {} and {}", shown(one), shown(other))
 }
 
@@ -632,6 +636,7 @@ mod tests {
             [
                 "CPU: unknown in both",
                 "kernel: unknown in both",
+                "number of CPUs: unknown in both",
                 "mitigations of the CPU: unknown in both"
             ]
         );

@@ -2,6 +2,11 @@
 //!
 //! Git is asked for lists of names only, in a way that no setting or environment of the user changes; what is
 //! in no commit is then read here. The user's index takes no part, so that no flag in it hides a change.
+//!
+//! What the working tree holds is asked of a repository made for that question: the commit's objects and the
+//! working tree are those of the user, settings and attributes of `.git` are not. So only what is committed,
+//! `.gitignore` and `.gitattributes`, decides which files count and how line ends are compared, and git runs
+//! no filter program, as none is set up there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -14,8 +19,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 
 use super::ask::{Patience, ask};
+use crate::foreign;
 
 /// What is known of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,16 +38,25 @@ pub(super) struct Source {
 
 /// Settings that would change what git lists or does. That a user has called a repository of somebody else
 /// safe (`safe.directory`) holds here as well.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 14] = [
+    "core.attributesFile=/dev/null",
+    "core.autocrlf=false",
+    "core.checkStat=default",
     "core.excludesFile=/dev/null",
+    "core.fileMode=true",
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
+    "core.ignoreCase=false",
     "core.ignoreStat=false",
     "core.quotePath=true",
     "core.splitIndex=false",
+    "core.symlinks=true",
     "core.untrackedCache=false",
     "index.sparse=false",
 ];
+
+/// Ignore rules that count: those of the working tree, and not those of `.git/info/exclude`.
+const IGNORED: &str = "--exclude-per-directory=.gitignore";
 
 /// Repositories within repositories that are looked into.
 const DEPTH_MAX: usize = 8;
@@ -95,8 +111,8 @@ type Changes = BTreeMap<PathBuf, Vec<u8>>;
 
 impl Git<'_> {
     fn source(&self) -> Source {
-        let revision = match self.ask(&["rev-parse", "--verify", "HEAD^{commit}"], None) {
-            Ok(revision) => String::from_utf8_lossy(&revision).trim().to_owned(),
+        let revision = match self.revision() {
+            Ok(revision) => revision,
             Err(why) => {
                 return Source {
                     unknown: Some(why),
@@ -121,29 +137,34 @@ impl Git<'_> {
         }
     }
 
+    fn revision(&self) -> Result<String, String> {
+        let said = self.ask(&["rev-parse", "--verify", "HEAD^{commit}"])?;
+        let revision = String::from_utf8_lossy(&said).trim().to_owned();
+        let is_hash = matches!(revision.len(), 40 | 64)
+            && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match is_hash {
+            true => Ok(revision),
+            false => Err(format!(
+                "git rev-parse: {:?} is not a commit",
+                foreign::quoted(&revision)
+            )),
+        }
+    }
+
     /// Whether git has this file in view, committed or not.
     fn knows(&self, file: &Path) -> Result<bool, String> {
-        let arguments = [
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "--",
-        ];
+        let arguments = ["ls-files", "-z", "--cached", "--others", IGNORED, "--"];
         let path = file.to_str().ok_or("its name is not UTF-8")?;
         let literal = format!(":(literal){path}");
-        let found = self.ask(&[&arguments[..], &[literal.as_str()]].concat(), None)?;
+        let found = self.ask(&[&arguments[..], &[literal.as_str()]].concat())?;
         Ok(!found.is_empty())
     }
 
     fn changes(&self, revision: &str) -> Result<Changes, String> {
-        let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let index = scratch.path().join("index");
-        let index = Some(index.as_os_str());
-        self.ask(&["read-tree", "--no-sparse-checkout", revision], index)?;
+        let scratch = self.scratch()?;
+        scratch.ask(self, &["read-tree", "--no-sparse-checkout", revision])?;
         // It fails where a file has changed, which the next question is about.
-        let _ = self.ask(&["update-index", "-q", "--really-refresh"], index);
+        let _ = scratch.ask(self, &["update-index", "-q", "--really-refresh"]);
         if let Some(why) = self.patience.end() {
             return Err(why.to_owned());
         }
@@ -154,7 +175,7 @@ impl Git<'_> {
             "--relative",
             "--ignore-submodules=all",
         ];
-        let untracked = ["ls-files", "-z", "--others", "--exclude-standard"];
+        let untracked = ["ls-files", "-z", "--others", IGNORED];
         // What is ignored and was added all the same is seen in the user's index alone.
         let added = [
             "diff-index",
@@ -168,9 +189,9 @@ impl Git<'_> {
             revision,
         ];
         let mut names: BTreeSet<PathBuf> = BTreeSet::new();
-        for (arguments, index) in [(&changed[..], index), (&untracked, index), (&added, None)] {
-            names.extend(paths(&self.ask(arguments, index)?));
-        }
+        names.extend(paths(&scratch.ask(self, &changed)?));
+        names.extend(paths(&scratch.ask(self, &untracked)?));
+        names.extend(paths(&self.ask(&added)?));
         let (inner, files): (Vec<PathBuf>, Vec<PathBuf>) = (names.into_iter())
             .filter(|path| self.counts(path))
             .partition(|path| path.as_os_str().as_bytes().ends_with(b"/"));
@@ -183,10 +204,18 @@ impl Git<'_> {
             let found = self.repository(&repository)?;
             changes.insert(repository, found.concat().into_bytes());
         }
-        for (commit, path) in links(&self.ask(&["ls-files", "-s", "-z"], index)?) {
-            // One that was never fetched is an empty folder.
-            if !self.counts(&path) || !self.root.join(&path).join(".git").exists() {
+        for (commit, path) in links(&scratch.ask(self, &["ls-files", "-s", "-z"])?) {
+            if !self.counts(&path) {
                 continue;
+            }
+            match self.submodule(&path)? {
+                Submodule::Fetched => {}
+                Submodule::Absent => continue,
+                Submodule::Replaced => {
+                    let content = self.content(&path)?;
+                    changes.insert(path, content);
+                    continue;
+                }
             }
             let found = self.repository(&path)?;
             if found != [commit, String::new()] {
@@ -194,6 +223,60 @@ impl Git<'_> {
             }
         }
         Ok(changes)
+    }
+
+    /// A repository that holds the objects and the working tree of this one, and nothing else of it.
+    fn scratch(&self) -> Result<Scratch, String> {
+        let line = |arguments: &[&str]| {
+            let mut said = self.ask(arguments)?;
+            if said.last() == Some(&b'\n') {
+                said.pop();
+            }
+            Ok::<_, String>(self.root.join(OsStr::from_bytes(&said)))
+        };
+        let work_tree = line(&["rev-parse", "--show-toplevel"])?;
+        let root = self.root.canonicalize().map_err(|it| it.to_string())?;
+        if !root.starts_with(&work_tree) {
+            return Err("its working tree is elsewhere (core.worktree)".to_owned());
+        }
+        let objects = line(&["rev-parse", "--git-path", "objects"])?;
+        let objects = objects.canonicalize().map_err(|it| it.to_string())?;
+        let format = self.ask(&["rev-parse", "--show-object-format"])?;
+        let format = format!(
+            "--object-format={}",
+            String::from_utf8_lossy(&format).trim()
+        );
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let mut init = self.git();
+        without_settings(&mut init);
+        init.args(["init", "--quiet", "--bare", "--template=", &format])
+            .arg(folder.path());
+        ask(&mut init, self.patience).map_err(|why| format!("git init: {why}"))?;
+        Ok(Scratch {
+            folder,
+            objects,
+            work_tree,
+        })
+    }
+
+    /// What stands where a commit has a repository. Its files cannot be compared without one.
+    fn submodule(&self, path: &Path) -> Result<Submodule, String> {
+        let folder = self.root.join(path);
+        if folder.join(".git").exists() {
+            return Ok(Submodule::Fetched);
+        }
+        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        match fs::symlink_metadata(&folder) {
+            Ok(metadata) if metadata.is_dir() => {
+                match fs::read_dir(&folder).map_err(failed)?.next() {
+                    None => Ok(Submodule::Absent),
+                    Some(_) => Err(format!("{}: its .git is missing", path.display())),
+                }
+            }
+            Ok(_) => Ok(Submodule::Replaced),
+            Err(error) if is_absent(&error) => Ok(Submodule::Absent),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// Whether a change of this file is one of the source.
@@ -242,7 +325,14 @@ impl Git<'_> {
         Ok([kind, hash.as_slice()].concat())
     }
 
-    fn ask(&self, arguments: &[&str], index: Option<&OsStr>) -> Result<Vec<u8>, String> {
+    fn ask(&self, arguments: &[&str]) -> Result<Vec<u8>, String> {
+        let mut command = self.git();
+        command.args(arguments);
+        ask(&mut command, self.patience).map_err(|why| format!("git {}: {why}", arguments[0]))
+    }
+
+    /// Git in this folder, with nothing of the user's environment that means something to it.
+    fn git(&self) -> Command {
         let mut command = Command::new("git");
         for (name, _) in env::vars_os() {
             if name.as_bytes().starts_with(b"GIT_") {
@@ -250,6 +340,7 @@ impl Git<'_> {
             }
         }
         command.envs([
+            ("GIT_ATTR_NOSYSTEM", "1"),
             ("GIT_OPTIONAL_LOCKS", "0"),
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_NO_LAZY_FETCH", "1"),
@@ -257,16 +348,50 @@ impl Git<'_> {
             ("GIT_LITERAL_PATHSPECS", "0"),
             ("LC_ALL", "C"),
         ]);
-        if let Some(index) = index {
-            command.env("GIT_INDEX_FILE", index);
-        }
         command.arg("--no-pager");
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
-        command.args(arguments).current_dir(self.root);
-        ask(&mut command, self.patience).map_err(|why| format!("git {}: {why}", arguments[0]))
+        command.current_dir(self.root);
+        command
     }
+}
+
+/// What stands where a commit has a repository.
+enum Submodule {
+    Fetched,
+    /// One that was never fetched is an empty folder.
+    Absent,
+    /// A file or a link.
+    Replaced,
+}
+
+/// See [`Git::scratch`].
+struct Scratch {
+    folder: TempDir,
+    objects: PathBuf,
+    work_tree: PathBuf,
+}
+
+impl Scratch {
+    fn ask(&self, git: &Git<'_>, arguments: &[&str]) -> Result<Vec<u8>, String> {
+        let mut command = git.git();
+        without_settings(&mut command);
+        command
+            .env("GIT_DIR", self.folder.path())
+            .env("GIT_OBJECT_DIRECTORY", &self.objects)
+            .env("GIT_WORK_TREE", &self.work_tree)
+            .args(arguments);
+        ask(&mut command, git.patience).map_err(|why| format!("git {}: {why}", arguments[0]))
+    }
+}
+
+/// Without those of the user and of the system.
+fn without_settings(command: &mut Command) {
+    command.envs([
+        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ("GIT_CONFIG_NOSYSTEM", "1"),
+    ]);
 }
 
 fn is_absent(error: &io::Error) -> bool {
