@@ -504,6 +504,7 @@ fn read(arguments: &Arguments, path: &Path) -> anyhow::Result<ExitCode> {
     }
     let mut record = Record {
         packets,
+        lacks_times: capture.without_time > 0,
         errors,
         notes,
         ..Record::default()

@@ -13,6 +13,8 @@ use serde::Serialize;
 pub struct Record {
     /// In the order of the file, or of time.
     pub packets: Vec<Packet>,
+    /// Some of them have no time of their own, so that times between them have no meaning.
+    pub lacks_times: bool,
     /// Errors about TCP segments, in the order of time.
     pub errors: Vec<IcmpError>,
     /// As the kernel told them, in the order of time.

@@ -1157,6 +1157,8 @@ fn wrappings() -> Vec<Scenario> {
                 Wrap::Vlan(0x8100),
             ],
         ),
+        ended("a VN-Tag", &[Wrap::Tag(0x8926)]),
+        ended("a redundancy tag", &[Wrap::Tag(0xf1c1)]),
         ended("MPLS", &[Wrap::Mpls(1)]),
         ended(
             "three labels of MPLS, in a VLAN",
@@ -1285,7 +1287,8 @@ fn files() -> Vec<Scenario> {
         ended("packets without a time", |it| {
             let file = Pcapng::new(Order::Little).interface(ETHERNET, &[]);
             it.iter().fold(file, Pcapng::simple_packet).bytes
-        }),
+        })
+        .noted("10 packets of the file have no time"),
         row("several link types in one file", {
             (1..=10)
                 .step_by(2)

@@ -9,6 +9,8 @@ use super::builder::{Frame, Segment};
 pub(crate) enum Wrap {
     /// A tag with this protocol (0x8100 customer, 0x88a8 service, 0x9100 QinQ before the standard).
     Vlan(u16),
+    /// Four bytes, then the type of what follows: HSR, VN-Tag, the redundancy tag.
+    Tag(u16),
     /// So many labels.
     Mpls(usize),
     /// A session of PPP over Ethernet.
@@ -62,6 +64,10 @@ fn around(wrap: &Wrap, kind: u16, bytes: &[u8]) -> (u16, Vec<u8>) {
             let tag = [0x00, 42, (kind >> 8) as u8, kind as u8];
             (*protocol, [&tag[..], bytes].concat())
         }
+        Wrap::Tag(protocol) => {
+            let tag = [0, 0, 0, 5, (kind >> 8) as u8, kind as u8];
+            (*protocol, [&tag[..], bytes].concat())
+        }
         Wrap::Mpls(labels) => {
             let label = |number: usize| {
                 let is_last = u32::from(number + 1 == *labels);
@@ -91,13 +97,8 @@ fn around(wrap: &Wrap, kind: u16, bytes: &[u8]) -> (u16, Vec<u8>) {
         }
         Wrap::Vxlan => {
             let head = [8, 0, 0, 0, 0, 0, 7, 0];
-            (
-                IPV4,
-                outer(
-                    17,
-                    &udp(4789, &[&head, &ethernet(kind, bytes)[..]].concat()),
-                ),
-            )
+            let frame = [&head, &ethernet(kind, bytes)[..]].concat();
+            (IPV4, outer(17, &udp(4789, &frame)))
         }
         Wrap::Geneve => {
             let head = [1, 0, 0x65, 0x58, 0, 0, 7, 0, 1, 2, 3, 0];

@@ -3,7 +3,7 @@
 //! It has the segments as arrows; what programs call and what state they come to stands in notes, those
 //! between two segments together. Sockets are left out: they are tables.
 
-use super::words::{self, duration};
+use super::words::{self, duration, printable};
 use crate::report::run::count;
 use crate::trace::model::Side;
 use crate::trace::story::{Event, Happening, Origin, Phase, Segment, Story, labels};
@@ -163,7 +163,8 @@ const COLUMNS_AT_SIDE: usize = 40;
 
 /// In lines of so many columns.
 fn text(text: &str, columns: usize) -> String {
-    let lines = textwrap::wrap(text, columns);
+    let text = printable(text);
+    let lines = textwrap::wrap(&text, columns);
     let lines: Vec<String> = lines.iter().map(|line| escaped(line)).collect();
     lines.join("<br/>")
 }
@@ -172,13 +173,11 @@ fn text(text: &str, columns: usize) -> String {
 /// entity, `%%` a comment, `<` markup, `$$` a formula.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in printable(text).chars() {
         match c {
             '#' | ';' | '<' | '>' | '&' | '"' | '%' | '$' | '`' | '\\' => {
                 out += &format!("#{};", u32::from(c));
             }
-            // Which would end the line, or be seen by nobody.
-            c if c.is_control() => out.push(' '),
             _ => out.push(c),
         }
     }
@@ -206,8 +205,8 @@ mod tests {
     #[test]
     fn what_is_syntax_is_escaped() {
         assert_eq!(
-            escaped("a;b #1 <b> 100% \r\n\u{1b}: c"),
-            "a#59;b #35;1 #60;b#62; 100#37;    : c"
+            escaped("a;b #1 <b> 100%\n\u{1b}: \u{202e}c"),
+            "a#59;b #35;1 #60;b#62; 100#37;#92;n#92;u{1b}: #92;u{202e}c"
         );
     }
 

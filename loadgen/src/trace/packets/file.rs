@@ -635,7 +635,10 @@ mod tests {
             );
             assert_eq!(
                 capture.notes,
-                ["1 block of the file could not be understood"]
+                [
+                    "1 block of the file could not be understood",
+                    "1 packet of the file has no time and is shown at that of the one before: how long anything took is not known"
+                ]
             );
         }
     }
@@ -798,10 +801,10 @@ mod tests {
         let lines = seen.map(|(frames, notes)| format!("{frames} {notes}"));
         insta::assert_snapshot!(lines.join("\n"), @r"
         2 1 block of the file contradicts itself: the length behind it is not the one before it, which was taken
-        3 
+        3 1 packet of the file has no time and is shown at that of the one before: how long anything took is not known
         2 the file ends with 4,096 bytes of zeros, in which there are no packets
         2 9 frames were dropped by the system or the interface while the file was written: segments are missing
-        1 
+        1 1 packet of the file has no time and is shown at that of the one before: how long anything took is not known
         ");
     }
 
@@ -946,6 +949,7 @@ mod tests {
     the file is damaged at packet 2; 1 could be read
     the file is damaged at packet 2; 1 could be read
     1 block of the file could not be understood
+    1 packet of the file has no time and is shown at that of the one before: how long anything took is not known
     "
         );
     }
@@ -1015,6 +1019,7 @@ mod tests {
                 frame(Link::Ethernet, vec![0; 60]),
                 cut,
             ],
+            without_time: 0,
             notes: vec!["what the file said".to_owned()],
             epoch_offset_ns: 0,
         };
@@ -1033,6 +1038,7 @@ mod tests {
     fn one_frame() -> Capture {
         Capture {
             frames: vec![frame(Link::Ethernet, b"frame".to_vec())],
+            without_time: 0,
             notes: vec![],
             epoch_offset_ns: 1_700_000_000_000_000_000,
         }

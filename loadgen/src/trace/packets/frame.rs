@@ -575,6 +575,21 @@ pub(super) mod tests {
             ),
             ("HSR", E, typed(0x892f, &with(&[0, 0x40, 0, 1, 8, 0], &v4))),
             (
+                "a redundancy tag",
+                E,
+                typed(0xf1c1, &with(&[0, 0, 0, 9, 8, 0], &v4)),
+            ),
+            (
+                "a VN-Tag and a VLAN",
+                E,
+                typed(0x8926, &with(&[0x80, 1, 0, 2, 0x81, 0, 0, 5, 8, 0], &v4)),
+            ),
+            (
+                "VXLAN on the port of Linux",
+                E,
+                over_udp(8472, &[8, 0, 0, 0, 0, 0, 1, 0], &inner),
+            ),
+            (
                 "GTP-U",
                 E,
                 over_udp(2152, &[0x30, 0xff, 0, 70, 0, 0, 0, 1], &v4),
@@ -603,6 +618,18 @@ pub(super) mod tests {
                 ),
             ),
             ("Teredo", E, over_udp(3544, &[], &v6)),
+            (
+                "netfilter's log, most significant byte first",
+                Link::Nflog,
+                with(
+                    &[
+                        &[2, 0, 0, 0, 0, 8, 0, 1, 0, 0, 0, 0],
+                        &[0, (v4.len() + 4) as u8, 0, 9][..],
+                    ]
+                    .concat(),
+                    &v4,
+                ),
+            ),
             (
                 "netfilter's log",
                 Link::Nflog,
@@ -672,7 +699,11 @@ pub(super) mod tests {
         use std::io::{Write as _, stderr};
 
         /// What tshark 4.0 does not look into.
-        const ONLY_OURS: [&str; 3] = [
+        const ONLY_OURS: [&str; 5] = [
+            // It takes the byte order of the file, which is another here.
+            "netfilter's log, most significant byte first",
+            // It knows the other port only.
+            "VXLAN on the port of Linux",
             // It guesses at pseudowires only when told to.
             "a pseudowire with a control word",
             // Link types that it has no name for.
@@ -723,6 +754,8 @@ pub(super) mod tests {
             (Link::Other(220), vec![0; 60]),
             (Link::Other(4242), vec![0; 60]),
             (Link::Ethernet, typed(0x88e5)),
+            (Link::Ethernet, typed(0x4305)),
+            (Link::Ethernet, typed(0xdada)),
             (
                 Link::Ethernet,
                 with(&[&MACS[..], &[0x88, 0x47, 0, 1, 1, 64]].concat(), &[0; 60]),
@@ -737,6 +770,7 @@ pub(super) mod tests {
             (ip, over_udp(3544)),
             // What is certainly none stays what it is.
             (ip, over_udp(53)),
+            (ip, over_udp(8472)),
             (ip, tunnel(1, &[0; 60])),
             (Link::Ethernet, typed(0x0806)),
             (Link::Ethernet, typed(0x8863)),
@@ -759,6 +793,8 @@ pub(super) mod tests {
         1 of 1 frame is not understood: USB (link type 220), not decoded
         1 of 1 frame is not understood: an unknown link layer (link type 4242), not decoded
         1 of 1 frame is not understood: MACsec, not decoded
+        1 of 1 frame is not understood: batman-adv, not decoded
+        1 of 1 frame is not understood: a DSA tag of Marvell, not decoded
         1 of 1 frame is not understood: a pseudowire over MPLS, not decoded
         1 of 1 frame is not understood: multilink PPP, not decoded
         1 of 1 frame is not understood: TCP headers compressed by PPP, not decoded
@@ -768,6 +804,7 @@ pub(super) mod tests {
         1 of 1 frame is not understood: GTP-U, not decoded
         1 of 1 frame is not understood: L2TP, not decoded
         1 of 1 frame is not understood: Teredo, not decoded
+        1 of 1 frame is no TCP
         1 of 1 frame is no TCP
         1 of 1 frame is no TCP
         1 of 1 frame is no TCP

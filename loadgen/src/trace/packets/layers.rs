@@ -224,8 +224,11 @@ fn ether_type(number: u16, data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
         0x22f3 => return Err(not_decoded("TRILL")),
         0x8903 => return Err(not_decoded("FabricPath")),
         0x8909 => return Err(not_decoded("Cisco MetaData")),
-        // HSR (IEC 62439-3): the type of what follows stands at the end of the tag.
-        0x892f => {
+        0x4305 => return Err(not_decoded("batman-adv")),
+        0xdada => return Err(not_decoded("a DSA tag of Marvell")),
+        // HSR (IEC 62439-3), the redundancy tag of IEEE 802.1CB, and Cisco's VN-Tag: the type of what follows stands
+        // at the end of the tag.
+        0x892f | 0xf1c1 | 0x8926 => {
             let (tag, rest) = split::<6>(data)?;
             (Layer::EtherType(short(tag, 4)), rest)
         }
@@ -302,14 +305,19 @@ fn mpls(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     }
 }
 
-/// The attribute that holds the packet. Numbers are in the byte order of the machine that captured, hence nearly
-/// always this one.
+/// The attribute that holds the packet. Numbers are in the byte order of the machine that captured; kinds of
+/// attributes are too small, and never 0, for the two orders to be mistaken.
 fn nflog(data: &[u8]) -> Result<&[u8], Unread> {
     const PAYLOAD: u16 = 9; // NFULA_PAYLOAD
     let (_, mut rest) = split::<4>(data)?;
+    let (first, _) = split::<4>(rest)?;
+    let number_of = match first[2] {
+        0 => u16::from_be_bytes,
+        _ => u16::from_le_bytes,
+    };
     loop {
         let (header, _) = split::<4>(rest)?;
-        let number = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+        let number = |at: usize| number_of([header[at], header[at + 1]]);
         let bytes = usize::from(number(0));
         if number(2) == PAYLOAD {
             return Ok(&rest[4..bytes.clamp(4, rest.len())]);
@@ -459,12 +467,12 @@ impl Walk {
     }
 }
 
-/// What an IP packet carries: none if that is TCP.
 /// ICMP and ICMPv6.
 pub(super) fn is_icmp(protocol: u8) -> bool {
     protocol == ip_number::ICMP.0 || protocol == ip_number::IPV6_ICMP.0
 }
 
+/// What an IP packet carries: none if that is TCP.
 fn carried<'a>(payload: &Payload<'a>) -> Result<Option<(Layer, &'a [u8])>, Unread> {
     const UDP: u8 = 17;
     const GRE: u8 = 47;
@@ -497,6 +505,12 @@ fn udp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
             0 => Err(Unread::NotTcp),
             _ => Ok((Layer::Ethernet, rest)),
         };
+    }
+    // Linux used VXLAN before it had a port of its own, and still does by default. Others have the port too.
+    if is(8472)
+        && let Some(([8, 0, 0, 0, .., 0], rest)) = rest.split_first_chunk::<8>()
+    {
+        return Ok((Layer::Ethernet, rest));
     }
     if is(4790) {
         let (header, rest) = split::<8>(rest)?;

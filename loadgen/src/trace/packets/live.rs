@@ -311,6 +311,7 @@ impl Taken {
         }
         Capture {
             frames,
+            without_time: 0,
             notes,
             epoch_offset_ns: clocks_ns,
         }

@@ -29,6 +29,8 @@ use layers::{Unread, in_payload};
 pub struct Capture {
     /// In the order in which they were captured.
     pub frames: Vec<Frame>,
+    /// So many of them have no time of their own, but that of the frame before.
+    pub without_time: usize,
     /// What is to be said of them: that a file is cut short, that frames were lost.
     pub notes: Vec<String>,
     /// What is to be added to the frames' times to have ns since 1970: 0 for a file, the distance of the two

@@ -179,9 +179,13 @@ impl Section {
             // Names, secrets, a journal, what companies invented: it holds no packet.
             _ => return,
         };
+        let has_time = packet.as_ref().is_some_and(|packet| packet.ticks.is_some());
         let frame = packet.and_then(|packet| self.frame(packet, reading));
         match frame {
-            Some(frame) => reading.capture.frames.push(frame),
+            Some(frame) => {
+                reading.capture.frames.push(frame);
+                reading.capture.without_time += usize::from(!has_time);
+            }
             None => self.not_understood += 1,
         }
     }
@@ -252,6 +256,15 @@ impl Section {
         if self.not_understood > 0 {
             let blocks = count(self.not_understood as u64, "block");
             reading.note(format!("{blocks} of the file could not be understood"));
+        }
+        let without_time = reading.capture.without_time;
+        if without_time > 0 {
+            reading.note(format!(
+                "{} of the file {} no time and {} shown at that of the one before: how long anything took is not known",
+                count(without_time as u64, "packet"),
+                if without_time == 1 { "has" } else { "have" },
+                if without_time == 1 { "is" } else { "are" },
+            ));
         }
         if self.of_two_lengths > 0 {
             reading.note(format!(

@@ -1106,3 +1106,119 @@ fn silences_have_their_reasons() {
         assert_eq!(whys, [expected], "{name}");
     }
 }
+
+#[test]
+fn phases_are_headed_by_what_is_in_them() {
+    let headings = |talk: &Talk| -> Vec<String> {
+        let story = talk.tell();
+        let phases = only(&story).phases.iter();
+        phases.map(|it| it.heading.clone()).skip(1).collect()
+    };
+    let head = b"HEAD / HTTP/1.1\r\n\r\n";
+    let mut pipelined = opened();
+    pipelined.send("C P.", &[head, GET].concat());
+    pipelined.send("S P.", &[&HELLO[..38], HELLO].concat());
+    assert_eq!(
+        headings(&pipelined),
+        ["Requests 1 to 2 of 2", "Responses 1 to 2 of 2"]
+    );
+    let mut in_turn = opened();
+    in_turn.exchange().exchange();
+    assert_eq!(
+        headings(&in_turn),
+        [
+            "Request 1 of 2",
+            "Response 1 of 2",
+            "Request 2 of 2",
+            "Response 2 of 2"
+        ]
+    );
+    let mut interim = opened();
+    interim.send(
+        "C P.",
+        b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+    );
+    (interim.send("S P.", b"HTTP/1.1 100 Continue\r\n\r\n")).send("C P.", b"hi");
+    interim.send("S P.", HELLO);
+    assert_eq!(
+        headings(&interim),
+        [
+            "The request",
+            "An interim response",
+            "The request",
+            "The response"
+        ]
+    );
+    for (request, answer, what) in [
+        (
+            &b"CONNECT x:443 HTTP/1.1\r\n\r\n"[..],
+            &b"HTTP/1.1 200 OK\r\n\r\n"[..],
+            "Bytes in the tunnel",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+            b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+            "Bytes of another protocol",
+        ),
+    ] {
+        let mut talk = opened();
+        (talk.send("C P.", request).send("S P.", answer)).send("C P.", GET);
+        (talk.send("S P.", HELLO).send("C .", b"")).close();
+        let of = |who| format!("{what}, from the {who}");
+        let expected = ["The request", "The response", &of("client"), &of("server")];
+        assert_eq!(headings(&talk)[..4], expected);
+    }
+}
+
+#[test]
+fn a_socket_that_is_connected_to_itself_has_no_other_side() {
+    let mut talk = talk();
+    talk.at("C S", 0, 0, b"").at("C S.", 0, 1, b"");
+    (talk.at("C .", 1, 1, b"").at("C P.", 1, 1, b"hello")).at("C .", 6, 6, b"");
+    talk.at("C F.", 6, 6, b"").at("C .", 7, 7, b"");
+    for packet in &mut talk.packets {
+        packet.destination = packet.source;
+        if packet.flags.ack {
+            let acknowledged = packet.acknowledgement.wrapping_sub(FIRST[1]);
+            packet.acknowledgement = FIRST[0].wrapping_add(acknowledged);
+        }
+    }
+    let story = talk.tell();
+    let ending = &only(&story).ending;
+    assert_eq!(ending.kind, EndingKind::Simultaneous);
+    assert!(
+        ending.explanation.contains("both ends are one socket"),
+        "{}",
+        ending.explanation
+    );
+    assert_eq!(story.notes, Vec::<String>::new());
+    let events = only(&story).phases.iter().flat_map(|phase| &phase.events);
+    let of_server =
+        events.filter(|it| matches!(&it.what, Happening::State(it) if it.side == Server));
+    assert_eq!(of_server.count(), 0);
+}
+
+#[test]
+fn without_times_nothing_is_said_of_how_long_it_took() {
+    let mut talk = opened();
+    (talk.exchange().wait(500 * MS)).close();
+    let [timed, timeless] = [false, true].map(|lacks_times| {
+        let record = Record {
+            packets: talk.packets.clone(),
+            lacks_times,
+            ..Record::default()
+        };
+        let story = tell(&record);
+        let connection = only(&story);
+        let events = connection.phases.iter().flat_map(|phase| &phase.events);
+        let silences = events
+            .filter(|it| matches!(it.what, Happening::Silence(_)))
+            .count();
+        let texts: Vec<&str> = (connection.phases.iter())
+            .map(|phase| &phase.explanation[..])
+            .filter(|text| text.contains(" ms"))
+            .collect();
+        (silences, texts.len())
+    });
+    assert_eq!((timed, timeless), ((1, 3), (0, 0)));
+}

@@ -77,6 +77,9 @@ impl Scene<'_> {
         if self.segments().is_empty() {
             return self.by_moments();
         }
+        if self.subject.is_one_socket() {
+            return self.with_itself();
+        }
         if !self.subject.was_established()
             && let Some(ending) = self.handshake_failed()
         {
@@ -102,6 +105,24 @@ impl Scene<'_> {
             ((None, Some(fin)), _) => self.half_closed(Side::Server, fin),
             ((None, None), _) => self.open(),
         }
+    }
+
+    /// A client whose kernel chose the very port that it connects to meets its own SYN (RFC 9293 §3.5, figure 7).
+    fn with_itself(&self) -> (EndingKind, Vec<String>) {
+        let has = |is: fn(Flags) -> bool| {
+            (self.segments().iter()).any(|it| it.counts() && is(it.packet.flags))
+        };
+        let kind = match () {
+            () if has(|flags| flags.rst) => EndingKind::Reset(Side::Client),
+            () if has(|flags| flags.fin) => EndingKind::Simultaneous,
+            () => EndingKind::Open,
+        };
+        let text = format!(
+            "The socket at {} is connected to itself: both ends are one socket, and it receives what it sends. \
+             Most likely nobody listened, and the kernel gave the client the very port that it connects to.",
+            self.subject.endpoints.client
+        );
+        (kind, vec![text])
     }
 
     /// The first RST that ends the connection of its receiver, or of its sender.
@@ -184,14 +205,17 @@ impl Scene<'_> {
                         .collect(),
                     ));
                 }
+                let within = match self.record.lacks_times {
+                    true => String::new(),
+                    false => format!(" within {}", duration(over_ns)),
+                };
                 let mut text = vec![format!(
-                    "{} within {}, and no answer to any, not even a RST: either somebody on the way drops \
+                    "{}{within}, and no answer to any, not even a RST: either somebody on the way drops \
                      them (a filter, a host that is not there), or the server's accept queue is full.",
                     match syns.len() {
                         1 => "One SYN".to_owned(),
                         count => format!("{count} SYNs"),
-                    },
-                    duration(over_ns)
+                    }
                 )];
                 if self.subject.errors_that_count().count() > 0 {
                     text.push(TOO_LARGE.to_owned());
@@ -559,6 +583,7 @@ impl Scene<'_> {
         let moments = &self.subject.moments;
         let long = waited_ns >= PATIENCE_NS || moments.iter().any(|it| is_timeout(&it.what));
         let knows = self.subject.captured(Side::Server);
+        let long = long && !self.record.lacks_times;
         (first == Side::Client && knows && !answered && long).then(|| {
             format!(
                 "No answer came for {}, and the client closed: its program had a timeout, TCP has none for a \

@@ -18,6 +18,10 @@ pub(super) struct Messages {
     server_bytes: u64,
     /// The sequence number at which each request begins.
     pub(super) requests_begun: Vec<u32>,
+    /// The same of each final response whose head was captured.
+    pub(super) responses_begun: Vec<u32>,
+    /// From where on client and server speak another protocol.
+    pub(super) tunnel: Option<Tunnel>,
     /// A request has a body.
     pub(super) request_has_body: bool,
     /// Responses that are there wholly, or whose end is not known and that others follow.
@@ -30,6 +34,15 @@ pub(super) struct Messages {
     pub(super) misread: [Option<Misread>; 2],
     /// What it is, where it is not HTTP/1.
     pub(super) protocol: Option<&'static str>,
+}
+
+/// What comes behind a 101 or a CONNECT that succeeded (RFC 9110 §7.8, §9.3.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tunnel {
+    /// The sequence numbers of client and server at which it begins.
+    pub(super) from: [u32; 2],
+    /// By CONNECT.
+    pub(super) is_connected: bool,
 }
 
 /// How much there is of a response that is not there wholly.
@@ -140,17 +153,21 @@ impl Messages {
             if head.status == 101 {
                 let number = waiting.next().map_or(requests.len(), |(at, _)| at + 1);
                 self.responses += 1;
+                self.responses_begun.push(got.number(at));
+                self.tunnel = dialogue.tunnel(number, body, false);
                 return number;
             }
             if head.status < 200 {
                 at = body;
                 continue;
             }
+            self.responses_begun.push(got.number(at));
             let answered = waiting.next_if(|(_, request)| dialogue.answers(at, request));
             let method = answered.map_or(Method::Unknown, |(_, request)| request.method);
             if let (Method::Connect, 200..300, Some((number, _))) = (method, head.status, answered)
             {
                 self.responses += 1;
+                self.tunnel = dialogue.tunnel(number + 1, body, true);
                 return number + 1;
             }
             match dialogue.end_of(&head, method, body) {
@@ -321,6 +338,15 @@ impl Dialogue<'_> {
         place.is_some_and(|place| request.at < place)
     }
 
+    /// Behind so many requests, and behind the head that ends here.
+    fn tunnel(&self, requests: usize, body: u64, is_connected: bool) -> Option<Tunnel> {
+        let last = self.requests.get(requests.checked_sub(1)?)?;
+        Some(Tunnel {
+            from: [self.sent.number(last.end?), self.got.number(body)],
+            is_connected,
+        })
+    }
+
     /// RFC 9112 §6.3, in its order.
     fn end_of(&self, head: &Head, method: Method, body: u64) -> End {
         let end = self.got.end();
@@ -440,6 +466,8 @@ struct Request {
     at: u64,
     method: Method,
     has_body: bool,
+    /// Behind its last byte, if that is known.
+    end: Option<u64>,
 }
 
 /// Methods that decide how the response ends.
@@ -483,6 +511,7 @@ fn requests(sent: &Stream) -> (Vec<Request>, Option<Misread>) {
             at: at + blank_lines(text) as u64,
             method: Method::of(&text[blank_lines(text)..]),
             has_body: false,
+            end: None,
         };
         let end = match Head::read(text, Start::Request) {
             Parsed::Whole(head) => {
@@ -501,6 +530,9 @@ fn requests(sent: &Stream) -> (Vec<Request>, Option<Misread>) {
             },
             Parsed::Malformed => break,
         };
+        if let End::At(end) = end {
+            request.end = Some(end);
+        }
         requests.push(request);
         let lost = match end {
             End::At(end) => {

@@ -105,7 +105,7 @@ pub(super) fn phases(
     let reason = reason(record, subject, calls);
     let whys = whys(record, subject, items, reason.as_ref());
     let total = subject.messages.requests();
-    let mut requests = 0;
+    let (mut requests, mut responses) = (0, 0);
     let mut phases = Vec::new();
     for (number, &(from, kind)) in cuts.iter().enumerate() {
         let to = cuts.get(number + 1).map_or(items.len(), |(to, _)| *to);
@@ -116,15 +116,37 @@ pub(super) fn phases(
             ending,
         };
         let first = requests + 1;
-        if kind == PhaseKind::Request {
-            requests += part.requests_begun(requests);
+        let first_response = responses + 1;
+        match kind {
+            PhaseKind::Request => {
+                let begun = &subject.messages.requests_begun[requests..];
+                requests += part.begun(Side::Client, begun);
+            }
+            PhaseKind::Response => {
+                let begun = &subject.messages.responses_begun[responses..];
+                responses += part.begun(Side::Server, begun);
+            }
+            _ => {}
         }
         let heading = match kind {
+            PhaseKind::Request | PhaseKind::Response if part.is_in_tunnel(kind) => {
+                part.tunnel_heading(kind)
+            }
             PhaseKind::Request | PhaseKind::Response if subject.messages.protocol.is_some() => {
                 part.foreign_heading(kind)
             }
             PhaseKind::Request => counted("request", first, requests, total),
-            PhaseKind::Response => part.response_heading(requests, total),
+            // Where a head was not captured, a request tells which response it is.
+            PhaseKind::Response if subject.messages.responses_begun.len() < total => {
+                counted("response", requests.max(1), requests.max(1), total)
+            }
+            PhaseKind::Response if responses < first_response && part.is_interim() => {
+                "An interim response".to_owned()
+            }
+            PhaseKind::Response => {
+                let total = subject.messages.responses_begun.len();
+                counted("response", first_response, responses, total)
+            }
             _ => part.heading(kind),
         };
         let mut events = Vec::new();
@@ -137,7 +159,7 @@ pub(super) fn phases(
             }));
             let next = items.get(at + 1);
             let quiet_ns = next.map_or(0, |next| next.at_ns - item.at_ns);
-            if quiet_ns >= SILENCE_NS {
+            if quiet_ns >= SILENCE_NS && !record.lacks_times {
                 events.push(Event {
                     at_ns: item.at_ns,
                     what: Happening::Silence(quiet_ns),
@@ -315,6 +337,14 @@ fn counted(what: &str, first: usize, last: usize, total: usize) -> String {
     }
 }
 
+/// Whose bytes a request or a response is.
+fn sender(kind: PhaseKind) -> Side {
+    match kind {
+        PhaseKind::Request => Side::Client,
+        _ => Side::Server,
+    }
+}
+
 /// One phase of a connection.
 struct Passage<'a> {
     record: &'a Record,
@@ -331,24 +361,52 @@ impl Passage<'_> {
         })
     }
 
-    /// How many requests begin here, after those that are known.
-    fn requests_begun(&self, known: usize) -> usize {
+    /// How many messages of this side begin here, of those at these numbers.
+    fn begun(&self, side: Side, numbers: &[u32]) -> usize {
         let begins = |number: &&u32| {
-            (self.segments().filter(|it| it.from == Side::Client)).any(|it| {
+            (self.segments().filter(|it| it.from == side)).any(|it| {
                 let first = (it.packet.sequence).wrapping_add(u32::from(it.packet.flags.syn));
                 number.wrapping_sub(first) < it.packet.payload_bytes
             })
         };
-        let numbers = self.subject.messages.requests_begun[known..].iter();
-        numbers.take_while(begins).count()
+        numbers.iter().take_while(begins).count()
+    }
+
+    /// All that the server sends here is interim.
+    fn is_interim(&self) -> bool {
+        let carries = |it: &&Segment| it.from == Side::Server && it.packet.payload_bytes > 0;
+        let first = self
+            .segments()
+            .find(carries)
+            .and_then(|it| it.http.as_deref());
+        first.is_some_and(|line| line.starts_with("HTTP/1.1 1"))
+    }
+
+    /// The first bytes of this phase come behind the last of HTTP.
+    fn is_in_tunnel(&self, kind: PhaseKind) -> bool {
+        let Some(tunnel) = self.subject.messages.tunnel else {
+            return false;
+        };
+        let side = sender(kind);
+        let carries = |it: &&Segment| it.from == side && it.packet.payload_bytes > 0;
+        self.segments().find(carries).is_some_and(|it| {
+            let place = it.packet.sequence.wrapping_sub(tunnel.from[side as usize]);
+            place.cast_signed() >= 0
+        })
+    }
+
+    fn tunnel_heading(&self, kind: PhaseKind) -> String {
+        let tunnel = self.subject.messages.tunnel;
+        let what = match tunnel.is_some_and(|it| it.is_connected) {
+            true => "Bytes in the tunnel",
+            false => "Bytes of another protocol",
+        };
+        format!("{what}, from the {}", sender(kind).name())
     }
 
     /// Of bytes that are not HTTP/1.
     fn foreign_heading(&self, kind: PhaseKind) -> String {
-        let from = match kind {
-            PhaseKind::Request => Side::Client,
-            _ => Side::Server,
-        };
+        let from = sender(kind);
         let what = self.subject.messages.protocol.unwrap_or("Bytes");
         let mut heading = format!("{what} from the {}", from.name());
         heading[..1].make_ascii_uppercase();
@@ -360,10 +418,6 @@ impl Passage<'_> {
             (Some(first), Some(last)) => last.at_ns - first.at_ns,
             _ => 0,
         }
-    }
-
-    fn response_heading(&self, requests: usize, total: usize) -> String {
-        counted("response", requests.max(1), requests.max(1), total)
     }
 
     fn heading(&self, kind: PhaseKind) -> String {
@@ -443,7 +497,7 @@ impl Passage<'_> {
             );
             let open = syns(Side::Client).next().map(|it| it.packet.at_ns);
             let established = (self.subject.states_of(Side::Client))
-                .find(|change| change.new == State::Established);
+                .find(|change| change.new == State::Established && !self.record.lacks_times);
             if let Some((open_ns, change)) = open.zip(established) {
                 text.push(format!(
                     "The client may send after one round trip: {} here.",
@@ -528,6 +582,7 @@ impl Passage<'_> {
                 text.push(format!("This is {protocol}, not HTTP/1: it is not read."));
             }
             if side == Side::Server
+                && !self.is_in_tunnel(PhaseKind::Response)
                 && let Some(waited_ns) = self.answered_after()
             {
                 text.push(format!(
@@ -578,6 +633,9 @@ impl Passage<'_> {
     }
 
     fn answered_after(&self) -> Option<u64> {
+        if self.record.lacks_times {
+            return None;
+        }
         let segments = &self.subject.segments;
         let carries = |side| move |it: &&Segment| it.from == side && it.packet.payload_bytes > 0;
         let numbers = self.items.iter().filter_map(|item| match item.what {
@@ -645,6 +703,9 @@ impl Passage<'_> {
     }
 
     fn between_fins(&self) -> Option<u64> {
+        if self.record.lacks_times {
+            return None;
+        }
         let mut fins = self
             .segments()
             .filter(|it| it.packet.flags.fin && !it.retransmission);

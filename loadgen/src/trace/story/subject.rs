@@ -77,9 +77,15 @@ impl<'a> Subject<'a> {
         };
         let (client, server) = (by(flow.endpoints.client), by(flow.endpoints.server));
         let Derivation {
-            changes,
+            mut changes,
             unseen_fins,
         } = derive(flow.endpoints.client, &packets, &effects);
+        if flow.endpoints.client == flow.endpoints.server {
+            // What follows from the segments of two sockets follows for one only until it has met its own SYN.
+            changes.retain(|it| {
+                it.side == Side::Client && matches!(it.new, State::SynSent | State::Established)
+            });
+        }
         let captured = [Side::Client, Side::Server]
             .map(|side| segments.iter().any(|it| it.from == side && it.counts()));
         let messages = Messages::of(&client, &server, unseen_fins.map(|fin| fin.is_some()));
@@ -175,7 +181,12 @@ impl<'a> Subject<'a> {
 
     /// Whether any segment of this side was captured, of those that are part of the connection.
     pub(super) fn captured(&self, side: Side) -> bool {
-        self.captured[side as usize]
+        self.captured[side as usize] || (self.is_one_socket() && self.captured.contains(&true))
+    }
+
+    /// A socket that is connected to itself: all its segments are of the client, and of the server as well.
+    pub(super) fn is_one_socket(&self) -> bool {
+        self.endpoints.client == self.endpoints.server
     }
 
     /// Data could flow: the handshake was completed, or the capture began after it.

@@ -388,6 +388,7 @@ mod tests {
         )
             .prop_map(
                 |(packets, changes, calls, snapshots, moments, known)| Record {
+                    lacks_times: false,
                     packets,
                     errors: Vec::new(),
                     changes,

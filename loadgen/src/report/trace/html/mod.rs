@@ -267,7 +267,7 @@ impl Diagram {
             );
             let mut it = section(heading, ends);
             it.phases = bands(&connection.phases, Lifelines::of(connection), &mut id);
-            it.ending = connection.ending.explanation.clone();
+            it.ending = printable(&connection.ending.explanation);
             it.held = held_rows(connection);
             sections.push(it);
         }
@@ -288,7 +288,7 @@ impl Diagram {
         Diagram {
             name: name.to_owned(),
             sections,
-            notes: story.notes.clone(),
+            notes: story.notes.iter().map(|note| printable(note)).collect(),
         }
     }
 
@@ -370,8 +370,8 @@ fn bands(
             rows.push(row);
         }
         bands.push(PhaseBand {
-            heading: phase.heading.clone(),
-            explanation: phase.explanation.clone(),
+            heading: printable(&phase.heading),
+            explanation: printable(&phase.explanation),
             begins,
             rows,
         });
