@@ -12,10 +12,20 @@ pub(crate) type Reason = (String, String);
 pub(crate) fn on_silence(record: &Record) -> Option<Reason> {
     let (what, misread) = match (&record.misread, &record.unsolicited.misread) {
         (Some(misread), _) => ("what came is", misread),
-        (None, Some(misread)) => ("on an idle connection came", misread),
-        (None, None) => return None,
+        (None, Some(misread)) if record.warmup_responses == 0 => {
+            ("on an idle connection came", misread)
+        }
+        (None, _) => return None,
     };
-    let reason = format!("no response at all: {what} {misread}");
+    let none = match record.warmup_responses {
+        0 => "no response at all".to_owned(),
+        1 => "1 request of the warm-up was answered, none since".to_owned(),
+        n => format!(
+            "{} requests of the warm-up were answered, none since",
+            thousands(n)
+        ),
+    };
+    let reason = format!("{none}: {what} {misread}");
     Some((reason, advice_on_bytes(misread)))
 }
 
@@ -25,6 +35,12 @@ pub(crate) fn on_errors(plan: &Plan, record: &Record, phase: Phase, kind: Kind) 
         Kind::Malformed => {
             let misread = record.misread.as_ref()?;
             Some((misread.to_string(), advice_on_bytes(misread)))
+        }
+        Kind::BehindClose if record.switches > record.closes_announced.connections => {
+            let reason = "a response switched the connection to another protocol, and the requests pipelined \
+                          behind were not answered";
+            let advice = "Do not pipeline behind such a request (-p 1).";
+            Some((reason.to_owned(), advice.to_owned()))
         }
         Kind::BehindClose => on_announced(record.closes_announced),
         Kind::ClosedEarly | Kind::Reset if phase != Phase::Connect => on_unannounced(plan, record),
@@ -53,16 +69,27 @@ fn on_announced(closes: Closes) -> Option<Reason> {
          pipelined behind",
         responses(closes)
     );
-    let advice =
-        format!("Send no more than that on a connection (-k {limit}), or do not pipeline (-p 1).");
+    // One connection, or connections that end at random, are no limit.
+    let varies_by = closes.responses_max - closes.responses_min;
+    let is_limit = closes.connections >= 2 && limit > 0 && varies_by <= limit / 4;
+    let advice = match is_limit {
+        true => format!(
+            "Send no more than that on a connection (-k {limit}), or do not pipeline (-p 1)."
+        ),
+        false => "Do not pipeline (-p 1).".to_owned(),
+    };
     (closes.connections > 0).then_some((reason, advice))
 }
 
 fn on_unannounced(plan: &Plan, record: &Record) -> Option<Reason> {
-    if let Some(times) = record.unsolicited.status.get(&408) {
+    let crossed = record.unsolicited.crossed;
+    if 2 * crossed > record.closes_unannounced.connections {
         let reason = format!(
-            "the server's wait for a request ended {} times with a 408, some as requests were on their way",
-            thousands(*times)
+            "the server's wait for a request ended with a 408 {} as requests were on their way",
+            match crossed {
+                1 => "once".to_owned(),
+                times => format!("{} times", thousands(times)),
+            }
         );
         let advice =
             "Raise the server's timeout for idle connections, or send more often than that.";

@@ -90,9 +90,11 @@ pub struct Record {
     pub answered_ns_max: u64,
     /// Times in which nothing came; absent in a record of no thread.
     pub silences: Option<Silences>,
-    /// Connects that went on when the run was over, and since when the oldest of them did.
+    /// Connects that went on when the run was over.
     pub connecting_at_end: u64,
-    /// As above.
+    /// Of these, the ones that had gone on for so long that their SYN must have been sent again.
+    pub connecting_slowly_at_end: u64,
+    /// For how long the oldest of them had.
     pub oldest_connecting: Option<Duration>,
     /// What the server said on connections on which nothing was asked, warm-up included.
     pub unsolicited: Unsolicited,
@@ -102,6 +104,8 @@ pub struct Record {
     pub closes_announced: Closes,
     /// Connections that the server ended without that, with requests unanswered.
     pub closes_unannounced: Closes,
+    /// Connections that a response switched to another protocol.
+    pub switches: u64,
 }
 
 /// What a server said on idle connections. It answers no request (RFC 9112 §9.2) and is no error.
@@ -109,7 +113,9 @@ pub struct Record {
 pub struct Unsolicited {
     /// Well-formed responses by status, such as a 408 before an idle connection is closed.
     pub status: BTreeMap<u16, u64>,
-    /// How often empty lines came, which are skipped.
+    /// Of these, the 408s that crossed with a request on its way, which was lost.
+    pub crossed: u64,
+    /// Empty lines, which are skipped.
     pub empty_lines: u64,
     /// All other bytes, once for each connection: a TLS alert, say.
     pub other: u64,
@@ -129,6 +135,7 @@ impl Unsolicited {
         for (status, count) in other.status {
             *self.status.entry(status).or_default() += count;
         }
+        self.crossed += other.crossed;
         self.empty_lines += other.empty_lines;
         self.other += other.other;
         self.resets += other.resets;
@@ -325,7 +332,7 @@ pub enum Kind {
     ShortBody,
     /// Not HTTP/1.1.
     Malformed,
-    /// A whole response with a status of 400 or above.
+    /// A whole response with a status of 400 or above, or another than the plan expects.
     BadStatus,
     /// A body that is not what it should be: as the plan expects, or as long as the first one.
     WrongBody,
@@ -424,9 +431,11 @@ impl Record {
             misread: None,
             closes_announced: Closes::default(),
             closes_unannounced: Closes::default(),
+            switches: 0,
             answered_ns_max: 0,
             silences: None,
             connecting_at_end: 0,
+            connecting_slowly_at_end: 0,
             oldest_connecting: None,
         }
     }
@@ -517,12 +526,14 @@ impl Record {
         self.misread = self.misread.take().or(other.misread);
         self.closes_announced.merge(other.closes_announced);
         self.closes_unannounced.merge(other.closes_unannounced);
+        self.switches += other.switches;
         self.answered_ns_max = self.answered_ns_max.max(other.answered_ns_max);
         self.silences = match (self.silences.take(), other.silences) {
             (Some(mine), Some(theirs)) => Some(mine.and(&theirs)),
             (one, other) => one.or(other),
         };
         self.connecting_at_end += other.connecting_at_end;
+        self.connecting_slowly_at_end += other.connecting_slowly_at_end;
         self.oldest_connecting = self.oldest_connecting.max(other.oldest_connecting);
     }
 }

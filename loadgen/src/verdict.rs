@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::heard;
 use crate::latency::{effective_size, percentile, precise_enough, samples_needed};
-use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan};
+use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan, Rate};
 use crate::record::{Fault, Kind, Outcome, Phase, Record};
 use crate::report::run::{count, thousands, time};
 use crate::silence::overlap_ns;
@@ -101,14 +101,20 @@ const OTHERS_MAX: f64 = 0.10;
 const SILENCE_MAX: f64 = 0.15;
 /// ... and altogether...
 const SILENT_MAX: f64 = 0.25;
-/// ... of silences that are so long, nanoseconds: shorter ones are what a machine does now and then.
+/// ... of silences that are so long, nanoseconds: shorter ones are what a machine does now and then...
 const SILENCE_NS_MIN: u64 = 100_000_000;
+/// ... but in closed loop, where no percentile need show them, many of these add up, as those of a CPU quota do. A
+/// generator that is stopped for so long notices it, so that it is not laid to the server.
+const SHORT_SILENCE_NS_MIN: u64 = 30_000_000;
+/// From so many requests in flight on, those that a stop of the server holds up together can be told from those that
+/// take long by themselves.
+const STOPS_TOLD_FROM: u64 = 4;
 /// Share of the connections' time that may go by in requests too few for a percentile to show.
 const HUNG_MAX: f64 = 0.10;
 /// Share of the requests due that may be sent after the end, or never, whatever the others waited for.
 const LATE_SHARE_MAX: f64 = 0.10;
 /// A connect that takes longer had its SYN sent again, which Linux does after 1, 3, 7, ... seconds.
-const SLOW_CONNECT: Duration = Duration::from_millis(900);
+pub(crate) const SLOW_CONNECT: Duration = Duration::from_millis(900);
 /// Share of connects that may be so slow.
 const SLOW_CONNECT_MAX: f64 = 0.01;
 
@@ -241,16 +247,58 @@ fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     }
     let refused = record.errors.get(&(Phase::Connect, Kind::Refused));
     let (reason, advice) = match (record.connections_open_max, refused) {
-        (0, Some(times)) => (
+        (0, Some(&times)) => (
             format!(
-                "nobody listens at {}: connection refused {times} times",
-                plan.target
+                "nobody listens at {}: connection refused {}",
+                plan.target,
+                count(times, "time")
             ),
             "Start the server, or look at the port.",
         ),
         _ if record.answered_in_window > 0 => leftovers(plan, outcome),
-        // What is sent first is what was due first.
-        _ if record.requests == 0 && record.due > 0 => (
+        _ => nothing_came(plan, outcome),
+    };
+    verdict.object(Status::Invalid, reason, advice);
+}
+
+/// Not a single answer came within the time that counts: what happened instead, and what to try.
+fn nothing_came(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
+    let record = &outcome.record;
+    let error = worst_error(outcome).map(|(phase, kind, times)| {
+        (
+            format!(": {} {phase}: {kind}", thousands(times)),
+            advice_on(plan, phase, kind),
+        )
+    });
+    let connects_wait = record.connecting_at_end > 0;
+    // What is sent first is what was due first.
+    let none_sent = record.requests == 0 && record.due > 0;
+    let busy_with_warmup = none_sent && !connects_wait && record.oldest_unanswered.is_some();
+    let answered = record.warmup_responses;
+    match error {
+        _ if answered > 0 => {
+            let (error, advice) = match error {
+                Some((error, advice)) => (error, advice),
+                None if outcome.duration.as_nanos() <= u128::from(record.answered_ns_max) => (
+                    format!(
+                        " in the {} that count",
+                        time(outcome.duration.as_secs_f64() * 1e6)
+                    ),
+                    "Run for longer than an answer takes (-d).",
+                ),
+                None => (
+                    String::new(),
+                    "See what stopped the server (its log, a lock, a limit on requests), and run it again.",
+                ),
+            };
+            let warmup = match answered {
+                1 => "1 request of the warm-up was".to_owned(),
+                n => format!("{} requests of the warm-up were", thousands(n)),
+            };
+            (format!("{warmup} answered, none since{error}"), advice)
+        }
+        Some((error, advice)) => (format!("no response at all{error}"), advice),
+        None if busy_with_warmup => (
             format!(
                 "the rate was missed: none of {} requests that were due could be sent: the server was still \
                  busy with warm-up requests",
@@ -258,21 +306,31 @@ fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             ),
             "The server cannot take this rate, or needs more connections (-c).",
         ),
-        _ => (
+        None if connects_wait => (
+            format!(
+                "no response at all: {} not accepted",
+                match record.connecting_at_end {
+                    1 => "1 connection was".to_owned(),
+                    n => format!("{} connections were", thousands(n)),
+                }
+            ),
+            advice_on(plan, Phase::Connect, Kind::Timeout),
+        ),
+        None => (
             "no response at all".to_owned(),
             "Ask it once by hand: curl -v, with the same URL.",
         ),
-    };
-    verdict.object(Status::Invalid, reason, advice);
+    }
 }
 
 /// All that was answered within the time that counts was sent, or due, before.
 fn leftovers(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
     let record = &outcome.record;
     let answers = count(record.answered_of_warmup, "answer");
-    match plan.pace.rate() {
+    let achieved = record.answered_in_window as f64 / outcome.duration.as_secs_f64();
+    let is_missed = |rate: &Rate| achieved < (1.0 - MISSED_SHARE_MAX) * rate.per_s();
+    match plan.pace.rate().filter(is_missed) {
         Some(rate) => {
-            let achieved = record.answered_in_window as f64 / outcome.duration.as_secs_f64();
             let reason = format!(
                 "the rate was missed: {} of {} requests per second were answered, all of them left over from \
                  the warm-up",
@@ -463,14 +521,19 @@ fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     }
     if falls_behind(outcome) {
         let sent = record.sent_in_time as f64 / outcome.duration.as_secs_f64();
-        let rate = plan.pace.rate().map_or(0.0, crate::plan::Rate::per_s);
+        let rate = plan.pace.rate().map_or(0.0, Rate::per_s);
         let reason = format!(
             "the rate was missed: {} of {} requests per second were sent",
             thousands(sent.round() as u64),
             thousands(rate.round() as u64)
         );
-        let generator = late.is_some() || outcome.client.busiest() > CLIENT_BUSY_MAX;
-        match generator {
+        let busy = late.is_some() || outcome.client.busiest() > CLIENT_BUSY_MAX;
+        match busy || was_stopped(outcome) {
+            true if !busy => verdict.object(
+                Status::Invalid,
+                reason,
+                "The generator could not send while it stood still: run it again, and let it run.",
+            ),
             true => verdict.object(
                 Status::ClientBound,
                 reason,
@@ -563,7 +626,9 @@ fn steadiness(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             format!("not steady: the halves of the run differ, {}", figures(change)),
             "Run for longer, with a longer warm-up; if it goes on, the server or the machine changes.",
         );
-    } else if let Some(change) = steady::warming(series, outcome.duration, what) {
+    } else if verdict.status != Status::Invalid
+        && let Some(change) = steady::warming(series, outcome.duration, what)
+    {
         verdict.notes.push(format!(
             "The beginning of the run differs from the rest ({}): try a longer --warmup.",
             figures(change)
@@ -571,12 +636,17 @@ fn steadiness(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     }
 }
 
+/// Whether the generator was stopped for so long that it matters.
+fn was_stopped(outcome: &Outcome) -> bool {
+    let stopped_s = outcome.client.stopped_s;
+    stopped_s >= STOPPED_S_MIN && stopped_s > STOPPED_MAX * outcome.duration.as_secs_f64()
+}
+
 /// Whether the generator was stopped, or throttled by a quota.
 fn kept_from_running(outcome: &Outcome, verdict: &mut Verdict) {
     let client = &outcome.client;
     let seconds = outcome.duration.as_secs_f64();
-    let stopped_s = client.stopped_s;
-    if stopped_s >= STOPPED_S_MIN && stopped_s > STOPPED_MAX * seconds {
+    if was_stopped(outcome) {
         let how = match client.run_delay_s {
             Some(_) => "it was stopped, or the machine was suspended",
             None => "it was stopped, or had no CPU",
@@ -585,7 +655,7 @@ fn kept_from_running(outcome: &Outcome, verdict: &mut Verdict) {
             Status::Invalid,
             format!(
                 "the generator stood still for {} of {}: {how}",
-                time(stopped_s * 1e6),
+                time(client.stopped_s.min(seconds) * 1e6),
                 time(seconds * 1e6)
             ),
             "Run it again, and let it run: no SIGSTOP, no debugger, no machine that sleeps.",
@@ -707,19 +777,33 @@ fn standstill(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
 fn silences(plan: &Plan, outcome: &Outcome) -> Option<String> {
     let silences = outcome.record.silences.as_ref()?;
     let pauses = &outcome.client.pauses;
+    let short_ones_count = plan.pace == Pace::Closed && outcome.duration >= STEADY_FROM;
     let of_the_server = |(from, to): (u64, u64)| {
         let silent_ns = to - from;
         // The generator was not there to hear anything.
         let deaf_ns = overlap_ns(from, to, pauses.iter().copied());
-        let is_long = silent_ns >= SILENCE_NS_MIN && deaf_ns < silent_ns / 2;
-        (is_long && !is_usual(plan, outcome, silent_ns)).then_some(silent_ns)
+        let counts = match silent_ns >= SILENCE_NS_MIN {
+            true => deaf_ns < silent_ns / 2,
+            false => short_ones_count && silent_ns >= SHORT_SILENCE_NS_MIN && deaf_ns == 0,
+        };
+        counts.then_some(silent_ns)
     };
-    let silences: Vec<u64> = silences.times().filter_map(of_the_server).collect();
-    let longest_ns = silences.iter().copied().max()?;
+    let mut seen: Vec<u64> = silences.times().filter_map(of_the_server).collect();
+    seen.sort_unstable();
+    let usual = Usual::new(plan, outcome, &seen);
+    let silences = seen.iter().copied();
+    let silences: Vec<u64> = silences.filter(|&ns| !usual.is(ns)).collect();
+    let longest_ns = silences.last().copied()?;
     let all_ns: u64 = silences.iter().sum();
+    let short_ns: u64 = (silences.iter())
+        .take_while(|&&silent_ns| silent_ns < SILENCE_NS_MIN)
+        .sum();
     let window_ns = outcome.duration.as_nanos() as f64;
     let share = all_ns as f64 / window_ns;
-    if longest_ns as f64 <= SILENCE_MAX * window_ns && share <= SILENT_MAX {
+    // A generator that waited for a CPU was deaf too, and that is not known for each moment.
+    let waited = outcome.client.longest_waiting_thread.unwrap_or(0.0);
+    let excused = (short_ns as f64 / window_ns).min(waited);
+    if longest_ns as f64 <= SILENCE_MAX * window_ns && share - excused <= SILENT_MAX {
         return None;
     }
     let times = match silences.len() {
@@ -737,19 +821,81 @@ fn silences(plan: &Plan, outcome: &Outcome) -> Option<String> {
     ))
 }
 
-/// Whether it is usual for this server that nothing comes for so long, as its answers, or its connects, take that
-/// long: half of all do, or more than a percentile hides and three silences explain.
-fn is_usual(plan: &Plan, outcome: &Outcome, silent_ns: u64) -> bool {
-    let record = &outcome.record;
-    let in_flight_max = (plan.connections * plan.pipeline) as u64;
-    let (service, lower_bounds) = service(record);
-    let is_usual_in = |times: &Histogram<u64>, unanswered: u64| {
-        let long = times.count_between(silent_ns / 2, times.high());
-        let long = long.saturating_sub(unanswered);
-        let all = times.len().saturating_sub(unanswered);
-        long > 0 && (2 * long >= all || (long > 3 * in_flight_max && 100 * long >= all))
-    };
-    is_usual_in(service, lower_bounds) || is_usual_in(&record.connect, 0)
+/// What is usual for a server, which its silences are held against.
+struct Usual<'a> {
+    answers: Times,
+    connects: Times,
+    in_flight_max: u64,
+    /// Their lengths, the shortest first; nanoseconds.
+    silences: &'a [u64],
+}
+
+impl<'a> Usual<'a> {
+    fn new(plan: &Plan, outcome: &Outcome, silences: &'a [u64]) -> Self {
+        let (service, lower_bounds) = service(&outcome.record);
+        Usual {
+            answers: Times::new(service, lower_bounds),
+            connects: Times::new(&outcome.record.connect, 0),
+            in_flight_max: (plan.connections * plan.pipeline) as u64,
+            silences,
+        }
+    }
+
+    /// Whether it is usual that nothing comes for so long, as answers, or connects, take that long: half of all do, or
+    /// more than a percentile hides and these silences explain.
+    fn is(&self, silent_ns: u64) -> bool {
+        let shorter = self.silences.partition_point(|&ns| ns < silent_ns / 2);
+        let silences = (self.silences.len() - shorter) as u64;
+        let is_usual_in = |times: &Times| {
+            let (long, all) = (times.at_least(silent_ns / 2), times.answered);
+            long > 0 && (2 * long >= all || (100 * long >= all && !self.explain(silences, long)))
+        };
+        is_usual_in(&self.answers) || is_usual_in(&self.connects)
+    }
+
+    /// Whether so many silences make so many answers late. A stop delays all that are in flight at once; where answers
+    /// take long one by one, each ends a silence.
+    fn explain(&self, silences: u64, late: u64) -> bool {
+        let all_at_once = silences * self.in_flight_max;
+        let one_by_one = self.in_flight_max < STOPS_TOLD_FROM || late < all_at_once / 4 * 3;
+        late <= 3 * self.in_flight_max || (!one_by_one && late <= all_at_once / 4 * 5)
+    }
+}
+
+/// How many of the times of a histogram are how long, looked up fast.
+struct Times {
+    /// The longest value of each bucket, and how many are in it and the shorter ones.
+    counts: Vec<(u64, u64)>,
+    all: u64,
+    /// Of these, the ones not known to the end, which are taken for the longest.
+    unanswered: u64,
+    answered: u64,
+}
+
+impl Times {
+    fn new(histogram: &Histogram<u64>, unanswered: u64) -> Self {
+        let mut all = 0;
+        let buckets = histogram.iter_recorded().map(|bucket| {
+            all += bucket.count_at_value();
+            (
+                histogram.highest_equivalent(bucket.value_iterated_to()),
+                all,
+            )
+        });
+        Times {
+            counts: buckets.collect(),
+            all: histogram.len(),
+            unanswered,
+            answered: histogram.len().saturating_sub(unanswered),
+        }
+    }
+
+    /// How many were so long, nanoseconds, and are known to the end.
+    fn at_least(&self, ns: u64) -> u64 {
+        let shorter = self.counts.partition_point(|&(highest, _)| highest < ns);
+        let shorter = shorter.checked_sub(1).map_or(0, |last| self.counts[last].1);
+        (self.all - shorter).saturating_sub(self.unanswered)
+    }
 }
 
 /// How long requests took since they were sent, and how many of these are not known to the end.
@@ -769,8 +915,10 @@ fn never_answered(outcome: &Outcome) -> Option<String> {
     let age_ns = record.oldest_unanswered?.as_nanos() as u64;
     let window_ns = outcome.duration.as_nanos() as f64;
     let is_long = age_ns >= SILENCE_NS_MIN && age_ns as f64 > SILENCE_MAX * window_ns;
-    let is_deaf = overlap_ns(0, u64::MAX, outcome.client.pauses.iter().copied()) > age_ns / 2;
-    if !is_long || is_deaf || record.answered_ns_max >= age_ns / 2 {
+    // It may have been stopped beyond the end, when answers came that it did not read.
+    let sent = (window_ns as u64).saturating_sub(age_ns);
+    let deaf_ns = overlap_ns(sent, u64::MAX, outcome.client.pauses.iter().copied());
+    if !is_long || deaf_ns > age_ns / 2 || record.answered_ns_max >= age_ns / 2 {
         return None;
     }
     Some(format!(
@@ -790,7 +938,10 @@ fn hung(plan: &Plan, outcome: &Outcome) -> Option<String> {
         return None;
     }
     let window_ns = outcome.duration.as_nanos() as f64;
-    let long_ns = (SILENCE_MAX * window_ns).max(SILENCE_NS_MIN as f64) as u64;
+    // None takes longer than the timeout; those pipelined behind another one end with it, and take somewhat less.
+    let timeout_ns = 0.9 * plan.timeout.as_nanos() as f64;
+    let long_ns = (SILENCE_MAX * window_ns).min(timeout_ns);
+    let long_ns = long_ns.max(SILENCE_NS_MIN as f64) as u64;
     let (service, _) = service(&outcome.record);
     let long = service
         .iter_recorded()
@@ -799,7 +950,9 @@ fn hung(plan: &Plan, outcome: &Outcome) -> Option<String> {
     let (requests, ns) = long.fold((0, 0.0), |(requests, ns), (count, value)| {
         (requests + count, ns + count as f64 * value as f64)
     });
-    let pauses_ns = overlap_ns(0, u64::MAX, outcome.client.pauses.iter().copied());
+    // Shorter pauses make no request as long.
+    let pauses = outcome.client.pauses.iter().map(|(from, to)| to - from);
+    let pauses_ns: u64 = pauses.filter(|&pause_ns| pause_ns > long_ns / 2).sum();
     let share = ns / (window_ns * (plan.connections * plan.pipeline) as f64);
     let shows = 100 * requests >= service.len() || pauses_ns > long_ns / 2;
     (share > HUNG_MAX && !shows).then(|| {
@@ -818,19 +971,44 @@ fn hung(plan: &Plan, outcome: &Outcome) -> Option<String> {
 fn slow_connects(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
     let slow_ns = SLOW_CONNECT.as_nanos() as u64;
-    let pending = record.oldest_connecting.filter(|&age| age > SLOW_CONNECT);
-    let pending_count = if pending.is_some() {
-        record.connecting_at_end
-    } else {
-        0
+    let pending = record.connecting_slowly_at_end;
+    let timed_out = match plan.timeout >= SLOW_CONNECT {
+        true => record.errors.get(&(Phase::Connect, Kind::Timeout)),
+        false => None,
     };
+    let timed_out = timed_out.copied().unwrap_or(0);
     let done = record.connect.count_between(slow_ns, record.connect.high());
-    let (slow, all) = (done + pending_count, record.connect.len() + pending_count);
+    let slow = done + pending + timed_out;
+    let all = record.connect.len() + record.connecting_at_end + timed_out;
     if slow == 0 || (slow as f64) <= SLOW_CONNECT_MAX * all as f64 {
         return;
     }
     let done_ns = if done > 0 { record.connect.max() } else { 0 };
-    let longest = Duration::from_nanos(done_ns).max(pending.unwrap_or_default());
+    let longest = [
+        Duration::from_nanos(done_ns),
+        record.oldest_connecting.unwrap_or_default(),
+        if timed_out > 0 {
+            plan.timeout
+        } else {
+            Duration::ZERO
+        },
+    ];
+    let longest = longest.into_iter().max().unwrap_or_default();
+    let took = match done + timed_out {
+        0 => "have waited for",
+        _ => "took",
+    };
+    let mut unfinished = Vec::new();
+    if timed_out > 0 {
+        unfinished.push(format!("{} timed out", thousands(timed_out)));
+    }
+    if pending > 0 && pending < slow {
+        unfinished.push(format!("{} still wait", thousands(pending)));
+    }
+    let unfinished = match unfinished.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", unfinished.join(", ")),
+    };
     let answers = match percentile(&record.response, 50.0) {
         Some(median_us) if plan.pace == Pace::Closed => {
             format!("; half of the answers took {} or less", time(median_us))
@@ -838,7 +1016,7 @@ fn slow_connects(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         _ => String::new(),
     };
     let reason = format!(
-        "connects take seconds: {} of {} took {:.1} s or longer, up to {:.1} s{answers}. The accept queue was full, \
+        "connects take seconds: {} of {} {took} {:.1} s or longer, up to {:.1} s{unfinished}{answers}. The accept queue was full, \
          or segments were lost: SYNs were sent again after 1, 3, 7 s",
         thousands(slow),
         thousands(all),
@@ -875,9 +1053,11 @@ const WITHHELD: &str = "Too few responses";
 
 /// What a run of few requests, or of a short time, does not say; one note for all of it.
 fn withheld(outcome: &Outcome) -> Option<String> {
-    let responses = outcome.record.response.len();
+    // Requests that were not answered are samples too, with their age, and no responses.
+    let samples = outcome.record.response.len();
+    let responses = outcome.record.responses;
     let percentiles = [(99.0, "p99"), (90.0, "p90"), (50.0, "p50")].into_iter();
-    let mut missing = percentiles.filter(|(p, _)| responses < samples_needed(*p));
+    let mut missing = percentiles.filter(|(p, _)| samples < samples_needed(*p));
     let (p, name) = missing.next_back().filter(|_| responses > 0)?;
     let rate = match outcome.is_too_short() {
         true => format!(
@@ -895,6 +1075,10 @@ fn withheld(outcome: &Outcome) -> Option<String> {
 
 fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
+    // A reason quotes what a note would say again.
+    let misread = record.misread.as_ref().map(ToString::to_string);
+    let is_said = record.unsolicited.misread.is_none()
+        && misread.is_some_and(|it| verdict.reasons.iter().any(|reason| reason.contains(&it)));
     let mut note = |text: String| verdict.notes.push(text);
     if plan.close == Close::Rst {
         note(
@@ -910,7 +1094,10 @@ fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             crate::drive::CLOSE_WITHIN.as_millis()
         ));
     }
-    if let (Some(text), true) = (heard::note(record), record.responses > 0) {
+    if let Some(text) = heard::note(record)
+        && record.responses > 0
+        && !is_said
+    {
         note(text);
     }
     if let Some(withheld) = withheld(outcome) {
@@ -944,7 +1131,7 @@ fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Precision, Rate};
+    use crate::plan::Precision;
     use crate::record::{ClientCost, Idle, Record, record_ns};
     use crate::silence::Silences;
 
@@ -1038,6 +1225,7 @@ mod tests {
                 |_, o| {
                     o.record = Record::new(10);
                     (o.record.due, o.record.unsent) = (5_000, 5_000);
+                    o.record.oldest_unanswered = Some(Duration::from_secs(3));
                 },
                 Invalid,
                 "the rate was missed: none of 5,000 requests that were due could be sent: the server was still \
@@ -1288,6 +1476,79 @@ mod tests {
         }
     }
 
+    /// As of a server, or a generator, with a CPU quota: so many stops of so many milliseconds, in ten seconds. For each
+    /// of them all ten connections wait.
+    fn stop_and_go(outcome: &mut Outcome, stops: u64, ms: f64) {
+        let every = SECONDS as f64 / stops as f64;
+        let times = (0..stops).map(|n| n as f64 * every);
+        let times: Vec<_> = times.map(|from| (from, from + ms / 1e3)).collect();
+        silent(outcome, &times);
+        let response = &mut outcome.record.response;
+        response.clear();
+        response.record_n(1_000_000, 20_000).unwrap();
+        let ns = (ms * 1e6) as u64;
+        response.record_n(ns, stops * CONNECTIONS).unwrap();
+    }
+
+    #[test]
+    fn many_short_stops_are_a_standstill_of_a_closed_loop() {
+        type Run = fn() -> (Plan, Outcome);
+        for (base, stops, ms, is_valid) in [
+            (closed as Run, 90, 90.0, false),
+            (closed, 90, 31.0, false),
+            (closed, 60, 31.0, true),
+            // No machine runs without these.
+            (closed, 100, 29.0, true),
+            // Its percentiles show them.
+            (open, 90, 90.0, true),
+            (closed, 40, 150.0, false),
+        ] {
+            let (status, reasons) = judged(base, |_, o| stop_and_go(o, stops, ms));
+            assert_eq!(status == Status::Valid, is_valid, "{stops} {ms}: {reasons}");
+            let said = format!(" in {stops} silences");
+            assert!(is_valid || reasons.contains(&said), "{reasons}");
+        }
+        // It was the generator that was late, or waited for a CPU all the time.
+        let (_, reasons) = judged(closed, |_, o| {
+            stop_and_go(o, 90, 90.0);
+            let times = o.record.silences.as_ref().unwrap().times();
+            o.client.pauses = times.map(|(from, to)| (to - (to - from) / 3, to)).collect();
+            o.client.stopped_s = 3.0;
+        });
+        assert_eq!(
+            reasons,
+            "the generator stood still for 3.00 s of 10.0 s: it was stopped, or had no CPU"
+        );
+        let (_, reasons) = judged(closed, |_, o| {
+            stop_and_go(o, 90, 40.0);
+            o.client.longest_waiting_thread = Some(0.15);
+        });
+        assert!(!reasons.contains("the server"), "{reasons}");
+    }
+
+    /// Each answer that takes long ends a silence, and so many others came in between.
+    #[test]
+    fn answers_that_take_long_one_by_one_are_no_stops() {
+        for (connections, answers_by_silence, is_valid) in
+            [(10, 2, true), (10, 10, false), (2, 2, true)]
+        {
+            let (_, reasons) = judged(closed, |p, o| {
+                stop_and_go(o, 90, 50.0);
+                p.connections = connections;
+                let response = &mut o.record.response;
+                response.clear();
+                response.record_n(1_000_000, 10_000).unwrap();
+                let long = 90 * answers_by_silence;
+                response.record_n(50_000_000, long).unwrap();
+            });
+            let is_said = reasons.contains("the server stood still");
+            assert_eq!(
+                !is_said, is_valid,
+                "{connections}, {answers_by_silence}: {reasons}"
+            );
+        }
+    }
+
     /// However short a run is, a silence of less than a tenth of a second is none.
     #[test]
     fn short_runs_are_judged_by_their_silences_too() {
@@ -1382,6 +1643,46 @@ mod tests {
                           that were answered took 10.0 ms";
             assert!(is_valid || reasons == reason, "{reasons}");
         }
+        // The generator was stopped across the end, or long before these were sent.
+        for (pause, is_valid) in [(seconds(9.9, 11.9), true), (seconds(2.0, 4.0), false)] {
+            let (_, reasons) = judged(closed, |_, o| {
+                o.record.in_flight_at_end = 4;
+                o.record.oldest_unanswered = Some(Duration::from_secs(2));
+                o.record.answered_ns_max = 1_000_000;
+                o.client.pauses = vec![pause];
+            });
+            assert_eq!(!reasons.contains("not answered"), is_valid, "{reasons}");
+        }
+    }
+
+    /// With the default timeout no request takes 15% of a run of a minute.
+    #[test]
+    fn requests_that_hang_until_their_timeout_are_seen() {
+        for (timeouts, is_valid) in [(30, true), (143, false)] {
+            let (status, reasons) = judged(closed, |p, o| {
+                o.duration = Duration::from_secs(60);
+                o.record.busy_ns *= 6;
+                o.record.series = Default::default();
+                p.connections = 32;
+                o.record.connections_open_max = 32;
+                p.timeout = Duration::from_secs(5);
+                o.record.busy_ns = 32 * 60 * 1_000_000_000;
+                o.record.requests *= 5;
+                o.record.response.record_n(1_000_000, 300_000).unwrap();
+                o.record.lower_bounds = timeouts;
+                o.record.errors(Phase::FirstByte, Kind::Timeout, timeouts);
+                // Half of them were pipelined behind others.
+                o.record
+                    .response
+                    .record_n(4_900_000_000, timeouts / 2)
+                    .unwrap();
+                let others = timeouts - timeouts / 2;
+                o.record.response.record_n(5_003_000_000, others).unwrap();
+            });
+            let said =
+                format!("connections stood still: {timeouts} requests took 4.50 s or longer");
+            assert_eq!(reasons.contains(&said), !is_valid, "{status:?} {reasons}");
+        }
     }
 
     #[test]
@@ -1403,6 +1704,29 @@ mod tests {
                 reasons.contains("connections stood still: 5 requests took 1.50 s or longer");
             assert_eq!(!seen, is_valid, "{hung} for {ms}: {status:?} {reasons}");
         }
+    }
+
+    /// Who was stopped could not send.
+    #[test]
+    fn a_rate_that_a_stopped_generator_missed_is_not_laid_to_the_server() {
+        let (mut plan, mut outcome) = open();
+        plan.connections = 4;
+        outcome.record.sent_in_time = 70_000;
+        outcome.client.stopped_s = 3.0;
+        let verdict = judge(&plan, &outcome);
+        assert_eq!(verdict.status, Status::Invalid);
+        assert!(
+            verdict.reasons[1].starts_with("the rate was missed"),
+            "{verdict:?}"
+        );
+        assert!(
+            verdict.advice[1].starts_with("The generator"),
+            "{verdict:?}"
+        );
+        // Two threads may have been stopped for longer than the run, or what was told of it may be rough.
+        outcome.client.stopped_s = 12.0;
+        let reasons = judge(&plan, &outcome).reasons;
+        assert!(reasons[0].contains("for 10.0 s of 10.0 s"), "{reasons:?}");
     }
 
     #[test]
@@ -1598,6 +1922,18 @@ mod tests {
                 assert_eq!(cell.reasons, [reason]);
             }
         }
+        // Requests that timed out are samples, and no responses.
+        let (plan, mut outcome) = few(5);
+        outcome.record.lower_bound(5_000_000_000, None, 195);
+        let notes = judge(&plan, &outcome).notes;
+        let note = "Too few responses for percentiles from p99 on: 5 of 381 that it needs; they are left out.";
+        assert_eq!(notes[0], note);
+        outcome.record.responses = 0;
+        let notes = judge(&plan, &outcome).notes;
+        assert!(
+            !notes.iter().any(|note| note.starts_with(WITHHELD)),
+            "{notes:?}"
+        );
         let (plan, mut outcome) = few(1);
         outcome.duration = Duration::from_micros(213);
         let verdict = judge(&plan, &outcome);
@@ -1694,7 +2030,10 @@ mod tests {
         assert!(reason.starts_with("nobody listens"), "{reason}");
         // Long enough.
         let (_, reason) = ended(Duration::from_millis(100), |_| {});
-        assert_eq!(reason, "no response at all");
+        assert_eq!(
+            reason,
+            "30 requests of the warm-up were answered, none since"
+        );
     }
 
     #[test]
@@ -1713,6 +2052,93 @@ mod tests {
         let reason = "no request that was sent within the 10.0 s that count was answered; 2,200 answers came, \
                       to requests of the warm-up";
         assert_eq!(left(closed), (Status::Invalid, reason.to_owned()));
+        // A server that keeps up, and takes longer for an answer than the run.
+        let (status, reasons) = judged(open, |_, o| {
+            o.record = Record::new(10);
+            o.record.due = 100_000;
+            o.record.answered_in_window = 99_500;
+            o.record.answered_of_warmup = 99_500;
+        });
+        assert_eq!(status, Status::Invalid);
+        let reason = "no request that was sent within the 10.0 s that count was answered; 99,500 answers came";
+        assert!(reasons.starts_with(reason), "{reasons}");
+    }
+
+    #[test]
+    fn what_happened_is_named_where_nothing_was_answered() {
+        type Change = fn(&mut Plan, &mut Outcome);
+        let rows: [(Change, &str, &str); 9] = [
+            (
+                |_, o| o.record.warmup_responses = 3_000,
+                "3,000 requests of the warm-up were answered, none since",
+                "what stopped the server",
+            ),
+            (
+                |_, o| {
+                    o.record.warmup_responses = 1;
+                    o.record.errors(Phase::Connect, Kind::Refused, 28);
+                    o.record.connections_open_max = 4;
+                },
+                "1 request of the warm-up was answered, none since: 28 connect: refused",
+                "still there",
+            ),
+            // Whether requests of the warm-up are in flight or not.
+            (
+                |_, o| {
+                    o.record.warmup_responses = 60;
+                    o.record.due = 500;
+                    o.record.oldest_unanswered = Some(Duration::from_secs(3));
+                },
+                "60 requests of the warm-up were answered, none since",
+                "what stopped the server",
+            ),
+            (
+                |_, o| {
+                    o.duration = Duration::from_micros(1);
+                    o.record.warmup_responses = 60;
+                    o.record.answered_ns_max = 90_000;
+                },
+                "60 requests of the warm-up were answered, none since in the 1.00 µs that count",
+                "Run for longer",
+            ),
+            (
+                |p, o| {
+                    p.timeout = Duration::from_millis(500);
+                    o.record.errors(Phase::Connect, Kind::Timeout, 47);
+                },
+                "no response at all: 47 connect: timeout",
+                "does not accept",
+            ),
+            (
+                |_, o| o.record.errors(Phase::Body, Kind::ShortBody, 5),
+                "no response at all: 5 body: short body",
+                "log",
+            ),
+            (
+                |_, o| o.record.errors(Phase::Body, Kind::Timeout, 5),
+                "no response at all: 5 body: timeout",
+                "--timeout",
+            ),
+            // It never accepts: no request could be sent.
+            (
+                |_, o| {
+                    o.record.due = 500;
+                    o.record.connecting_at_end = 8;
+                },
+                "no response at all: 8 connections were not accepted",
+                "does not accept",
+            ),
+            (|_, _| {}, "no response at all", "curl -v"),
+        ];
+        for (change, reason, advice) in rows {
+            let (mut plan, mut outcome) = open();
+            outcome.record = Record::new(10);
+            change(&mut plan, &mut outcome);
+            let verdict = judge(&plan, &outcome);
+            assert_eq!(verdict.status, Status::Invalid);
+            assert_eq!(verdict.reasons, [reason]);
+            assert!(verdict.advice[0].contains(advice), "{verdict:?}");
+        }
     }
 
     #[test]
@@ -1746,14 +2172,31 @@ mod tests {
         // One in a hundred is lost now and then.
         slow(&mut outcome, 1, 100);
         assert_eq!(judge(&plan, &outcome), Verdict::valid());
-        // Those that have not come to an end.
+        // Those that have not come to an end, of which some have just begun.
         let (_, reasons) = judged(closed, |_, o| {
             o.record.connections_open_max = 3;
             o.record.connecting_at_end = 7;
+            o.record.connecting_slowly_at_end = 4;
             o.record.oldest_connecting = Some(Duration::from_secs(2));
         });
-        let cause = "connects take seconds: 7 of 7 took 0.9 s or longer, up to 2.0 s";
+        let cause =
+            "connects take seconds: 4 of 7 have waited for 0.9 s or longer, up to 2.0 s; half";
         assert!(reasons.starts_with(cause), "{reasons}");
+        // Those that were given up; with a shorter timeout, none of them is known to be slow.
+        for (timeout, is_said) in [(5, true), (0, false)] {
+            let (_, reasons) = judged(closed, |p, o| {
+                p.timeout = Duration::from_millis(timeout * 1000 + 500);
+                slow(o, 1, 50);
+                o.record.errors(Phase::Connect, Kind::Timeout, 20);
+                o.record.connecting_at_end = 30;
+                o.record.connecting_slowly_at_end = 10;
+                o.record.oldest_connecting = Some(Duration::from_secs(4));
+                o.record.connections_open_max = 3;
+            });
+            let cause = "connects take seconds: 31 of 100 took 0.9 s or longer, up to 5.5 s (20 timed out, 10 \
+                         still wait)";
+            assert_eq!(reasons.starts_with(cause), is_said, "{reasons}");
+        }
     }
 
     #[test]

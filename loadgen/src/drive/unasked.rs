@@ -29,7 +29,7 @@ impl Worker<'_> {
         let connection = &mut self.connections[slot];
         match connection.reader.take(input) {
             Taken::Incomplete if connection.reader.is_between() => {
-                self.record.unsolicited.empty_lines += 1;
+                self.record.unsolicited.empty_lines += lines(input);
                 return Unasked::Skipped;
             }
             Taken::Incomplete => {
@@ -92,7 +92,7 @@ impl Worker<'_> {
                 self.unasked_response(status);
             }
             (Taken::Incomplete, None) if reader.is_between() => {
-                self.record.unsolicited.empty_lines += 1;
+                self.record.unsolicited.empty_lines += lines(input);
             }
             _ => self.bytes_behind(input),
         }
@@ -108,6 +108,7 @@ impl Worker<'_> {
             return false;
         }
         self.unasked_response(response.status);
+        self.record.unsolicited.crossed += 1;
         self.fail(slot, Phase::FirstByte, Kind::ClosedEarly);
         true
     }
@@ -128,4 +129,9 @@ impl Worker<'_> {
         let misread = &mut self.record.misread;
         misread.get_or_insert_with(|| Misread::new(Rule::BytesBehind, input));
     }
+}
+
+/// Empty lines, however their bytes are split.
+fn lines(input: &[u8]) -> u64 {
+    input.iter().filter(|&&byte| byte == b'\n').count() as u64
 }

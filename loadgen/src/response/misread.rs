@@ -108,6 +108,8 @@ impl fmt::Display for Misread {
     }
 }
 
+const WELL_FORMED: &str =
+    "The status line should read `HTTP/1.1 200 OK` (RFC 9112 §4): see the server.";
 const OTHER_PORT: &str = "Use the port on which the server speaks HTTP/1.1.";
 
 impl Protocol {
@@ -146,7 +148,7 @@ impl Protocol {
             ),
             [b'H', b'T', b'T', b'P', b'/', b'1', b'.', ..] => named(
                 "a status line that is not well-formed",
-                "The status line should read `HTTP/1.1 200 OK` (RFC 9112 §4): see the server.",
+                WELL_FORMED,
             ),
             [b'S', b'S', b'H', b'-', ..] => other("an SSH banner"),
             [b'R', b'T', b'S', b'P', b'/', ..] => other("an RTSP response"),
@@ -157,7 +159,9 @@ impl Protocol {
             [b'*', b' ', ..] if says(b"* ok") || says(b"* bye") || says(b"imap") => {
                 other("an IMAP greeting")
             }
-            [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9', b' ' | b'-', ..] => other(match () {
+            [b':', _, ..] if is_irc(first_line) => other("an IRC message"),
+            [b'N', b'O', b'T', b'I', b'C', b'E', b' ', ..] => other("an IRC message"),
+            [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9', b' ' | b'-' | b'\r' | b'\n', ..] => other(match () {
                 () if says(b"smtp") => "an SMTP greeting",
                 () if says(b"ftp") => "an FTP greeting",
                 () if says(b"nntp") || says(b"news") => "an NNTP greeting",
@@ -197,7 +201,25 @@ impl Protocol {
 
     /// A body alone is what HTTP/0.9 answers with (RFC 1945 §1.1, RFC 9112 §1).
     fn of_text(bytes: &[u8]) -> Option<Self> {
-        let name = match bytes.trim_ascii_start() {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let bytes = bytes.trim_ascii_start();
+        let has_a_head = |name| {
+            Some(Protocol {
+                name,
+                advice: WELL_FORMED,
+            })
+        };
+        let is_http = |(name, rest): (&[u8], &[u8])| {
+            name.eq_ignore_ascii_case(b"HTTP")
+                && matches!(rest, [] | [b'/' | b' ' | b'0'..=b'9', ..])
+        };
+        if bytes.split_at_checked(4).is_some_and(is_http) {
+            return has_a_head("a status line that is not well-formed");
+        }
+        if is_field(bytes) {
+            return has_a_head("header fields without a status line");
+        }
+        let name = match bytes {
             [b'<', b'!' | b'?' | b'a'..=b'z' | b'A'..=b'Z', ..] => {
                 "HTML or XML without a head, as in HTTP/0.9"
             }
@@ -211,6 +233,24 @@ impl Protocol {
                      text are not supported.",
         })
     }
+}
+
+/// Whether the first line is `name: value` (RFC 9112 §5), as from a CGI program whose head nobody has completed.
+fn is_field(bytes: &[u8]) -> bool {
+    let first_line = bytes.split(|&byte| byte == b'\n').next().unwrap_or(bytes);
+    let name = first_line.split(|&byte| byte == b':').next();
+    let name = name.filter(|name| name.len() < first_line.len());
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    name.is_some_and(|name| !name.is_empty() && name.iter().all(is_token)) && is_text(first_line)
+}
+
+/// Whether a line is `:server NOTICE ...`, or has a number of three digits as its second word (RFC 1459 §2.3).
+fn is_irc(line: &[u8]) -> bool {
+    let mut words = line.split(|&byte| byte == b' ').skip(1);
+    words.next().is_some_and(|word| {
+        matches!(word, b"NOTICE" | b"PING" | b"ERROR")
+            || (word.len() == 3 && word.iter().all(u8::is_ascii_digit))
+    })
 }
 
 /// Whether this is UTF-8 without control characters; it may be cut within a character.
@@ -249,7 +289,39 @@ mod tests {
             (b"HTTP/0.9 200 OK\r\n", "another version of HTTP"),
             (b"PRI * HTTP/2.0\r\n", "another version of HTTP"),
             (b"HTTP/1.1 OK\r\n", "a status line that is not well-formed"),
+            (
+                b"http/1.1 200 OK\r\n",
+                "a status line that is not well-formed",
+            ),
+            (
+                b" HTTP/1.1 200 OK\r\n",
+                "a status line that is not well-formed",
+            ),
+            (
+                b"\xef\xbb\xbfHTTP/1.1 200 OK\r\n",
+                "a status line that is not well-formed",
+            ),
+            (b"HTTP/11 200\r\n", "a status line that is not well-formed"),
+            (b"HTTP 200 OK\r\n", "a status line that is not well-formed"),
+            (
+                b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n",
+                "header fields without a status line",
+            ),
+            (
+                b"hello world: that is all",
+                "text without a head, as in HTTP/0.9",
+            ),
+            (
+                b":irc.example.com NOTICE * :*** Looking up your hostname\r\n",
+                "an IRC message",
+            ),
+            (b":irc.example.com 451 * :Not registered\r\n", "an IRC message"),
+            (b"NOTICE AUTH :*** Looking up your hostname\r\n", "an IRC message"),
             (b"SSH-2.0-OpenSSH_9.9\r\n", "an SSH banner"),
+            (
+                b"220\r\n",
+                "a reply of a mail, news or file server (SMTP, NNTP, FTP)",
+            ),
             (
                 b"220 mail.example.com ESMTP Postfix\r\n",
                 "an SMTP greeting",

@@ -172,10 +172,11 @@ impl Reader {
                 .all(|byte| matches!(byte, b'\r' | b'\n'))
     }
 
-    /// Of a response of which a part has come, the status; `None` before its status line.
+    /// Of a response of which a part has come, the status, or that of the last interim response before it; `None`
+    /// before a status line.
     pub fn status(&self) -> Option<u16> {
         let status = match self.state {
-            State::Head => self.head.status,
+            State::Head if self.head.status != 0 || self.interim == 0 => self.head.status,
             _ => self.response.status,
         };
         (status != 0).then_some(status)
