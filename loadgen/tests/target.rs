@@ -107,6 +107,11 @@ fn failures_to_start() {
              \"Listening on port 80\"",
         ),
         (
+            shell("echo listening on 127.0.0.1:0; exec sleep 100"),
+            "starting fake: its first line on stdout should be `listening on ADDRESS:PORT`, but is \
+             \"listening on 127.0.0.1:0\": 0 asks for any port, the line must tell which one it became",
+        ),
+        (
             shell("echo hm >&2; exec sleep 100"),
             "starting fake: not ready after 0.3 s: no line `listening on ADDRESS:PORT` on stdout: hm",
         ),
@@ -301,12 +306,42 @@ fn answering(answer: &'static [u8]) -> SocketAddr {
 
 #[test]
 fn only_hello_world_is_measured() {
-    let rows: [(&[u8], Option<&str>); 7] = [
+    let rows: [(&[u8], Option<&str>); 12] = [
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world",
             None,
         ),
         (b"HTTP/1.0 200 OK\r\n\r\nhello world", None),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+            None,
+        ),
+        (
+            b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world",
+            None,
+        ),
+        // It stands there, but is not the content.
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\njello world\r\n0\r\nX: hello world\r\n\r\n",
+            Some(
+                "it answers GET / with status 200 and \"b\\r\\njello world\\r\\n0\\r\\nX: hello world\\r\\n\\r\\n\", \
+                 not with status 200 and \"hello world\"",
+            ),
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb;a=\"hello world\"\r\njello world\r\n0\r\n\r\n",
+            Some(
+                "it answers GET / with status 200 and \"b;a=\\\"hello world\\\"\\r\\njello world\\r\\n0\\r\\n\\r\\n\", \
+                 not with status 200 and \"hello world\"",
+            ),
+        ),
+        (
+            b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\nX: hello world\r\nContent-Length: 11\r\n\r\njello world",
+            Some(
+                "it answers GET / with status 200 and \"jello world\", not with status 200 and \
+                 \"hello world\"",
+            ),
+        ),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n",
             None,

@@ -225,15 +225,17 @@ fn a_daemon_that_never_comes() {
 fn somebody_else_at_the_address_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let error = start(&shell(&format!(
-        "echo listening on {address}; exec sleep 1000"
-    )))
-    .unwrap_err();
     let expected = format!(
         "starting fake: {address} is served by what loadgen did not start: process {} (",
         std::process::id()
     );
-    assert!(error.starts_with(&expected), "{error}");
+    // As an IPv6 socket has it, the address is the same.
+    let mapped = format!("[::ffff:127.0.0.1]:{}", address.port());
+    for said in [address.to_string(), mapped] {
+        let script = format!("echo listening on {said}; exec sleep 1000");
+        let error = start(&shell(&script)).unwrap_err();
+        assert!(error.starts_with(&expected), "{said}: {error}");
+    }
 }
 
 /// Its own listener is there too, but the kernel may give connections to either.
@@ -293,6 +295,37 @@ fn last_words_and_signal_of_one_that_was_ready() {
     soon("it ends", || target.has_ended());
     let said = target.stop(PLENTY).to_string();
     assert!(said.len() < 400 && said.ends_with("www the end"), "{said}");
+}
+
+/// The command dies with it, and nobody can tell how that ended: it is said at once, and what is left of it
+/// ends too.
+#[test]
+fn a_keeper_that_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let name = file.display();
+    let target = start(&shell(&format!(
+        "(setsid sh -c 'echo $$ >\"{name}\"; exec sleep 1000' &); while [ ! -s \"{name}\" ]; do sleep 0.01; done; \
+         echo 'listening on 127.0.0.1:4242'; exec sleep 1000"
+    )))
+    .unwrap();
+    let orphan = number_in(&file);
+    let parent_of = |pid: u32| -> i32 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        rest.split(' ').nth(1).unwrap().parse().unwrap()
+    };
+    let keeper = nix::unistd::Pid::from_raw(parent_of(target.pid()));
+    assert!(!target.has_ended() && !is_gone(orphan));
+    nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGKILL).unwrap();
+    soon("it is known", || target.has_ended());
+    let ended = target.stop(PLENTY);
+    assert!(!ended.killed && ended.lost, "{ended:?}");
+    assert_eq!(
+        ended.to_string(),
+        "was killed because its loadgen-keeper process was killed"
+    );
+    assert!(is_gone(orphan));
 }
 
 /// It says what it is in pieces, or never, or dies in between.

@@ -144,6 +144,10 @@ impl Job<'_> {
             if let Some(status) = kept.status() {
                 break status;
             }
+            if kept.is_lost() {
+                let message = "its loadgen-keeper process was killed";
+                return Err(Failure::Io(io::Error::other(message)));
+            }
             if signals::interrupted() {
                 return Err(Failure::Interrupted);
             }

@@ -149,7 +149,7 @@ impl Sampler {
                 family,
                 ..Peaks::default()
             };
-            peaks.count_files(&peaks.family.pids());
+            peaks.count_files(&peaks.family.speakers());
             loop {
                 peaks.sample();
                 match stopped.recv_timeout(SAMPLE_EVERY) {
@@ -180,7 +180,7 @@ impl Sampler {
         let mut peaks = self.peaks.join().expect("the sampler does not panic");
         peaks.family.look(self.processes);
         peaks.sample();
-        peaks.count_files(&end.pids);
+        peaks.count_files(&peaks.family.speakers());
         if let Some(parent) = peaks.family.loses {
             return Err(CostError::Lost(super::keeper::named(parent)));
         }
@@ -239,8 +239,9 @@ struct Family {
 }
 
 impl Family {
-    fn pids(&self) -> Vec<i32> {
-        self.now.keys().copied().collect()
+    fn speakers(&self) -> Vec<i32> {
+        let speakers = self.now.iter().map(|(&pid, stat)| stat.speaker(pid));
+        speakers.collect()
     }
 
     /// Unless no process was made since.
@@ -384,7 +385,8 @@ impl Peaks {
         let mut threads = 0;
         let mut rss_kib = 0;
         let mut files = 0;
-        for pid in self.family.now.keys() {
+        for (&pid, stat) in &self.family.now {
+            let pid = stat.speaker(pid);
             // Since Linux 6.2 the size of that folder is the number of files in it, which the kernel knows
             // without looking at each; before that it is 0.
             let folder = fs::metadata(format!("/proc/{pid}/fd"));
@@ -432,6 +434,8 @@ pub(super) struct Stat {
     system: u64,
     children_user: u64,
     children_system: u64,
+    /// Threads that have not ended, and the main one in any case.
+    threads: u64,
     pub(super) started: u64,
 }
 
@@ -458,13 +462,30 @@ impl Stat {
             system: field(15)?,
             children_user: field(16)?,
             children_system: field(17)?,
+            threads: field(20)?,
             started: field(22)?,
         })
     }
 
-    /// It has yet to be waited for.
+    /// It has yet to be waited for. One whose main thread has ended runs on as long as another thread does.
     pub(super) fn has_ended(&self) -> bool {
+        self.has_main_ended() && self.threads <= 1
+    }
+
+    fn has_main_ended(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
+    }
+
+    /// The number below which `/proc` shows the files and the memory of process `pid`, which this is of: that of
+    /// another thread once the main one has ended, and has neither any more.
+    pub(super) fn speaker(&self, pid: i32) -> i32 {
+        if !self.has_main_ended() || self.has_ended() {
+            return pid;
+        }
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+        let tasks = tasks.into_iter().flatten().flatten();
+        let mut ids = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
+        ids.find(|&id| id != pid).unwrap_or(pid)
     }
 }
 
@@ -495,6 +516,7 @@ mod tests {
             system: 12,
             children_user: 13,
             children_system: 14,
+            threads: 3,
             started: 999,
         };
         assert_eq!(Stat::parse(text), Some(expected));

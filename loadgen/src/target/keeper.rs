@@ -9,7 +9,11 @@
 //!
 //! When our end of its pipe is closed, be it by SIGKILL, it kills its children until there are no more. What
 //! a command asks somebody else to start, such as a service manager, is not in its reach.
+//!
+//! When it is itself killed by somebody else, the command dies with it, and others that the command has started
+//! become children of `init`. Those that were seen before ([`Kept::remember`]) are killed from here then.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
@@ -27,7 +31,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2, setpgid};
 
-use super::processes::Processes;
+use super::processes::{Processes, with_descendants};
 use super::waiting::tell;
 use crate::foreign;
 use crate::machine::cpu_set;
@@ -43,12 +47,14 @@ const CRASHED_MAX: u32 = 100;
 #[derive(Debug)]
 pub(super) struct Kept {
     /// The process in between.
-    keeper: std::process::Child,
+    keeper: Mutex<std::process::Child>,
     /// The command itself, which leads a process group.
     leader: Pid,
     /// Nothing is ever written to it; that it is closed says that all are to be killed.
     control: Option<OwnedFd>,
     heard: Mutex<Heard>,
+    /// Processes that were seen, with their start times: a number may be used again.
+    seen: Mutex<BTreeMap<i32, u64>>,
 }
 
 /// What the keeper has reported.
@@ -95,8 +101,8 @@ impl Kept {
             return Err(io::Error::other("the process that keeps it has ended"));
         };
         fcntl(&reports, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok(Kept {
-            keeper,
+        let kept = Kept {
+            keeper: Mutex::new(keeper),
             leader: Pid::from_raw(leader),
             control: Some(control),
             heard: Mutex::new(Heard {
@@ -104,12 +110,16 @@ impl Kept {
                 leader: None,
                 crashed: None,
             }),
-        })
+            seen: Mutex::default(),
+        };
+        kept.remember();
+        Ok(kept)
     }
 
     /// The pipes of its output; each can be taken once.
     pub(super) fn output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
-        (self.keeper.stdout.take(), self.keeper.stderr.take())
+        let keeper = self.keeper.get_mut().expect("no holder panics");
+        (keeper.stdout.take(), keeper.stderr.take())
     }
 
     /// The command itself.
@@ -119,7 +129,7 @@ impl Kept {
 
     /// The command and all that it has started.
     pub(super) fn processes(&self) -> Processes {
-        Processes::kept_by(self.keeper.id().cast_signed())
+        Processes::kept_by(self.keeper().id().cast_signed())
     }
 
     /// How the command itself has ended; nothing while it runs.
@@ -133,9 +143,21 @@ impl Kept {
     }
 
     /// Whether nothing of it is left.
-    pub(super) fn is_over(&mut self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         // An error would be that somebody else has waited for it.
-        !matches!(self.keeper.try_wait(), Ok(None))
+        !matches!(self.keeper().try_wait(), Ok(None))
+    }
+
+    /// Whether the process in between was killed, so that nobody will tell how the command has ended.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self.keeper().try_wait(), Ok(Some(status)) if !status.success())
+    }
+
+    /// Takes note of the processes that there are now.
+    pub(super) fn remember(&self) {
+        let found = self.processes().found().unwrap_or_default();
+        let found = found.into_iter().map(|(pid, stat)| (pid, stat.started));
+        self.seen.lock().expect("no holder panics").extend(found);
     }
 
     /// Asks for an orderly end (SIGTERM): the command itself, or what it has left when it has ended.
@@ -160,14 +182,38 @@ impl Kept {
     pub(super) fn end(&mut self) -> Vec<String> {
         self.control = None;
         let deadline = Instant::now() + GONE_WITHIN;
-        while !self.is_over() {
+        loop {
+            let left = match (self.is_over(), self.is_lost()) {
+                (false, _) => None,
+                (true, false) => return Vec::new(),
+                (true, true) => Some(self.kill_seen()),
+            };
+            if left.as_ref().is_some_and(Vec::is_empty) {
+                return Vec::new();
+            }
             if Instant::now() >= deadline {
-                let left = self.processes().members().unwrap_or_default();
-                return left.into_iter().map(named).collect();
+                let left = left.or_else(|| self.processes().members().ok());
+                return left.into_iter().flatten().map(named).collect();
             }
             thread::sleep(Duration::from_millis(1));
         }
-        Vec::new()
+    }
+
+    /// Kills those that were seen and run, with all that they have started. Returns them.
+    fn kill_seen(&self) -> Vec<i32> {
+        let seen = self.seen.lock().expect("no holder panics");
+        let found =
+            with_descendants(|pid, stat| seen.get(&pid).is_some_and(|&it| it == stat.started));
+        let mut left = found.unwrap_or_default();
+        left.retain(|_, stat| !stat.has_ended());
+        for &pid in left.keys() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        left.into_keys().collect()
+    }
+
+    fn keeper(&self) -> std::sync::MutexGuard<'_, std::process::Child> {
+        self.keeper.lock().expect("no holder panics")
     }
 
     fn hear(&self) -> std::sync::MutexGuard<'_, Heard> {

@@ -89,7 +89,7 @@ impl Memory {
     fn now(processes: Processes, connections: u64) -> io::Result<Self> {
         let machine = fs::read_to_string("/proc/meminfo")?;
         let (mut bytes, mut kernel_bytes) = (0, kib(&machine, "KernelStack:")?);
-        for member in processes.members()? {
+        for member in processes.speakers()? {
             let read = |file: &str| fs::read_to_string(format!("/proc/{member}/{file}"));
             // The resident sizes in `status` would not do: they are kept by CPU and added up in batches.
             match (read("smaps_rollup"), read("status")) {

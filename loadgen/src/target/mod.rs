@@ -118,11 +118,16 @@ pub struct Ended {
     pub stdout: String,
     /// Processes of it that could not be killed, as `NUMBER (COMMAND)`.
     pub left: Vec<String>,
+    /// Somebody killed the process that looks after it. How it ended itself is unknown then.
+    pub lost: bool,
 }
 
 impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.status.code(), self.status.signal()) {
+            _ if self.lost => {
+                f.write_str("was killed because its loadgen-keeper process was killed")?;
+            }
             (Some(code), _) => write!(f, "exited with status {code}")?,
             (None, Some(signal)) => match Signal::try_from(signal) {
                 Ok(signal) => write!(f, "was ended by {signal}")?,
@@ -203,8 +208,9 @@ pub enum Error {
     /// Its first line on stdout is not the ready line.
     #[error(
         "starting {server}: its first line on stdout should be `listening on ADDRESS:PORT`, \
-         but is \"{}\"",
-        foreign::quoted(line)
+         but is \"{}\"{}",
+        foreign::quoted(line),
+        port_note(line)
     )]
     ReadyLine {
         /// Name of the server.
@@ -327,6 +333,7 @@ impl Target {
             _empty_dir: empty_dir,
         };
         target.wait_until_ready(server.ready, &first_line, options.ready_within)?;
+        target.kept.remember();
         match target.owner() {
             Owner::Others(others) => Err(Error::Foreign {
                 server: server.name.clone(),
@@ -352,6 +359,21 @@ impl Target {
         self.kept.processes()
     }
 
+    /// Asks for `/` once and makes sure that the answer is `hello world`, and that it came from this server.
+    ///
+    /// # Errors
+    ///
+    /// When it is anything else.
+    pub fn probe(&self) -> Result<(), ProbeError> {
+        // Who serves connections is seen while one is open, which is not sure to be so at the end of a run.
+        let _answered = probe::ask(self.address)?;
+        self.kept.remember();
+        match self.owner() {
+            Owner::Others(others) => Err(ProbeError::Foreign(others)),
+            Owner::Server | Owner::Unknown(_) => Ok(()),
+        }
+    }
+
     /// Who answers at its address: who listens there, and has the connections that were accepted.
     pub fn owner(&self) -> Owner {
         owner::owner(self.address, self.processes())
@@ -361,6 +383,7 @@ impl Target {
     /// has not as long as it listens.
     pub fn has_ended(&self) -> bool {
         match self.kept.status() {
+            _ if self.kept.is_lost() => true,
             None => false,
             Some(status) => {
                 !status.success() || !owner::is_listening(self.address, self.processes())
@@ -387,7 +410,7 @@ impl Target {
             // Whoever outlives the process that was asked is not asked again.
             let is_over = match is_daemon {
                 true => self.kept.is_over(),
-                false => self.kept.status().is_some(),
+                false => self.kept.status().is_some() || self.kept.is_lost(),
             };
             if is_over {
                 break false;
@@ -476,7 +499,7 @@ impl Target {
     /// it ended with 0 may be a daemon that is about to listen.
     fn is_gone(&mut self) -> bool {
         match self.kept.status() {
-            None => false,
+            None => self.kept.is_lost(),
             Some(status) => !status.success() || self.kept.is_over(),
         }
     }
@@ -496,6 +519,7 @@ impl Target {
             stderr: self.stderr.finish(),
             stdout: self.stdout.finish(),
             left,
+            lost: self.kept.is_lost() && by_itself.is_none_or(|status| status.success()),
         }
     }
 }
@@ -567,11 +591,9 @@ fn free_port() -> io::Result<u16> {
 
 /// The address of a ready line, one that can be connected to.
 fn listening_on(line: &str) -> Option<SocketAddr> {
-    let mut address: SocketAddr = line
-        .trim_end()
-        .strip_prefix("listening on ")?
-        .parse()
-        .ok()?;
+    let mut address = address_of(line)?;
+    // An IPv6 socket that talks IPv4 is listed by its address of IPv4.
+    address.set_ip(address.ip().to_canonical());
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -579,6 +601,21 @@ fn listening_on(line: &str) -> Option<SocketAddr> {
         });
     }
     (address.port() != 0).then_some(address)
+}
+
+fn address_of(line: &str) -> Option<SocketAddr> {
+    let address = line.trim_end().strip_prefix("listening on ")?;
+    address.parse().ok()
+}
+
+/// What is wrong with a line that looks like a ready line.
+fn port_note(line: &str) -> &'static str {
+    match address_of(line) {
+        Some(address) if address.port() == 0 => {
+            ": 0 asks for any port, the line must tell which one it became"
+        }
+        _ => "",
+    }
 }
 
 const PLACEHOLDERS: [&str; 4] = ["addr", "host", "port", "empty_dir"];
@@ -644,6 +681,8 @@ mod tests {
             ("listening on 127.0.0.1:80\r\n", Some("127.0.0.1:80")),
             ("listening on 0.0.0.0:80", Some("127.0.0.1:80")),
             ("listening on [::]:80", Some("[::1]:80")),
+            ("listening on [::ffff:127.0.0.1]:80", Some("127.0.0.1:80")),
+            ("listening on [::ffff:0.0.0.0]:80", Some("127.0.0.1:80")),
             ("listening on 127.0.0.1:0", None),
             ("listening on localhost:80", None),
             ("Listening on 127.0.0.1:80", None),

@@ -47,37 +47,30 @@ fn owner_now(address: SocketAddr, processes: Processes) -> Owner {
     if serving.is_empty() {
         return Owner::Unknown("no socket of this machine listens there");
     }
-    let own: Vec<u32> = pids(processes).into_iter().collect();
-    sockets::holders(Some(&own), &mut serving);
-    serving.retain(|socket| socket.holders.is_empty());
-    if serving.is_empty() {
-        return Owner::Server;
-    }
-    sockets::holders(None, &mut serving);
+    sockets::holders(Some(&speakers(processes)), &mut serving);
+    let is_all_held = serving.iter().all(|socket| !socket.holders.is_empty());
+    let own = pids(processes);
+    // What the server holds may be served by another process all the same, which was handed a listener or a
+    // connection. Only this one hands out nothing, and has as many files as there are connections.
+    let this = std::process::id();
+    let elsewhere: Vec<u32> = everybody()
+        .filter(|pid| !own.contains(pid) && !(is_all_held && *pid == this))
+        .collect();
+    sockets::holders(Some(&elsewhere), &mut serving);
     // Some may have begun, or ended, since they were looked up: looked up again, those that are there and
     // are not the server's are others.
     let own = pids(processes);
-    let is_another = |pid: &u32| !own.contains(pid) && is_there(*pid);
-    let others: BTreeSet<u32> = serving
-        .iter()
-        .filter(|socket| {
-            socket
-                .holders
-                .iter()
-                .all(|holder| !own.contains(&holder.pid))
-        })
-        .flat_map(|socket| socket.holders.iter().map(|holder| holder.pid))
-        .filter(is_another)
+    let holders = serving.iter().flat_map(|socket| &socket.holders);
+    let others: BTreeSet<u32> = (holders.map(|holder| holder.pid))
+        .filter(|pid| !own.contains(pid) && is_there(*pid))
         .collect();
     if !others.is_empty() {
         let names = others.into_iter().map(|pid| named(pid.cast_signed()));
         return Owner::Others(names.collect::<Vec<_>>().join(", "));
     }
     // Its holder ended a moment ago, or is hidden: those that are there still tell.
-    match serving
-        .iter()
-        .all(|socket| socket.holders.is_empty() && is_still_there(socket))
-    {
+    serving.retain(|socket| socket.holders.is_empty());
+    match !serving.is_empty() && serving.iter().all(is_still_there) {
         true => {
             Owner::Unknown("its sockets are held by processes that this user may not look into")
         }
@@ -90,9 +83,7 @@ pub(super) fn is_listening(address: SocketAddr, processes: Processes) -> bool {
     let all = sockets::serving(address.port()).unwrap_or_default();
     let mut listeners = of_address(address, all);
     listeners.retain(|socket| socket.remote.is_none());
-    let members = processes.members().unwrap_or_default();
-    let members: Vec<u32> = members.into_iter().map(i32::cast_unsigned).collect();
-    sockets::holders(Some(&members), &mut listeners);
+    sockets::holders(Some(&speakers(processes)), &mut listeners);
     listeners.iter().any(|socket| !socket.holders.is_empty())
 }
 
@@ -113,10 +104,26 @@ fn of_address(address: SocketAddr, sockets: Vec<Socket>) -> Vec<Socket> {
     wanted
 }
 
-/// Of the processes, those included that have ended and were not waited for yet.
+/// Of the processes, those included that have ended and were not waited for yet, and the threads that stand
+/// for processes among [`speakers`].
 fn pids(processes: Processes) -> BTreeSet<u32> {
     let found = processes.found().unwrap_or_default();
-    found.into_keys().map(i32::cast_unsigned).collect()
+    let with_threads = found
+        .into_iter()
+        .flat_map(|(pid, stat)| [pid, stat.speaker(pid)]);
+    with_threads.map(i32::cast_unsigned).collect()
+}
+
+/// Of the processes that run, the numbers below which their files are listed.
+fn speakers(processes: Processes) -> Vec<u32> {
+    let speakers = processes.speakers().unwrap_or_default();
+    speakers.into_iter().map(i32::cast_unsigned).collect()
+}
+
+/// All processes of the machine.
+fn everybody() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 fn is_there(pid: u32) -> bool {

@@ -1,10 +1,11 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::waiting::Waiting;
 use crate::http_url::HttpUrl;
-use crate::response::{Reader, Response, Taken};
+use crate::response::{Expected, Reader, Response, Taken};
 use crate::signals;
 
 /// Why a server is not the one that is to be measured.
@@ -26,6 +27,11 @@ pub enum ProbeError {
         /// Its body, or its beginning.
         body: String,
     },
+    /// Somebody else has sockets there, as `NUMBER (COMMAND), ...`.
+    #[error(
+        "it does not answer alone: process {0} has sockets at its address, and was not started by loadgen"
+    )]
+    Foreign(String),
 }
 
 impl From<io::Error> for ProbeError {
@@ -50,12 +56,18 @@ const LISTEN_EVERY: Duration = Duration::from_millis(50);
 ///
 /// When it is anything else.
 pub fn probe(address: SocketAddr) -> Result<(), ProbeError> {
+    ask(address).map(drop)
+}
+
+/// [`probe`]; hands over the connection, which the client does not ask the server to close.
+pub(super) fn ask(address: SocketAddr) -> Result<TcpStream, ProbeError> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(LISTEN_EVERY))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.write_all(&HttpUrl::at(address).get("Connection: close\r\n"))?;
+    stream.write_all(&HttpUrl::at(address).get(""))?;
 
-    let mut reader = Reader::new(false);
+    let hello = Arc::new(Expected::Text(HELLO.as_bytes().to_vec()));
+    let mut reader = Reader::new(false).expecting(Some(&hello));
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     let mut waiting = Waiting::begin("the answer to GET /");
@@ -80,32 +92,40 @@ pub fn probe(address: SocketAddr) -> Result<(), ProbeError> {
             read => read?,
         };
         if read == 0 {
-            let response = reader.end();
-            return response.map_or_else(|| Err(malformed(&bytes)), |it| check(it, &bytes));
+            let response = reader.end().ok_or_else(|| malformed(&bytes))?;
+            return check(response, &bytes).map(|()| stream);
         }
         bytes.extend_from_slice(&chunk[..read]);
         match reader.take(&chunk[..read]) {
-            Taken::Complete(response, _) => return check(response, &bytes),
+            Taken::Complete(response, _) => return check(response, &bytes).map(|()| stream),
             Taken::Incomplete if bytes.len() < 64 << 10 => {}
             Taken::Incomplete | Taken::Malformed => return Err(malformed(&bytes)),
         }
     }
 }
 
-/// `bytes` are all that came, so that the body may still be in chunks: its length tells the rest.
+/// `bytes` are all that came.
 fn check(response: Response, bytes: &[u8]) -> Result<(), ProbeError> {
-    let head_end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-    let body = &bytes[head_end.map_or(bytes.len(), |end| end + 4)..];
-    let says_hello = body
-        .windows(HELLO.len())
-        .any(|part| part == HELLO.as_bytes());
-    if response.status == 200 && response.body_bytes == HELLO.len() as u64 && says_hello {
+    if response.status == 200 && response.as_expected {
         return Ok(());
     }
     Err(ProbeError::Wrong {
         status: response.status,
-        body: beginning(body),
+        body: beginning(behind_heads(bytes)),
     })
+}
+
+/// What comes behind the head of the final response: its body as it was sent, which may be in chunks.
+fn behind_heads(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes;
+    loop {
+        let is_interim = rest.starts_with(b"HTTP/1.1 1");
+        let head_end = rest.windows(4).position(|four| four == b"\r\n\r\n");
+        rest = &rest[head_end.map_or(rest.len(), |end| end + 4)..];
+        if !is_interim {
+            return rest;
+        }
+    }
 }
 
 fn malformed(bytes: &[u8]) -> ProbeError {

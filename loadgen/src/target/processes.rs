@@ -45,6 +45,20 @@ impl Processes {
     ///
     /// When there is none.
     pub fn members(self) -> io::Result<Vec<i32>> {
+        Ok(self.running()?.into_keys().collect())
+    }
+
+    /// Those that run, by the numbers below which `/proc` shows their files and memory ([`Stat::speaker`]).
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub(super) fn speakers(self) -> io::Result<Vec<i32>> {
+        let running = self.running()?.into_iter();
+        Ok(running.map(|(pid, stat)| stat.speaker(pid)).collect())
+    }
+
+    fn running(self) -> io::Result<BTreeMap<i32, Stat>> {
         let mut found = self.found()?;
         found.retain(|_, stat| !stat.has_ended());
         match found.is_empty() {
@@ -52,7 +66,7 @@ impl Processes {
                 io::ErrorKind::NotFound,
                 "no process of the server is left",
             )),
-            false => Ok(found.into_keys().collect()),
+            false => Ok(found),
         }
     }
 
@@ -63,30 +77,33 @@ impl Processes {
 
     /// With those that have ended and that nobody has waited for yet.
     pub(super) fn found(self) -> io::Result<BTreeMap<i32, Stat>> {
-        let all: BTreeMap<i32, Stat> = fs::read_dir("/proc")?
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(|pid: i32| Some((pid, Stat::read(&format!("/proc/{pid}/stat"))?)))
-            .collect();
-        let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-        for (&pid, stat) in &all {
-            children.entry(stat.parent).or_default().push(pid);
-        }
-        let mut to_visit: Vec<i32> = match self.0 {
-            Root::Group(group) => {
-                let members = all.iter().filter(|(_, stat)| stat.group == group);
-                members.map(|(&pid, _)| pid).collect()
-            }
-            Root::Keeper(keeper) => children.get(&keeper).cloned().unwrap_or_default(),
-        };
-        let mut found = BTreeSet::new();
-        while let Some(pid) = to_visit.pop() {
-            if found.insert(pid) {
-                to_visit.extend(children.get(&pid).into_iter().flatten());
-            }
-        }
-        Ok(all
-            .into_iter()
-            .filter(|(pid, _)| found.contains(pid))
-            .collect())
+        with_descendants(|_, stat| match self.0 {
+            Root::Group(group) => stat.group == group,
+            Root::Keeper(keeper) => stat.parent == keeper,
+        })
     }
+}
+
+/// The processes for which this holds, and all their descendants.
+pub(super) fn with_descendants(
+    is_root: impl Fn(i32, &Stat) -> bool,
+) -> io::Result<BTreeMap<i32, Stat>> {
+    let mut all: BTreeMap<i32, Stat> = fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: i32| Some((pid, Stat::read(&format!("/proc/{pid}/stat"))?)))
+        .collect();
+    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for (&pid, stat) in &all {
+        children.entry(stat.parent).or_default().push(pid);
+    }
+    let roots = all.iter().filter(|&(&pid, stat)| is_root(pid, stat));
+    let mut to_visit: Vec<i32> = roots.map(|(&pid, _)| pid).collect();
+    let mut found = BTreeSet::new();
+    while let Some(pid) = to_visit.pop() {
+        if found.insert(pid) {
+            to_visit.extend(children.get(&pid).into_iter().flatten());
+        }
+    }
+    all.retain(|pid, _| found.contains(pid));
+    Ok(all)
 }
