@@ -330,6 +330,13 @@ impl Analysis {
         let peer_sent_since_fin = way.fin.is_some() && other.sent_since_fin;
         remarks.push(match way.next {
             None if packet.flags.ack && other.syn.is_some() => Remark::Refused,
+            // So a port answers where nobody listens (RFC 9293 §3.10.7.1).
+            None if packet.flags.ack
+                && packet.sequence == 0
+                && answers.is_some_and(|it| !it.packet.flags.ack) =>
+            {
+                Remark::Refused
+            }
             _ if peer_sent_since_fin => Remark::ResetAfterClose,
             _ if is_bare && answers.is_some_and(|it| it.packet.acknowledgement == first) => {
                 Remark::ResetOfUnknown
@@ -484,6 +491,11 @@ impl Analysis {
             () if was_acknowledged => Remark::SpuriousRetransmission,
             () if overtaken => {
                 remarks.push(Remark::OutOfOrder);
+                return;
+            }
+            // It acknowledges the other side's SYN, which had crossed its own.
+            () if packet.flags.syn && packet.flags.ack && way.acknowledgement.is_none() => {
+                remarks.push(Remark::Retransmission);
                 return;
             }
             () if packet.flags.syn && packet.flags.ack => Remark::SynAckRetransmission,

@@ -356,8 +356,8 @@ fn segments_are_called_by_their_names() {
             },
             &[
                 "1: simultaneous open",
-                "2: SYN+ACK retransmission",
-                "3: SYN+ACK retransmission",
+                "2: retransmission",
+                "3: retransmission",
                 "5: simultaneous close",
             ],
         ),
@@ -1221,4 +1221,27 @@ fn without_times_nothing_is_said_of_how_long_it_took() {
         (silences, texts.len())
     });
     assert_eq!((timed, timeless), ((1, 3), (0, 0)));
+}
+
+/// Scans send what no socket does; only a kernel answers.
+#[test]
+fn scans_meet_no_program() {
+    let mut null = talk();
+    null.at("C ", 0, 0, b"").at("S R.", 0, 0, b"");
+    null.but(|it| it.sequence = 0);
+    let mut xmas = talk();
+    xmas.at("C FP", 0, 0, b"").at("S R.", 0, 1, b"");
+    xmas.but(|it| it.sequence = 0);
+    let mut syn = talk();
+    (syn.send("C S", b"").send("S S.", b"")).at("C R", 1, 0, b"");
+    for (name, talk, because) in [
+        ("null", null, "where nobody listens (RFC 9293 §3.10.7.1)"),
+        ("xmas", xmas, "where nobody listens (RFC 9293 §3.10.7.1)"),
+        ("syn", syn, "programs that scan ports"),
+    ] {
+        let story = talk.tell();
+        let text = &only(&story).ending.explanation;
+        assert!(text.contains(because), "{name}: {text}");
+        assert!(!text.contains("SO_LINGER"), "{name}: {text}");
+    }
 }

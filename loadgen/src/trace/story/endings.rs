@@ -250,13 +250,26 @@ impl Scene<'_> {
             self.cut(side).unwrap_or_default(),
             format!("The {} ends the connection by a RST.", side.name()),
             reason.long,
-            format!(
-                "What was still under way to the {} is lost: its recv() fails with ECONNRESET (connection \
-                 reset by peer). Nobody holds TIME-WAIT.",
-                other(side).name()
-            ),
+            match self.was_done(other(side)) {
+                true => "What was still under way to the client is lost; it had its answer by then, and none of its \
+                         calls failed. Nobody holds TIME-WAIT."
+                    .to_owned(),
+                false => format!(
+                    "What was still under way to the {} is lost: its recv() fails with ECONNRESET (connection \
+                     reset by peer). Nobody holds TIME-WAIT.",
+                    other(side).name()
+                ),
+            },
         ];
         (EndingKind::Reset(side), text)
+    }
+
+    /// It told by itself that it got an answer, and nothing that failed.
+    fn was_done(&self, side: Side) -> bool {
+        let tells = |is: fn(&What) -> bool| self.subject.moments.iter().any(|it| is(&it.what));
+        side == Side::Client
+            && tells(|what| matches!(what, What::Answered(_)))
+            && !tells(|what| matches!(what, What::Failed(..)))
     }
 
     fn reason(&self, rst: usize) -> Reason {
@@ -296,6 +309,16 @@ impl Scene<'_> {
                 short: "nobody listens on this port: the kernel refuses",
             };
         }
+        let answers_without_ack =
+            (before.last()).is_some_and(|it| it.from != side && !it.packet.flags.ack);
+        if answers_without_ack && segment.packet.flags.ack && segment.packet.sequence == 0 {
+            return Reason {
+                long: "Its number is 0, so it answers a segment without an ACK that belongs to no connection: so a \
+                       kernel answers where nobody listens (RFC 9293 §3.10.7.1)."
+                    .to_owned(),
+                short: "the kernel answers a segment without an ACK where nobody listens",
+            };
+        }
         let own_fin = before
             .iter()
             .position(|it| it.from == side && it.packet.flags.fin);
@@ -327,6 +350,20 @@ impl Scene<'_> {
             };
         }
         if segment.remarks.contains(&Remark::ResetOfUnknown) {
+            let had_asked = before
+                .iter()
+                .any(|it| it.from == side && it.packet.flags.syn);
+            let over_ns = segment.packet.at_ns.saturating_sub(before[0].packet.at_ns);
+            if had_asked && over_ns < PATIENCE_NS {
+                return Reason {
+                    long: format!(
+                        "It has no ACK flag, and its number is what the {peer}'s segment acknowledged: so a kernel \
+                         answers that knows no such connection. The {who} sent its SYN by itself, without a socket, as \
+                         programs that scan ports do, or has done away with the socket meanwhile."
+                    ),
+                    short: "the kernel answers a segment of a connection that it does not know",
+                };
+            }
             return Reason {
                 long: format!(
                     "It has no ACK flag, and its number is what the {peer}'s segment acknowledged: so a kernel answers \

@@ -50,6 +50,8 @@ pub(super) struct Tunnel {
 pub(super) enum Cut {
     /// A part of its head.
     Head,
+    /// Nothing of it but interim responses.
+    Interim,
     /// So many bytes of its body, and how many its head promises.
     Body { came: u64, promised: Option<u64> },
 }
@@ -159,6 +161,8 @@ impl Messages {
             }
             if head.status < 200 {
                 at = body;
+                let is_last = at >= got.end() && (dialogue.ended || !got.has_unseen());
+                self.cut = Some(Cut::Interim).filter(|_| is_last && waiting.peek().is_some());
                 continue;
             }
             self.responses_begun.push(got.number(at));
@@ -224,6 +228,7 @@ impl Cut {
         let bytes = |bytes| count(bytes, "byte");
         match self {
             Cut::Head => "its head came in part".to_owned(),
+            Cut::Interim => "only an interim response came, and no final one".to_owned(),
             Cut::Body {
                 came,
                 promised: Some(promised),
@@ -958,6 +963,15 @@ mod tests {
                 ],
                 (2, 2),
                 None,
+            ),
+            (
+                "interim alone",
+                &[
+                    ('>', GET),
+                    ('<', "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"),
+                ],
+                (1, 0),
+                Some(Cut::Interim),
             ),
             (
                 "early answer",

@@ -159,11 +159,15 @@ impl Scene<'_> {
                 .map(|reason| reason.short);
         }
         if flags.syn && flags.ack {
-            return Some(if segment.retransmission {
-                "sent again: the ACK was lost, or dropped because the accept queue is full"
-            } else {
-                "the kernel answers; no program of the server has done anything yet"
-            });
+            return Some(
+                if segment.retransmission && past.acknowledging[own].is_none() {
+                    "its SYN once more, with an ACK of the other's: both asked at once"
+                } else if segment.retransmission {
+                    "sent again: the ACK was lost, or dropped because the accept queue is full"
+                } else {
+                    "the kernel answers; no program of the server has done anything yet"
+                },
+            );
         }
         if flags.syn {
             return Some(

@@ -604,6 +604,31 @@ mod tests {
     }
 
     #[test]
+    fn what_steers_text_is_escaped_wherever_it_stands() {
+        let steering = ['\u{202e}', '\u{2066}', '\u{200b}', '\u{feff}'];
+        let hostile: String = steering.iter().collect();
+        let mut story = fixture::normal();
+        story.notes.push(hostile.clone());
+        for connection in &mut story.connections {
+            connection.ending.explanation += &hostile;
+            for phase in &mut connection.phases {
+                phase.explanation += &hostile;
+                for event in &mut phase.events {
+                    if let Happening::Segment(segment) = &mut event.what {
+                        segment.http = Some(format!("GET /{hostile} HTTP/1.1"));
+                    }
+                }
+            }
+        }
+        let html = page(&story, &fixture::heading());
+        let diagram = super::super::mermaid::diagram(&story);
+        for text in [&html, &diagram] {
+            assert!(!text.contains(steering));
+            assert!(text.contains("u{202e}"));
+        }
+    }
+
+    #[test]
     fn every_event_has_an_anchor_of_its_own() {
         for (name, story) in fixture::all() {
             let html = page(&story, &fixture::heading());
