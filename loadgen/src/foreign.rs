@@ -5,6 +5,8 @@
 //! into Markdown or HTML is escaped for that as well, by whoever writes it.
 
 use std::borrow::Cow;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 /// Longest quotation, in bytes of UTF-8.
 pub(crate) const QUOTE_BYTES_MAX: usize = 300;
@@ -40,6 +42,11 @@ pub(crate) fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+/// A path as it may be shown.
+pub(crate) fn path(path: &Path) -> String {
+    escaped(&text(path.as_os_str().as_bytes()))
 }
 
 /// No longer than so many bytes: the beginning and, mostly, the end are kept, which is where programs say
@@ -111,6 +118,14 @@ mod tests {
             (
                 "zero\u{200b}width\u{feff}".as_bytes(),
                 "zero\\u{200b}width\\u{feff}",
+            ),
+            (
+                "marks \u{61c}\u{200e}\u{200f}\u{2060}\u{2066}\u{2069}".as_bytes(),
+                "marks \\u{61c}\\u{200e}\\u{200f}\\u{2060}\\u{2066}\\u{2069}",
+            ),
+            (
+                "separators \u{2028}\u{2029}".as_bytes(),
+                "separators \\u{2028}\\u{2029}",
             ),
             ("grün, 漢字, 🦀".as_bytes(), "grün, 漢字, 🦀"),
         ] {

@@ -314,10 +314,10 @@ fn what_is_no_set_or_damaged_is_said_in_one_line() {
         let error = Set::open(path).unwrap_err().to_string();
         error.replace(&path.display().to_string(), "SET")
     };
-    assert_eq!(error(parent.path()), "SET is no set: it has no plan.toml");
+    assert_eq!(error(parent.path()), "SET is not a set: plan.toml is missing");
     assert_eq!(
         error(&parent.path().join("none")),
-        "SET is no set: it has no plan.toml"
+        "SET is not a set: plan.toml is missing"
     );
 
     let damaged = |file: &str, change: &dyn Fn(String) -> String| {

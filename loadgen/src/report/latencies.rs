@@ -2,15 +2,13 @@
 //! must not be averaged, histograms can be added.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use hdrhistogram::Histogram;
 
 use crate::compare::{Evidence, Metric};
 use crate::record::latency_histogram;
-use crate::set::{Error, Set, hlog};
+use crate::set::{self, Error, Set, hlog};
 
 /// Histograms of nanoseconds by server and workload.
 #[derive(Debug, Clone, Default)]
@@ -44,16 +42,8 @@ impl Latencies {
         evidence: &Evidence,
     ) -> Result<(), Error> {
         let path = set.join(format!("{server}.hlog"));
-        let log = match fs::read(&path) {
-            Ok(log) => log,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(cause) => {
-                return Err(Error::Io {
-                    action: "reading",
-                    path,
-                    cause,
-                });
-            }
+        let Some(log) = set::bytes_of(&path)? else {
+            return Ok(());
         };
         let damaged = |message: String| Error::Damaged {
             path: path.clone(),

@@ -18,6 +18,10 @@ use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
 
 use super::lines::Lines;
 use super::{Campaign, Error};
+use crate::foreign;
+
+/// No measurement begins, or lasts, as many seconds: some three thousand years.
+const TIME_MAX_S: f64 = 1e11;
 
 /// Writes the head of a log whose times count from `start`. Both BaseTime and StartTime are set:
 /// readers differ in which of them they heed.
@@ -173,10 +177,12 @@ pub(super) fn check(
         if !line.starts_with("Tag=") {
             // Comments and the names of columns are for readers of other makers.
             if line.starts_with(['#', '"']) {
+                check_origin(&lines, number, line)?;
                 continue;
             }
             return Err(lines.damage(number, 0, "not a line of an interval log"));
         }
+        check_times(&lines, number, line)?;
         let ended = format!("{line}\n");
         let interval = match intervals(ended.as_bytes()).next() {
             Some(Ok(interval)) => interval,
@@ -206,6 +212,51 @@ pub(super) fn check(
     Ok(lines.remark())
 }
 
+/// Start, length and largest value of a line, behind its tag, are seconds and milliseconds.
+fn check_times(lines: &Lines<'_>, number: u64, line: &str) -> Result<(), Error> {
+    let fields: Vec<&str> = line.split(',').collect();
+    let [_, start, length, largest, _] = fields[..] else {
+        let message = format!("{} columns instead of 5", fields.len());
+        return Err(lines.damage(number, 0, message));
+    };
+    for (field, what, text) in [
+        (1, "start", start),
+        (2, "length", length),
+        (3, "largest value", largest),
+    ] {
+        if !is_time(text) {
+            let text = foreign::quoted(text);
+            let message = format!("the {what} of an interval: `{text}` is not a time");
+            return Err(lines.damage(number, field, message));
+        }
+    }
+    Ok(())
+}
+
+/// Those comments that times count from.
+fn check_origin(lines: &Lines<'_>, number: u64, line: &str) -> Result<(), Error> {
+    for name in ["#[StartTime: ", "#[BaseTime: "] {
+        let Some(rest) = line.strip_prefix(name) else {
+            continue;
+        };
+        let text = rest.split([' ', ']']).next().unwrap_or_default();
+        if !is_time(text) {
+            let text = foreign::quoted(text);
+            let message = format!("`{text}` is not a time in seconds");
+            let place = super::lines::damaged(lines.path(), number, name.len() + 1, message);
+            return Err(place);
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is a time, or a duration, as programs write them: digits, and some behind a point.
+fn is_time(text: &str) -> bool {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
+    is_digits(whole) && is_digits(rest) && text.parse().is_ok_and(|time: f64| time < TIME_MAX_S)
+}
+
 /// The histograms of a log, in order. A last line that was cut off by a kill is left out.
 ///
 /// Each line that is no histogram with a tag of this program gives an error with what is wrong.
@@ -217,7 +268,7 @@ pub fn intervals(log: &[u8]) -> impl Iterator<Item = Result<Interval<'_>, String
             Some(Interval::of(&line).ok_or_else(|| "a tag is not workload:round:kind".to_owned()))
         }
         Ok(LogEntry::StartTime(_) | LogEntry::BaseTime(_)) => None,
-        Err(error) => Some(Err(format!("{error:?}"))),
+        Err(_) => Some(Err("not a line of an interval log".to_owned())),
     })
 }
 

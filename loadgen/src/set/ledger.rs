@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::Lines;
+use super::lines::{Lines, bytes_of};
 use super::{Campaign, Error, append_whole, io_error, one_line, write_atomically};
+use crate::foreign;
 use crate::target::{IdleCost, Memory};
 
 /// A count.
@@ -48,6 +49,9 @@ pub enum Kind {
     /// Memory of the server while [`Row::connections`] idle connections are open; nothing was answered.
     Memory,
 }
+
+/// The column of [`Row::error`].
+const ERROR: usize = 3;
 
 /// Names of events.
 pub const EVENTS: [&str; 3] = ["context-switches", "cpu-migrations", "page-faults"];
@@ -244,10 +248,7 @@ pub(super) struct Unchecked {
 
 /// Reads the file; without one there are no rows.
 pub(super) fn read(path: &Path) -> Result<Unchecked, Error> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        bytes => Some(bytes.map_err(io_error("reading", path))?),
-    };
+    let bytes = bytes_of(path)?;
     Ok(Unchecked {
         path: path.to_owned(),
         bytes,
@@ -258,6 +259,9 @@ impl Unchecked {
     /// The rows, of servers and workloads of this plan, and what is to be said when a last line was left out.
     pub(super) fn checked(self, campaign: &Campaign) -> Result<(Vec<Row>, Option<String>), Error> {
         let is_known = |row: &Row| {
+            if let Err(error) = row.started.parse::<jiff::Timestamp>() {
+                return Err((2, format!("`started`: {error}")));
+            }
             let knows_server = row.server.is_empty() || campaign.servers.contains(&row.server);
             let knows_workload =
                 row.workload.is_empty() || campaign.workload(&row.workload).is_some();
@@ -292,7 +296,17 @@ impl Unchecked {
         let mut rows = Vec::new();
         for (line, row) in lines.rows::<Row>(&header, &[])? {
             check(&row).map_err(|(field, message)| lines.damage(line, field, message))?;
-            rows.push(row);
+            if row.error.is_some()
+                && let Some(field) = lines.first_after(line, ERROR, &["0"])?
+            {
+                let message = "there is an error, and no count can be beside it";
+                return Err(lines.damage(line, field, message));
+            }
+            rows.push(Row {
+                error: row.error.as_deref().map(foreign::escaped),
+                name: foreign::escaped(&row.name),
+                ..row
+            });
         }
         let last = rows.chunk_by(Row::is_of_pass).last();
         if let Some(last) = last

@@ -2,15 +2,48 @@
 //! end was cut off by a kill, and is left out; anything else that is not as it was written is damage, and is
 //! told with its line and column.
 
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use csv::StringRecord;
+use nix::libc;
 use serde::de::DeserializeOwned;
 
-use super::Error;
+use super::{Error, io_error};
+use crate::foreign;
 
 /// No count, time or rate of a record is as large.
 const FIGURE_MAX: f64 = 1e18;
+
+/// Nor as small, unless it is zero: times and shares are written with six digits behind the point.
+const FIGURE_MIN: f64 = 1e-12;
+
+/// The bytes of a file; nothing where there is none. What is no file, such as a pipe, is damage: to read it might
+/// never end.
+pub(crate) fn bytes_of(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let failed = io_error("reading", path);
+    let mut options = OpenOptions::new();
+    // Opening a pipe does not wait for a writer then.
+    let opened = (options.read(true).custom_flags(libc::O_NONBLOCK)).open(path);
+    let mut file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    if !file.metadata().map_err(&failed)?.is_file() {
+        return Err(Error::Damaged {
+            path: path.to_owned(),
+            line: None,
+            column: None,
+            message: "not a regular file".to_owned(),
+        });
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(&failed)?;
+    Ok(Some(bytes))
+}
 
 /// The lines of a file that have an end.
 #[derive(Debug)]
@@ -42,6 +75,11 @@ impl<'a> Lines<'a> {
         })
     }
 
+    /// The file that they stand in.
+    pub(super) fn path(&self) -> &'a Path {
+        self.path
+    }
+
     /// All of them, with their ends.
     pub(super) fn text(&self) -> &'a str {
         self.text
@@ -57,7 +95,7 @@ impl<'a> Lines<'a> {
         (self.cut_off > 0).then(|| {
             format!(
                 "{}:{}: the last line has no end, as after a kill, and is left out",
-                self.path.display(),
+                foreign::path(self.path),
                 self.text.lines().count() + 1
             )
         })
@@ -107,6 +145,21 @@ impl<'a> Lines<'a> {
             rows.push((number, row));
         }
         Ok(rows)
+    }
+
+    /// Where the first field behind `field` stands that is neither empty nor one of `also`, if one is.
+    pub(super) fn first_after(
+        &self,
+        number: u64,
+        field: usize,
+        also: &[&str],
+    ) -> Result<Option<usize>, Error> {
+        let index = usize::try_from(number).unwrap_or(usize::MAX);
+        let line = self.text.lines().nth(index.saturating_sub(1));
+        let record = self.record(number, line.unwrap_or_default())?;
+        let fields = (record.iter().enumerate()).skip(field + 1);
+        let mut filled = fields.filter(|(_, text)| !text.is_empty() && !also.contains(text));
+        Ok(filled.next().map(|(at, _)| at))
     }
 
     /// The fields of a line. None holds a line end: that would not have been written.
@@ -258,6 +311,9 @@ fn check_figure(text: &str, is_signed: bool) -> Result<(), String> {
     match () {
         () if !value.is_finite() => Err("not a finite number".to_owned()),
         () if value.abs() > FIGURE_MAX => Err(format!("`{text}` is beyond all that is measured")),
+        () if value != 0.0 && value.abs() < FIGURE_MIN => {
+            Err(format!("`{text}` is too small to have been measured"))
+        }
         () if text.starts_with('-') && !is_signed => Err(format!("`{text}` is below zero")),
         () => Ok(()),
     }
@@ -299,7 +355,7 @@ mod tests {
     #[test]
     fn damage_has_its_place() {
         const HEAD: &str = "name,count,figure,change,kind\n";
-        let rows: [(&[u8], Result<usize, &str>); 24] = [
+        let rows: [(&[u8], Result<usize, &str>); 26] = [
             (b"a,1,2.5,-3,call\n", Ok(1)),
             (b"a,1,,,\nb,2,,,\n", Ok(2)),
             (b"\"a,\"\"b\",1,,,\n", Ok(1)),
@@ -324,6 +380,14 @@ mod tests {
             (
                 b"a,1,1e999,,\n",
                 Err("F:2:5: column `figure`: not a finite number"),
+            ),
+            (
+                b"a,1,1e-300,,\n",
+                Err("F:2:5: column `figure`: `1e-300` is too small to have been measured"),
+            ),
+            (
+                b"a,1,,-1e-310,\n",
+                Err("F:2:6: column `change`: `-1e-310` is too small to have been measured"),
             ),
             (
                 b"a,1,1e300,,\n",

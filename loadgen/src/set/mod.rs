@@ -37,14 +37,15 @@ use serde::{Deserialize, Serialize};
 
 use cell::one_line;
 pub use cell::{Cell, Key};
+pub(crate) use lines::bytes_of;
 use lines::{Lines, place};
 pub use lock::Lock;
 
-use crate::calibration::Calibration;
+use crate::calibration::{self, Calibration};
 use crate::catalogue::{self, Workload};
-use crate::destination;
 use crate::limits;
 use crate::machine::{Build, Machine};
+use crate::{destination, foreign};
 
 /// Version of the files of a set; it grows when a column or a key changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -230,7 +231,7 @@ pub struct Set {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused.
-    #[error("{action} {}: {cause}", path.display())]
+    #[error("{action} {}: {cause}", foreign::path(path))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -239,8 +240,8 @@ pub enum Error {
         /// Why not.
         cause: io::Error,
     },
-    /// A folder that is no set.
-    #[error("{} is no set: it has no {missing}", path.display())]
+    /// A folder that is not a set.
+    #[error("{} is not a set: {missing} is missing", foreign::path(path))]
     NoSet {
         /// The folder.
         path: PathBuf,
@@ -250,7 +251,7 @@ pub enum Error {
     /// Somebody else writes the set.
     #[error(
         "{} is being written by {}: wait until it has ended, or end it",
-        path.display(),
+        foreign::path(path),
         holder.map_or("another process".to_owned(), |pid| format!("process {pid}"))
     )]
     Busy {
@@ -261,10 +262,11 @@ pub enum Error {
     },
     /// A file that does not say what it should.
     #[error(
-        "{}{}{}: {message}",
-        path.display(),
+        "{}{}{}: {}",
+        foreign::path(path),
         line.map(|line| format!(":{line}")).unwrap_or_default(),
-        column.map(|column| format!(":{column}")).unwrap_or_default()
+        column.map(|column| format!(":{column}")).unwrap_or_default(),
+        foreign::escaped(message)
     )]
     Damaged {
         /// The file.
@@ -277,7 +279,10 @@ pub enum Error {
         message: String,
     },
     /// A set of another version of this program.
-    #[error("{}: the set is of schema {found}, this program reads {SCHEMA}", path.display())]
+    #[error(
+        "{}: the set is of schema {found}, this program reads {SCHEMA}",
+        foreign::path(path)
+    )]
     Schema {
         /// The folder.
         path: PathBuf,
@@ -291,7 +296,7 @@ impl Set {
     ///
     /// # Errors
     ///
-    /// When it is no set, of another schema, or damaged. A last row that was cut off is no damage.
+    /// When it is not a set, of another schema, or damaged. A last row that was cut off is no damage.
     pub fn open(path: &Path) -> Result<Self, Error> {
         if let Some(missing) = [PLAN, MACHINE, BUILD, CELLS]
             .into_iter()
@@ -311,7 +316,7 @@ impl Set {
         let logs = read_logs(path)?;
         let rows = ledger::read(&path.join(LEDGER))?;
         let cells_path = path.join(CELLS);
-        let cells_bytes = fs::read(&cells_path).map_err(io_error("reading", &cells_path))?;
+        let cells_bytes = read_file(&cells_path)?;
         let Version { schema } = read_toml(&path.join(PLAN))?;
         if schema != SCHEMA {
             return Err(Error::Schema {
@@ -326,16 +331,18 @@ impl Set {
         let mut cut_off: Vec<String> = lines.remark().into_iter().collect();
         let (ledger, remark) = rows.checked(&campaign)?;
         cut_off.extend(remark);
-        for (log, bytes) in &logs {
+        for (log, bytes) in logs {
             let server = log.file_stem().and_then(OsStr::to_str);
             if campaign
                 .servers
                 .iter()
                 .any(|it| Some(it.as_str()) == server)
             {
-                cut_off.extend(hlog::check(log, bytes, &campaign)?);
+                let bytes = bytes?;
+                cut_off.extend(hlog::check(&log, &bytes, &campaign)?);
             }
         }
+        check_calibration(&path.join(CALIBRATION))?;
         Ok(Set {
             path: path.to_owned(),
             campaign,
@@ -403,9 +410,12 @@ fn is_set(folder: &Path) -> bool {
         _command: String,
     }
     let mut start = [0; 22];
-    let has_rows = File::open(folder.join(CELLS))
-        .and_then(|mut cells| cells.read_exact(&mut start))
-        .is_ok_and(|()| &start == b"server,workload,round,");
+    let cells = folder.join(CELLS);
+    // Any folder of a source may have such a name: a pipe would not end.
+    let has_rows = cells.is_file()
+        && File::open(cells)
+            .and_then(|mut cells| cells.read_exact(&mut start))
+            .is_ok_and(|()| &start == b"server,workload,round,");
     has_rows && read_toml::<Begin>(&folder.join(PLAN)).is_ok()
 }
 
@@ -728,10 +738,7 @@ pub fn write_atomically(path: &Path, text: &str) -> Result<(), Error> {
 
 fn name_of(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    foreign::path(Path::new(path.file_name().unwrap_or_default()))
 }
 
 /// What a histogram is known by within the log of its server.
@@ -754,10 +761,8 @@ fn drop_unfinished(path: &Path) -> Result<(), Error> {
 }
 
 fn drop_histograms_without_row(path: &Path, tags: &[String]) -> Result<(), Error> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io_error("reading", path)(error)),
+    let Some(bytes) = bytes_of(path)? else {
+        return Ok(());
     };
     let has_row = |line: &&str| match line.strip_prefix("Tag=") {
         Some(tagged) => tags.iter().any(|tag| tagged.starts_with(tag)),
@@ -795,6 +800,9 @@ fn columns() -> Vec<String> {
     let header = text.lines().next().expect("the header comes first");
     header.split(',').map(str::to_owned).collect()
 }
+
+/// The column of [`Cell::error`].
+const ERROR: usize = 4;
 
 /// Columns that may be below zero: memory that became less.
 const SIGNED: [&str; 2] = [
@@ -837,6 +845,16 @@ fn read_cells(lines: &Lines<'_>, campaign: &Campaign) -> Result<Vec<Cell>, Error
             let message = format!("round {} of {} in {PLAN}", cell.round, campaign.rounds);
             return wrong(2, message);
         }
+        if let Err(error) = cell.started.parse::<jiff::Timestamp>() {
+            return wrong(3, format!("`started`: {error}"));
+        }
+        if cell.error.is_some()
+            && let Some(field) = lines.first_after(*line, ERROR, &[])?
+        {
+            let name = header.get(field).unwrap_or_default();
+            let message = format!("column `{name}`: there is an error, so it should be empty");
+            return wrong(field, message);
+        }
         if cell.error.is_none() && cell.verdict.is_none() {
             return wrong(0, "neither an error nor a verdict".to_owned());
         }
@@ -844,32 +862,73 @@ fn read_cells(lines: &Lines<'_>, campaign: &Campaign) -> Result<Vec<Cell>, Error
             return wrong(0, format!("the same cell as in line {first}"));
         }
     }
-    Ok(rows.into_iter().map(|(_, cell)| cell).collect())
+    // What servers said is shown in many places.
+    let escaped = |text: Option<String>| text.map(|text| foreign::escaped(&text));
+    let cells = rows.into_iter().map(|(_, cell)| Cell {
+        error: escaped(cell.error),
+        reasons: escaped(cell.reasons),
+        errors_by_kind: escaped(cell.errors_by_kind),
+        ..cell
+    });
+    Ok(cells.collect())
 }
 
+/// A file, and what it holds.
+type Log = (PathBuf, Result<Vec<u8>, Error>);
+
 /// The histogram logs in a set, which are of servers by their names.
-fn read_logs(path: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, Error> {
+/// What is wrong with one is wrong with the set only if it is of a server of the plan.
+fn read_logs(path: &Path) -> Result<Vec<Log>, Error> {
     let mut logs = Vec::new();
     for entry in fs::read_dir(path).map_err(io_error("reading", path))? {
         let log = entry.map_err(io_error("reading", path))?.path();
-        let is_log = log.extension().is_some_and(|it| it == "hlog");
-        match fs::read(&log) {
-            _ if !is_log => {}
-            Ok(bytes) => logs.push((log, bytes)),
+        if log.extension().is_some_and(|it| it == "hlog") {
             // One that has just been removed holds nothing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io_error("reading", &log)(error)),
+            match bytes_of(&log).transpose() {
+                Some(bytes) => logs.push((log, bytes)),
+                None => {}
+            }
         }
     }
-    logs.sort();
+    logs.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(logs)
+}
+
+/// The bytes of a file that every set has.
+fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let absent = || io_error("reading", path)(io::ErrorKind::NotFound.into());
+    bytes_of(path)?.ok_or_else(absent)
+}
+
+/// A calibration may be of another schema, but must be one.
+fn check_calibration(path: &Path) -> Result<(), Error> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema: u64,
+    }
+    let Some(bytes) = bytes_of(path)? else {
+        return Ok(());
+    };
+    let text = lines::text(path, &bytes)?;
+    let checked = match serde_json::from_str(text) {
+        Ok(Version { schema }) if schema != u64::from(calibration::SCHEMA) => return Ok(()),
+        Ok(_) => serde_json::from_str::<Calibration>(text).map(|_| ()),
+        Err(error) => Err(error),
+    };
+    checked.map_err(|error| {
+        // It ends with the place, which is told in its own way.
+        let message = error.to_string();
+        let message = message.split(" at line ").next().unwrap_or_default();
+        lines::damaged(path, error.line() as u64, error.column(), message)
+    })
 }
 
 /// What a plan says must be possible: it makes file names, loops and sums.
 fn check_plan(path: &Path, campaign: &Campaign) -> Result<(), Error> {
-    let text = fs::read_to_string(path).map_err(io_error("reading", path))?;
+    let bytes = read_file(path)?;
+    let text = lines::text(path, &bytes)?;
     let wrong = |key: &str, message: String| {
-        let (line, column) = place(&text, value_of(&text, key).unwrap_or_default());
+        let (line, column) = place(text, value_of(text, key).unwrap_or_default());
         Err(lines::damaged(
             path,
             line,
@@ -908,6 +967,16 @@ fn check_plan(path: &Path, campaign: &Campaign) -> Result<(), Error> {
             return wrong(key, "there is none".to_owned());
         }
     }
+    let roles = [
+        ("floor", campaign.floor.iter().collect::<Vec<_>>()),
+        ("references", campaign.references.iter().collect()),
+    ];
+    for (key, names) in roles {
+        let unknown = names.into_iter().find(|it| !campaign.servers.contains(it));
+        if let Some(name) = unknown {
+            return wrong(key, format!("{name:?} is not among `servers`"));
+        }
+    }
     for workload in &campaign.workloads {
         for (key, is_zero) in [
             ("connections", workload.connections == 0),
@@ -937,7 +1006,7 @@ fn value_of(text: &str, key: &str) -> Option<usize> {
 }
 
 fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let bytes = fs::read(path).map_err(io_error("reading", path))?;
+    let bytes = read_file(path)?;
     let text = lines::text(path, &bytes)?;
     let damaged = |error: &toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start);

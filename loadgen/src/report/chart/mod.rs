@@ -145,7 +145,9 @@ impl Axis {
 /// Round numbers from the first below `low` to the first above `high`: of each power of ten 1, 2 and 5, or 1
 /// alone where these would be too many.
 pub(crate) fn ticks_of_ratios(low: f64, high: f64) -> Vec<f64> {
-    let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+    // Farther apart no ratio stands that says anything.
+    let power = |value: f64| value.log10().clamp(-30.0, 30.0);
+    let (first, last) = (power(low).floor() as i32, power(high).ceil() as i32);
     let factors: &[f64] = if last - first > 3 {
         &[1.0]
     } else {
