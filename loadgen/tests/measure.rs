@@ -230,7 +230,7 @@ fn wrong_usage() {
         (
             &["--resume", "benches"],
             1,
-            "benches is no set: it has no plan.toml",
+            "benches is not a set: plan.toml is missing",
         ),
         (
             &["--rounds", "0"],
