@@ -10,6 +10,7 @@ use super::Usage;
 use super::common::speaks_utf8;
 use super::output::{print_styled, say};
 use crate::compare::{Evidence, Metric, Units};
+use crate::foreign;
 use crate::names::{Named, chosen};
 use crate::report::{rows, run::ascii, table};
 use crate::set::Set;
@@ -193,7 +194,7 @@ pub(super) fn evidence(paths: &[PathBuf]) -> anyhow::Result<Evidence> {
     for path in paths {
         let set = Set::open(path)?;
         if !seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
-            return Err(Usage(format!("{} is given twice", path.display())).into());
+            return Err(Usage(format!("{} is given twice", foreign::path(path))).into());
         }
         for remark in &set.cut_off {
             say!(

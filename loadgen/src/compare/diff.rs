@@ -202,18 +202,18 @@ impl Diff {
             let faults = [("old", old, &old_column), ("new", new, &new_column)];
             let fault = faults.into_iter().find(|(_, _, it)| !it.is_compared());
             if let Some((which, side, column)) = fault {
-                let reason = side.reason(server, &workload.name, metric, column.standing);
+                let reason = side.reason(server, &workload.name, metric, column);
                 let reason = format!("{reason}, in the {which} set");
                 self.leave_out(&format!("{}, {server}", workload.name), &reason);
                 continue;
             }
-            // A percentile that few rounds support is that of the rounds with the most samples.
-            let sparse = faults
-                .into_iter()
-                .find(|(_, _, it)| 2 * it.by_round.len() <= it.rounds_all);
-            if let Some((which, _, column)) = sparse {
-                let (some, all) = (column.by_round.len(), column.rounds_all);
-                let reason = format!("a value in {some} of {all} rounds only, in the {which} set");
+            // Without any value.
+            let empty = (faults.into_iter()).find(|(_, _, it)| it.by_round.is_empty());
+            if let Some((which, _, column)) = empty {
+                let reason = format!(
+                    "a value in 0 of {} rounds only, in the {which} set",
+                    column.rounds_all
+                );
                 self.leave_out(&format!("{}, {server}", workload.name), &reason);
                 continue;
             }

@@ -19,10 +19,11 @@ pub(crate) use estimate::{estimate, median};
 pub use metric::{Metric, Units};
 
 use crate::catalogue::Workload;
+use crate::foreign;
 use crate::machine::{Build, Machine};
 use crate::plan::{Pace, Rate};
 use crate::set::ledger;
-use crate::set::{Cell, Set};
+use crate::set::{Campaign, Cell, Set};
 use crate::verdict::Status;
 
 /// One set, or several that may be taken together: what was measured on one machine with one build.
@@ -74,12 +75,15 @@ impl Evidence {
     ///
     /// # Errors
     ///
-    /// When they are of different machines, builds or workloads.
+    /// When they are of different machines, builds or workloads, or one is a copy of another.
     ///
     /// # Panics
     ///
     /// When there is no set.
     pub fn of(sets: Vec<Set>) -> Result<Self, Mixed> {
+        if let Some(mixed) = copies(&sets) {
+            return Err(mixed);
+        }
         let mut sets = sets.into_iter();
         let first = sets.next().expect("one set at least");
         let mut all = Evidence {
@@ -121,6 +125,7 @@ impl Evidence {
         if self.server_args != set.campaign.server_args {
             differences.push("servers: other arguments (--server-arg)".to_owned());
         }
+        differences.extend(self.differing_roles(&set.campaign));
         if !differences.is_empty() {
             return Err(Mixed {
                 one: self.sets[0].clone(),
@@ -157,6 +162,24 @@ impl Evidence {
             ..cell
         }));
         Ok(())
+    }
+
+    /// What others are multiples of, and who is ranked, must be the same in all sets.
+    fn differing_roles(&self, other: &Campaign) -> Vec<String> {
+        let mut differences = Vec::new();
+        if let (Some(mine), Some(theirs)) = (&self.floor, &other.floor)
+            && mine != theirs
+        {
+            differences.push(format!("floor: {mine:?} and {theirs:?}"));
+        }
+        for server in self.servers.iter().filter(|it| other.servers.contains(it)) {
+            let mine = role(server, self.floor.as_ref(), &self.references);
+            let theirs = role(server, other.floor.as_ref(), &other.references);
+            if mine != theirs {
+                differences.push(format!("role of {server}: {mine} and {theirs}"));
+            }
+        }
+        differences
     }
 
     /// Only these servers and workloads are compared and shown from here on. The floor goes on being what
@@ -270,8 +293,31 @@ impl Evidence {
         blanks
     }
 
+    /// Figures of these metrics that too few rounds have to be compared, each with the rounds that do.
+    pub fn sparse(&self, metrics: &[Metric]) -> Vec<Blank> {
+        let mut sparse = Vec::new();
+        for &metric in metrics {
+            for workload in self.workloads.iter().filter(|it| metric.says(it)) {
+                for server in &self.servers {
+                    let reason = self.column(server, &workload.name, metric).sparse();
+                    sparse.extend(reason.map(|reason| Blank {
+                        metric,
+                        workload: workload.name.clone(),
+                        server: server.clone(),
+                        reason,
+                    }));
+                }
+            }
+        }
+        sparse
+    }
+
     /// Why a server under a workload is not compared by that metric.
-    fn reason(&self, server: &str, workload: &str, metric: Metric, standing: Standing) -> String {
+    fn reason(&self, server: &str, workload: &str, metric: Metric, column: &Column) -> String {
+        if let Some(reason) = column.sparse() {
+            return reason;
+        }
+        let standing = column.standing;
         let said = |cell: &Cell| match metric.counts(cell.verdict) {
             true => None,
             false => cell.error.clone().or_else(|| cell.reasons.clone()),
@@ -343,6 +389,32 @@ impl Evidence {
             by_round: cells.iter().filter(shown).filter_map(value).collect(),
             rounds_all: cells.len(),
         }
+    }
+}
+
+/// Two sets of the same rounds, which would count twice.
+fn copies(sets: &[Set]) -> Option<Mixed> {
+    let origin = |set: &Set| (set.campaign.started.clone(), set.campaign.seed);
+    let mut seen: BTreeMap<_, &Set> = BTreeMap::new();
+    sets.iter().find_map(|set| {
+        let first = seen.insert(origin(set), set)?;
+        let (started, seed) = origin(set);
+        Some(Mixed {
+            one: foreign::path(&first.path),
+            other: foreign::path(&set.path),
+            differences: vec![format!(
+                "they are the same measurement, which began {started} with seed {seed}"
+            )],
+        })
+    })
+}
+
+/// What a server is in a set.
+fn role(server: &String, floor: Option<&String>, references: &[String]) -> &'static str {
+    match () {
+        () if floor == Some(server) => "the floor",
+        () if references.contains(server) => "a reference",
+        () => "ranked",
     }
 }
 
@@ -455,6 +527,8 @@ pub struct Entry {
     pub is_base: bool,
     /// It is the base, and has the first rank: no other is better, as far as that is resolved.
     pub is_best: bool,
+    /// Half of its rounds or more have no value: it is shown, and neither ranked nor compared.
+    pub is_sparse: bool,
     /// Its ratio is known so badly that it says nothing, and it has no rank.
     pub is_unresolved: bool,
     /// Rounds that do not count, of an entry that is compared.
@@ -499,7 +573,7 @@ pub struct Fault {
     pub standing: Standing,
 }
 
-/// A figure that is not there.
+/// A figure that is not there, or not compared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blank {
     /// By which metric.
@@ -525,7 +599,15 @@ struct Column {
 
 impl Column {
     fn is_compared(&self) -> bool {
-        self.standing == Standing::Ranked
+        self.standing == Standing::Ranked && self.sparse().is_none()
+    }
+
+    /// Why it is not compared though its rounds count, where half of them or more have no value. A percentile that
+    /// few rounds support is that of the rounds with the most samples.
+    fn sparse(&self) -> Option<String> {
+        let (some, all) = (self.by_round.len(), self.rounds_all);
+        let is_sparse = self.standing == Standing::Ranked && some > 0 && 2 * some <= all;
+        is_sparse.then(|| format!("a value in {some} of {all} rounds only"))
     }
 
     fn estimate(&self) -> Option<Estimate> {
@@ -604,10 +686,11 @@ fn entries(columns: &[Column], floor: Option<&Column>, metric: Metric) -> Vec<En
             rank,
             is_base: best == Some(index),
             is_best: best == Some(index) && rank.is_some(),
+            is_sparse: column.sparse().is_some(),
             is_unresolved: has_lost_its_rank || ratio.is_some_and(|it| !it.is_resolved()),
-            left_out: match is_compared(&index) {
-                true => column.left_out,
-                false => 0,
+            left_out: match column.standing {
+                Standing::Ranked => column.left_out,
+                _ => 0,
             },
             rounds: column.by_round.len(),
             rounds_all: column.rounds_all,

@@ -180,8 +180,8 @@ impl Evidence {
         let stopped: Vec<Stopped> = (self.servers.iter())
             .filter(|server| self.competes(server) && !completed(&columns[*server]))
             .map(|server| {
-                let standing = columns[server].standing;
-                let reason = self.reason(server, &workload.name, metric, standing);
+                let column = &columns[server];
+                let reason = self.reason(server, &workload.name, metric, column);
                 Stopped {
                     server: server.clone(),
                     reason,

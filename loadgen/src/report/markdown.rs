@@ -147,7 +147,10 @@ fn provenance(evidence: &Evidence) -> String {
         &mut out,
         &format!("- Measured on {date} by {}", commands.join(", ")),
     );
-    line(&mut out, &format!("- Machine: {}", machine.summary()));
+    line(
+        &mut out,
+        &format!("- Machine: {}", inert(&machine.summary())),
+    );
     let pinning = &machine.pinning;
     match pinning.server.is_empty() || pinning.client.is_empty() {
         true => line(&mut out, "- Server and generator were not pinned apart"),
@@ -175,12 +178,12 @@ fn provenance(evidence: &Evidence) -> String {
     let rustc = build.rustc.as_deref().unwrap_or("unknown rustc");
     line(
         &mut out,
-        &format!("- Revision: {}, {rustc}", build.summary()),
+        &format!("- Revision: {}, {}", build.summary(), inert(rustc)),
     );
     if build.profile != "release" {
         line(
             &mut out,
-            &format!("- **The generator is a {} build**", build.profile),
+            &format!("- **The generator is a {} build**", inert(&build.profile)),
         );
     }
     out
@@ -196,6 +199,7 @@ fn entry_text(row: &Row, column: usize, is_floor: bool, metric: Metric) -> Strin
     let ratio = match (entry.standing, &entry.ratio) {
         (Standing::NotValid, _) => Some("*not valid*".to_owned()),
         (Standing::ClientBound, _) => Some("*client-bound*".to_owned()),
+        _ if entry.is_sparse => Some("*too few rounds*".to_owned()),
         _ if entry.is_best => Some("**best**".to_owned()),
         (_, Some(ratio)) if entry.is_unresolved => {
             Some(format!("*not resolved*: {}", with_interval(ratio, "x")))
@@ -225,7 +229,7 @@ fn analyses(evidence: &Evidence) -> String {
     {
         line(
             &mut out,
-            &format!("- **{}**: {}", workload.name, workload.analysis.trim()),
+            &format!("- **{}**: {}", workload.name, prose(&workload.analysis)),
         );
     }
     out
@@ -233,7 +237,7 @@ fn analyses(evidence: &Evidence) -> String {
 
 /// Text as a code span, whatever is in it (CommonMark 0.31, 6.1).
 fn code(text: &str) -> String {
-    let text = text.replace('\n', " ");
+    let text = foreign::escaped(&text.replace('\n', " "));
     let runs = text.split(|c| c != '`').map(str::len);
     let fence = "`".repeat(runs.max().unwrap_or(0) + 1);
     let padding = match text.starts_with('`') || text.ends_with('`') {
@@ -255,6 +259,18 @@ pub(super) fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+/// [`escaped`], but for lines within words, which are no markup: they are in names of kernels.
+fn inert(text: &str) -> String {
+    escaped(text).replace("\\_", "_")
+}
+
+/// What the author of a workload wrote may have emphasis and code, but no HTML, nor a comment that ends what is
+/// spliced.
+fn prose(text: &str) -> String {
+    let lines = text.trim().lines().map(foreign::escaped);
+    lines.collect::<Vec<_>>().join("\n").replace('<', "&lt;")
 }
 
 fn line(out: &mut String, text: &str) {

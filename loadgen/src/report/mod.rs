@@ -129,6 +129,11 @@ fn exclusions(evidence: &Evidence, metrics: &[Metric]) -> Document {
         format!("{}, {}, {metric}: {reason}", it.workload, it.server)
     });
     document.list("Blank, as there is no value:", blanks.collect());
+    let sparse = evidence.sparse(metrics).into_iter().map(|it| {
+        let (metric, reason) = (it.metric.name(), it.reason);
+        format!("{}, {}, {metric}: {reason}", it.workload, it.server)
+    });
+    document.list(SPARSE, sparse.collect());
     let faults = evidence.faults();
     for (heading, items) in Faults::sorted(&faults).paragraphs() {
         document.list(heading, items);
@@ -215,6 +220,7 @@ impl<'a> Faults<'a> {
     }
 }
 
+const SPARSE: &str = "Not compared, as half of the rounds or more have no value:";
 const EXCLUDED: &str = "Not valid or failed, so not compared:";
 const CLIENT_BOUND: &str = "Client-bound: the generator was the bottleneck and the server can do more. Only \
                             CPU time and memory are compared; where such a server leads, no ratio is given:";

@@ -75,6 +75,8 @@ fn table(comparison: &Comparison, columns: std::ops::Range<usize>, width: usize)
 fn entry_text(row: &Row, column: usize, is_floor: bool, metric: Metric, width: usize) -> String {
     let entry = &row.entries[column];
     let with_spread = |text: String, spread: Option<f64>| match spread {
+        // The number itself says nothing any more.
+        Some(spread) if spread >= 999.5 => format!("{text} ±>999x"),
         Some(spread) if spread >= 0.995 => format!("{text} ±{spread:.0}x"),
         Some(spread) => format!("{text} ±{:.0}%", spread * 100.0),
         None => text,
@@ -87,6 +89,10 @@ fn entry_text(row: &Row, column: usize, is_floor: bool, metric: Metric, width: u
         (Standing::NotValid, _) => "not valid".to_owned(),
         // It has no rank, so that there is room below.
         (Standing::ClientBound, _) => at_hyphens("client-bound", width),
+        _ if entry.is_sparse => match width >= "too few rounds".len() {
+            true => "too few rounds".to_owned(),
+            false => "too few\nrounds".to_owned(),
+        },
         _ if entry.is_best => "best".to_owned(),
         (_, Some(ratio)) if entry.is_unresolved => {
             let words = match width >= "not resolved".len() {

@@ -476,6 +476,7 @@ impl Value {
         Value {
             text: entry.map_or("-".to_owned(), |entry| chart::value_text(entry, metric)),
             ratio: match entry {
+                Some(entry) if entry.is_sparse => "too few rounds".to_owned(),
                 Some(entry) if entry.is_best => "best".to_owned(),
                 Some(entry) if entry.is_unresolved => {
                     format!(
