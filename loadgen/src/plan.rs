@@ -24,6 +24,8 @@ pub struct Plan {
     pub server_closes: bool,
     /// What every body must be. Without it, each must be as long as the first answer to its request.
     pub expect: Option<Arc<Expected>>,
+    /// The status that every answer must have. Without it, any below 400 is good.
+    pub expect_status: Option<u16>,
     /// Connections open at once: in closed loop so many, in open loop as many at the most.
     pub connections: usize,
     /// Further connections that are opened before the run, served once each, and stay open and silent until
@@ -65,6 +67,7 @@ impl Plan {
             head_only: false,
             server_closes: false,
             expect: None,
+            expect_status: None,
             connections: 64,
             idle: 0,
             threads: 1,
@@ -79,6 +82,15 @@ impl Plan {
             timeout: Duration::from_secs(5),
             sources: Vec::new(),
             cpus: Vec::new(),
+        }
+    }
+
+    /// Whether an answer may have this status.
+    #[inline]
+    pub fn is_good_status(&self, status: u16) -> bool {
+        match self.expect_status {
+            Some(expected) => status == expected,
+            None => status < 400,
         }
     }
 }

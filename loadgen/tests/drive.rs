@@ -335,6 +335,23 @@ fn what_goes_wrong_is_counted_by_phase_and_kind() {
     });
 }
 
+/// Without a status that is expected, any below 400 is good.
+#[test]
+fn a_status_may_be_expected() {
+    let moved = b"HTTP/1.1 302 Found\r\nContent-Length: 5\r\n\r\nthere";
+    for (expect_status, wrong) in [(None, 0), (Some(302), 0), (Some(200), 12)] {
+        let (address, _) = answers(moved);
+        let outcome = run(&Plan {
+            expect_status,
+            ..plan(address, 12)
+        });
+        let record = &outcome.record;
+        assert_eq!(errors(&outcome, Phase::Body, Kind::BadStatus), wrong);
+        assert_eq!((record.errors_count(), record.good), (wrong, 12 - wrong));
+        assert_eq!(record.status.get(&302), Some(&12), "{expect_status:?}");
+    }
+}
+
 #[test]
 fn nobody_listening_is_found_out_fast() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();

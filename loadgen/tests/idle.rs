@@ -165,7 +165,7 @@ fn those_that_the_server_closes_are_told() {
 #[test]
 fn those_that_cannot_be_opened_are_told() {
     type Converse = fn(u64, &mut TcpStream) -> io::Result<()>;
-    let cases: [(&str, Converse, Phase, Kind, u64); 6] = [
+    let cases: [(&str, Converse, Phase, Kind, u64); 7] = [
         (
             "serves three, and the four of the run",
             |number, stream| match number {
@@ -180,10 +180,22 @@ fn those_that_cannot_be_opened_are_told() {
             "says that it closes, and does",
             |_, stream| {
                 stream.read_exact(&mut [0; REQUEST.len()])?;
-                stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             },
             Phase::Close,
             Kind::ClosedEarly,
+            0,
+        ),
+        (
+            "has another status than is expected",
+            |_, stream| {
+                stream.read_exact(&mut [0; REQUEST.len()])?;
+                stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")?;
+                stream.read_to_end(&mut Vec::new()).map(drop)
+            },
+            Phase::Body,
+            Kind::BadStatus,
             0,
         ),
         (
@@ -230,6 +242,7 @@ fn those_that_cannot_be_opened_are_told() {
             scope.spawn(move || {
                 let (address, accepted) = server(converse);
                 let plan = Plan {
+                    expect_status: Some(200),
                     timeout: 500 * MS,
                     limit: Limit::Requests(20),
                     // The first half is asked at once.

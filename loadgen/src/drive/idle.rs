@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::plan::Plan;
 use crate::ports;
 use crate::record::{self, Fault, Kind, Phase};
-use crate::response::{Reader, Taken};
+use crate::response::{Asked, Reader, Taken};
 
 use super::Moment;
 use super::connection::{close, connect, kind_of};
@@ -246,7 +246,10 @@ impl<'a> Idle<'a> {
             return;
         };
         self.seen.connections += 1;
-        let reader = Reader::new(self.plan.head_only).expecting(self.plan.expect.as_ref());
+        let mut reader = Reader::new(self.plan.head_only).expecting(self.plan.expect.as_ref());
+        if !self.plan.head_only {
+            reader.answers(Asked::of_request(&self.plan.requests[0]));
+        }
         peer.state = State::Asked(0, Box::new(reader));
         self.send(index);
     }
@@ -293,13 +296,26 @@ impl<'a> Idle<'a> {
                 Ok(0) => break Err((Phase::FirstByte, Kind::ClosedEarly)),
                 Ok(n) => match reader.take(&self.buffer[..n]) {
                     // Empty lines between responses are skipped (RFC 9112 §9.2).
-                    Taken::Complete(_, used) if !self.buffer[used..n].trim_ascii().is_empty() => {
+                    // Behind a switch comes another protocol.
+                    Taken::Complete(response, used)
+                        if !response.switches && !self.buffer[used..n].trim_ascii().is_empty() =>
+                    {
                         break Err((Phase::Close, Kind::Malformed));
+                    }
+                    Taken::Complete(response, _)
+                        if self
+                            .plan
+                            .expect_status
+                            .is_some_and(|it| it != response.status) =>
+                    {
+                        break Err((Phase::Body, Kind::BadStatus));
                     }
                     Taken::Complete(response, _) if !response.as_expected => {
                         break Err((Phase::Body, Kind::WrongBody));
                     }
-                    Taken::Complete(response, _) if response.persists => break Ok(()),
+                    Taken::Complete(response, _) if response.persists || response.switches => {
+                        break Ok(());
+                    }
                     Taken::Complete(..) => break Err((Phase::Close, Kind::ClosedEarly)),
                     Taken::Incomplete => {}
                     Taken::Malformed => break Err((Phase::Body, Kind::Malformed)),

@@ -15,8 +15,10 @@ use crate::target::Schedule;
 /// Of one thread, which it is made on. Times are nanoseconds since the start of the run.
 pub(super) struct Pulse {
     schedstat: Option<File>,
-    /// When the thread is to be awake at the latest.
+    /// When the thread is to be awake at the latest; `u64::MAX` while it is.
     planned: u64,
+    /// Since when it is awake.
+    awake: u64,
     /// As of the last look.
     checked: Reading,
     checked_at: u64,
@@ -43,17 +45,18 @@ pub(super) struct Reading {
 /// Shorter ones are what any machine does now and then.
 const PAUSE_NS_MIN: u64 = 20_000_000;
 
-/// How often the clocks are looked at, so that a pause is not hidden by what was used long before it.
-const CHECK_EVERY_NS: u64 = 100_000_000;
+/// How often the clocks are looked at, so that a pause is not hidden by what was used before it; two system calls.
+const CHECK_EVERY_NS: u64 = 10_000_000;
 
-/// Pauses that are kept at the most; more than that take 20 s together.
-const PAUSES_MAX: usize = 1000;
+/// Pauses that are kept at the most, as many as silences; more than that take five minutes together.
+const PAUSES_MAX: usize = 16_384;
 
 impl Pulse {
     pub(super) fn new() -> Self {
         let mut pulse = Pulse {
             schedstat: File::open("/proc/thread-self/schedstat").ok(),
             planned: u64::MAX,
+            awake: 0,
             checked: Reading::default(),
             checked_at: 0,
             pauses: Vec::new(),
@@ -62,16 +65,23 @@ impl Pulse {
         pulse
     }
 
-    /// The thread sleeps until this time at the latest.
+    /// The thread sleeps, from now until this time at the latest.
     #[inline]
-    pub(super) fn sleeps_until(&mut self, time: u64) {
-        self.planned = time;
+    pub(super) fn sleeps(&mut self, now: u64, until: u64) {
+        let round = now.saturating_sub(self.awake);
+        if round >= PAUSE_NS_MIN {
+            // It may have lost its CPU in the middle of its work.
+            self.look(now, round);
+        }
+        self.planned = until;
     }
 
     /// The thread is awake and goes round.
     #[inline]
     pub(super) fn beat(&mut self, now: u64) {
         let late = now.saturating_sub(self.planned);
+        self.planned = u64::MAX;
+        self.awake = now;
         if late >= PAUSE_NS_MIN || now >= self.checked_at + CHECK_EVERY_NS {
             self.look(now, late);
         }
@@ -80,14 +90,17 @@ impl Pulse {
     fn look(&mut self, now: u64, late: u64) {
         let reading = self.read();
         let earlier = std::mem::replace(&mut self.checked, reading);
-        self.checked_at = now;
+        let earlier_at = std::mem::replace(&mut self.checked_at, now);
         // Late because it had much to do is not late.
         let still = late.saturating_sub(reading.ran_ns.saturating_sub(earlier.ran_ns));
         if still >= PAUSE_NS_MIN && self.pauses.len() < PAUSES_MAX {
+            let delayed_ns = reading.delayed_since(&earlier).unwrap_or(0);
+            // An answer may have woken it long before it was to wake up by itself: from then on it waited.
+            let still = still.max(delayed_ns.min(now.saturating_sub(earlier_at)));
             self.pauses.push(Pause {
                 from: now - still,
                 to: now,
-                delayed_ns: reading.delayed_since(&earlier).unwrap_or(0).min(still),
+                delayed_ns: delayed_ns.min(still),
             });
         }
     }
@@ -140,7 +153,7 @@ mod tests {
     fn a_thread_that_sleeps_as_long_as_it_means_to_has_no_pause() {
         let mut pulse = Pulse::new();
         for n in 1..10 {
-            pulse.sleeps_until(n * CHECK_EVERY_NS);
+            pulse.sleeps((n - 1) * CHECK_EVERY_NS, n * CHECK_EVERY_NS);
             pulse.beat(n * CHECK_EVERY_NS + PAUSE_NS_MIN - 1);
         }
         assert_eq!(pulse.pauses, []);
@@ -150,7 +163,7 @@ mod tests {
     #[test]
     fn a_thread_that_is_woken_late_was_stopped() {
         let mut pulse = Pulse::new();
-        pulse.sleeps_until(1_000);
+        pulse.sleeps(0, 1_000);
         thread::sleep(Duration::from_millis(1));
         pulse.beat(1_000 + 2_000_000_000);
         let [pause] = pulse.pauses[..] else {
@@ -164,6 +177,30 @@ mod tests {
         assert_eq!(pulse.pauses(2_000_001_000, 9_000_000_000), []);
     }
 
+    /// Who has noticed that it was late is not late for the same reason once more.
+    #[test]
+    fn a_pause_counts_once() {
+        let mut pulse = Pulse::new();
+        pulse.sleeps(0, 1_000);
+        pulse.beat(2_000_000_000);
+        pulse.beat(2_000_050_000);
+        pulse.beat(2_200_000_000);
+        assert_eq!(pulse.pauses.len(), 1, "{:?}", pulse.pauses);
+    }
+
+    /// Between waking up and the next sleep, too. Sleeping stands for having no CPU.
+    #[test]
+    fn a_thread_may_be_kept_from_its_work() {
+        let mut pulse = Pulse::new();
+        pulse.beat(1_000);
+        pulse.sleeps(1_000 + 2_000_000_000, u64::MAX);
+        let [pause] = pulse.pauses[..] else {
+            panic!("{:?}", pulse.pauses);
+        };
+        assert_eq!(pause.to, 2_000_001_000);
+        assert!(pause.to - pause.from > 1_000_000_000, "{pause:?}");
+    }
+
     /// However long it takes to get so much CPU time.
     #[test]
     fn a_thread_that_has_much_to_do_has_no_pause() {
@@ -174,7 +211,7 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(start.elapsed() >= Duration::from_nanos(2 * PAUSE_NS_MIN));
-        pulse.sleeps_until(0);
+        pulse.sleeps(0, 0);
         pulse.beat(2 * PAUSE_NS_MIN);
         assert_eq!(pulse.pauses, []);
     }

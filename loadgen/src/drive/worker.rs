@@ -20,6 +20,7 @@ use crate::plan::ConnectionLife;
 use crate::record::{ClientCost, Kind, Phase, Record, record_ns};
 use crate::response::{Response, Taken};
 use crate::silence::Silences;
+use crate::verdict::SLOW_CONNECT;
 
 use super::connection::{self, Connection, Sent, State, connect, kind_of};
 use super::live::Tally;
@@ -84,6 +85,9 @@ const STATUSES: usize = 1000;
 /// How often connections are looked through for timeouts, and for those that wait to be opened.
 const SWEEP: Duration = Duration::from_millis(100);
 const SWEEP_WHILE_WAITING: Duration = Duration::from_millis(5);
+
+/// How often a thread is awake at least while it waits for answers in closed loop. An open loop keeps it awake.
+const BEAT: Duration = Duration::from_millis(10);
 
 /// How often it is looked whether the end was told, while connections wait to be closed.
 const LOOK_WHETHER_TOLD: Duration = Duration::from_millis(1);
@@ -201,7 +205,11 @@ impl<'a> Worker<'a> {
         if !self.leaving.is_empty() {
             until = until.min(now + LOOK_WHETHER_TOLD.as_nanos() as u64);
         }
-        self.pulse.sleeps_until(until);
+        if self.open_loop.is_none() && self.outstanding > 0 {
+            // So that a short stop of this thread is not taken for one of the server.
+            until = until.min(now + BEAT.as_nanos() as u64);
+        }
+        self.pulse.sleeps(now, until);
         let until = match &mut self.open_loop {
             Some(open_loop) => open_loop.wait(self.shared, &mut self.poll, events, until)?,
             None => Some(until),
@@ -521,7 +529,6 @@ impl<'a> Worker<'a> {
                     Unasked::Replaced => return false,
                 }
             }
-            connection.first_byte_at.get_or_insert(now);
             match connection.reader.take(input) {
                 Taken::Complete(response, used) => {
                     input = &input[used..];
@@ -533,7 +540,13 @@ impl<'a> Worker<'a> {
                         return false;
                     }
                 }
-                Taken::Incomplete => break,
+                Taken::Incomplete => {
+                    // Empty lines before a response are no part of it.
+                    if !connection.reader.is_between() {
+                        connection.first_byte_at.get_or_insert(now);
+                    }
+                    break;
+                }
                 Taken::Malformed => {
                     if self.record.misread.is_none() {
                         self.record.misread = connection.reader.misread().cloned();
@@ -632,7 +645,9 @@ impl<'a> Worker<'a> {
         if response.persists && !life_is_over {
             return true;
         }
-        if !life_is_over {
+        if response.switches {
+            self.record.switches += 1;
+        } else if !life_is_over {
             self.record.closes_announced.add(answered);
         }
         let connection = &mut self.connections[slot];
@@ -670,7 +685,7 @@ impl<'a> Worker<'a> {
         // Who is served only when all others have gone has starved.
         record.responses_by_connection[slot] += u64::from(now < end);
         self.status[usize::from(response.status)] += 1;
-        if response.status >= 400 {
+        if !self.shared.plan.is_good_status(response.status) {
             record.errors(Phase::Body, Kind::BadStatus, 1);
         } else if !response.as_expected || !self.shared.has_usual_length(sent.number, response) {
             record.errors(Phase::Body, Kind::WrongBody, 1);
@@ -780,9 +795,11 @@ impl<'a> Worker<'a> {
                 match stream.peer_addr() {
                     Ok(_) => self.record.connections_opened += 1,
                     Err(_) => {
+                        let age = Duration::from_nanos(now - since);
                         self.record.connecting_at_end += 1;
-                        let age = Some(Duration::from_nanos(now - since));
-                        self.record.oldest_connecting = self.record.oldest_connecting.max(age);
+                        self.record.connecting_slowly_at_end += u64::from(age >= SLOW_CONNECT);
+                        self.record.oldest_connecting =
+                            self.record.oldest_connecting.max(Some(age));
                     }
                 }
             }
@@ -817,7 +834,8 @@ impl<'a> Worker<'a> {
                 stopped_s: (pauses.iter())
                     .map(|pause| (pause.to - pause.from - pause.delayed_ns) as f64 / 1e9)
                     .sum(),
-                pauses: (pauses.iter())
+                // Those beyond the end too: what came then was not read.
+                pauses: (self.pulse.pauses(begin, now).iter())
                     .map(|pause| (pause.from - begin, pause.to - begin))
                     .collect(),
                 ..ClientCost::default()
