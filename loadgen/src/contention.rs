@@ -21,6 +21,23 @@ pub struct Contention {
     pub cpus_used_by_others: Option<f64>,
     /// Share of their time that the hypervisor gave to others.
     pub cpus_steal: Option<f64>,
+    /// The time that there was on these CPUs, seconds.
+    #[serde(skip)]
+    pub cpus_s: Option<f64>,
+}
+
+impl Contention {
+    /// So much was used by who is not counted among others, wholly or in part on these CPUs.
+    pub fn take_off(&mut self, used_s: f64) {
+        if let (Some(others), Some(cpus_s)) = (&mut self.cpus_used_by_others, self.cpus_s) {
+            *others = (*others - used_s / cpus_s).max(0.0);
+        }
+    }
+}
+
+/// Whether a server and the generator that are pinned to these CPUs, or to none, have no CPU in common.
+pub fn are_apart(server: &[usize], client: &[usize]) -> bool {
+    !server.is_empty() && !client.is_empty() && !server.iter().any(|cpu| client.contains(cpu))
 }
 
 /// All that is read at both ends of a time to tell that.
@@ -58,12 +75,13 @@ impl Watch {
             throttled_s: throttled.map(|it| it.ns as f64 / 1e9),
             cpus_used_by_others: times.and_then(|(end, begin)| end.used_by_others(begin, own_s)),
             cpus_steal: times.and_then(|(end, begin)| end.stolen(begin)),
+            cpus_s: times.and_then(|(end, begin)| end.seconds_since(begin)),
         }
     }
 }
 
 /// CPU time of this process so far, seconds.
-fn own_cpu_s() -> f64 {
+pub fn own_cpu_s() -> f64 {
     let own = ClockId::CLOCK_PROCESS_CPUTIME_ID.now();
     own.map_or(0.0, |own| std::time::Duration::from(own).as_secs_f64())
 }
@@ -125,6 +143,13 @@ impl CpuTimes {
         // Two standard deviations of so many looks.
         let chance = 2.0 * (all * busy * (1.0 - busy).max(0.0)).sqrt();
         Some(((used - own_s * ticks_per_s - chance) / all).clamp(0.0, 1.0))
+    }
+
+    /// The time since `earlier`, summed over the CPUs.
+    fn seconds_since(&self, earlier: CpuTimes) -> Option<f64> {
+        let ticks_per_s = sysconf(SysconfVar::CLK_TCK).ok()??;
+        let all = self.all.checked_sub(earlier.all).filter(|&all| all > 0)?;
+        Some(all as f64 / ticks_per_s as f64)
     }
 
     /// Share of the time since `earlier` that the hypervisor gave to others.
@@ -442,5 +467,32 @@ mod tests {
         assert!(half(3.0) > 0.15, "{}", half(3.0));
         assert_eq!(end(0, 60).stolen(begin), Some(0.06));
         assert_eq!(begin.stolen(begin), None);
+    }
+
+    #[test]
+    fn a_server_on_the_same_cpus_is_nobody_else() {
+        for (server, client, apart) in [
+            (&[0][..], &[1][..], true),
+            (&[0, 1], &[2, 3], true),
+            (&[0, 1], &[1, 2], false),
+            (&[0], &[0], false),
+            (&[0], &[], false),
+            (&[], &[1], false),
+            (&[], &[], false),
+        ] {
+            assert_eq!(are_apart(server, client), apart, "{server:?} {client:?}");
+        }
+        for (others, server_s, left) in [(0.5, 2.0, 0.25), (0.5, 0.0, 0.5), (0.5, 9.0, 0.0)] {
+            let mut contention = Contention {
+                cpus_used_by_others: Some(others),
+                cpus_s: Some(8.0),
+                ..Contention::default()
+            };
+            contention.take_off(server_s);
+            assert_eq!(contention.cpus_used_by_others, Some(left));
+        }
+        let mut unknown = Contention::default();
+        unknown.take_off(1.0);
+        assert_eq!(unknown, Contention::default());
     }
 }

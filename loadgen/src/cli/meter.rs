@@ -1,7 +1,8 @@
 //! What a run costs a server that was started for it, read at the moments of the run.
 
-use crate::contention::CpuTimes;
+use crate::contention::{CpuTimes, are_apart, own_cpu_s};
 use crate::drive::Moment;
+use crate::record::Outcome;
 use crate::target::{CostError, IdleCost, Memory, Owner, Sampler, ServerCost, Target};
 
 /// Of one run. A server that is gone has no cost; that it ended is found and said elsewhere.
@@ -15,7 +16,24 @@ pub(super) struct Meter<'a> {
     owner: Option<Owner>,
     /// That the server is pinned to; none when it is not.
     cpus: Vec<usize>,
-    times: Option<CpuTimes>,
+    begin: Option<Times>,
+    end: Option<Times>,
+}
+
+/// What the server's CPUs did so far, and what the generator used of any, seconds.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    cpus: CpuTimes,
+    own_s: f64,
+}
+
+impl Times {
+    fn now(cpus: &[usize]) -> Option<Self> {
+        Some(Times {
+            cpus: CpuTimes::of(cpus)?,
+            own_s: own_cpu_s(),
+        })
+    }
 }
 
 /// What a run cost a server, or why that is not known.
@@ -39,7 +57,8 @@ impl<'a> Meter<'a> {
             cost: None,
             owner: None,
             cpus: cpus.to_vec(),
-            times: None,
+            begin: None,
+            end: None,
         }
     }
 
@@ -58,7 +77,7 @@ impl<'a> Meter<'a> {
                 }
             }
             Moment::Begin => {
-                self.times = CpuTimes::of(&self.cpus);
+                self.begin = Times::now(&self.cpus);
                 match Sampler::start(target.processes()) {
                     Ok(sampler) => self.sampler = Some(sampler),
                     Err(error) => self.cost = Some(Err(error.into())),
@@ -66,21 +85,19 @@ impl<'a> Meter<'a> {
             }
             Moment::Progress(_) => {}
             Moment::End => {
-                let times = CpuTimes::of(&self.cpus).zip(self.times);
+                self.end = Times::now(&self.cpus);
                 if let Some(sampler) = self.sampler.take() {
                     self.cost = Some(sampler.finish());
-                }
-                if let Some(Ok(cost)) = &mut self.cost {
-                    cost.cpus_used_by_others =
-                        times.and_then(|(end, begin)| end.used_by_others(begin, cost.cpu_s()));
                 }
                 self.owner = Some(target.owner());
             }
         }
     }
 
-    /// When so many responses came in the time that counts, with so many requests in flight on a connection.
-    pub(super) fn finish(self, responses: u64, pipeline: usize) -> Metered {
+    /// When the run had this outcome, or none, with so many requests in flight on a connection. Others have not
+    /// used what the server has on CPUs of the generator: that is taken off.
+    pub(super) fn finish(self, mut outcome: Option<&mut Outcome>, pipeline: usize) -> Metered {
+        let responses = (outcome.as_ref()).map_or(0, |outcome| outcome.record.answered_in_window);
         if let Some(Owner::Others(others)) = self.owner {
             return Metered {
                 fault: Some(format!(
@@ -114,10 +131,23 @@ impl<'a> Meter<'a> {
                 ..Metered::default()
             };
         }
+        let client_cpus = outcome.as_ref().and_then(|it| it.client.cpus.clone());
+        let are_apart = are_apart(&self.cpus, &client_cpus.unwrap_or_default());
+        let used_by_others = self.end.zip(self.begin).and_then(|(end, begin)| {
+            let own_s = match are_apart {
+                true => 0.0,
+                false => end.own_s - begin.own_s,
+            };
+            end.cpus.used_by_others(begin.cpus, cost.cpu_s() + own_s)
+        });
+        if !are_apart && let Some(outcome) = &mut outcome {
+            outcome.client.contention.take_off(cost.cpu_s());
+        }
         let memory = self.memory.filter(|memory| !memory.is_empty());
         Metered {
             cost: Some(ServerCost {
                 idle: memory.map(IdleCost::of),
+                cpus_used_by_others: used_by_others,
                 ..cost
             }),
             ..Metered::default()

@@ -529,8 +529,8 @@ impl Subject<'_> {
             }
         });
         progress.clear();
-        let outcome = outcome.context("running the load")?;
-        let metered = meter.finish(outcome.record.answered_in_window, plan.pipeline);
+        let mut outcome = outcome.context("running the load")?;
+        let metered = meter.finish(Some(&mut outcome), plan.pipeline);
         Ok((outcome, metered))
     }
 }

@@ -23,9 +23,11 @@ pub(crate) fn serve() {
         return;
     };
     let (port, bodies) = wanted.split_once(' ').unwrap();
+    // A body may have a status of its own, as in `302:hello world`.
     let answer = |body: &str| {
+        let (status, body) = body.split_once(':').unwrap_or(("200", body));
         let length = body.len();
-        format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
+        format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{body}")
     };
     // Of two bodies, the first answers the first request, which is the probe's.
     let (first, rest) = bodies.split_once('|').unwrap_or((bodies, bodies));

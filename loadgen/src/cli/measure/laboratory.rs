@@ -224,7 +224,7 @@ impl Laboratory<'_> {
             Err(target::Error::Interrupted { .. }) => return None,
             Err(error) => return failed(&error),
         };
-        if let Err(error) = target::probe(target.address()) {
+        if let Err(error) = target.probe() {
             return match self.is_interrupted() {
                 true => None,
                 false => failed(&error),
@@ -233,14 +233,13 @@ impl Laboratory<'_> {
         let plan = self.plan(workload, &target);
         let mut meter = Meter::new(Some(&target), true, &options.cpus);
         let mut begin = begin;
-        let outcome = drive::run_observed(&plan, self.interrupted, &mut |moment| {
+        let mut outcome = drive::run_observed(&plan, self.interrupted, &mut |moment| {
             if let Moment::Begin = moment {
                 begin = SystemTime::now();
             }
             meter.on(moment);
         });
-        let responses = (outcome.as_ref()).map_or(0, |outcome| outcome.record.answered_in_window);
-        let metered = meter.finish(responses, plan.pipeline);
+        let metered = meter.finish(outcome.as_mut().ok(), plan.pipeline);
         let died = target.has_ended();
         let ended = target.stop(target::STOP_WITHIN);
         if self.is_interrupted() {
@@ -299,6 +298,7 @@ impl Laboratory<'_> {
             drain: DRAIN,
             timeout: TIMEOUT,
             expect: Some(hello()),
+            expect_status: Some(HELLO_STATUS),
             cpus,
             ..Plan::new(address, HttpUrl::at(address).get(""))
         }
@@ -308,6 +308,9 @@ impl Laboratory<'_> {
         self.interrupted.load(Relaxed)
     }
 }
+
+/// The status that every answer of every run must have.
+pub(super) const HELLO_STATUS: u16 = 200;
 
 /// What every body of every run must be.
 pub(super) fn hello() -> Arc<Expected> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::laboratory::{Laboratory, hello, now};
+use super::laboratory::{HELLO_STATUS, Laboratory, hello, now};
 use crate::cli::common::require_files;
 use crate::cli::output::say;
 use crate::drive::{self, Moment};
@@ -154,6 +154,7 @@ impl Laboratory<'_> {
                 drain: Duration::ZERO,
                 timeout: IDLE_TIMEOUT,
                 expect: Some(hello()),
+                expect_status: Some(HELLO_STATUS),
                 ..Plan::new(address, HttpUrl::at(address).get(""))
             };
             let mut readings = Vec::new();
@@ -185,7 +186,7 @@ impl Laboratory<'_> {
         };
         let target = Target::start(server, self.root, &options);
         let target = target.map_err(|error| error.to_string())?;
-        target::probe(target.address()).map_err(|error| error.to_string())?;
+        target.probe().map_err(|error| error.to_string())?;
         let done = work(&target);
         let owner = target.owner();
         let died = target.has_ended();

@@ -24,6 +24,7 @@ use crate::calibration::Calibration;
 use crate::catalogue::Catalogue;
 use crate::cli::output::{Written, print, say};
 use crate::compare::Evidence;
+use crate::contention::are_apart;
 use crate::destination;
 use crate::limits::ROUNDS_MAX;
 use crate::machine::{self, Build, Machine, Pinning};
@@ -41,8 +42,8 @@ pub(super) struct Arguments {
     /// Workloads by name, group (such as `curated`) or glob (such as 'open-*') [default: the group `default`]
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     workloads: Vec<String>,
-    /// How often every cell is measured; `auto`: 6 times, and on until the leading ratios are known well
-    /// enough [default: 6, with --quick 3]
+    /// How often every cell is measured, up to 1,000 times; `auto`: 6 times, and on until the leading ratios
+    /// are known well enough [default: 6, with --quick 3]
     #[arg(long, value_name = "N|auto")]
     rounds: Option<Rounds>,
     /// With --rounds auto: how far the interval of the leading ratio, CPU per request of the second to that of
@@ -61,7 +62,7 @@ pub(super) struct Arguments {
     /// Where the folder of the set is created [default: results/ of the repository]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with a set that was interrupted or killed
+    /// Go on with a set that was interrupted or killed: what it has is kept, what is missing is measured
     #[arg(
         long,
         value_name = "SET",
@@ -288,11 +289,11 @@ fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, build: &Build
         progress::time(time_of_all(cells, campaign))
     );
     let Pinning { server, client } = &machine.pinning;
-    match server.is_empty() || client.is_empty() {
-        true => say!(
+    match are_apart(server, client) {
+        false => say!(
             "warning: server and generator are not pinned apart, and take CPU time from each other"
         ),
-        false => say!("server on CPUs {server:?}, generator on CPUs {client:?}"),
+        true => say!("server on CPUs {server:?}, generator on CPUs {client:?}"),
     }
     if let Some(lack) = build.lacks() {
         say!("warning: {lack}");
