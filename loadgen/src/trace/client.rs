@@ -186,6 +186,7 @@ fn exchange(
         patience: plan.timeout,
     };
     let last = plan.requests.len().saturating_sub(1);
+    let mut is_http = true;
     for (number, request) in plan.requests.iter().enumerate() {
         stream.write_all(request).map_err(failed("send"))?;
         log.note(What::Sent(request.len()));
@@ -200,6 +201,7 @@ fn exchange(
         if number == 0 {
             pause(Pause::Answered);
         }
+        is_http = !response.switches;
         if !response.persists && number < last {
             let why = match response.switches {
                 true => "the connection speaks no HTTP any more",
@@ -210,6 +212,8 @@ fn exchange(
         }
     }
     match plan.close {
+        // What was asked of HTTP binds no other protocol.
+        Close::Server if !is_http => Ok(()),
         Close::Server | Close::Half => answers.end(plan, stream, interrupted, log),
         Close::Client | Close::Reset => Ok(()),
     }
@@ -504,8 +508,10 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
             assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         };
-        let found = seen_of(Close::Client, vec![connect.to_vec()], opens);
-        assert_eq!(found[3..], [Received(19), Answered(200), Closed]);
+        for close in [Close::Client, Close::Server] {
+            let found = seen_of(close, vec![connect.to_vec()], opens);
+            assert_eq!(found[3..], [Received(19), Answered(200), Closed]);
+        }
         let found = seen_of(Close::Client, vec![connect.to_vec(); 2], opens);
         let failed = "the connection speaks no HTTP any more with 1 request to go";
         assert_eq!(found[5..], [Failed("send", failed.to_owned()), Closed]);
