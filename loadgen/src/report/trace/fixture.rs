@@ -238,6 +238,7 @@ impl Teller {
                 explanation: explanation.to_owned(),
             },
             states: std::mem::take(&mut self.states),
+            lacks_times: false,
         }
     }
 }

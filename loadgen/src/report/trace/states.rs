@@ -17,8 +17,11 @@ pub(super) struct Held {
 }
 
 /// Those of the client first, each side's in the order of time. What came before the first change has no
-/// beginning, and is left out.
+/// beginning, and is left out. None where times have no meaning.
 pub(super) fn held(connection: &Connection) -> Vec<Held> {
+    if connection.lacks_times {
+        return Vec::new();
+    }
     let of = |side: Side| {
         let changes: Vec<_> = (connection.states.iter())
             .filter(|it| it.side == side)

@@ -1234,7 +1234,7 @@ mod tests {
     fn faults_are_quoted() {
         let fault = |request: &str, answer: &str| {
             let messages = talk(&[('>', request), ('<', answer)]).read();
-            let shown = |it: &Option<Misread>| it.as_ref().map(|it| it.to_string());
+            let shown = |it: &Option<Misread>| it.as_ref().map(Misread::to_string);
             assert_eq!(messages.cut, None, "{answer}");
             (messages.misread.each_ref().map(shown), messages.unknown)
         };

@@ -53,6 +53,8 @@ pub struct Connection {
     pub ending: Ending,
     /// The states of both ends, in the order of time.
     pub states: Vec<StateChange>,
+    /// Times between its events have no meaning.
+    pub lacks_times: bool,
 }
 
 /// A part of a connection with a heading of its own.

@@ -130,6 +130,7 @@ pub fn tell(record: &Record) -> Story {
                 phases: phases(record, subject, &calls, &timeline, &ending),
                 ending,
                 states: subject.states.clone(),
+                lacks_times: record.lacks_times,
             }
         })
         .collect();
