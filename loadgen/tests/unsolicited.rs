@@ -125,6 +125,21 @@ fn what_is_said_between_requests_costs_none() {
             Some(status(400)),
             Some(400),
         ),
+        // An interim response is one too, whatever stays away behind it.
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            ALL,
+            Stays,
+            Some(status(100)),
+            Some(100),
+        ),
+        (
+            b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
+            9,
+            Closes,
+            Some(status(103)),
+            Some(103),
+        ),
         (b"HTTP/1.1 40", ALL, Closes, Some(other), None),
         (b"\r\n", ALL, Closes, Some(empty), None),
         (b"\r\n", ALL, Stays, Some(empty), None),
@@ -194,6 +209,87 @@ fn a_408_may_have_crossed_with_a_request() {
         assert_eq!(record.unsolicited.count(), unasked, "{answered}");
         let errors: Vec<_> = record.errors.iter().collect();
         assert_eq!(errors, [(&error, &1)], "{answered}");
+    }
+}
+
+/// Empty lines are counted, not the pieces in which they come.
+#[test]
+fn empty_lines_are_counted_one_by_one() {
+    thread::scope(|scope| {
+        for piece in [1, 2, 3, 5, 8] {
+            scope.spawn(move || {
+                let outcome = between_requests(b"\r\n\r\n\n\r\n", piece, Then::Closes);
+                // The run may be over before they come the second time.
+                let lines = outcome.record.unsolicited.empty_lines;
+                assert!((4..=8).contains(&lines), "{lines} by {piece}");
+            });
+        }
+    });
+}
+
+/// Behind a response that ends its connection, in the same segment.
+#[test]
+fn what_is_behind_the_last_response_is_named_for_what_it_is() {
+    for (behind, by_status, lines, errors) in [
+        (&b"HTTP/1.1 103 Early Hints\r\n\r\n"[..], Some(103), 0, 0),
+        (TIMEOUT_408, Some(408), 0, 0),
+        (b"\r\n\n", None, 2, 0),
+        (b"more", None, 0, 1),
+    ] {
+        let address = server(move |stream, _| {
+            request(stream)?;
+            stream.write_all(&[LAST, behind].concat())
+        });
+        let record = run(&plan(address, 1)).0.record;
+        let unsolicited = &record.unsolicited;
+        let name = behind.escape_ascii();
+        assert_eq!(record.good, 1, "{name}");
+        assert_eq!(record.errors_count(), errors, "{name}: {:?}", record.errors);
+        let status = unsolicited.status.keys().next().copied();
+        assert_eq!(status, by_status, "{name}");
+        assert_eq!(unsolicited.empty_lines, lines, "{name}");
+    }
+}
+
+/// An empty line before a response is no part of it.
+#[test]
+fn an_empty_line_is_no_first_byte() {
+    let address = server(|stream, number| {
+        request(stream)?;
+        stream.write_all(b"\r\n")?;
+        thread::sleep(Duration::from_millis(60));
+        match number {
+            0 => Ok(()),
+            _ => stream.write_all(HELLO),
+        }
+    });
+    let record = run(&plan(address, 2)).0.record;
+    let errors: Vec<_> = record.errors.keys().collect();
+    assert_eq!(errors, [&(Phase::FirstByte, Kind::ClosedEarly)]);
+    assert_eq!(record.good, 1);
+    let first_byte_ns = record.first_byte.min();
+    assert!(first_byte_ns >= 50_000_000, "{first_byte_ns}");
+}
+
+/// One that crossed says nothing about connections that close without a word.
+#[test]
+fn one_408_explains_no_other_closes() {
+    for (each, said) in [(40, false), (1, true)] {
+        let address = server(move |stream, number| {
+            request(stream)?;
+            stream.write_all(HELLO)?;
+            request(stream)?;
+            match number % each {
+                0 => stream.write_all(TIMEOUT_408),
+                _ => Ok(()),
+            }
+        });
+        let (outcome, verdict) = run(&plan(address, if each == 1 { 2 } else { 60 }));
+        let crossed = outcome.record.unsolicited.crossed;
+        assert_eq!(crossed, 1);
+        let words = verdict.reasons.join("\n");
+        let is_said = words.contains("ended with a 408 once as requests were on their way");
+        assert_eq!(is_said, said, "{words}");
     }
 }
 
@@ -298,13 +394,68 @@ fn the_limit_of_a_connection_is_named() {
     }
 }
 
-/// Connections that end at random are no limit.
+/// Connections that end at random are no limit, nor is a single one.
 #[test]
 fn no_limit_is_made_up() {
-    let address = limited(|number| 3 + number * 7 % 11, false);
-    let (_, verdict) = run(&plan(address, 100));
-    let words = verdict.reasons.join("\n") + &verdict.advice.join("\n");
-    assert!(!words.contains("-k "), "{words}");
+    type Row = (fn(u64) -> u64, bool, usize, u64);
+    let rows: [Row; 3] = [
+        (|number| 3 + number * 7 % 11, false, 1, 100),
+        (|number| 3 + number * 7 % 11, true, 4, 100),
+        (|_| 9, true, 4, 12),
+    ];
+    for (limit, announces, pipeline, requests) in rows {
+        let address = limited(limit, announces);
+        let (_, verdict) = run(&Plan {
+            pipeline,
+            ..plan(address, requests)
+        });
+        let words = verdict.reasons.join("\n") + &verdict.advice.join("\n");
+        assert!(!words.contains("-k "), "{words}");
+        assert_eq!(words.contains("(-p 1)"), announces, "{words}");
+    }
+}
+
+/// Behind a switch the connection is not HTTP any more: that announces no close.
+#[test]
+fn a_switch_of_protocols_is_no_close() {
+    let address = server(|stream, _| {
+        request(stream)?;
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    });
+    let (outcome, verdict) = run(&Plan {
+        pipeline: 2,
+        ..plan(address, 20)
+    });
+    let record = &outcome.record;
+    assert_eq!(record.closes_announced, Closes::default());
+    assert_eq!(record.switches, 10);
+    let words = verdict.reasons.join("\n");
+    assert!(
+        words.contains("switched the connection to another protocol"),
+        "{words}"
+    );
+}
+
+/// Idle connections end up in a tunnel, as those of the run.
+#[test]
+fn idle_connections_are_served_by_a_success_of_connect() {
+    const CONNECT: &[u8] = b"CONNECT / HTTP/1.1\r\nHost: test\r\n";
+    let address = server(|stream, _| {
+        stream.read_exact(&mut [0; CONNECT.len() + 2])?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nSSH-2.0-x\r\n")?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    });
+    let (outcome, _) = run(&Plan {
+        idle: 2,
+        limit: Limit::Requests(4),
+        warmup: Duration::ZERO,
+        connections: 1,
+        ..Plan::new(address, [CONNECT, b"\r\n"].concat())
+    });
+    assert_eq!(outcome.record.good, 4);
+    let idle = outcome.idle.unwrap();
+    assert_eq!((idle.served, idle.fault), (2, None));
 }
 
 #[test]

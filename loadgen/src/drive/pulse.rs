@@ -93,10 +93,10 @@ impl Pulse {
         let earlier_at = std::mem::replace(&mut self.checked_at, now);
         // Late because it had much to do is not late.
         let still = late.saturating_sub(reading.ran_ns.saturating_sub(earlier.ran_ns));
+        let delayed_ns = reading.delayed_since(&earlier).unwrap_or(0);
+        // An answer may have woken it long before it was to wake up by itself: from then on it waited.
+        let still = still.max(delayed_ns.min(now.saturating_sub(earlier_at)));
         if still >= PAUSE_NS_MIN && self.pauses.len() < PAUSES_MAX {
-            let delayed_ns = reading.delayed_since(&earlier).unwrap_or(0);
-            // An answer may have woken it long before it was to wake up by itself: from then on it waited.
-            let still = still.max(delayed_ns.min(now.saturating_sub(earlier_at)));
             self.pauses.push(Pause {
                 from: now - still,
                 to: now,
@@ -205,6 +205,8 @@ mod tests {
     #[test]
     fn a_thread_that_has_much_to_do_has_no_pause() {
         let mut pulse = Pulse::new();
+        // It may really wait for a CPU meanwhile, which is a pause.
+        pulse.schedstat = None;
         let before = pulse.read().ran_ns;
         let start = Instant::now();
         while pulse.read().ran_ns < before + 2 * PAUSE_NS_MIN {
