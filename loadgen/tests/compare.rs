@@ -66,6 +66,7 @@ fn campaign_with_floor() -> Campaign {
 fn machine(kernel: &str) -> Machine {
     Machine {
         cpu_model: Some("A CPU".to_owned()),
+        cpus: 2,
         kernel: Some(kernel.to_owned()),
         mitigations: Some(BTreeMap::new()),
         ..Machine::default()
@@ -76,6 +77,8 @@ fn build(revision: &str) -> Build {
     Build {
         revision: Some(revision.to_owned()),
         dirty: Some(false),
+        rustc: Some("rustc 1.88.0".to_owned()),
+        loadgen_sha256: Some("1".to_owned()),
         ..Build::default()
     }
 }
@@ -102,6 +105,12 @@ fn set_with(
     build: &Build,
     cost_us: impl Fn(&Key) -> f64,
 ) -> String {
+    // Each begins a second later than the one before: the same measurement twice is refused.
+    let second = 5 + fs::read_dir(parent).unwrap().count();
+    let campaign = &Campaign {
+        started: format!("2025-01-02T03:04:{second:02}Z"),
+        ..campaign.clone()
+    };
     let mut writer = Writer::create(parent, campaign, machine, build).unwrap();
     for key in campaign.cells() {
         let mut record = Record::new(2);
@@ -133,7 +142,8 @@ fn set_with(
             advice: Vec::new(),
             notes: Vec::new(),
         };
-        let cell = Cell::measured(&key, String::new(), &outcome, Some(&cost), &verdict);
+        let started = campaign.started.clone();
+        let cell = Cell::measured(&key, started, &outcome, Some(&cost), &verdict);
         writer
             .append(&cell, &[], SystemTime::now(), outcome.duration)
             .unwrap();
@@ -200,6 +210,15 @@ fn mixed_sets_are_refused() {
     );
     let mut shorter = campaign();
     shorter.workloads[0].duration /= 2;
+    let with_floor = |servers: [&str; 2], floor: &str| Campaign {
+        servers: servers.map(str::to_owned).to_vec(),
+        floor: Some(floor.to_owned()),
+        ..campaign()
+    };
+    let with_reference = Campaign {
+        references: vec!["fast".to_owned()],
+        ..campaign()
+    };
     let mut other_changes = build("abc");
     other_changes.changes = Some("def".to_owned());
     let rows = [
@@ -233,6 +252,18 @@ fn mixed_sets_are_refused() {
             build_of_slow("2.0"),
             "version of slow: \"1.0\" and \"2.0\"",
         ),
+        (
+            with_floor(["slow", "floor"], "slow"),
+            machine("6.18"),
+            build("abc"),
+            "role of slow: ranked and the floor",
+        ),
+        (
+            with_reference,
+            machine("6.18"),
+            build("abc"),
+            "role of fast: ranked and a reference",
+        ),
     ];
     for (campaign, machine, build, difference) in rows {
         let two = set(parent.path(), &campaign, &machine, &build);
@@ -245,6 +276,92 @@ fn mixed_sets_are_refused() {
             );
         }
     }
+}
+
+/// Two sets that were measured with two floors have no common multiple of the floor.
+#[test]
+fn two_floors_are_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let set_with_floor = |floor: &str| {
+        let campaign = Campaign {
+            servers: vec!["fast".to_owned(), floor.to_owned()],
+            floor: Some(floor.to_owned()),
+            ..campaign()
+        };
+        set(parent.path(), &campaign, &machine("6.18"), &build("abc"))
+    };
+    let (one, two) = (set_with_floor("floor"), set_with_floor("ground"));
+    let output = cmp(parent.path(), &[&one, &two]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "cannot be taken together: floor: \"floor\" and \"ground\"\n";
+    let said = stderr(output);
+    assert!(said.ends_with(expected), "{said}");
+}
+
+/// Under another name, the same rounds would count twice.
+#[test]
+fn a_copy_of_a_set_is_refused() {
+    let (parent, one) = one_set();
+    let copy = parent.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(parent.path().join(&one)).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    for verb in ["cmp", "rank", "report", "explain"] {
+        let output = loadgen(parent.path(), &[verb, &one, "copy"]);
+        assert_eq!(output.status.code(), Some(1), "{verb}");
+        let said = stderr(output);
+        let names = format!("{one} and copy cannot be taken together: they are the same");
+        assert!(said.contains(&names), "{verb}: {said}");
+    }
+}
+
+/// Records hold whatever somebody has put into them: nothing of it reaches a terminal or a page as it is.
+#[test]
+fn records_do_nothing_to_terminals_and_pages() {
+    let (parent, _) = one_set();
+    let evil = "\u{1b}[31m\u{202e}\u{200b}`<b>|<!-- loadgen:end -->";
+    let (mut machine, mut build) = (machine("6.18"), build("abc"));
+    machine.cpu_model = Some(evil.to_owned());
+    build.rustc = Some(evil.to_owned());
+    build.revision = Some(evil.to_owned());
+    let mut campaign = campaign_with_floor();
+    campaign.command = evil.to_owned();
+    campaign.workloads[0].analysis = format!("a\n{evil}");
+    let set = set(parent.path(), &campaign, &machine, &build);
+    let named = "o\u{1b}[31m\u{202e}";
+    fs::rename(parent.path().join(&set), parent.path().join(named)).unwrap();
+    let page = format!("{}\n{}\n", "<!-- loadgen:begin -->", "<!-- loadgen:end -->");
+    fs::write(parent.path().join("page.md"), &page).unwrap();
+    let is_harmless = |text: &str, what: &str| {
+        let bad = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{200b}".contains(c);
+        assert!(!text.contains(bad), "{what}: {text:?}");
+    };
+    for arguments in [
+        &["cmp", named][..],
+        &["cmp", "--format", "markdown", named],
+        &["rank", named],
+        &["diff", "--across-machines", named, named],
+        &["report", named],
+        &["report", "--splice", "page.md", named],
+        &["cmp", named, named],
+        &["cmp", "\u{1b}absent\u{202e}"],
+        &["cmp", named, "--servers", "\u{1b}\u{202e}"],
+    ] {
+        let output = loadgen(parent.path(), arguments);
+        for bytes in [&output.stdout, &output.stderr] {
+            is_harmless(&String::from_utf8_lossy(bytes), &format!("{arguments:?}"));
+        }
+    }
+    let page = fs::read_to_string(parent.path().join("page.md")).unwrap();
+    is_harmless(&page, "the page");
+    assert_eq!(
+        page.lines().filter(|it| it.contains("<b>")).count(),
+        2,
+        "{page}"
+    );
+    assert!(page.contains("- Machine: \\\\u{1b}"), "{page}");
 }
 
 /// One set of a folder of its own.
@@ -577,7 +694,7 @@ fn what_is_not_known_of_machines_is_said() {
 #[test]
 fn nothing_but_numbers_is_printed() {
     let parent = tempfile::tempdir().unwrap();
-    let wild = [0.0, 1e-4, 40.0, 0.0, 1e4, 3.0];
+    let wild = [0.0, 0.01, 40.0, 0.3, 1e4, 3.0];
     let made = set_with(
         parent.path(),
         &campaign_with_floor(),

@@ -87,7 +87,13 @@ fn cell(key: &Key) -> Cell {
         advice: Vec::new(),
         notes: Vec::new(),
     };
-    Cell::measured(key, String::new(), &outcome, Some(&cost), &verdict)
+    Cell::measured(
+        key,
+        "2025-01-02T03:04:06Z".to_owned(),
+        &outcome,
+        Some(&cost),
+        &verdict,
+    )
 }
 
 fn ledger() -> Vec<Row> {
@@ -284,7 +290,11 @@ fn a_set_without_a_ledger_says_how_to_get_one() {
     let without = set(parent.path(), &here(), &[]);
     let refused = Row {
         error: Some("not permitted".to_owned()),
+        responses: 0,
+        connections: 0,
         kind: None,
+        name: String::new(),
+        count: 0,
         ..ledger().remove(0)
     };
     let refused = set(parent.path(), &here(), &[refused]);

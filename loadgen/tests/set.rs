@@ -314,7 +314,10 @@ fn what_is_no_set_or_damaged_is_said_in_one_line() {
         let error = Set::open(path).unwrap_err().to_string();
         error.replace(&path.display().to_string(), "SET")
     };
-    assert_eq!(error(parent.path()), "SET is not a set: plan.toml is missing");
+    assert_eq!(
+        error(parent.path()),
+        "SET is not a set: plan.toml is missing"
+    );
     assert_eq!(
         error(&parent.path().join("none")),
         "SET is not a set: plan.toml is missing"
@@ -371,7 +374,7 @@ fn damage_is_told_by_every_reader() {
             text.replacen(from, to, 1).into_bytes()
         }
     };
-    let rows: [Damage<'_>; 16] = [
+    let rows: [Damage<'_>; 30] = [
         (
             "cells.csv",
             &replaced(",1.5,", ",inf,"),
@@ -410,6 +413,76 @@ fn damage_is_told_by_every_reader() {
             "SET/cells.csv:2:5: round 9 of 3 in plan.toml",
         ),
         ("cells.csv", &replaced("\n", "\r\n"), "SET/cells.csv:1:"),
+        (
+            "cells.csv",
+            &replaced(",invalid,", "boom,invalid,"),
+            "column `verdict`: there is an error, so it should be empty",
+        ),
+        (
+            "cells.csv",
+            &replaced("2025-01-02T03:04:06Z", "yesterday"),
+            "SET/cells.csv:2:7: `started`: ",
+        ),
+        (
+            "cells.csv",
+            &replaced(",1.5,", ",1e-300,"),
+            "column `duration_s`: `1e-300` is too small to have been measured",
+        ),
+        (
+            "ledger.csv",
+            &replaced(",,1,1,", ",boom,1,1,"),
+            "SET/ledger.csv:2:31: there is an error, and no count can be beside it",
+        ),
+        (
+            "ledger.csv",
+            &replaced("2025-01-02T03:04:05Z", "today"),
+            "SET/ledger.csv:2:5: `started`: ",
+        ),
+        (
+            "calibration.json",
+            &|_| Vec::new(),
+            "SET/calibration.json:1:",
+        ),
+        (
+            "calibration.json",
+            &|_| b"{\"schema\":1,".to_vec(),
+            "SET/calibration.json:1:12: EOF while parsing",
+        ),
+        (
+            "calibration.json",
+            &|_| b"{\n\xff".to_vec(),
+            "SET/calibration.json:2:1: bytes that are not UTF-8",
+        ),
+        (
+            "a.hlog",
+            &replaced(":response,", ":response,-"),
+            "the start of an interval: `-",
+        ),
+        (
+            "a.hlog",
+            &replaced(":response,", ":response,inf,"),
+            "SET/a.hlog:",
+        ),
+        (
+            "a.hlog",
+            &replaced(":response,", ":response,9999999999999"),
+            "the start of an interval: `9999999999999",
+        ),
+        (
+            "a.hlog",
+            &replaced("#[StartTime: ", "#[StartTime: 9999999999999999"),
+            "is not a time in seconds",
+        ),
+        (
+            "plan.toml",
+            &replaced("servers = ", "floor = \"nobody\"\nservers = "),
+            "SET/plan.toml:6:9: `floor`: \"nobody\" is not among `servers`",
+        ),
+        (
+            "plan.toml",
+            &replaced("servers = ", "references = [\"nobody\"]\nservers = "),
+            "SET/plan.toml:6:14: `references`: \"nobody\" is not among `servers`",
+        ),
         (
             "ledger.csv",
             &replaced(",7\n", ",-7\n"),
@@ -458,6 +531,7 @@ fn damage_is_told_by_every_reader() {
         let row = "server,workload,started,error,responses,connections,kind,name,count\n\
                    a,x,2025-01-02T03:04:05Z,,1,1,event,page-faults,7\n";
         fs::write(path.join("ledger.csv"), row).unwrap();
+        fs::write(path.join("calibration.json"), "{\"schema\":2}").unwrap();
         Set::open(&path).unwrap();
         let bytes = fs::read(path.join(file)).unwrap();
         fs::write(path.join(file), damage(bytes)).unwrap();
@@ -486,6 +560,32 @@ fn damage_is_told_by_every_reader() {
             assert!(said.contains(&error), "{arguments:?}: {said}");
             assert!(!output.status.success());
         }
+    }
+}
+
+/// Reading a pipe would not end. One that no server of the plan has is nobody's log.
+#[test]
+fn pipes_are_not_waited_for() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = set_of(parent.path(), 3);
+    let pipe = |name: &str| {
+        let file = path.join(name);
+        let _ = fs::remove_file(&file);
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        file
+    };
+    pipe("nobody.hlog");
+    Set::open(&path).unwrap();
+    for name in ["a.hlog", "ledger.csv", "calibration.json"] {
+        let file = pipe(name);
+        let error = Set::open(&path).unwrap_err().to_string();
+        let expected = format!("{}: not a regular file", file.display());
+        assert_eq!(error, expected);
+        fs::remove_file(file).unwrap();
+    }
+    for name in ["cells.csv", "plan.toml"] {
+        pipe(name);
+        assert!(Set::open(&path).is_err(), "{name}");
     }
 }
 

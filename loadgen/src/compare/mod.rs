@@ -766,6 +766,40 @@ mod tests {
         assert!(a.value.unwrap().spread().unwrap() > 0.3);
     }
 
+    /// A value in one of six rounds has no interval, and would look like a certain one.
+    #[test]
+    fn values_in_few_rounds_are_not_ranked() {
+        let mut cells = Vec::new();
+        for round in 1..=6 {
+            cells.push(cell("often", "w", round, 800.0 + f64::from(round)));
+            cells.push(cell("other", "w", round, 900.0 + f64::from(round)));
+            let mut rare = cell("rare", "w", round, 8.0);
+            rare.server_cpu_us_per_request = (round == 3).then_some(8.0);
+            cells.push(rare);
+        }
+        let evidence = evidence(&["rare", "often", "other"], &["w"], cells);
+        let row = &evidence.compare(Metric::Cpu).rows[0];
+        let marks: Vec<_> = (0..3).map(|column| row.rank_mark(column)).collect();
+        assert_eq!(marks, [None, Some("#1".to_owned()), Some("#2".to_owned())]);
+        let rare = &row.entries[0];
+        assert!(rare.is_sparse && rare.ratio.is_none() && rare.value.is_some());
+        assert!(row.entries[1].is_best);
+        let sparse = evidence.sparse(&[Metric::Cpu, Metric::Throughput]);
+        assert_eq!(sparse.len(), 1);
+        assert_eq!(sparse[0].reason, "a value in 1 of 6 rounds only");
+        let rankings = evidence.rankings(Metric::Cpu, false);
+        let stopped = &rankings[0].left_out[0].stopped;
+        assert_eq!(stopped[0].reason, "a value in 1 of 6 rounds only");
+    }
+
+    #[test]
+    fn a_single_round_is_enough_for_a_set_of_one() {
+        let cells = vec![cell("a", "w", 1, 8.0), cell("b", "w", 1, 9.0)];
+        let comparison = evidence(&["a", "b"], &["w"], cells).compare(Metric::Cpu);
+        let entries = &comparison.rows[0].entries;
+        assert!(entries.iter().all(|it| !it.is_sparse && it.ratio.is_some()));
+    }
+
     #[test]
     fn only_valid_cells_compete() {
         let bad = |mut cell: Cell| {

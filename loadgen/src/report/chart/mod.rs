@@ -660,6 +660,19 @@ pub(crate) fn value_text(entry: &Entry, metric: Metric) -> String {
 mod tests {
     use super::*;
 
+    /// Ratios that are next to nothing, or next to no limit, make no axis of a thousand ticks.
+    #[test]
+    fn ticks_of_ratios_are_few() {
+        for (low, high) in [(5e-324, 1.0), (1.0, f64::MAX), (1e-300, 1e300), (0.5, 2.0)] {
+            let ticks = ticks_of_ratios(low, high);
+            assert!(
+                (1..=61).contains(&ticks.len()),
+                "{low} to {high}: {ticks:?}"
+            );
+            assert!(ticks.iter().all(|it| it.is_finite() && *it > 0.0));
+        }
+    }
+
     #[test]
     fn numbers() {
         for (value, expected, counted) in [
