@@ -90,6 +90,49 @@ fn a_server_that_stands_still_is_not_believed() {
     }
 }
 
+/// As with a CPU quota, which no percentile of a closed loop need show.
+#[test]
+fn a_server_that_stops_and_goes_is_not_believed() {
+    let _alone = alone();
+    attempts("stop and go", |_| {
+        let (_, verdict) = judged(stalls(80, 110), |plan| Plan {
+            connections: 8,
+            limit: lasting(1_600),
+            ..plan
+        });
+        let reasons = verdict.reasons.join("; ");
+        ensure!(verdict.status == Status::Invalid, "{verdict:?}");
+        ensure!(reasons.contains("the server stood still"), "{verdict:?}");
+        Ok(())
+    });
+}
+
+/// No request takes 15% of the run, nor do the timeouts make a hundredth of the requests.
+#[test]
+fn requests_that_hang_until_they_time_out_are_not_forgotten() {
+    let _alone = alone();
+    let options = Options {
+        faults: vec![Fault::Hang],
+        fault_every: 1_500,
+        ..Options::default()
+    };
+    attempts("timeouts", |_| {
+        let (outcome, verdict) = judged(options.clone(), |plan| Plan {
+            connections: 8,
+            limit: lasting(3_000),
+            timeout: 250 * MS,
+            ..plan
+        });
+        let timeouts = outcome.record.errors_count();
+        ensure!(timeouts > 8, "{timeouts} timeouts");
+        let reasons = verdict.reasons.join("; ");
+        let said = ["connections stood still", "the server stood still"];
+        let is_said = said.iter().any(|words| reasons.contains(words));
+        ensure!(is_said, "{timeouts} timeouts: {verdict:?}");
+        Ok(())
+    });
+}
+
 /// None of these stands still: it is their nature, or that of the load.
 #[test]
 fn slow_servers_and_thin_loads_are_no_standstill() {
@@ -98,7 +141,31 @@ fn slow_servers_and_thin_loads_are_no_standstill() {
         delay: Delay::Fixed(ms * MS),
         ..Options::default()
     };
-    let rows: [(&str, Options, Pace, usize, u64); 8] = [
+    let rows: [(&str, Options, Pace, usize, u64); 11] = [
+        (
+            "one connection, fifty milliseconds each",
+            delayed(50),
+            Pace::Closed,
+            1,
+            1_500,
+        ),
+        (
+            "many in step, fifty milliseconds each",
+            delayed(50),
+            Pace::Closed,
+            16,
+            1_500,
+        ),
+        (
+            "some take a while",
+            Options {
+                delay: Delay::Bimodal(MS, 100 * MS, 0.3),
+                ..Options::default()
+            },
+            Pace::Closed,
+            4,
+            2_000,
+        ),
         (
             "one connection, half a second each",
             delayed(500),
