@@ -73,7 +73,8 @@ impl Pulse {
             // It may have lost its CPU in the middle of its work.
             self.look(now, round);
         }
-        self.planned = until;
+        // What is overdue was seen to be so by now.
+        self.planned = until.max(now);
     }
 
     /// The thread is awake and goes round.
@@ -193,7 +194,9 @@ mod tests {
     fn a_thread_may_be_kept_from_its_work() {
         let mut pulse = Pulse::new();
         pulse.beat(1_000);
-        pulse.sleeps(1_000 + 2_000_000_000, u64::MAX);
+        // It wanted to do something else long ago.
+        pulse.sleeps(1_000 + 2_000_000_000, 5_000);
+        pulse.beat(2_000_010_000);
         let [pause] = pulse.pauses[..] else {
             panic!("{:?}", pulse.pauses);
         };

@@ -54,7 +54,7 @@ fn owner_now(address: SocketAddr, processes: Processes) -> Owner {
     // connection. Only this one hands out nothing, and has as many files as there are connections.
     let this = std::process::id();
     let elsewhere: Vec<u32> = everybody()
-        .filter(|pid| !own.contains(pid) && !(is_all_held && *pid == this))
+        .filter(|pid| !own.contains(pid) && (*pid != this || !is_all_held))
         .collect();
     sockets::holders(Some(&elsewhere), &mut serving);
     // Some may have begun, or ended, since they were looked up: looked up again, those that are there and
