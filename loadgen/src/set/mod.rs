@@ -903,6 +903,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
 /// A calibration may be of another schema, but must be one.
 fn check_calibration(path: &Path) -> Result<(), Error> {
     #[derive(Deserialize)]
+    #[serde(expecting = "a calibration")]
     struct Version {
         schema: u64,
     }
@@ -919,7 +920,7 @@ fn check_calibration(path: &Path) -> Result<(), Error> {
         // It ends with the place, which is told in its own way.
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or_default();
-        lines::damaged(path, error.line() as u64, error.column(), message)
+        lines::damaged(path, error.line() as u64, error.column().max(1), message)
     })
 }
 
