@@ -95,8 +95,8 @@ fn a_server_that_stands_still_is_not_believed() {
 fn a_server_that_stops_and_goes_is_not_believed() {
     let _alone = alone();
     attempts("stop and go", |_| {
-        let (_, verdict) = judged(stalls(80, 110), |plan| Plan {
-            connections: 8,
+        let (_, verdict) = judged(stalls(90, 190), |plan| Plan {
+            connections: 2,
             limit: lasting(1_600),
             ..plan
         });

@@ -146,10 +146,9 @@ impl Protocol {
                 "another version of HTTP",
                 "Let the server answer with HTTP/1.1.",
             ),
-            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', ..] => named(
-                "a status line that is not well-formed",
-                WELL_FORMED,
-            ),
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', ..] => {
+                named("a status line that is not well-formed", WELL_FORMED)
+            }
             [b'S', b'S', b'H', b'-', ..] => other("an SSH banner"),
             [b'R', b'T', b'S', b'P', b'/', ..] => other("an RTSP response"),
             [b'S', b'I', b'P', b'/', ..] => other("a SIP response"),
@@ -161,7 +160,13 @@ impl Protocol {
             }
             [b':', _, ..] if is_irc(first_line) => other("an IRC message"),
             [b'N', b'O', b'T', b'I', b'C', b'E', b' ', ..] => other("an IRC message"),
-            [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9', b' ' | b'-' | b'\r' | b'\n', ..] => other(match () {
+            [
+                b'1'..=b'5',
+                b'0'..=b'9',
+                b'0'..=b'9',
+                b' ' | b'-' | b'\r' | b'\n',
+                ..,
+            ] => other(match () {
                 () if says(b"smtp") => "an SMTP greeting",
                 () if says(b"ftp") => "an FTP greeting",
                 () if says(b"nntp") || says(b"news") => "an NNTP greeting",
@@ -315,8 +320,14 @@ mod tests {
                 b":irc.example.com NOTICE * :*** Looking up your hostname\r\n",
                 "an IRC message",
             ),
-            (b":irc.example.com 451 * :Not registered\r\n", "an IRC message"),
-            (b"NOTICE AUTH :*** Looking up your hostname\r\n", "an IRC message"),
+            (
+                b":irc.example.com 451 * :Not registered\r\n",
+                "an IRC message",
+            ),
+            (
+                b"NOTICE AUTH :*** Looking up your hostname\r\n",
+                "an IRC message",
+            ),
             (b"SSH-2.0-OpenSSH_9.9\r\n", "an SSH banner"),
             (
                 b"220\r\n",
