@@ -261,8 +261,16 @@ impl Machine {
         likeness.known("number of CPUs", cpus(self).as_ref(), cpus(other).as_ref());
         self.compare_mitigations(other, &mut likeness);
         let (mine, theirs) = (&self.pinning, &other.pinning);
-        likeness.fact("server's CPUs", Some(&mine.server), Some(&theirs.server));
-        likeness.fact("generator's CPUs", Some(&mine.client), Some(&theirs.client));
+        // However they were listed, they are the same CPUs.
+        let set = |cpus: &[usize]| cpus.iter().copied().collect::<BTreeSet<usize>>();
+        for (what, mine, theirs) in [
+            ("server's CPUs", &mine.server, &theirs.server),
+            ("generator's CPUs", &mine.client, &theirs.client),
+        ] {
+            if set(mine) != set(theirs) {
+                likeness.fact(what, Some(mine), Some(theirs));
+            }
+        }
         for name in SYSCTLS {
             let (mine, theirs) = (self.sysctls.get(name), other.sysctls.get(name));
             match name == CONGESTION_CONTROL {
@@ -541,6 +549,10 @@ mod tests {
             cpus: 2,
             kernel: Some("Linux 6.18".to_owned()),
             memory_gib: Some(23.5),
+            pinning: Pinning {
+                server: Vec::new(),
+                client: vec![1, 3],
+            },
             sysctls: table(&[("fs.file-max", "1"), (CONGESTION_CONTROL, "bbr")]),
             mitigations: Some(table(&[
                 ("meltdown", "Mitigation: PTI"),
@@ -555,7 +567,7 @@ mod tests {
         };
         /// What is changed, how, the differences and the remarks.
         type Row<'a> = (&'a str, &'a dyn Fn(&mut Machine), &'a str, &'a str);
-        let rows: [Row<'_>; 11] = [
+        let rows: [Row<'_>; 12] = [
             ("nothing", &|_| {}, "", ""),
             (
                 "a CPU quota",
@@ -596,6 +608,12 @@ mod tests {
                 "pinning",
                 &|it| it.pinning.server = vec![0],
                 "server's CPUs: [] and [0]",
+                "",
+            ),
+            (
+                "the same pinning in other words",
+                &|it| it.pinning.client = vec![3, 1, 1],
+                "",
                 "",
             ),
             (

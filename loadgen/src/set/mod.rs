@@ -884,9 +884,8 @@ fn read_logs(path: &Path) -> Result<Vec<Log>, Error> {
         let log = entry.map_err(io_error("reading", path))?.path();
         if log.extension().is_some_and(|it| it == "hlog") {
             // One that has just been removed holds nothing.
-            match bytes_of(&log).transpose() {
-                Some(bytes) => logs.push((log, bytes)),
-                None => {}
+            if let Some(bytes) = bytes_of(&log).transpose() {
+                logs.push((log, bytes));
             }
         }
     }
