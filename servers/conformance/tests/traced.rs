@@ -53,7 +53,6 @@ fn is_seen(subject: &Subject, close: Close, expected: EndingKind) -> Result<Poss
     let plan = Plan {
         server: server.address(),
         requests: vec![format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n").into_bytes()],
-        head_only: false,
         expect: None,
         close,
         timeout: SOON,
