@@ -404,11 +404,16 @@ fn no_limit_is_made_up() {
         (|_| 9, true, 4, 12),
     ];
     for (limit, announces, pipeline, requests) in rows {
-        let address = limited(limit, announces);
-        let (_, verdict) = run(&Plan {
-            pipeline,
-            ..plan(address, requests)
+        // An announcement costs nothing when all that was sent is answered before it is read.
+        let mut runs = (0..100).map(|_| {
+            let address = limited(limit, announces);
+            run(&Plan {
+                pipeline,
+                ..plan(address, requests)
+            })
         });
+        let lost = runs.find(|(outcome, _)| outcome.record.errors_count() > 0);
+        let (_, verdict) = lost.expect("requests are lost now and then");
         let words = verdict.reasons.join("\n") + &verdict.advice.join("\n");
         assert!(!words.contains("-k "), "{words}");
         assert_eq!(words.contains("(-p 1)"), announces, "{words}");
