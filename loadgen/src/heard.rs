@@ -17,16 +17,20 @@ pub(crate) fn on_silence(record: &Record) -> Option<Reason> {
         }
         (None, _) => return None,
     };
-    let none = match record.warmup_responses {
+    let reason = format!("{}: {what} {misread}", none_answered(record));
+    Some((reason, advice_on_bytes(misread)))
+}
+
+/// Of a run without an answer in the time that counts: whether there was one before.
+pub(crate) fn none_answered(record: &Record) -> String {
+    match record.warmup_responses {
         0 => "no response at all".to_owned(),
         1 => "1 request of the warm-up was answered, none since".to_owned(),
         n => format!(
             "{} requests of the warm-up were answered, none since",
             thousands(n)
         ),
-    };
-    let reason = format!("{none}: {what} {misread}");
-    Some((reason, advice_on_bytes(misread)))
+    }
 }
 
 /// Says more of the most frequent error, where there is more to say.

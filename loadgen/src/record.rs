@@ -381,6 +381,9 @@ impl fmt::Display for Kind {
 /// Longest time a histogram holds, nanoseconds: an hour.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
+/// A connect that takes longer had its SYN sent again, which Linux does after 1, 3, 7, ... seconds.
+pub(crate) const SLOW_CONNECT: Duration = Duration::from_millis(900);
+
 /// An empty histogram of nanoseconds up to an hour with 3 significant digits.
 pub fn latency_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("bounds are valid")

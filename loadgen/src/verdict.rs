@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::heard;
 use crate::latency::{effective_size, percentile, precise_enough, samples_needed};
 use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan, Rate};
-use crate::record::{Fault, Kind, Outcome, Phase, Record};
+use crate::record::{Fault, Kind, Outcome, Phase, Record, SLOW_CONNECT};
 use crate::report::run::{count, thousands, time};
 use crate::silence::overlap_ns;
 use crate::steady::{self, Change, What};
@@ -110,8 +110,6 @@ const SHORT_SILENCE_NS_MIN: u64 = 30_000_000;
 const HUNG_MAX: f64 = 0.10;
 /// Share of the requests due that may be sent after the end, or never, whatever the others waited for.
 const LATE_SHARE_MAX: f64 = 0.10;
-/// A connect that takes longer had its SYN sent again, which Linux does after 1, 3, 7, ... seconds.
-pub(crate) const SLOW_CONNECT: Duration = Duration::from_millis(900);
 /// Share of connects that may be so slow.
 const SLOW_CONNECT_MAX: f64 = 0.01;
 
@@ -267,49 +265,25 @@ fn nothing_came(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
             advice_on(plan, phase, kind),
         )
     });
+    let answered = record.warmup_responses;
     let connects_wait = record.connecting_at_end > 0;
     // What is sent first is what was due first.
     let none_sent = record.requests == 0 && record.due > 0;
     let busy_with_warmup = none_sent && !connects_wait && record.oldest_unanswered.is_some();
-    let answered = record.warmup_responses;
-    match error {
-        _ if answered > 0 => {
-            let (error, advice) = match error {
-                Some((error, advice)) => (error, advice),
-                None if was_stopped(outcome) => (
-                    String::new(),
-                    "The generator heard nothing while it stood still: run it again, and let it run.",
-                ),
-                None if outcome.duration.as_nanos() <= u128::from(record.answered_ns_max) => (
-                    format!(
-                        " in the {} that count",
-                        time(outcome.duration.as_secs_f64() * 1e6)
-                    ),
-                    "Run for longer than an answer takes (-d).",
-                ),
-                None => (
-                    String::new(),
-                    "See what stopped the server (its log, a lock, a limit on requests), and run it again.",
-                ),
-            };
-            let warmup = match answered {
-                1 => "1 request of the warm-up was".to_owned(),
-                n => format!("{} requests of the warm-up were", thousands(n)),
-            };
-            (format!("{warmup} answered, none since{error}"), advice)
-        }
-        Some((error, advice)) => (format!("no response at all{error}"), advice),
-        None if busy_with_warmup => (
+    if answered == 0 && error.is_none() && busy_with_warmup {
+        let reason = format!(
+            "the rate was missed: none of {} requests that were due could be sent: the server was still \
+             busy with warm-up requests",
+            thousands(record.due)
+        );
+        let advice = "The server cannot take this rate, or needs more connections (-c).";
+        return (reason, advice);
+    }
+    let (what, advice) = match error {
+        Some(error) => error,
+        None if answered == 0 && connects_wait => (
             format!(
-                "the rate was missed: none of {} requests that were due could be sent: the server was still \
-                 busy with warm-up requests",
-                thousands(record.due)
-            ),
-            "The server cannot take this rate, or needs more connections (-c).",
-        ),
-        None if connects_wait => (
-            format!(
-                "no response at all: {} not accepted",
+                ": {} not accepted",
                 match record.connecting_at_end {
                     1 => "1 connection was".to_owned(),
                     n => format!("{} connections were", thousands(n)),
@@ -317,11 +291,27 @@ fn nothing_came(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
             ),
             advice_on(plan, Phase::Connect, Kind::Timeout),
         ),
-        None => (
-            "no response at all".to_owned(),
+        None if answered == 0 => (
+            String::new(),
             "Ask it once by hand: curl -v, with the same URL.",
         ),
-    }
+        None if was_stopped(outcome) => (
+            String::new(),
+            "The generator heard nothing while it stood still: run it again, and let it run.",
+        ),
+        None if outcome.duration.as_nanos() <= u128::from(record.answered_ns_max) => (
+            format!(
+                " in the {} that count",
+                time(outcome.duration.as_secs_f64() * 1e6)
+            ),
+            "Run for longer than an answer takes (-d).",
+        ),
+        None => (
+            String::new(),
+            "See what stopped the server (its log, a lock, a limit on requests), and run it again.",
+        ),
+    };
+    (heard::none_answered(record) + &what, advice)
 }
 
 /// All that was answered within the time that counts was sent, or due, before.
@@ -846,9 +836,7 @@ impl Usual {
 struct Times {
     /// The longest value of each bucket, and how many are in it and the shorter ones.
     counts: Vec<(u64, u64)>,
-    all: u64,
-    /// Of these, the ones not known to the end, which are taken for the longest.
-    unanswered: u64,
+    /// Those known to the end; the others are taken for the longest.
     answered: u64,
 }
 
@@ -864,8 +852,6 @@ impl Times {
         });
         Times {
             counts: buckets.collect(),
-            all: histogram.len(),
-            unanswered,
             answered: histogram.len().saturating_sub(unanswered),
         }
     }
@@ -874,7 +860,7 @@ impl Times {
     fn at_least(&self, ns: u64) -> u64 {
         let shorter = self.counts.partition_point(|&(highest, _)| highest < ns);
         let shorter = shorter.checked_sub(1).map_or(0, |last| self.counts[last].1);
-        (self.all - shorter).saturating_sub(self.unanswered)
+        self.answered.saturating_sub(shorter)
     }
 }
 

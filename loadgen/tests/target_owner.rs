@@ -142,7 +142,7 @@ fn take(over: &UnixStream) -> Option<OwnedFd> {
 
 /// A server may accept connections and leave the work to others: what they use is not in its cost.
 #[test]
-fn whoever_is_handed_connections_is_named() {
+fn a_process_that_is_handed_connections_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let over = folder.path().join("over");
     let listener = UnixListener::bind(&over).unwrap();
@@ -160,7 +160,7 @@ fn whoever_is_handed_connections_is_named() {
 
 /// Either of those who have a listener may accept.
 #[test]
-fn whoever_has_the_listener_too_is_named() {
+fn a_process_that_has_the_listener_too_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let over = folder.path().join("over");
     let listener = UnixListener::bind(&over).unwrap();

@@ -714,9 +714,9 @@ fn ratios(of: &Column, to: &Column) -> BTreeMap<u32, f64> {
     of.by_round.iter().filter_map(ratio).collect()
 }
 
-/// Ranks of what stands in this order, from its element `first` on: whoever is not told apart from the first of a rank shares it, and
-/// the next rank counts all before it (1, 1, 3). Whoever cannot be told whether it shares one has none, nor
-/// has the first if that holds for all others.
+/// Ranks of columns in this order, from its element `first` on. A column that is not told apart from the first of
+/// a rank shares it, and the next rank counts all before it (1, 1, 3). A column whose ratio to that first one is
+/// not resolved has no rank. Where that holds for all others, the first has none either.
 pub(crate) fn ranks(
     order: &[usize],
     first: usize,

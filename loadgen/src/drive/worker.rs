@@ -17,10 +17,9 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use crate::machine::pin_thread;
 use crate::plan::ConnectionLife;
-use crate::record::{ClientCost, Kind, Phase, Record, record_ns};
+use crate::record::{ClientCost, Kind, Phase, Record, SLOW_CONNECT, record_ns};
 use crate::response::{Response, Taken};
 use crate::silence::Silences;
-use crate::verdict::SLOW_CONNECT;
 
 use super::connection::{self, Connection, Sent, State, connect, kind_of};
 use super::live::Tally;

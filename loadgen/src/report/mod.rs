@@ -103,7 +103,7 @@ fn medians(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
     });
     if has_unresolved {
         text += " A ratio is not resolved when its interval holds 1 and its upper end is more than four \
-                 times its lower: it has no rank, nor has the first if that holds for all others.";
+                 times its lower: its server has no rank. Where that holds for all others, the first has none either.";
     }
     if evidence.floor.is_some() && metrics.contains(&Metric::Cpu) {
         text += " ";

@@ -45,8 +45,8 @@ fn document(evidence: &Evidence, rankings: &[Ranking]) -> Document {
     document.paragraph(format!(
         "Each workload weighs the same. The mean is taken within each round; what is shown is the median \
          over {}, with its 95% interval. Who is not told apart from the first of a rank shares it (=); whose \
-         interval holds 1 and whose upper end is more than four times its lower is not resolved, and has no rank, nor has the \
-         first if that holds for all others.",
+         interval holds 1 and whose upper end is more than four times its lower is not resolved, and has no rank. Where that \
+         holds for all others, the first has none either.",
         plural(evidence.rounds, "round")
     ));
     document

@@ -295,30 +295,29 @@ impl Answers {
         Ok(())
     }
 
+    /// One call that waits, unless the user wants it to end: an end may be that of a socket that was shut down.
+    fn receive(&mut self, mut stream: &Socket, interrupted: &AtomicBool) -> io::Result<usize> {
+        loop {
+            let outcome = stream.read(&mut self.buffer);
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(io::Error::other("interrupted"));
+            }
+            match outcome {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Waits for more; nothing at the end of the connection.
     fn fill(
         &mut self,
-        mut stream: &Socket,
+        stream: &Socket,
         interrupted: &AtomicBool,
         log: &mut Log,
     ) -> Result<(), Failure> {
         (self.from, self.to) = (0, 0);
-        self.to = loop {
-            match stream.read(&mut self.buffer) {
-                // A signal: the user wants it to end.
-                Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    if interrupted.load(Ordering::Relaxed) {
-                        return Err(("recv", "interrupted".to_owned()));
-                    }
-                }
-                Err(error) => return Err(failed("recv")(error)),
-                // An end may be that of a socket that was shut down.
-                Ok(_) if interrupted.load(Ordering::Relaxed) => {
-                    return Err(("recv", "interrupted".to_owned()));
-                }
-                Ok(read) => break read,
-            }
-        };
+        self.to = (self.receive(stream, interrupted)).map_err(failed("recv"))?;
         if self.to > 0 {
             log.note(What::Received(self.to));
         }
@@ -329,7 +328,7 @@ impl Answers {
     fn end(
         &mut self,
         plan: &Plan,
-        mut stream: &Socket,
+        stream: &Socket,
         interrupted: &AtomicBool,
         log: &mut Log,
     ) -> Result<(), Failure> {
@@ -343,20 +342,12 @@ impl Answers {
                 .map_err(failed("setsockopt"))?;
         }
         loop {
-            match stream.read(&mut self.buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    if interrupted.load(Ordering::Relaxed) {
-                        return Err(("recv", "interrupted".to_owned()));
-                    }
-                }
+            match self.receive(stream, interrupted) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     log.note(What::KeptOpen);
                     return Ok(());
                 }
                 Err(error) => return Err(failed("recv")(error)),
-                Ok(_) if interrupted.load(Ordering::Relaxed) => {
-                    return Err(("recv", "interrupted".to_owned()));
-                }
                 Ok(0) => break,
                 Ok(read) => log.note(What::Received(read)),
             }
@@ -498,7 +489,7 @@ mod tests {
         assert_eq!(found[found.len() - 2..], [KeptOpen, Closed]);
     }
 
-    /// The server keeps the tunnel open: whoever waited for a body would wait for the timeout.
+    /// The server keeps the tunnel open: a client that waited for a body would run into the timeout.
     #[test]
     fn answers_end_as_their_requests_say() {
         use What::*;

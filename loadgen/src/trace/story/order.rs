@@ -257,7 +257,7 @@ fn ahead_ns(packets: &[Packet], reference: &[usize], lane: &[usize]) -> Option<i
     (is_certain || are_most).then_some(median_ns)
 }
 
-/// Whether the IP headers show that one packet was captured twice: whoever sends a segment again gives it another
+/// Whether the IP headers show that one packet was captured twice: a sender that repeats a segment gives it another
 /// identification, unless it gives none, and sends it over as many hops.
 fn is_one_by_header(a: &Packet, b: &Packet) -> bool {
     let has_identification = a.identification.is_some_and(|it| it != 0);

@@ -147,7 +147,7 @@ impl<'a> Subject<'a> {
         (self.errors.iter().copied()).filter(|error| self.quotes_what_was_under_way(error))
     }
 
-    /// Whoever answers a segment quotes a number that its sender had sent and that was not acknowledged yet: others
+    /// An answer to a segment quotes a number that its sender had sent and that was not acknowledged yet: others
     /// are old, or of somebody who guesses (RFC 5927 §4.1), and Linux ignores them.
     pub(super) fn quotes_what_was_under_way(&self, error: &IcmpError) -> bool {
         let earlier = || self.packets.iter().filter(|it| it.at_ns <= error.at_ns);
