@@ -14,10 +14,10 @@ use std::thread;
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
+use engine::drive;
+use engine::plan::{Limit, Plan};
+use engine::response::{Reader, Taken};
 use host::{Host, Settings};
-use loadgen::drive;
-use loadgen::plan::{Limit, Plan};
-use loadgen::response::{Reader, Taken};
 use socket2::{Domain, Socket, Type};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";

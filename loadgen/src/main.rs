@@ -1,7 +1,128 @@
-//! See the library of this package.
+//! The program: verbs, progress, printing and exit codes. Each verb is a file under `verbs/`.
+//!
+//! **May know:** every crate of the generator and the laboratory.
+//!
+//! **Deliberately absent:** measuring, judging and drawing, which those crates do.
 
+#![deny(unsafe_code)]
+// These macros panic when nobody can be written to; `output` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod common;
+mod meter;
+mod output;
+mod outputs;
+mod place;
+mod progress;
+mod request;
+mod selection;
+mod sources;
+mod until;
+mod verbs;
+
+use std::io;
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    loadgen::cli::main()
+use clap::{Parser, Subcommand};
+
+use output::to_stderr;
+use verbs::{
+    calibrate, cmp, completions, diff, doctor, explain, measure, rank, report, responder, run,
+    trace,
+};
+
+/// A load generator for HTTP/1.1 servers, and the laboratory that compares them.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
 }
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// One workload against one server: a URL, or a name from benches/servers.toml
+    Run(Box<run::Arguments>),
+    /// Every server under every workload, in rounds, recorded as a set under results/
+    Measure(measure::Arguments),
+    /// Compare servers: values and ratios to the best, from one or more sets
+    Cmp(cmp::Arguments),
+    /// The same servers in two sets: what has changed; exit code 1 for a regression
+    Diff(diff::Arguments),
+    /// Servers in one order over several workloads, by geometric means of ratios
+    Rank(rank::Arguments),
+    /// What a request should cost on this machine, against what it did cost, and why servers differ
+    Explain(explain::Arguments),
+    /// A page with charts from one or more sets, or their tables and pictures in a Markdown file
+    Report(report::Arguments),
+    /// One request seen on the wire, with system calls, TCP states and sockets, each line explained
+    Trace(Box<trace::Arguments>),
+    /// Is this machine fit to measure? What to change
+    Doctor(doctor::Arguments),
+    /// A script that completes verbs and options on the command line of a shell
+    Completions(completions::Arguments),
+    /// The generator's own ceilings, costs and shortest response time on this machine
+    Calibrate(calibrate::Arguments),
+    /// Answer every request with a constant: the server that calibrate measures against
+    #[command(hide = true)]
+    Responder(responder::Arguments),
+}
+
+/// Runs the program: exit code 0 when all is fine, 1 when the measurement is not valid or a server
+/// failed, 2 for a wrong command line.
+fn main() -> ExitCode {
+    engine::signals::expect_children();
+    let verb = match Cli::try_parse() {
+        Ok(Cli { verb }) => verb,
+        Err(told) => return tell(&told),
+    };
+    let outcome = match verb {
+        Verb::Run(arguments) => run::run(*arguments),
+        Verb::Measure(arguments) => measure::run(arguments),
+        Verb::Cmp(arguments) => cmp::run(arguments),
+        Verb::Diff(arguments) => diff::run(arguments),
+        Verb::Rank(arguments) => rank::run(arguments),
+        Verb::Explain(arguments) => explain::run(arguments),
+        Verb::Report(arguments) => report::run(arguments),
+        Verb::Trace(arguments) => trace::run(*arguments),
+        Verb::Doctor(arguments) => doctor::run(arguments),
+        Verb::Completions(arguments) => completions::run(arguments),
+        Verb::Calibrate(arguments) => calibrate::run(arguments),
+        Verb::Responder(arguments) => responder::run(&arguments),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            output::say_error(&error);
+            match error.downcast_ref::<Usage>() {
+                Some(_) => ExitCode::from(2),
+                None => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Help, the version, or what is wrong with a command line.
+fn tell(told: &clap::Error) -> ExitCode {
+    let text = told.render();
+    if told.use_stderr() {
+        let choice = anstream::AutoStream::choice(&io::stderr());
+        match choice {
+            anstream::ColorChoice::Never => to_stderr(format_args!("{text}")),
+            _ => to_stderr(format_args!("{}", text.ansi())),
+        }
+        return ExitCode::from(2);
+    }
+    match output::print_styled(&text.ansi().to_string()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::say_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command line asks for what cannot be; exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);

@@ -9,10 +9,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::calibration::Calibration;
-use loadgen::machine::{Machine, Pinning, own_cpus, pin_thread};
+use engine::affinity::{own_cpus, pin_thread};
+use lab::calibration::Calibration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use subject::machine::{Machine, Pinning};
 use tempfile::TempDir;
 
 const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
-use loadgen::catalogue::Workload;
-use loadgen::machine::{Build, Machine, ServerBuild};
-use loadgen::plan::Pace;
-use loadgen::record::{ClientCost, Outcome, Record};
-use loadgen::set::{Campaign, Cell, Key, SCHEMA, Writer};
-use loadgen::target::ServerCost;
-use loadgen::verdict::{Status, Verdict};
+use engine::plan::Pace;
+use engine::record::{ClientCost, Outcome, Record};
+use engine::verdict::{Status, Verdict};
+use lab::set::{Campaign, Cell, Key, SCHEMA, Writer};
+use subject::catalogue::Workload;
+use subject::machine::{Build, Machine, ServerBuild};
+use subject::process::ServerCost;
 
 fn workload(name: &str) -> Workload {
     Workload {

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::drive;
-use loadgen::plan::{ConnectionLife, Limit, Plan};
-use loadgen::record::{Kind, Outcome, Phase};
-use loadgen::verdict::{Status, judge};
+use engine::drive;
+use engine::plan::{ConnectionLife, Limit, Plan};
+use engine::record::{Kind, Outcome, Phase};
+use engine::verdict::{Status, judge};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";

@@ -4,17 +4,19 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
-use loadgen::catalogue::Workload;
-use loadgen::explain::Explanation;
-use loadgen::machine::{Machine, Pinning, own_cpus, siblings_of};
-use loadgen::plan::Pace;
-use loadgen::primitives::{ALL, Primitive, Primitives};
-use loadgen::record::{ClientCost, Outcome, Record};
-use loadgen::set::ledger::{EVENTS, Kind, Row};
-use loadgen::set::{Campaign, Key, Writer};
-use loadgen::set::{Cell, SCHEMA};
-use loadgen::target::ServerCost;
-use loadgen::verdict::{Status, Verdict};
+use engine::affinity::own_cpus;
+use engine::plan::Pace;
+use engine::record::{ClientCost, Outcome, Record};
+use engine::verdict::{Status, Verdict};
+use lab::explain::Explanation;
+use lab::primitives::{ALL, Primitive, Primitives};
+use lab::set::ledger::Row;
+use lab::set::{Campaign, Key, Writer};
+use lab::set::{Cell, SCHEMA};
+use subject::catalogue::Workload;
+use subject::ledger::{EVENTS, Kind};
+use subject::machine::{Machine, Pinning, siblings_of};
+use subject::process::ServerCost;
 
 const SERVERS: [&str; 2] = ["quick", "slow"];
 
@@ -46,7 +48,7 @@ fn set(parent: &Path, machine: &Machine, ledger: &[Row]) -> String {
             analysis: String::new(),
         }],
     };
-    let build = loadgen::machine::Build::default();
+    let build = subject::machine::Build::default();
     let mut writer = Writer::create(parent, &campaign, machine, &build).unwrap();
     for key in campaign.cells() {
         writer

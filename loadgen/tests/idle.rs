@@ -14,11 +14,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::drive::{self, Moment};
-use loadgen::plan::{ConnectionLife, Limit, Pace, Plan};
-use loadgen::record::{Fault, Idle, Kind, Outcome, Phase};
-use loadgen::set::Set;
-use loadgen::verdict::{Status, judge};
+use engine::drive;
+use engine::drive::Moment;
+use engine::plan::{ConnectionLife, Limit, Pace, Plan};
+use engine::record::{Fault, Idle, Kind, Outcome, Phase};
+use engine::verdict::{Status, judge};
+use lab::set::Set;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

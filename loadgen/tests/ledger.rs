@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use loadgen::drive;
-use loadgen::ledger::{AtLeast, Counted, Counters, Counts, OTHER, Pass, Tracepoints};
-use loadgen::plan::{ConnectionLife, Limit, Plan};
-use loadgen::record::Outcome;
+use engine::drive;
+use engine::plan::{ConnectionLife, Limit, Plan};
+use engine::record::Outcome;
+use subject::ledger::{AtLeast, Counted, Counters, Counts, OTHER, Pass, Tracepoints};
 
 /// Set in processes that are to serve.
 const SERVE: &str = "LOADGEN_TEST_COUNTED";

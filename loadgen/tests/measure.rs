@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Child;
 
-use loadgen::set::Set;
+use lab::set::Set;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use repository::{Ended, Repository, serving, soon};
@@ -498,7 +498,7 @@ fn rounds_until_enough_is_known() {
             11.0 * noise
         };
         cell.server_cpu_us_per_request = Some(cpu);
-        cell.verdict = Some(loadgen::verdict::Status::Valid);
+        cell.verdict = Some(engine::verdict::Status::Valid);
         rows.serialize(cell).unwrap();
     }
     rows.flush().unwrap();
@@ -515,7 +515,7 @@ fn rounds_until_enough_is_known() {
     assert!(after.campaign.rounds > 6, "{ended:?}");
     assert!(after.campaign.auto.as_ref().unwrap().ended);
     assert_eq!(after.missing(), []);
-    let keys: Vec<_> = after.cells.iter().map(loadgen::set::Cell::key).collect();
+    let keys: Vec<_> = after.cells.iter().map(lab::set::Cell::key).collect();
     assert_eq!(
         keys,
         after.campaign.cells(),

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use loadgen::set::{Set, ledger};
+use lab::set::{Set, ledger};
 use repository::{Ended, Repository, serving};
 
 /// Not a test of its own: the server that the others measure.

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
-use loadgen::set::{Key, Set};
+use lab::set::{Key, Set};
 use repository::{Ended, Repository, serving, soon};
 
 /// Not a test of its own: the server that the others measure.
@@ -52,7 +52,7 @@ fn tags(path: &Path) -> Vec<String> {
 /// Every cell once and in order, its histograms once and in order, and nothing else.
 fn assert_complete(path: &Path) -> Set {
     let set = Set::open(path).unwrap();
-    let keys: Vec<Key> = set.cells.iter().map(loadgen::set::Cell::key).collect();
+    let keys: Vec<Key> = set.cells.iter().map(lab::set::Cell::key).collect();
     assert_eq!(keys, set.campaign.cells());
     for server in &set.campaign.servers {
         let log = path.join(format!("{server}.hlog"));

@@ -5,16 +5,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use engine::plan::Pace;
+use engine::record::{ClientCost, Outcome, Record, record_ns};
+use engine::verdict::{Status, Verdict};
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
-use loadgen::catalogue::Workload;
-use loadgen::machine::{Build, Machine};
-use loadgen::plan::Pace;
-use loadgen::record::{ClientCost, Outcome, Record, record_ns};
-use loadgen::set::{
-    Campaign, Cell, FILES, Key, SCHEMA, Set, Writer, check_parent, write_atomically,
-};
-use loadgen::target::ServerCost;
-use loadgen::verdict::{Status, Verdict};
+use lab::set::{Campaign, Cell, FILES, Key, SCHEMA, Set, Writer, check_parent, write_atomically};
+use subject::catalogue::Workload;
+use subject::machine::{Build, Machine};
+use subject::process::ServerCost;
 
 fn campaign() -> Campaign {
     let workload = |name: &str| Workload {

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::drive;
-use loadgen::plan::{Limit, Pace, Plan, Rate};
-use loadgen::slo::{Ending, Held, Phase, Report, Search, Step};
+use engine::drive;
+use engine::plan::{Limit, Pace, Plan, Rate};
+use lab::slo::{Ending, Held, Phase, Report, Search, Step};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";

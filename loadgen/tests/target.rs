@@ -9,11 +9,11 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::catalogue::{Ready, Server};
-use loadgen::machine::own_cpus;
-use loadgen::target::{Options, Target, build, probe, version};
+use engine::affinity::own_cpus;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use subject::catalogue::{Ready, Server};
+use subject::process::{Options, Target, build, probe, version};
 
 fn server(run: &[&str]) -> Server {
     Server {

@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::catalogue::{Ready, Server};
-use loadgen::target::{Memory, Options, Owner, Sampler, Target, probe};
 use nix::cmsg_space;
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use subject::catalogue::{Ready, Server};
+use subject::process::{Memory, Options, Owner, Sampler, Target, probe};
 
 const PLENTY: Duration = Duration::from_secs(20);
 

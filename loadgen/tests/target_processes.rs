@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::catalogue::{Ready, Server};
-use loadgen::target::{CostError, Options, Owner, Sampler, ServerCost, Target, build, version};
+use subject::catalogue::{Ready, Server};
+use subject::process::{CostError, Options, Owner, Sampler, ServerCost, Target, build, version};
 
 const PLENTY: Duration = Duration::from_secs(20);
 

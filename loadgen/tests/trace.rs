@@ -73,7 +73,7 @@ fn traced(address: SocketAddr, arguments: &[&str]) -> Value {
 
 /// Whether packets can be seen here.
 fn sees_packets() -> bool {
-    let probe = loadgen::trace::packets::Live::open(Default::default());
+    let probe = trace::packets::Live::open(Default::default());
     if let Err(missing) = &probe {
         skipped(missing);
     }

@@ -10,13 +10,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use loadgen::trace::kernel::{
-    Error, Traced, Tracer, Watch, describe, descriptor, makes_descriptor, result,
-};
-use loadgen::trace::model::{Call, Change, Side, State};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::gettid;
 use socket2::{Domain, Socket, Type};
+use trace::kernel::{Error, Traced, Tracer, Watch, describe, descriptor, makes_descriptor, result};
+use trace::model::{Call, Change, Side, State};
 
 use skipped::skipped;
 
@@ -305,7 +303,7 @@ fn wait_for_sleep(tid: u32) {
 
 /// How many connections wait for `accept`.
 fn queued(address: SocketAddr) -> u32 {
-    let sockets = loadgen::trace::sockets::list(&[address.port()]).unwrap();
+    let sockets = subject::sockets::list(&[address.port()]).unwrap();
     let listeners = sockets
         .iter()
         .filter(|socket| socket.state == State::Listen);

@@ -10,9 +10,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::trace::model::{Packet, TcpOption};
-use loadgen::trace::packets::{self, Capture, Frame, Link, Live, Ports};
 use socket2::SockRef;
+use trace::model::{Packet, TcpOption};
+use trace::packets;
+use trace::packets::{Capture, Frame, Link, Live, Ports};
 
 use skipped::skipped;
 

@@ -3,15 +3,15 @@
 mod browser;
 // The same stories as in the tests of the library, which are not public.
 mod skipped;
-#[path = "../src/report/trace/fixture.rs"]
+#[path = "../trace/src/output/fixture.rs"]
 mod story;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use browser::Browser;
-use loadgen::report::trace::html;
 use serde_json::{Value, json};
+use trace::output::html;
 
 use skipped::skipped;
 

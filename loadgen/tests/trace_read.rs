@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use loadgen::trace::model::{Record, Side, State};
-use loadgen::trace::packets;
-use loadgen::trace::story::{Connection, EndingKind, Happening, PhaseKind, Segment, Story, tell};
+use trace::model::{Record, Side, State};
+use trace::packets;
+use trace::story::{Connection, EndingKind, Happening, PhaseKind, Segment, Story, tell};
 
 use PhaseKind::{Aftermath, Close, Handshake, Request, Response};
 use Side::{Client, Server};

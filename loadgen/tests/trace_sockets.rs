@@ -9,12 +9,13 @@ use std::os::fd::AsRawFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::trace::model::{Socket, State};
-use loadgen::trace::sockets::{self, TIME_WAIT_S, fin_timeout_s, holders};
 use nix::libc;
 use nix::sys::socket::setsockopt;
 use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Type};
+use subject::sockets;
+use subject::sockets::{TIME_WAIT_S, fin_timeout_s, holders};
+use trace::model::{Socket, State};
 
 use skipped::skipped;
 

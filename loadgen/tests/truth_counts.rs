@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::plan::{ConnectionLife, Limit, Pace, Plan};
-use loadgen::record::{Kind, Phase};
-use loadgen::response::Expected;
-use loadgen::verdict::{Status, judge};
+use engine::plan::{ConnectionLife, Limit, Pace, Plan};
+use engine::record::{Kind, Phase};
+use engine::response::Expected;
+use engine::verdict::{Status, judge};
 
 use socket2::{Domain, Socket, Type};
 use truth::against::{

@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use loadgen::drive;
-use loadgen::plan::{ConnectionLife, Limit, Plan};
-use loadgen::record::{Kind, Phase, Record};
-use loadgen::response::{Asked, Expected, Reader, Taken};
+use engine::drive;
+use engine::plan::{ConnectionLife, Limit, Plan};
+use engine::record::{Kind, Phase, Record};
+use engine::response::{Asked, Expected, Reader, Taken};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::ensure;
+use engine::plan::{ConnectionLife, Limit, Plan, Rate};
+use engine::record::Outcome;
+use engine::verdict::{Status, judge};
 use hdrhistogram::Histogram;
-use loadgen::plan::{ConnectionLife, Limit, Plan, Rate};
-use loadgen::record::Outcome;
-use loadgen::verdict::{Status, judge};
 
 use truth::against::{
     attempts, between, books_balance, close, connections_agree, constant, lasting, poisson, run,

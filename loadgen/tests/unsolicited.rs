@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use loadgen::drive;
-use loadgen::plan::{Limit, Pace, Plan, Rate};
-use loadgen::record::{Closes, Kind, Outcome, Phase, Unsolicited};
-use loadgen::verdict::{Status, Verdict, judge};
+use engine::drive;
+use engine::plan::{Limit, Pace, Plan, Rate};
+use engine::record::{Closes, Kind, Outcome, Phase, Unsolicited};
+use engine::verdict::{Status, Verdict, judge};
 use socket2::SockRef;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -387,7 +387,7 @@ fn the_limit_of_a_connection_is_named() {
         let address = limited(limit, announces);
         let (outcome, _) = run(&Plan {
             pipeline,
-            life: loadgen::plan::ConnectionLife::from_requests(min),
+            life: engine::plan::ConnectionLife::from_requests(min),
             ..plan(address, 300)
         });
         assert_eq!(outcome.record.good, 300, "{name}");

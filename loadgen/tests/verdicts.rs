@@ -14,11 +14,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::ensure;
-use loadgen::drive;
-use loadgen::machine::{own_cpus, pin_thread};
-use loadgen::plan::{ConnectionLife, Limit, Pace, Plan};
-use loadgen::record::Outcome;
-use loadgen::verdict::{Status, Verdict, judge};
+use engine::affinity::{own_cpus, pin_thread};
+use engine::drive;
+use engine::plan::{ConnectionLife, Limit, Pace, Plan};
+use engine::record::Outcome;
+use engine::verdict::{Status, Verdict, judge};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use engine::plan::{Pace, Rate};
+use engine::verdict::Status;
 use hdrhistogram::Histogram;
-use loadgen::catalogue::Workload;
-use loadgen::machine::{Build, Machine, Pinning};
-use loadgen::plan::{Pace, Rate};
-use loadgen::set::ledger::{Kind, Row};
-use loadgen::set::{Campaign, Cell, Key, SCHEMA, Writer};
-use loadgen::verdict::Status;
+use lab::set::ledger::Row;
+use lab::set::{Campaign, Cell, Key, SCHEMA, Writer};
+use subject::catalogue::Workload;
+use subject::ledger::Kind;
+use subject::machine::{Build, Machine, Pinning};
 
 const SERVERS: [&str; 6] = [
     "iterative",

@@ -6,7 +6,8 @@
 
 use std::net::SocketAddr;
 
-use loadgen::trace::model::Side::{self, Client, Server};
+use trace::model::Side;
+use trace::model::Side::{Client, Server};
 
 use super::wire::{Wrap, ip_packet, tcp_segment};
 

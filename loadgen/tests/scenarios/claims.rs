@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use loadgen::trace::model::{Record, Source, State};
-use loadgen::trace::packets;
-use loadgen::trace::story::{Connection, EndingKind, Happening, Origin, Segment, tell};
+use trace::model::{Record, Source, State};
+use trace::packets;
+use trace::story::{Connection, EndingKind, Happening, Origin, Segment, tell};
 
 use super::table::Scenario;
 

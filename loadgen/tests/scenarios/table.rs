@@ -1,6 +1,6 @@
 //! Scenarios, and what is right to say of each: whatever tshark says, and without it.
 
-use loadgen::trace::model::Side::{Client, Server};
+use trace::model::Side::{Client, Server};
 
 use super::builder::{Frame, GET, HELLO, MS, MSS, S, Talk, USUAL};
 use super::wire::{Link, Magic, Order, Pcapng, Wrap, icmp_error, ip_packet, pcap, udp};

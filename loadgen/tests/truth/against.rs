@@ -4,9 +4,9 @@ use std::io::{self, Write as _};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use loadgen::drive;
-use loadgen::plan::{Limit, Pace, Plan, Rate};
-use loadgen::record::{Kind, Outcome, Phase};
+use engine::drive;
+use engine::plan::{Limit, Pace, Plan, Rate};
+use engine::record::{Kind, Outcome, Phase};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use engine::plan::{ConnectionLife, Limit, Plan};
 use libtest_mimic::Trial;
-use loadgen::plan::{ConnectionLife, Limit, Plan};
 
 use crate::client::GET;
 use crate::subject::{Subject, output};
@@ -128,7 +128,7 @@ fn counts(subject: &Subject, plan: Plan) -> Result<()> {
         target: server.address(),
         ..plan
     };
-    let seen = loadgen::drive::run(&plan, &AtomicBool::new(false))?.record;
+    let seen = engine::drive::run(&plan, &AtomicBool::new(false))?.record;
     let counters = server.stop()?;
     ensure!(seen.errors.is_empty(), "{:?}", seen.errors);
     ensure!(

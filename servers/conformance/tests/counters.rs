@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use engine::plan::{ConnectionLife, Limit, Plan};
 use libtest_mimic::Trial;
-use loadgen::plan::{ConnectionLife, Limit, Plan};
 
 use crate::client::Expected::{Head, Hello, Options, Refusal};
 use crate::client::{Expected, GET, LAST_GET};
@@ -167,7 +167,7 @@ fn load(subject: &Subject) -> Result<()> {
             warmup: Duration::ZERO,
             ..Plan::new(server.address(), GET.to_vec())
         };
-        let seen = loadgen::drive::run(&plan, &AtomicBool::new(false))?.record;
+        let seen = engine::drive::run(&plan, &AtomicBool::new(false))?.record;
         ensure!(
             seen.errors.is_empty() && seen.good == 1000,
             "{:?}",

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use engine::plan::{Limit, Plan};
 use libtest_mimic::Trial;
-use loadgen::plan::{Limit, Plan};
 use nix::sys::signal::Signal;
 use tempfile::NamedTempFile;
 
@@ -305,7 +305,7 @@ fn signals_under_load(subject: &Subject) -> Result<()> {
     };
     let over = AtomicBool::new(false);
     let seen = thread::scope(|scope| {
-        let load = scope.spawn(|| loadgen::drive::run(&plan, &over));
+        let load = scope.spawn(|| engine::drive::run(&plan, &over));
         let outcome = interrupt(&server);
         over.store(true, SeqCst);
         let seen = load.join().expect("the generator does not panic")?.record;

@@ -27,9 +27,9 @@ mod traced;
 use std::path::Path;
 use std::process::ExitCode;
 
+use ::subject::catalogue::Catalogue;
 use anyhow::Context as _;
 use libtest_mimic::{Arguments, Completion, Trial};
-use loadgen::catalogue::Catalogue;
 
 use peers::Peers;
 use subject::Subject;

@@ -16,9 +16,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use conformance::{Case, Expected, GET, Then, Way};
 use libtest_mimic::Trial;
-use loadgen::catalogue::{Catalogue, Ready, Server};
-use loadgen::target::{self, Options, Target};
 use serde::Deserialize;
+use subject::catalogue::{Catalogue, Ready, Server};
+use subject::process;
+use subject::process::{Options, Target};
 
 use crate::client::{Client, Reply, abridged};
 use crate::subject::{SOON, output};
@@ -89,7 +90,7 @@ impl Peers {
 
 impl Peer {
     fn start(server: &Server, catalogue: &Catalogue) -> Result<Self> {
-        let version = target::version(server, &catalogue.root);
+        let version = process::version(server, &catalogue.root);
         Ok(Peer {
             version: version.context("it does not say its version")?,
             target: Target::start(server, &catalogue.root, &Options::default())?,

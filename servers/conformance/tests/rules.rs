@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use loadgen::catalogue::Catalogue;
 use serde_json::Value;
+use subject::catalogue::Catalogue;
 
 use crate::trial;
 

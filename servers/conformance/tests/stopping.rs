@@ -7,9 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use engine::plan::{ConnectionLife, Limit, Pace, Plan, Rate};
+use engine::record::{Kind, Phase, Record};
 use libtest_mimic::Trial;
-use loadgen::plan::{ConnectionLife, Limit, Pace, Plan, Rate};
-use loadgen::record::{Kind, Phase, Record};
 use nix::sys::signal::Signal;
 
 use crate::client::Expected::{Hello, Refusal};
@@ -285,7 +285,7 @@ fn stopped_under_load(server: Running, plan: &Plan, requests: u64) -> Result<(Re
     };
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let load = scope.spawn(|| loadgen::drive::run(&plan, &over));
+        let load = scope.spawn(|| engine::drive::run(&plan, &over));
         let stopped = server
             .counters_become(|counters| counters.requests >= requests)
             .and_then(|_| server.stop());

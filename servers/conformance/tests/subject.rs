@@ -11,11 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use loadgen::catalogue::Server;
-use loadgen::target::{self, Options, Target};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
+use subject::catalogue::Server;
+use subject::process;
+use subject::process::{Options, Target};
 
 use crate::client::{Client, Expected, GET};
 
@@ -81,7 +82,7 @@ impl Subject {
     }
 
     pub(crate) fn build(&self) -> Result<()> {
-        Ok(target::build(&self.server, &self.root)?)
+        Ok(process::build(&self.server, &self.root)?)
     }
 
     /// Starts it on a free port, with further arguments.

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
-use loadgen::trace::client::{Close, Plan};
-use loadgen::trace::live::{Job, Tracing};
-use loadgen::trace::model::{Side, Source, State, What};
-use loadgen::trace::packets;
-use loadgen::trace::story::{EndingKind, StateChange, tell};
+use trace::client::{Close, Plan};
+use trace::live::{Job, Tracing};
+use trace::model::{Side, Source, State, What};
+use trace::packets;
+use trace::story::{EndingKind, StateChange, tell};
 
 use crate::subject::{SOON, Subject, eventually};
 use crate::{Possible, trial_if_possible};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use loadgen::catalogue::{Catalogue, Server};
-use loadgen::target;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
+use subject::catalogue::{Catalogue, Server};
+use subject::process;
 
 use crate::peers::{BEHAVIOURS, Behaviour, Nature};
 use crate::progress::{Lines, Progress};
@@ -113,7 +113,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: &Arguments, root: &Path, servers: &[Server], plan: &Plan) -> Result<ExitCode> {
     if !arguments.no_build {
         for server in servers {
-            target::build(server, root)?;
+            process::build(server, root)?;
         }
     }
     let lines = Lines::new(servers.iter().map(|server| server.name.as_str()));

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use loadgen::catalogue::Server;
-use loadgen::target::{Ended, Options, Target};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use subject::catalogue::Server;
+use subject::process::{Ended, Options, Target};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
@@ -55,7 +55,7 @@ pub struct Plan {
 const FOREIGN_TIMEOUT: Duration = Duration::from_secs(10);
 const FOREIGN_SETTLE: Duration = Duration::from_secs(90);
 
-/// Soaks one server. To be called on a thread that lives as long, see [`loadgen::target`].
+/// Soaks one server. To be called on a thread that lives as long, see [`subject::process`].
 pub fn soak(server: &Server, root: &Path, plan: &Plan, progress: &Progress) -> Report {
     let mut report = Report {
         server: server.name.clone(),

@@ -1,0 +1,509 @@
+//! The send/receive loop: threads, each with its own share of the connections.
+//!
+//! A run has three parts: the warm-up, the time that counts, and the drain, in which requests that were
+//! due before the end are still sent and waited for, so that the slowest are not cut off. Idle connections
+//! are opened before the first and closed after the last.
+
+mod connection;
+mod idle;
+mod live;
+mod open_loop;
+mod pulse;
+mod requests;
+mod schedule;
+mod timer;
+mod unasked;
+mod worker;
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::affinity;
+use crate::contention;
+use crate::cpu_time::CpuTime;
+use crate::latency;
+use crate::plan::{Close, Limit, Pace, Plan};
+use crate::ports;
+use crate::record::{ClientCost, Outcome, Record, Serial, latency_histogram};
+use crate::response::Response;
+use crate::silence;
+
+use connection::{Connection, State};
+use idle::Idle;
+use live::Mailbox;
+use worker::Worker;
+
+/// Tells an observer where a run stands.
+#[derive(Debug, Clone, Copy)]
+pub enum Moment<'a> {
+    /// So many idle connections are open and were served, of none, half and all of those asked for; no other
+    /// connection is there yet. Told of plans that have some, as long as all goes well.
+    Idle(usize),
+    /// The warm-up is over: from here on requests count.
+    Begin,
+    /// Several times a second.
+    Progress(&'a Progress<'a>),
+    /// The time of the run is over, or all of its requests are answered. What is in flight is waited for; no
+    /// connection has been closed because of that.
+    End,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Since the start, warm-up included.
+    pub elapsed: Duration,
+    /// Since the progress told before.
+    pub interval: Duration,
+    /// Responses within that interval, those of the warm-up included.
+    pub interval_responses: u64,
+    /// Responses since the start, those of the warm-up included, up to now. Told right before
+    /// [`Moment::Begin`] and [`Moment::End`] too.
+    pub responses_all: u64,
+    /// Requests that count and are answered so far.
+    pub responses: u64,
+    /// Errors so far.
+    pub errors: u64,
+    /// Connections open now.
+    pub connections_open: u64,
+    /// Response times of the requests that count, nanoseconds.
+    pub response: &'a hdrhistogram::Histogram<u64>,
+}
+
+/// Runs `plan`. Ends early when `interrupted` becomes true, with what was seen until then.
+///
+/// # Errors
+///
+/// When the generator itself cannot run: no poll, no thread, CPUs that cannot be pinned to. What goes
+/// wrong with the server is in the record.
+pub fn run(plan: &Plan, interrupted: &AtomicBool) -> io::Result<Outcome> {
+    run_observed(plan, interrupted, &mut |_| {})
+}
+
+/// [`run`], calling `on` at the moments named, on the calling thread, which otherwise sleeps.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_observed(
+    plan: &Plan,
+    interrupted: &AtomicBool,
+    on: &mut dyn FnMut(Moment<'_>),
+) -> io::Result<Outcome> {
+    let mut idle = Idle::open(plan, interrupted, on)?;
+    // The time of the run begins here.
+    let shared = Shared::new(plan);
+    let (done, all_done) = mpsc::channel();
+    thread::scope(|scope| {
+        let mut first_slot = 0;
+        let threads: Vec<_> = (0..plan.threads)
+            .map(|index| {
+                let share = Share {
+                    index,
+                    first_slot,
+                    connections: part(plan.connections as u64, plan.threads, index) as usize,
+                    requests: match (plan.pace, plan.limit) {
+                        (Pace::Closed, Limit::Requests(all)) => part(all, plan.threads, index),
+                        // The end of the run is what limits it.
+                        _ => u64::MAX,
+                    },
+                };
+                first_slot += share.connections;
+                let (done, shared) = (done.clone(), &shared);
+                thread::Builder::new()
+                    .name(format!("load-{index}"))
+                    .spawn_scoped(scope, move || {
+                        let part = Worker::new(shared, share).and_then(Worker::run);
+                        if part.is_err() {
+                            shared.failed.store(true, Relaxed);
+                        }
+                        // The receiver is gone only if the caller panics.
+                        done.send(()).unwrap_or_default();
+                        part
+                    })
+            })
+            .collect::<io::Result<_>>()
+            // Those which did start must not go on alone.
+            .inspect_err(|_| shared.failed.store(true, Relaxed))?;
+        drop(done);
+
+        let mut watch = Watch {
+            shared: &shared,
+            interrupted,
+            all_done,
+            running: threads.len(),
+            response: latency_histogram(),
+            checked_at: 0,
+            last: (0, 0),
+        };
+        watch.until(&|shared| shared.begin, on);
+        let cpu_at_begin = CpuTime::now();
+        let contention = contention::Watch::start(&plan.cpus);
+        on(Moment::Begin);
+        watch.until(&|shared| shared.end(), on);
+        let cpu_at_end = CpuTime::now();
+        let contention = contention.finish();
+        on(Moment::End);
+        shared.end_told.store(true, Relaxed);
+        let idle = idle.as_mut().map(Idle::look);
+        watch.drain();
+        let interrupted = watch.ended_early();
+
+        let parts = threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect::<io::Result<Vec<Part>>>()?;
+        let parts = parts.into_iter().map(|part| part.disconnected(plan.close));
+        let parts: Vec<Part> = parts.collect();
+        // What threads told since the last tick, and will tell no more.
+        for mailbox in &shared.mailboxes {
+            mailbox.fetch(&mut watch.response, |_| {});
+        }
+        let steal = cpu_at_end.zip(cpu_at_begin).and_then(|(end, begin)| {
+            end.steal_percent_since(&begin)
+                .map(|percent| percent / 100.0)
+        });
+        let mut outcome = Outcome {
+            interrupted,
+            idle: idle.transpose()?,
+            steal,
+            ..merge(&shared, parts, &watch.response)
+        };
+        outcome.client.contention = contention;
+        if outcome.is_too_short() {
+            outcome.client.has_no_shares();
+        }
+        Ok(outcome)
+    })
+}
+
+/// The calling thread while the others work.
+struct Watch<'a> {
+    shared: &'a Shared<'a>,
+    interrupted: &'a AtomicBool,
+    all_done: mpsc::Receiver<()>,
+    /// Threads that are not done.
+    running: usize,
+    /// Of the requests that count, as far as threads have told.
+    response: Histogram<u64>,
+    /// How many samples there were when the precision was last looked at.
+    checked_at: u64,
+    /// When progress was last told, and the responses by then.
+    last: (u64, u64),
+}
+
+/// How long a server that was asked to close is waited for.
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_millis(100);
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(200);
+
+/// By how much a sample grows before it is looked at again whether it is large enough: the more often one
+/// looks, the more often chance says so.
+const GROWTH: f64 = 1.25;
+
+impl Watch<'_> {
+    /// Watches until a time that may move, or until all threads are done. Progress is told last.
+    fn until(&mut self, time: &dyn Fn(&Shared<'_>) -> u64, on: &mut dyn FnMut(Moment<'_>)) {
+        let mut is_told = false;
+        loop {
+            let left = time(self.shared).saturating_sub(self.shared.now());
+            if left == 0 || self.running == 0 {
+                break;
+            }
+            self.wait(TICK.min(Duration::from_nanos(left)));
+            if self.interrupted.load(Relaxed) {
+                self.shared.end_by(self.shared.now());
+            }
+            self.tick(on);
+            is_told = true;
+        }
+        if !is_told {
+            self.tick(on);
+        }
+    }
+
+    /// Waits for the requests in flight; an interruption ends that too.
+    fn drain(&mut self) {
+        while self.running > 0 {
+            self.wait(TICK);
+            if self.interrupted.load(Relaxed) && !self.ended_early() {
+                self.shared.enough.store(true, Relaxed);
+            }
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        match self.all_done.recv_timeout(time) {
+            Ok(()) => self.running -= 1,
+            Err(RecvTimeoutError::Timeout) => {}
+            // Those that are left have panicked, which joining them will tell.
+            Err(RecvTimeoutError::Disconnected) => self.running = 0,
+        }
+    }
+
+    fn ended_early(&self) -> bool {
+        self.interrupted.load(Relaxed) && self.shared.end() < self.shared.planned_end
+    }
+
+    fn tick(&mut self, on: &mut dyn FnMut(Moment<'_>)) {
+        let (mut errors, mut connections_open) = (0, 0);
+        let mut serial = Serial::default();
+        for mailbox in &self.shared.mailboxes {
+            mailbox.fetch(&mut self.response, |tally| {
+                errors += tally.errors;
+                connections_open += tally.connections_open;
+                serial.merge(tally.serial);
+            });
+        }
+        let responses = self.shared.mailboxes.iter().map(Mailbox::responses).sum();
+        let now = self.shared.now();
+        let (last, last_responses) = std::mem::replace(&mut self.last, (now, responses));
+        on(Moment::Progress(&Progress {
+            elapsed: Duration::from_nanos(now),
+            interval: Duration::from_nanos(now - last),
+            interval_responses: responses - last_responses,
+            responses_all: responses,
+            responses: self.response.len(),
+            errors,
+            connections_open,
+            response: &self.response,
+        }));
+        if let Limit::Until(precision) = self.shared.plan.limit
+            && self.response.len() as f64 >= GROWTH * self.checked_at as f64
+            && !self.response.is_empty()
+        {
+            self.checked_at = self.response.len();
+            let n_effective = latency::effective_size(self.response.len(), &serial);
+            if latency::precise_enough(&self.response, n_effective, &precision) {
+                self.shared.end_by(now);
+            }
+        }
+    }
+}
+
+/// What all threads know. Times are nanoseconds since the start.
+struct Shared<'a> {
+    plan: &'a Plan,
+    start: Instant,
+    /// From when on requests count.
+    begin: u64,
+    /// From when on they do not; `u64::MAX` when the run ends with its last request.
+    end: AtomicU64,
+    planned_end: u64,
+    /// How long after the end it is still waited for answers.
+    drain: u64,
+    /// Not even that.
+    enough: AtomicBool,
+    /// [`Moment::End`] was told: connections that are not needed any more may be closed.
+    end_told: AtomicBool,
+    /// A thread could not start or run; the others end.
+    failed: AtomicBool,
+    /// A connection was established by some thread.
+    reached: AtomicBool,
+    /// Where connections come from in turn; empty when the kernel chooses.
+    sources: Vec<IpAddr>,
+    /// For each request in the rotation, the length of the first body.
+    lengths: Vec<OnceLock<u64>>,
+    /// One for each thread.
+    mailboxes: Vec<Mailbox>,
+    /// Each thread has a CPU of its own to spin on.
+    spin: bool,
+}
+
+impl<'a> Shared<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let begin = nanoseconds(plan.warmup);
+        let planned_end = match plan.limit {
+            Limit::For(duration) => begin.saturating_add(nanoseconds(duration)),
+            Limit::Until(precision) => begin.saturating_add(nanoseconds(precision.at_most)),
+            Limit::Requests(requests) => {
+                schedule::end_after(plan.pace, plan.seed, begin, requests).unwrap_or(u64::MAX)
+            }
+        };
+        Shared {
+            plan,
+            begin,
+            end: AtomicU64::new(planned_end),
+            planned_end,
+            drain: nanoseconds(plan.drain),
+            enough: AtomicBool::new(false),
+            end_told: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            reached: AtomicBool::new(false),
+            sources: ports::sources(plan),
+            lengths: plan.requests.iter().map(|_| OnceLock::new()).collect(),
+            mailboxes: (0..plan.threads).map(|_| Mailbox::new()).collect(),
+            spin: has_own_cpus(plan),
+            start: Instant::now(),
+        }
+    }
+
+    #[inline]
+    fn now(&self) -> u64 {
+        nanoseconds(self.start.elapsed())
+    }
+
+    #[inline]
+    fn end(&self) -> u64 {
+        self.end.load(Relaxed)
+    }
+
+    /// Ends the run at `time`, unless it ends before.
+    fn end_by(&self, time: u64) {
+        self.end.fetch_min(time, Relaxed);
+    }
+
+    /// Whether a body is as long as the first answer to the same request; without a meaning where
+    /// something else is expected.
+    fn has_usual_length(&self, request: usize, response: Response) -> bool {
+        self.plan.expect.is_some()
+            || *self.lengths[request].get_or_init(|| response.body_bytes) == response.body_bytes
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Whether each thread can have a CPU that nobody else is likely to need: they are pinned, by us or by
+/// whoever started us, to enough of them, or there is one more than threads.
+fn has_own_cpus(plan: &Plan) -> bool {
+    let allowed = affinity::own_cpus().len();
+    let online = affinity::online_cpus().unwrap_or(allowed);
+    match plan.cpus.len() {
+        0 if allowed < online => allowed >= plan.threads,
+        0 => allowed > plan.threads,
+        cpus => cpus >= plan.threads && online > cpus,
+    }
+}
+
+/// What one thread has to do of a plan.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    index: usize,
+    /// Number of its first connection among all.
+    first_slot: usize,
+    connections: usize,
+    requests: u64,
+}
+
+/// What one thread comes back with.
+struct Part {
+    record: Record,
+    /// When it was done, nanoseconds since the start.
+    finished: u64,
+    /// They stay open until [`Moment::End`] was told, so that their end costs the server nothing before.
+    connections: Vec<Connection>,
+    cost: ClientCost,
+    /// The time that the cost is of.
+    span: Duration,
+}
+
+impl Part {
+    fn disconnected(mut self, close: Close) -> Self {
+        for connection in self.connections.drain(..) {
+            if let State::Open(stream) = connection.state {
+                connection::close(stream, close);
+            }
+        }
+        self
+    }
+}
+
+/// The part of `all` that falls to thread `index` of `threads`; the first ones share the remainder.
+fn part(all: u64, threads: usize, index: usize) -> u64 {
+    let (threads, index) = (threads as u64, index as u64);
+    all / threads + u64::from(index < all % threads)
+}
+
+/// `response`: the response times that threads have told of before.
+fn merge(shared: &Shared<'_>, parts: Vec<Part>, response: &Histogram<u64>) -> Outcome {
+    let finished = parts.iter().map(|part| part.finished).max().unwrap_or(0);
+    let end = shared.end().min(finished);
+    let duration = Duration::from_nanos(end.saturating_sub(shared.begin));
+    let cpus = &shared.plan.cpus;
+    let mut record = Record::new(0);
+    let mut client = ClientCost {
+        cpus: (!cpus.is_empty()).then(|| cpus.clone()),
+        ..ClientCost::default()
+    };
+    let mut pauses = Vec::new();
+    let most = |one: Option<f64>, other: Option<f64>| match (one, other) {
+        (Some(one), Some(other)) => Some(one.max(other)),
+        (one, other) => one.or(other),
+    };
+    for Part {
+        record: part,
+        cost,
+        span,
+        ..
+    } in parts
+    {
+        record.merge(part);
+        client.cpu_user_s += cost.cpu_user_s;
+        client.cpu_system_s += cost.cpu_system_s;
+        client.spin_s += cost.spin_s;
+        client.context_switches += cost.context_switches;
+        let worked_s = cost.cpu_user_s + cost.cpu_system_s - cost.spin_s;
+        client.stopped_s = client.stopped_s.max(cost.stopped_s);
+        pauses.extend(cost.pauses);
+        if let Some(delay_s) = cost.run_delay_s {
+            *client.run_delay_s.get_or_insert_default() += delay_s;
+        }
+        if span.is_zero() {
+            continue;
+        }
+        let share = |seconds: f64| (seconds / span.as_secs_f64()).clamp(0.0, 1.0);
+        client.busy_by_thread.push(share(worked_s));
+        client.busiest_thread = most(client.busiest_thread, Some(share(worked_s)));
+        let wanted = cost.run_delay_s.map(|delay_s| share(worked_s + delay_s));
+        client.busiest_thread_wanting = most(client.busiest_thread_wanting, wanted);
+        let waited = cost.run_delay_s.map(share);
+        client.longest_waiting_thread = most(client.longest_waiting_thread, waited);
+    }
+    client.pauses = silence::union(pauses);
+    record
+        .response
+        .add(response)
+        .expect("both have the same bounds");
+    if shared.plan.pace == Pace::Closed {
+        // A request is meant to be sent when it is sent.
+        record.service = record.response.clone();
+    }
+    Outcome {
+        record,
+        duration,
+        interrupted: false,
+        idle: None,
+        client,
+        steal: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_add_up_and_differ_by_one_at_most() {
+        for (all, threads) in [(10, 3), (3, 3), (64, 1), (7, 4), (1_000_003, 7)] {
+            let parts: Vec<u64> = (0..threads)
+                .map(|index| part(all, threads, index))
+                .collect();
+            assert_eq!(parts.iter().sum::<u64>(), all);
+            assert!(parts.iter().max().unwrap() - parts.iter().min().unwrap() <= 1);
+        }
+    }
+}

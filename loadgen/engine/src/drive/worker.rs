@@ -1,0 +1,844 @@
+//! One thread of a run: a mio poll and the connections that fell to it.
+//!
+//! A request is written at once and only its response is waited for: two system calls a request, and
+//! its share of a wait that many connections have in common. Readiness for writing is watched only
+//! after a socket has taken no more. When a request is sent is decided in two places: here, as soon as
+//! the one before it is answered (closed loop), and in `open_loop`, by a schedule.
+
+use std::io::{self, Read as _, Write as _};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
+
+use crate::affinity::pin_thread;
+use crate::plan::ConnectionLife;
+use crate::record::{ClientCost, Kind, Phase, Record, SLOW_CONNECT, record_ns};
+use crate::response::{Response, Taken};
+use crate::silence::Silences;
+
+use super::connection::{self, Connection, Sent, State, connect, kind_of};
+use super::live::Tally;
+use super::open_loop::OpenLoop;
+use super::pulse::{Pulse, Reading};
+use super::requests::Rotation;
+use super::unasked::Unasked;
+use super::{CLOSE_WITHIN, Part, Share, Shared};
+
+pub(super) struct Worker<'a> {
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) share: Share,
+    pub(super) poll: Poll,
+    pub(super) connections: Vec<Connection>,
+    requests: Rotation,
+    /// In closed loop: requests that may still be sent.
+    budget: u64,
+    /// In open loop: when they are due, and who is free for them.
+    pub(super) open_loop: Option<OpenLoop>,
+    /// What one read takes at the most. A read that takes less has emptied the socket.
+    buffer: Vec<u8>,
+    pub(super) record: Record,
+    /// Whole responses by status; the map of the record is too slow to be kept up here.
+    status: Vec<u64>,
+    /// Requests in flight that count.
+    pub(super) in_flight: u64,
+    open: u64,
+    /// Sockets opened so far, which take turns in their source addresses.
+    sockets: usize,
+    /// The server has closed when it was asked to.
+    pub(super) close_honoured: bool,
+    /// All responses, those of the warm-up included.
+    responses: u64,
+    /// Connections that are not needed any more, and are closed when the end was told: what that takes the
+    /// server is not to be in its cost.
+    leaving: Vec<usize>,
+    /// From when on requests count, nanoseconds since the start.
+    pub(super) begin: u64,
+    /// When a response last came.
+    progress: u64,
+    /// When anything last came.
+    heard: u64,
+    /// Requests in flight, those of the warm-up included.
+    pub(super) outstanding: u64,
+    silences: Silences,
+    pulse: Pulse,
+    usage_at_begin: Option<Used>,
+    usage_at_end: Option<Used>,
+}
+
+/// What the thread has used and wanted so far, and when that was read.
+struct Used {
+    at: u64,
+    usage: Usage,
+    reading: Reading,
+}
+
+const BUFFER_BYTES: usize = 64 * 1024;
+const EVENTS: usize = 1024;
+const STATUSES: usize = 1000;
+
+/// How often connections are looked through for timeouts, and for those that wait to be opened.
+const SWEEP: Duration = Duration::from_millis(100);
+const SWEEP_WHILE_WAITING: Duration = Duration::from_millis(5);
+
+/// How often a thread is awake at least while it waits for answers in closed loop. An open loop keeps it awake.
+const BEAT: Duration = Duration::from_millis(10);
+
+/// How often it is looked whether the end was told, while connections wait to be closed.
+const LOOK_WHETHER_TOLD: Duration = Duration::from_millis(1);
+
+/// Connections opened between two looks at what else is to do: a burst of thousands would overflow the
+/// server's accept queue, and keep those waiting that are open.
+const OPENED_AT_ONCE: usize = 128;
+
+/// With no connection established by then, nobody is there.
+const REACH_WITHIN: Duration = Duration::from_millis(500);
+
+/// So often it is waited for one that never does.
+const CLOSES_AWAITED: u64 = 16;
+
+impl<'a> Worker<'a> {
+    /// To be called on the thread that runs it, which it pins.
+    pub(super) fn new(shared: &'a Shared<'a>, share: Share) -> io::Result<Self> {
+        let plan = shared.plan;
+        if !plan.cpus.is_empty() {
+            pin_thread(&[plan.cpus[share.index % plan.cpus.len()]])?;
+        }
+        let poll = Poll::new()?;
+        let open_loop = OpenLoop::new(shared, share, poll.registry())?;
+        let connection = || match open_loop {
+            None => Connection::new(plan, State::Waiting(0)),
+            Some(_) => Connection::new(plan, State::Empty),
+        };
+        Ok(Worker {
+            shared,
+            share,
+            connections: (0..share.connections).map(|_| connection()).collect(),
+            poll,
+            requests: Rotation::new(&plan.requests, plan.pipeline, share.index),
+            budget: share.requests,
+            open_loop,
+            buffer: vec![0; BUFFER_BYTES],
+            record: Record::new(share.connections),
+            status: vec![0; STATUSES],
+            in_flight: 0,
+            open: 0,
+            sockets: share.first_slot,
+            close_honoured: false,
+            responses: 0,
+            leaving: Vec::new(),
+            begin: shared.begin,
+            progress: 0,
+            heard: 0,
+            outstanding: 0,
+            silences: Silences::default(),
+            pulse: Pulse::new(),
+            usage_at_begin: None,
+            usage_at_end: None,
+        })
+    }
+
+    pub(super) fn run(mut self) -> io::Result<Part> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut next_sweep = 0;
+        loop {
+            let now = self.now();
+            self.pulse.beat(now);
+            if self.usage_at_begin.is_none() && now >= self.begin {
+                self.usage_at_begin = Some(self.used()?);
+            }
+            if self.usage_at_end.is_none() && now >= self.end() {
+                self.usage_at_end = Some(self.used()?);
+            }
+            if self.is_done(now) {
+                break;
+            }
+            if now >= next_sweep {
+                next_sweep = now + self.sweep(now).as_nanos() as u64;
+                if self.is_hopeless(now) {
+                    break;
+                }
+                self.tell();
+            }
+            self.send_due();
+            self.wait(&mut events, next_sweep)?;
+            for event in &events {
+                // The timer of an open loop has a token behind those of all connections.
+                if event.token().0 < self.connections.len() {
+                    self.ready(event.token().0, event);
+                    self.send_due();
+                }
+            }
+            self.shared.mailboxes[self.share.index].tell_responses(self.responses);
+            if !self.leaving.is_empty() && self.shared.end_told.load(Relaxed) {
+                self.leave();
+            }
+        }
+        self.finish()
+    }
+
+    fn used(&self) -> io::Result<Used> {
+        Ok(Used {
+            usage: getrusage(UsageWho::RUSAGE_THREAD)?,
+            reading: self.pulse.read(),
+            at: self.now(),
+        })
+    }
+
+    /// Waits for events, or until there is something to do without.
+    fn wait(&mut self, events: &mut Events, next_sweep: u64) -> io::Result<()> {
+        let now = self.now();
+        let end = self.end();
+        let until = [
+            next_sweep,
+            self.begin,
+            end,
+            end.saturating_add(self.shared.drain),
+        ];
+        let until = until.into_iter().filter(|&time| time > now).min();
+        let mut until = until.unwrap_or(now).min(next_sweep);
+        if !self.leaving.is_empty() {
+            until = until.min(now + LOOK_WHETHER_TOLD.as_nanos() as u64);
+        }
+        if self.open_loop.is_none() && self.outstanding > 0 {
+            // So that a short stop of this thread is not taken for one of the server.
+            until = until.min(now + BEAT.as_nanos() as u64);
+        }
+        self.pulse.sleeps(now, until);
+        let until = match &mut self.open_loop {
+            Some(open_loop) => open_loop.wait(self.shared, &mut self.poll, events, until)?,
+            None => Some(until),
+        };
+        let Some(until) = until else {
+            return Ok(());
+        };
+        let wait = Duration::from_nanos(until.saturating_sub(self.now()));
+        match self.poll.poll(events, Some(wait)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            outcome => outcome?,
+        }
+        if let Some(open_loop) = &mut self.open_loop {
+            open_loop.woken(self.shared.now());
+        }
+        Ok(())
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.shared.now()
+    }
+
+    /// From when on requests count no more.
+    #[inline]
+    pub(super) fn end(&self) -> u64 {
+        self.shared.end()
+    }
+
+    fn is_done(&self, now: u64) -> bool {
+        if self.shared.failed.load(Relaxed) || self.shared.enough.load(Relaxed) {
+            return true;
+        }
+        let end = self.end();
+        if now < end {
+            return self.budget == 0 && self.in_flight == 0;
+        }
+        (self.in_flight == 0 && !self.has_to_send()) || now >= end.saturating_add(self.shared.drain)
+    }
+
+    /// Whether nobody is there, or not any more.
+    fn is_hopeless(&self, now: u64) -> bool {
+        let mut connections = self.connections.iter();
+        let empty = |c: &Connection| matches!(c.state, State::Empty);
+        if !connections.clone().any(Connection::cannot_connect)
+            || !connections.all(|c| c.cannot_connect() || empty(c))
+        {
+            return false;
+        }
+        let within = match (self.shared.reached.load(Relaxed), self.end()) {
+            (false, _) => REACH_WITHIN,
+            // So many requests will never be answered.
+            (true, u64::MAX) => self.shared.plan.timeout,
+            (true, _) => return false,
+        };
+        now.saturating_sub(self.progress) > within.as_nanos() as u64
+    }
+
+    /// Opens what waits to be opened and ends what has waited too long. Returns when to look again.
+    fn sweep(&mut self, now: u64) -> Duration {
+        let timeout = self.shared.plan.timeout.as_nanos() as u64;
+        let mut opened = 0;
+        let mut waiting = false;
+        for slot in 0..self.connections.len() {
+            let connection = &self.connections[slot];
+            match connection.state {
+                State::Waiting(until) if until <= now && opened < OPENED_AT_ONCE => {
+                    opened += 1;
+                    self.open(slot);
+                }
+                State::Waiting(_) => waiting = true,
+                _ => {
+                    let since = connection.waits_since();
+                    if since.is_some_and(|since| now.saturating_sub(since) > timeout) {
+                        self.fail(slot, connection.phase(), Kind::Timeout);
+                    } else if let Some(since) = connection.closing_since
+                        && now.saturating_sub(since) > CLOSE_WITHIN.as_nanos() as u64
+                    {
+                        self.record.close_ignored += 1;
+                        self.reopen(slot);
+                    } else if let Some(since) = connection.unasked_since
+                        && now.saturating_sub(since) > CLOSE_WITHIN.as_nanos() as u64
+                    {
+                        self.unasked_ends(slot);
+                        self.reopen(slot);
+                    }
+                }
+            }
+        }
+        match (opened == OPENED_AT_ONCE, waiting) {
+            (true, true) => Duration::ZERO,
+            (false, true) => SWEEP_WHILE_WAITING,
+            _ => SWEEP.min(self.shared.plan.timeout / 4),
+        }
+    }
+
+    /// Leaves what was seen for the observer.
+    fn tell(&mut self) {
+        let tally = Tally {
+            errors: self.record.errors_count(),
+            connections_open: self.open,
+            serial: self.record.serial,
+        };
+        self.shared.mailboxes[self.share.index].leave(tally, &mut self.record.response);
+    }
+
+    /// Gives a connection a new socket, and the socket its first requests.
+    pub(super) fn open(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        connection.reset();
+        let start = self.shared.now();
+        if self.budget == 0 || (self.open_loop.is_none() && start >= self.end()) {
+            self.connections[slot].state = State::Empty;
+            return;
+        }
+        let sources = &self.shared.sources;
+        let source = (!sources.is_empty()).then(|| sources[self.sockets % sources.len()]);
+        self.sockets += 1;
+        let outcome = connect(self.shared.plan, source).and_then(|(mut stream, connected)| {
+            let interest = match connected {
+                true => Interest::READABLE,
+                false => Interest::READABLE | Interest::WRITABLE,
+            };
+            let registry = self.poll.registry();
+            registry.register(&mut stream, Token(slot), interest)?;
+            Ok((stream, connected))
+        });
+        match outcome {
+            Ok((stream, true)) => self.established(slot, stream, start),
+            Ok((stream, false)) => {
+                self.connections[slot].state = State::Connecting(stream, start);
+            }
+            Err(error) => self.fail(slot, Phase::Connect, kind_of(&error)),
+        }
+    }
+
+    fn established(&mut self, slot: usize, stream: TcpStream, since: u64) {
+        let now = self.now();
+        let plan = self.shared.plan;
+        self.shared.reached.store(true, Relaxed);
+        self.open += 1;
+        self.record.connections_opened += 1;
+        self.record.connections_open_max = self.record.connections_open_max.max(self.open);
+        let in_time = now >= self.begin && now < self.end();
+        if in_time {
+            self.record.connections_in_time += 1;
+            self.record.busy_ns += (now - since) * plan.pipeline as u64;
+        }
+        if in_time || plan.life == ConnectionLife::KeepAlive {
+            record_ns(&mut self.record.connect, now - since);
+        }
+        let connection = &mut self.connections[slot];
+        connection.state = State::Open(stream);
+        connection.used = true;
+        connection.free_since = now;
+        if self.open_loop.is_some() {
+            self.connected(slot);
+        } else {
+            self.send(slot);
+        }
+    }
+
+    fn ready(&mut self, slot: usize, event: &Event) {
+        let connection = &mut self.connections[slot];
+        if let State::Connecting(..) = connection.state {
+            return self.connecting(slot, event);
+        }
+        if event.is_writable() && !connection.unsent.is_empty() {
+            self.flush(slot);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.receive(slot, event.is_read_closed() || event.is_error());
+        }
+    }
+
+    /// A connect that was in progress has ended. Linux says how in the event itself: while it goes on
+    /// the socket is not writable, and an error comes with its own bit.
+    fn connecting(&mut self, slot: usize, event: &Event) {
+        let connection = &mut self.connections[slot];
+        match std::mem::replace(&mut connection.state, State::Empty) {
+            State::Connecting(stream, _) if event.is_error() => {
+                let error = stream.take_error().unwrap_or_else(Some);
+                let kind = error.map_or(Kind::Other, |error| kind_of(&error));
+                self.fail(slot, Phase::Connect, kind);
+            }
+            State::Connecting(stream, since) if event.is_writable() => {
+                self.established(slot, stream, since);
+            }
+            state => connection.state = state,
+        }
+    }
+
+    /// In closed loop: sends as many requests as may be in flight on this connection.
+    fn send(&mut self, slot: usize) {
+        let plan = self.shared.plan;
+        let (now, end) = (self.now(), self.end());
+        let connection = &mut self.connections[slot];
+        if !connection.unsent.is_empty() || connection.closing_since.is_some() {
+            return;
+        }
+        let room = plan.pipeline as u64 - connection.in_flight_count();
+        let life = match plan.life {
+            ConnectionLife::KeepAlive => u64::MAX,
+            ConnectionLife::Requests(all) => all - connection.sent,
+        };
+        let count = match now < end {
+            true => room.min(life).min(self.budget),
+            false => 0,
+        };
+        if count == 0 {
+            if connection.in_flight.is_empty() {
+                // There is nothing more to send; waiting servers get on with other connections.
+                match now < end || self.shared.end_told.load(Relaxed) {
+                    true => self.close(slot),
+                    false => self.leaving.push(slot),
+                }
+            }
+            return;
+        }
+        let counts = now >= self.begin;
+        if counts {
+            self.budget -= count;
+        }
+        self.write(slot, count, now, now, counts);
+    }
+
+    /// Writes the next `count` requests, meant to be sent at `intended`.
+    pub(super) fn write(&mut self, slot: usize, count: u64, intended: u64, now: u64, counts: bool) {
+        let (unsent, number) = self.requests.take(count as usize);
+        let connection = &mut self.connections[slot];
+        connection.sent += count;
+        self.outstanding += count;
+        connection.unsent = unsent;
+        connection.in_flight.push_back(Sent {
+            intended,
+            at: now,
+            count,
+            number,
+            counts,
+        });
+        if counts {
+            self.record.requests += count;
+            self.in_flight += count;
+        } else {
+            self.record.warmup_requests += count;
+        }
+        self.flush(slot);
+    }
+
+    fn flush(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        let State::Open(stream) = &mut connection.state else {
+            return;
+        };
+        while !connection.unsent.is_empty() {
+            match stream.write(self.requests.bytes(connection.unsent.clone())) {
+                Ok(n) => connection.unsent.start += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    let registry = self.poll.registry();
+                    if let Err(error) = registry.reregister(stream, Token(slot), interest) {
+                        self.fail(slot, Phase::Send, kind_of(&error));
+                    }
+                    return;
+                }
+                Err(error) => return self.fail(slot, Phase::Send, kind_of(&error)),
+            }
+        }
+    }
+
+    /// Reads what has come. `ends`: the peer has shut its side, which no further event will say.
+    fn receive(&mut self, slot: usize, ends: bool) {
+        // Out of the way, so that what is in it can be handled by methods of this worker.
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let State::Open(stream) = &mut self.connections[slot].state {
+            match stream.read(&mut buffer) {
+                Ok(0) => {
+                    self.ended(slot);
+                    break;
+                }
+                Ok(n) => {
+                    let goes_on = self.received(slot, &buffer[..n]);
+                    if !goes_on || (n < buffer.len() && !ends) {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    match self.connections[slot].in_flight.is_empty() {
+                        true => self.ended_unasked(slot, kind_of(&error) == Kind::Reset),
+                        false => self.fail(slot, self.connections[slot].phase(), kind_of(&error)),
+                    }
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Takes the responses in `input` and sends the next requests. Says whether the socket is still
+    /// the same.
+    fn received(&mut self, slot: usize, mut input: &[u8]) -> bool {
+        let now = self.now();
+        self.progress = now;
+        self.hear(now);
+        if now >= self.begin {
+            self.record.bytes_received += input.len() as u64;
+        }
+        let mut is_behind = false;
+        while !input.is_empty() {
+            let connection = &mut self.connections[slot];
+            if connection.in_flight.is_empty() {
+                match self.unasked(slot, input, is_behind, now) {
+                    Unasked::Skipped if is_behind => break,
+                    Unasked::Skipped | Unasked::Waits => return true,
+                    Unasked::Replaced => return false,
+                }
+            }
+            match connection.reader.take(input) {
+                Taken::Complete(response, used) => {
+                    input = &input[used..];
+                    is_behind = true;
+                    if !self.response_complete(slot, response, now) {
+                        if !input.is_empty() && !response.switches {
+                            self.left_over(input);
+                        }
+                        return false;
+                    }
+                }
+                Taken::Incomplete => {
+                    // Empty lines before a response are no part of it.
+                    if !connection.reader.is_between() {
+                        connection.first_byte_at.get_or_insert(now);
+                    }
+                    break;
+                }
+                Taken::Malformed => {
+                    if self.record.misread.is_none() {
+                        self.record.misread = connection.reader.misread().cloned();
+                    }
+                    self.fail(slot, Phase::Body, Kind::Malformed);
+                    return false;
+                }
+            }
+        }
+        match self.open_loop {
+            Some(_) => self.answered(slot, now),
+            None => self.send(slot),
+        }
+        true
+    }
+
+    /// Something has come, or the run is over.
+    #[inline]
+    fn hear(&mut self, now: u64) {
+        if now.saturating_sub(self.heard) >= self.silences.least_ns() {
+            self.silence_ends(now);
+        }
+        self.heard = now;
+    }
+
+    #[cold]
+    fn silence_ends(&mut self, now: u64) {
+        let awaited = match &self.open_loop {
+            Some(open_loop) => open_loop.awaited.unwrap_or(now),
+            // There is always a request in flight, or a connection being made for one.
+            None if self.outstanding > 0 || self.budget > 0 => self.heard,
+            None => now,
+        };
+        let since_begin = |time: u64| time.clamp(self.begin, self.end()) - self.begin;
+        if self.begin < self.end() && now > self.begin && self.heard < self.end() {
+            let (from, to) = (since_begin(self.heard), since_begin(now));
+            self.silences.push(from, to, since_begin(awaited));
+        }
+    }
+
+    /// The peer has shut its side.
+    fn ended(&mut self, slot: usize) {
+        let now = self.now();
+        self.hear(now);
+        let connection = &mut self.connections[slot];
+        if connection.in_flight.is_empty() {
+            return self.ended_unasked(slot, false);
+        }
+        let in_body = connection.reader.in_body();
+        match connection.reader.end() {
+            Some(response) => {
+                self.response_complete(slot, response, now);
+            }
+            None if in_body => self.fail(slot, Phase::Body, Kind::ShortBody),
+            None => {
+                let phase = connection.phase();
+                self.fail(slot, phase, Kind::ClosedEarly);
+            }
+        }
+    }
+
+    /// Counts a response. Says whether its connection goes on; if not, it has been replaced.
+    fn response_complete(&mut self, slot: usize, response: Response, now: u64) -> bool {
+        if response.status == 408 && self.answers_nothing(slot, response) {
+            return false;
+        }
+        self.responses += 1;
+        let in_window = now >= self.begin && now < self.shared.end();
+        self.record.answered_in_window += u64::from(in_window);
+        let connection = &mut self.connections[slot];
+        connection.succeeded();
+        connection.answered += 1;
+        let first_byte_at = connection.first_byte_at.take().unwrap_or(now);
+        let Some(front) = connection.in_flight.front_mut() else {
+            return true;
+        };
+        let sent = *front;
+        front.count -= 1;
+        front.number = self.requests.after(sent.number);
+        if front.count == 0 {
+            connection.in_flight.pop_front();
+        }
+        let answered = connection.answered;
+        self.outstanding -= 1;
+        self.record.answered_ns_max = self.record.answered_ns_max.max(now - sent.at);
+        if !sent.counts {
+            self.record.answered_of_warmup += u64::from(in_window);
+            self.record.warmup_responses += u64::from(now < self.begin);
+        }
+        if sent.counts {
+            self.in_flight -= 1;
+            self.count(slot, sent, response, first_byte_at, now);
+        }
+        let plan = self.shared.plan;
+        let life_is_over = plan.life == ConnectionLife::Requests(answered);
+        if response.persists && !life_is_over {
+            return true;
+        }
+        if response.switches {
+            self.record.switches += 1;
+        } else if !life_is_over {
+            self.record.closes_announced.add(answered);
+        }
+        let connection = &mut self.connections[slot];
+        if !connection.in_flight.is_empty() {
+            // Requests pipelined behind an answer that ends its connection are lost.
+            self.fail(slot, Phase::FirstByte, Kind::BehindClose);
+        } else if plan.server_closes
+            && matches!(connection.state, State::Open(_))
+            && (self.close_honoured || self.record.close_ignored < CLOSES_AWAITED)
+        {
+            connection.closing_since = Some(now);
+            return true;
+        } else {
+            self.reopen(slot);
+        }
+        false
+    }
+
+    /// A response to a request that counts.
+    #[inline]
+    fn count(&mut self, slot: usize, sent: Sent, response: Response, first_byte_at: u64, now: u64) {
+        let record = &mut self.record;
+        let response_ns = now - sent.intended;
+        record.responses += 1;
+        record_ns(&mut record.response, response_ns);
+        record_ns(&mut record.first_byte, first_byte_at - sent.at);
+        record.serial.push(response_ns as f64);
+        record.series.push(now - self.begin, response_ns);
+        record.busy_ns += now - sent.at;
+        if self.open_loop.is_some() {
+            record_ns(&mut record.service, now - sent.at);
+        }
+        let end = self.shared.end();
+        record.responses_in_time += u64::from(sent.at < end);
+        // Who is served only when all others have gone has starved.
+        record.responses_by_connection[slot] += u64::from(now < end);
+        self.status[usize::from(response.status)] += 1;
+        if !self.shared.plan.is_good_status(response.status) {
+            record.errors(Phase::Body, Kind::BadStatus, 1);
+        } else if !response.as_expected || !self.shared.has_usual_length(sent.number, response) {
+            record.errors(Phase::Body, Kind::WrongBody, 1);
+        } else {
+            record.good += 1;
+        }
+    }
+
+    /// Counts a failure, once for each request that it cost, and gives the connection a new socket in
+    /// good time.
+    pub(super) fn fail(&mut self, slot: usize, phase: Phase, kind: Kind) {
+        let now = self.now();
+        let connection = &self.connections[slot];
+        if matches!(kind, Kind::ClosedEarly | Kind::Reset) && !connection.in_flight.is_empty() {
+            self.record.closes_unannounced.add(connection.answered);
+        }
+        let mut lost = 0;
+        for sent in connection.in_flight.iter().filter(|sent| sent.counts) {
+            lost += sent.count;
+            self.record.busy_ns += sent.count * (now - sent.at);
+            if kind == Kind::Timeout {
+                // It would have taken longer still: left out, the slowest would look the best.
+                let service_ns = Some(now - sent.at);
+                self.record
+                    .lower_bound(now - sent.intended, service_ns, sent.count);
+            }
+        }
+        self.in_flight -= lost;
+        if kind != Kind::Timeout {
+            self.hear(now);
+        }
+        let costs_no_request = matches!(phase, Phase::Connect | Phase::Close);
+        self.record
+            .errors(phase, kind, lost.max(u64::from(costs_no_request)));
+        self.close(slot);
+        if self.open_loop.is_some() && phase != Phase::Connect {
+            return self.vacated(slot);
+        }
+        let delay = self.connections[slot].back_off(phase);
+        match delay {
+            Duration::ZERO => self.open(slot),
+            delay => {
+                let until = self.now() + delay.as_nanos() as u64;
+                self.connections[slot].state = State::Waiting(until);
+            }
+        }
+    }
+
+    /// Ends a connection in good order and gives it a new socket, if one is needed.
+    pub(super) fn reopen(&mut self, slot: usize) {
+        self.close(slot);
+        match self.open_loop {
+            Some(_) => self.vacated(slot),
+            None => self.open(slot),
+        }
+    }
+
+    /// Closes what has waited for the end to be told.
+    fn leave(&mut self) {
+        for slot in std::mem::take(&mut self.leaving) {
+            if self.connections[slot].in_flight.is_empty() {
+                self.close(slot);
+            }
+        }
+    }
+
+    /// Closes the socket, and leaves its place empty.
+    fn close(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        self.outstanding -= connection.in_flight_count();
+        connection.reset();
+        if let State::Open(stream) = std::mem::replace(&mut connection.state, State::Empty) {
+            self.open -= 1;
+            connection::close(stream, self.shared.plan.close);
+        }
+    }
+
+    fn finish(mut self) -> io::Result<Part> {
+        let now = self.now();
+        let at_end = match self.usage_at_end.take() {
+            Some(used) => used,
+            None => self.used()?,
+        };
+        let at_begin = self.usage_at_begin.take();
+        self.pulse.beat(now);
+        let end = self.end().min(now);
+        self.hear(now);
+        if now < self.end() && now > self.begin {
+            // Nothing is awaited any more, for as long as other threads go on.
+            self.silences.push(now - self.begin, u64::MAX, u64::MAX);
+        }
+        self.record.silences = Some(std::mem::take(&mut self.silences));
+        for connection in &self.connections {
+            for sent in connection.in_flight.iter().filter(|sent| sent.counts) {
+                self.record.in_flight_at_end += sent.count;
+                self.record.busy_ns += sent.count * end.saturating_sub(sent.at);
+                let service_ns = Some(now - sent.at);
+                self.record
+                    .lower_bound(now - sent.intended, service_ns, sent.count);
+            }
+            // Those of the warm-up too: who starves since then starves.
+            let oldest = connection.in_flight.front();
+            let age = oldest.map(|sent| Duration::from_nanos(now - sent.at));
+            self.record.oldest_unanswered = self.record.oldest_unanswered.max(age);
+            // The server may have accepted what was not told here any more.
+            if let State::Connecting(stream, since) = &connection.state {
+                match stream.peer_addr() {
+                    Ok(_) => self.record.connections_opened += 1,
+                    Err(_) => {
+                        let age = Duration::from_nanos(now - since);
+                        self.record.connecting_at_end += 1;
+                        self.record.connecting_slowly_at_end += u64::from(age >= SLOW_CONNECT);
+                        self.record.oldest_connecting =
+                            self.record.oldest_connecting.max(Some(age));
+                    }
+                }
+            }
+        }
+        let spin_s = self.finish_open_loop(end, now);
+        for (status, &count) in (0..).zip(&self.status) {
+            if count > 0 {
+                self.record.status.insert(status, count);
+            }
+        }
+        let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
+        let switches = |usage: &Usage| {
+            (usage.voluntary_context_switches() + usage.involuntary_context_switches()) as u64
+        };
+        // A run that ended in the warm-up has used nothing in the time that counts.
+        let at_begin = at_begin.as_ref().unwrap_or(&at_end);
+        let (used, before) = (&at_end.usage, &at_begin.usage);
+        let pauses = self.pulse.pauses(self.begin, end);
+        let begin = self.begin;
+        Ok(Part {
+            record: self.record,
+            finished: now,
+            connections: self.connections,
+            span: Duration::from_nanos(at_end.at - at_begin.at),
+            cost: ClientCost {
+                cpu_user_s: seconds(used.user_time() - before.user_time()),
+                cpu_system_s: seconds(used.system_time() - before.system_time()),
+                spin_s,
+                context_switches: switches(used) - switches(before),
+                run_delay_s: (at_end.reading.delayed_since(&at_begin.reading))
+                    .map(|ns| ns as f64 / 1e9),
+                stopped_s: (pauses.iter())
+                    .map(|pause| (pause.to - pause.from - pause.delayed_ns) as f64 / 1e9)
+                    .sum(),
+                // Those beyond the end too: what came then was not read.
+                pauses: (self.pulse.pauses(begin, now).iter())
+                    .map(|pause| (pause.from - begin, pause.to - begin))
+                    .collect(),
+                ..ClientCost::default()
+            },
+        })
+    }
+}

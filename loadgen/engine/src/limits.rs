@@ -1,0 +1,165 @@
+//! How much can be asked for, on the command line and in files. Each limit is far beyond what a measurement
+//! needs, and far below what makes arithmetic overflow or memory run out.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The longest time.
+pub const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Connections of a workload, and as many idle ones.
+pub const CONNECTIONS_MAX: usize = 10_000_000;
+/// Requests in flight on a connection: more would only fill buffers.
+pub const PIPELINE_MAX: usize = 1024;
+/// Threads of the generator.
+pub const THREADS_MAX: usize = 1024;
+/// Rounds of a set.
+pub const ROUNDS_MAX: u32 = 1_000;
+/// Bytes of the name of a server, a workload or a group, of which file names are made.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Files that the generator needs beside its connections.
+pub const FILES_RESERVED: u64 = 64;
+
+/// What names may look like.
+pub const PLAIN: &str =
+    "must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`";
+
+/// Names become file names, parts of tags and of comma-separated lists.
+///
+/// # Errors
+///
+/// What is wrong with it, to stand behind the name.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
+        return Err(PLAIN.to_owned());
+    }
+    match name.len() <= NAME_BYTES_MAX {
+        true => Ok(()),
+        false => Err(format!(
+            "has {} characters; {NAME_BYTES_MAX} are the most",
+            name.len()
+        )),
+    }
+}
+
+/// Refuses what is above a limit.
+///
+/// # Errors
+///
+/// With the value and the limit.
+pub fn at_most<N: PartialOrd + fmt::Display>(value: N, most: N) -> Result<N, String> {
+    match value <= most {
+        true => Ok(value),
+        false => Err(format!("{value} is too many; {most} are the most")),
+    }
+}
+
+/// Reads a time such as `10s` or `1h 30m`, up to [`TIME_MAX`].
+///
+/// # Errors
+///
+/// Why it is none, in one line.
+pub fn time(text: &str) -> Result<Duration, String> {
+    let mut sum = Duration::ZERO;
+    for part in parts(text) {
+        let part = humantime::parse_duration(part).map_err(|error| error.to_string())?;
+        sum = sum.saturating_add(part);
+    }
+    match sum <= TIME_MAX {
+        true => Ok(sum),
+        false => {
+            let days = TIME_MAX.as_secs() / 86_400;
+            Err(format!("too long; {days} days are the most"))
+        }
+    }
+}
+
+/// A number with its unit each. They are read one by one: humantime panics where the sum of several is
+/// beyond what can be held.
+fn parts(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut has_unit) = (0, false);
+    for (at, c) in text.char_indices() {
+        if c.is_ascii_digit() && has_unit {
+            parts.push(&text[start..at]);
+            (start, has_unit) = (at, false);
+        }
+        has_unit |= c.is_alphabetic();
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn times() {
+        for (text, expected) in [
+            ("10s", Ok(10_000)),
+            ("1h 30m", Ok(5_400_000)),
+            ("1h30m5s", Ok(5_405_000)),
+            ("2 hours 1 min", Ok(7_260_000)),
+            ("1.5s", Ok(1_500)),
+            ("365d", Ok(31_536_000_000)),
+            ("366d", Err("365 days are the most")),
+            ("18446744073709551615s", Err("365 days are the most")),
+            (
+                "18446744073709551615s 999999999ns 1ns",
+                Err("365 days are the most"),
+            ),
+            (
+                "9223372036854775807s 9223372036854775808s 1000000000ns",
+                Err("365 days are the most"),
+            ),
+            ("18446744073709551616s", Err("too large")),
+            ("9999999999999y", Err("too large")),
+            ("1e300s", Err("time unit")),
+            ("infs", Err("expected number")),
+            ("", Err("empty")),
+            ("-5s", Err("expected number")),
+        ] {
+            match (time(text), expected) {
+                (Ok(found), Ok(ms)) => assert_eq!(found, Duration::from_millis(ms), "{text}"),
+                (Err(found), Err(message)) => assert!(found.contains(message), "{text}: {found}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
+        }
+    }
+
+    proptest! {
+        /// No text makes a panic, and what is read is what humantime reads.
+        #[test]
+        fn any_text(text in "([0-9]{1,20}(\\.[0-9]{1,3})? ?(ns|us|ms|s|m|h|d|w|M|y|x)? ?){0,4}") {
+            if let Ok(read) = time(&text) {
+                prop_assert_eq!(Ok(read), humantime::parse_duration(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn names() {
+        for (name, fine) in [
+            ("event-loop", true),
+            ("a.b_c-1", true),
+            ("README", true),
+            (&"x".repeat(64), true),
+            (&"x".repeat(65), false),
+            ("", false),
+            (".", false),
+            ("..", false),
+            ("../x", false),
+            ("a/b", false),
+            ("-a", false),
+            ("a b", false),
+            ("a\nb", false),
+            ("a\0", false),
+            ("gr\u{f6}\u{df}e", false),
+        ] {
+            assert_eq!(check_name(name).is_ok(), fine, "{name:?}");
+        }
+    }
+}

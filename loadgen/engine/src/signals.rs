@@ -1,0 +1,81 @@
+//! What the user's signals ask for, so that every wait hears it.
+//!
+//! SIGINT, SIGTERM and SIGHUP ask for an orderly end. A second SIGINT or SIGTERM ends the process at once;
+//! a second SIGHUP does not, as a terminal that disappears sends more than one. A SIGHUP that is ignored
+//! when the process starts (`nohup`) stays ignored. Where there is nothing to bring to an end
+//! ([`act_at_once`]), the first of any of them ends the process.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock, OnceLock};
+
+use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+
+static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Whether a signal ends the process, though it be the first.
+static AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// While this lives, a signal ends the process.
+pub struct AtOnce(bool);
+
+/// Lets signals end the process while what is returned lives.
+#[must_use]
+pub fn act_at_once() -> AtOnce {
+    AtOnce(AT_ONCE.swap(true, Relaxed))
+}
+
+impl Drop for AtOnce {
+    fn drop(&mut self) {
+        AT_ONCE.store(self.0, Relaxed);
+    }
+}
+
+/// Begins to hear signals. The flag is set by the first.
+///
+/// # Errors
+///
+/// Those of the operating system.
+pub fn watch() -> io::Result<Arc<AtomicBool>> {
+    if let Some(interrupted) = INTERRUPTED.get() {
+        return Ok(Arc::clone(interrupted));
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
+        flag::register_conditional_default(signal, Arc::clone(&AT_ONCE))?;
+        flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    if !is_ignored(SIGHUP) {
+        flag::register_conditional_default(SIGHUP, Arc::clone(&AT_ONCE))?;
+        flag::register(SIGHUP, Arc::clone(&interrupted))?;
+    }
+    Ok(Arc::clone(INTERRUPTED.get_or_init(|| interrupted)))
+}
+
+/// Makes children wait for us when they end, also where whoever started us ignores that (SIGCHLD), which is
+/// inherited: the kernel would forget how they ended.
+pub fn expect_children() {
+    // SAFETY: the default action is no code of ours.
+    #[allow(unsafe_code)]
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+}
+
+/// Whether the user has asked for the end; never before [`watch`].
+pub fn interrupted() -> bool {
+    INTERRUPTED.get().is_some_and(|it| it.load(Relaxed))
+}
+
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: without a new action the call only writes the present one, for which there is room; all zeros
+    // are a valid value of that C structure.
+    #[allow(unsafe_code)]
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
+}

@@ -1,0 +1,434 @@
+//! One run as JSON, schema version 1: times in microseconds unless a name says otherwise, rates per
+//! second, an absent measure `null` and never 0.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::calibration::Calibration;
+use crate::run;
+use engine::fairness::Fairness;
+use engine::latency::Latency;
+use engine::plan::{Close, Limit, Pace, Plan, Rate};
+use engine::record::{ClientCost, Closes, Idle, Kind, Phase, Record};
+use engine::response::{Expected, Misread, Rule};
+use engine::verdict::Verdict;
+use subject::process::ServerCost;
+
+/// The version of the schema; it grows when a field changes its meaning or goes.
+pub const SCHEMA: u32 = 1;
+
+/// One run.
+#[derive(Debug, Serialize)]
+pub struct Run<'a> {
+    schema: u32,
+    version: &'static str,
+    target: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a str>,
+    /// Handed to it when it was started.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    server_args: &'a [String],
+    plan: PlanFacts<'a>,
+    verdict: &'a Verdict,
+    /// Stopped by the user before its limit.
+    interrupted: bool,
+    duration_s: f64,
+    /// By the schedule of an open loop.
+    due: Option<u64>,
+    requests: u64,
+    responses: u64,
+    /// Of these, the ones whose requests were sent before the end, of which the rate is.
+    responses_in_time: u64,
+    /// Responses between warm-up and end, whenever their requests were sent; `requests_per_s` is made of these.
+    answered_in_window: u64,
+    /// Of these, the ones to requests of the warm-up.
+    answered_of_warmup: u64,
+    good: u64,
+    in_flight_at_end: u64,
+    /// Requests due by a schedule and never sent: there is none in closed loop.
+    unsent: Option<u64>,
+    /// Response times of which only a lower bound is known.
+    lower_bounds: u64,
+    warmup_requests: u64,
+    warmup_responses: u64,
+    connections_opened: u64,
+    connections_in_time: u64,
+    connections_open_max: u64,
+    /// Connections that the server was asked to close and kept open.
+    close_ignored: u64,
+    /// Those that only stay open, which count nowhere else.
+    idle: Option<&'a Idle>,
+    bytes_received: u64,
+    requests_per_s: Option<f64>,
+    connections_per_s: Option<f64>,
+    latency_us: Latencies,
+    errors: Vec<Error>,
+    status: &'a BTreeMap<u16, u64>,
+    fairness: Fairness,
+    /// The longest time in which something was awaited and nothing came, milliseconds.
+    longest_silence_ms: Option<f64>,
+    client: &'a ClientCost,
+    server_cost: Option<&'a ServerCost>,
+    /// Share of the time of all CPUs that the hypervisor gave to others, 0 to 1.
+    steal: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calibration: Option<&'a Calibration>,
+    /// What the server said on idle connections, which is no error.
+    unsolicited: Unsolicited<'a>,
+    /// The first bytes that were not understood where a response was due.
+    malformed: Option<Bytes>,
+    closes: ClosesByServer,
+}
+
+/// On idle connections, warm-up included.
+#[derive(Debug, Serialize)]
+struct Unsolicited<'a> {
+    count: u64,
+    /// Well-formed responses.
+    status: &'a BTreeMap<u16, u64>,
+    empty_lines: u64,
+    /// Any other bytes, by connections.
+    other: u64,
+    /// Connections reset.
+    resets: u64,
+    /// The first of the other bytes.
+    bytes: Option<Bytes>,
+}
+
+/// Bytes that are not HTTP/1.
+#[derive(Debug, Serialize)]
+struct Bytes {
+    /// What is wrong with them.
+    rule: Rule,
+    /// What they seem to be; absent when that is not known.
+    protocol: Option<&'static str>,
+    /// The first of them: printable ASCII as it is, all else and backslashes escaped.
+    bytes: String,
+}
+
+impl Bytes {
+    fn of(misread: &Misread) -> Self {
+        Bytes {
+            rule: misread.rule,
+            protocol: misread.protocol().map(|protocol| protocol.name),
+            bytes: misread.bytes.escape_ascii().to_string(),
+        }
+    }
+}
+
+/// After how many responses the server ended connections.
+#[derive(Debug, Serialize)]
+struct ClosesByServer {
+    /// A response said that it was the last.
+    announced: Option<Closes>,
+    /// It was not said, and requests were unanswered.
+    unannounced: Option<Closes>,
+}
+
+impl ClosesByServer {
+    fn of(record: &Record) -> Self {
+        let some = |closes: Closes| (closes.connections > 0).then_some(closes);
+        ClosesByServer {
+            announced: some(record.closes_announced),
+            unannounced: some(record.closes_unannounced),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct PlanFacts<'a> {
+    urls: &'a [String],
+    connections: usize,
+    idle: usize,
+    threads: usize,
+    requests_per_connection: u64,
+    pipeline: usize,
+    pace: Pace,
+    arrivals: Option<&'static str>,
+    rate_per_s: Option<f64>,
+    /// Of the arrivals of an open loop.
+    seed: Option<u64>,
+    close: Close,
+    /// The server is asked to close each connection.
+    server_closes: bool,
+    duration_s: Option<f64>,
+    requests: Option<u64>,
+    until: Option<Until>,
+    warmup_s: f64,
+    drain_s: f64,
+    timeout_s: f64,
+    sources: &'a [IpAddr],
+    /// `sha256:` and the hash of what every body must be.
+    expect: Option<String>,
+}
+
+impl<'a> PlanFacts<'a> {
+    fn of(plan: &'a Plan, urls: &'a [String]) -> Self {
+        let open_loop = plan.pace.rate().is_some();
+        let (duration, requests, until) = match plan.limit {
+            Limit::For(duration) => (Some(duration), None, None),
+            Limit::Requests(requests) => (None, Some(requests), None),
+            Limit::Until(precision) => (None, None, Some(precision)),
+        };
+        PlanFacts {
+            urls,
+            connections: plan.connections,
+            idle: plan.idle,
+            threads: plan.threads,
+            requests_per_connection: plan.life.requests(),
+            pipeline: plan.pipeline,
+            pace: plan.pace,
+            arrivals: match plan.pace {
+                Pace::Closed => None,
+                Pace::Constant(_) => Some("constant"),
+                Pace::Poisson(_) => Some("poisson"),
+            },
+            rate_per_s: plan.pace.rate().map(Rate::per_s),
+            seed: open_loop.then_some(plan.seed),
+            close: plan.close,
+            server_closes: plan.server_closes,
+            duration_s: duration.map(|duration| duration.as_secs_f64()),
+            requests,
+            until: until.map(|precision| Until {
+                percentile: precision.percentile,
+                within: precision.within,
+                max_duration_s: precision.at_most.as_secs_f64(),
+            }),
+            warmup_s: plan.warmup.as_secs_f64(),
+            drain_s: plan.drain.as_secs_f64(),
+            timeout_s: plan.timeout.as_secs_f64(),
+            sources: &plan.sources,
+            expect: plan.expect.as_deref().map(fingerprint),
+        }
+    }
+}
+
+/// When a percentile was to be known well enough.
+#[derive(Debug, Serialize)]
+struct Until {
+    percentile: f64,
+    /// As a share of the percentile.
+    within: f64,
+    max_duration_s: f64,
+}
+
+fn fingerprint(expected: &Expected) -> String {
+    let hash: [u8; 32] = match expected {
+        Expected::Text(text) => Sha256::digest(text).into(),
+        Expected::Sha256(hash) => *hash,
+    };
+    let digits = hash.iter().map(|byte| format!("{byte:02x}"));
+    format!("sha256:{}", digits.collect::<String>())
+}
+
+#[derive(Debug, Serialize)]
+struct Latencies {
+    response: Option<Latency>,
+    service: Option<Latency>,
+    connect: Option<Latency>,
+    first_byte: Option<Latency>,
+    /// Of open loops.
+    lag: Option<Latency>,
+    /// The generator's own part of the lag.
+    lag_own: Option<Latency>,
+}
+
+#[derive(Debug, Serialize)]
+struct Error {
+    phase: Phase,
+    kind: Kind,
+    count: u64,
+}
+
+impl<'a> Run<'a> {
+    /// All about one run.
+    pub fn of(run: &run::Run<'a>) -> Self {
+        let record = &run.outcome.record;
+        let open_loop = run.is_open_loop();
+        let latency = |histogram: &hdrhistogram::Histogram<u64>| {
+            let says = !histogram.is_empty() && !run.outcome.is_cut_short();
+            says.then(|| Latency::of(histogram))
+        };
+        Run {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            target: run.urls.first().map_or("", String::as_str),
+            server: run.server,
+            server_args: run.server_args,
+            plan: PlanFacts::of(run.plan, run.urls),
+            verdict: run.verdict,
+            interrupted: run.outcome.interrupted,
+            duration_s: run.outcome.duration.as_secs_f64(),
+            due: open_loop.then_some(record.due),
+            requests: record.requests,
+            responses: record.responses,
+            responses_in_time: record.responses_in_time,
+            answered_in_window: record.answered_in_window,
+            answered_of_warmup: record.answered_of_warmup,
+            good: record.good,
+            in_flight_at_end: record.in_flight_at_end,
+            unsent: open_loop.then_some(record.unsent),
+            lower_bounds: record.lower_bounds,
+            warmup_requests: record.warmup_requests,
+            warmup_responses: record.warmup_responses,
+            connections_opened: record.connections_opened,
+            connections_in_time: record.connections_in_time,
+            connections_open_max: record.connections_open_max,
+            close_ignored: record.close_ignored,
+            idle: run.outcome.idle.as_ref(),
+            bytes_received: record.bytes_received,
+            requests_per_s: run.requests_per_s(),
+            connections_per_s: run.connections_per_s(),
+            latency_us: Latencies {
+                response: run.response(),
+                service: run.service(),
+                connect: latency(&record.connect),
+                first_byte: latency(&record.first_byte),
+                lag: latency(&record.lag).filter(|_| open_loop),
+                lag_own: latency(&record.lag_own).filter(|_| open_loop),
+            },
+            errors: (record.errors.iter())
+                .map(|(&(phase, kind), &count)| Error { phase, kind, count })
+                .collect(),
+            status: &record.status,
+            fairness: Fairness::of(run.outcome),
+            longest_silence_ms: (record.silences.as_ref())
+                .filter(|_| !run.outcome.is_cut_short())
+                .map(|silences| silences.longest_ns() as f64 / 1e6),
+            client: &run.outcome.client,
+            server_cost: run.server_cost,
+            steal: run.outcome.steal,
+            calibration: run.calibration,
+            unsolicited: Unsolicited {
+                count: record.unsolicited.count(),
+                status: &record.unsolicited.status,
+                empty_lines: record.unsolicited.empty_lines,
+                other: record.unsolicited.other,
+                resets: record.unsolicited.resets,
+                bytes: record.unsolicited.misread.as_ref().map(Bytes::of),
+            },
+            malformed: record.misread.as_ref().map(Bytes::of),
+            closes: ClosesByServer::of(record),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::fixture::Example;
+    use engine::plan::Precision;
+
+    /// With what is long taken out.
+    fn json(example: &Example) -> Value {
+        let mut json = serde_json::to_value(Run::of(&example.run())).unwrap();
+        for latency in json["latency_us"].as_object_mut().unwrap().values_mut() {
+            if let Some(histogram) = latency.get_mut("histogram") {
+                let text = histogram.as_str().unwrap();
+                assert!(text.starts_with("HISTFAAA"), "{text}");
+                *histogram = "...".into();
+            }
+        }
+        json
+    }
+
+    #[test]
+    fn an_open_loop() {
+        let mut example = Example::open_with_faults();
+        example.plan.expect = Some(Arc::new("hello world".parse().unwrap()));
+        example.plan.sources = vec!["127.0.0.2".parse().unwrap()];
+        let json = serde_json::to_string_pretty(&json(&example)).unwrap();
+        insta::assert_snapshot!(json);
+    }
+
+    #[test]
+    fn a_closed_loop_has_no_schedule() {
+        let json = json(&Example::new_connections());
+        for absent in ["due", "unsent"] {
+            assert_eq!(json[absent], Value::Null, "{absent}");
+        }
+        for absent in [
+            "arrivals",
+            "rate_per_s",
+            "seed",
+            "until",
+            "expect",
+            "requests",
+        ] {
+            assert_eq!(json["plan"][absent], Value::Null, "{absent}");
+        }
+        for absent in ["lag", "lag_own"] {
+            assert_eq!(json["latency_us"][absent], Value::Null, "{absent}");
+        }
+        assert_eq!(
+            json["latency_us"]["service"],
+            json["latency_us"]["response"]
+        );
+        assert_eq!(json["plan"]["close"], "rst");
+        assert!(!json.as_object().unwrap().contains_key("calibration"));
+    }
+
+    #[test]
+    fn what_was_said_beside_responses() {
+        let mut example = Example::closed();
+        let record = &mut example.outcome.record;
+        record.unsolicited.status.insert(408, 5);
+        record.unsolicited.other = 1;
+        record.unsolicited.misread = Some(Misread::new(Rule::StatusLine, b"SSH-2.0-\x1b\r\n"));
+        record.misread = Some(Misread::new(Rule::NoColon, b"no \"colon\"\r\n"));
+        record.closes_announced.add(100);
+        record.closes_announced.add(90);
+        let json = json(&example);
+        let unsolicited = &json["unsolicited"];
+        assert_eq!(unsolicited["count"], 6);
+        assert_eq!(unsolicited["status"]["408"], 5);
+        assert_eq!(unsolicited["bytes"]["protocol"], "an SSH banner");
+        assert_eq!(unsolicited["bytes"]["bytes"], "SSH-2.0-\\x1b\\r\\n");
+        let malformed = r#"{"bytes":"no \\\"colon\\\"\\r\\n","protocol":null,"rule":"no_colon"}"#;
+        assert_eq!(json["malformed"].to_string(), malformed);
+        let closes = r#"{"announced":{"connections":2,"responses_max":100,"responses_min":90},"unannounced":null}"#;
+        assert_eq!(json["closes"].to_string(), closes);
+    }
+
+    #[test]
+    fn a_run_until_something_is_known() {
+        let mut example = Example::closed();
+        example.plan.limit = Limit::Until(Precision {
+            percentile: 99.9,
+            within: 0.05,
+            at_most: Duration::from_secs(60),
+        });
+        let json = json(&example);
+        assert_eq!(
+            json["plan"]["until"].to_string(),
+            r#"{"max_duration_s":60.0,"percentile":99.9,"within":0.05}"#
+        );
+        assert_eq!(json["plan"]["duration_s"], Value::Null);
+    }
+
+    #[test]
+    fn nothing_is_null_and_not_zero() {
+        let mut example = Example::unanswered();
+        example.outcome.duration = Duration::ZERO;
+        let json = json(&example);
+        for absent in [
+            "requests_per_s",
+            "connections_per_s",
+            "server_cost",
+            "steal",
+        ] {
+            assert_eq!(json[absent], Value::Null, "{absent}");
+        }
+        let latencies = json["latency_us"].as_object().unwrap();
+        assert!(latencies.values().all(Value::is_null), "{latencies:?}");
+    }
+}

@@ -1,0 +1,31 @@
+//! The laboratory: measurements made, kept, compared and explained.
+//!
+//! - one run with all that is known of it ([`run`]), as JSON ([`json`]); the search for the largest rate that
+//!   keeps an objective ([`slo`]);
+//! - many runs: a [`set`] on disk, what is made of sets ([`compare`]) with medians and intervals over rounds
+//!   ([`estimate`]), and why servers differ ([`explain`], from the costs of [`primitives`]);
+//! - the limits of the generator ([`calibration`] against a [`responder`], beside other generators:
+//!   [`against`]) and of the machine ([`doctor`]).
+//!
+//! **May know:** the engine and the subject.
+//!
+//! **Deliberately absent:** the command line, and tables, pages and pictures: what is found out here is values;
+//! the `report` crate draws them.
+
+// These macros panic when nobody can be written to.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod against;
+pub mod calibration;
+pub mod compare;
+pub mod doctor;
+pub mod estimate;
+pub mod explain;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
+pub mod json;
+pub mod primitives;
+pub mod responder;
+pub mod run;
+pub mod set;
+pub mod slo;

@@ -1,0 +1,245 @@
+//! Two sets, before and after: what changed, how surely, and what could not be compared.
+
+use serde::Serialize;
+
+use super::document::Document;
+use super::grid::Grid;
+use super::table::wrapped;
+use super::{direction, figure, plural};
+use lab::compare::diff::{Basis, Change, Diff, Outcome};
+use lab::compare::{Evidence, Metric, titled};
+
+/// So that a table has 80 columns in text, with names of 21 characters.
+const WORD_WIDTH: usize = 19;
+
+/// One table for each metric and basis, and what they come to.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// Before.
+    pub old: &'a Evidence,
+    /// After.
+    pub new: &'a Evidence,
+    /// By the metrics that were asked for.
+    pub diffs: &'a [Diff],
+    /// The share by which a value may be worse: 0.05 for 5%.
+    pub threshold: f64,
+}
+
+/// What all tables come to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Sum {
+    /// Cells that could be compared.
+    #[serde(rename = "cells_compared")]
+    pub compared: usize,
+    /// Of these, the ones that were told apart, whichever way.
+    #[serde(rename = "cells_told_apart")]
+    pub told_apart: usize,
+    /// Of these, the ones that are worse by more than the threshold for certain.
+    pub regressions: usize,
+    /// How many would be told apart by chance alone, at the most, if nothing had changed.
+    #[serde(rename = "cells_told_apart_by_chance_max")]
+    pub by_chance: f64,
+}
+
+/// What could not be compared by a metric, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LeftOut<'a> {
+    /// By which.
+    pub metric: &'static str,
+    /// A server, a workload, or the one under the other.
+    pub what: &'a str,
+    /// Why not.
+    pub reason: &'a str,
+}
+
+impl Report<'_> {
+    /// What they come to.
+    pub fn sum(&self) -> Sum {
+        let sum = |of: fn(&Diff) -> usize| self.diffs.iter().map(of).sum::<usize>();
+        let compared = sum(|diff| diff.changes.len());
+        Sum {
+            compared,
+            told_apart: sum(Diff::told_apart),
+            regressions: sum(Diff::regressions),
+            by_chance: compared as f64 / 20.0,
+        }
+    }
+
+    /// What could not be compared.
+    pub fn left_out(&self) -> Vec<LeftOut<'_>> {
+        let of = |diff| {
+            let Diff {
+                metric, left_out, ..
+            }: &Diff = diff;
+            left_out.iter().map(|it| LeftOut {
+                metric: metric.name(),
+                what: &it.what,
+                reason: &it.reason,
+            })
+        };
+        self.diffs.iter().flat_map(of).collect()
+    }
+
+    /// A line for each reason.
+    fn left_out_lines(&self) -> Vec<String> {
+        let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+        for left_out in self.left_out() {
+            let what = match self.diffs.len() {
+                1 => left_out.what.to_owned(),
+                _ => format!("{} ({})", left_out.what, left_out.metric),
+            };
+            match reasons
+                .iter_mut()
+                .find(|(reason, _)| *reason == left_out.reason)
+            {
+                Some((_, all)) => all.push(what),
+                None => reasons.push((left_out.reason, vec![what])),
+            }
+        }
+        let line = |(reason, all): (&str, Vec<String>)| format!("{reason}: {}", all.join("; "));
+        reasons.into_iter().map(line).collect()
+    }
+
+    /// For a terminal.
+    pub fn text(&self, width: usize) -> String {
+        self.document(WORD_WIDTH).text(width)
+    }
+
+    /// For a file.
+    pub fn markdown(&self) -> String {
+        self.document(usize::MAX).markdown()
+    }
+
+    fn document(&self, word_width: usize) -> Document {
+        let mut document = Document::default();
+        let sides = [("old", self.old), ("new", self.new)];
+        let sides = sides.map(|(which, side)| {
+            let (set, rounds) = (side.sets.join(", "), plural(side.rounds, "round"));
+            let date = side.started.get(..10).unwrap_or(&side.started);
+            format!(
+                "{which}: {set}, {rounds} of {date}, revision {}",
+                side.build.summary()
+            )
+        });
+        document.list("Compared:", sides.to_vec());
+        for diff in self.diffs {
+            for (basis, only, changes) in diff.tables() {
+                let mut title = titled(diff.metric, only);
+                if basis == Basis::OfFloor {
+                    title += ", over the floor's";
+                }
+                let grid = self.grid(diff.metric, &changes, word_width);
+                document.table(&title, direction(diff.metric), grid);
+            }
+            if !diff.drift.is_empty() {
+                let title = format!("{}: the floor", diff.metric.title());
+                let note = match diff.metric.is_memory() {
+                    true => "beside",
+                    false => "the machine's drift",
+                };
+                document.table(&title, note, drift(&diff.drift));
+            }
+        }
+        document.paragraph(
+            "Medians, and new divided by old with its 95% interval; rounds of both sets are resampled \
+             apart. An interval that holds 1 shows no difference, which is not the same as showing that \
+             there is none.",
+        );
+        document.list("Not compared:", self.left_out_lines());
+        document.paragraph(self.sum().text(self.threshold));
+        document
+    }
+
+    fn grid(&self, metric: Metric, changes: &[&Change], word_width: usize) -> Grid {
+        let header = ["", "old", "new", "new/old", "95% interval", ""];
+        let mut grid = Grid::new(header.map(str::to_owned).to_vec(), 1).with_remarks(1);
+        let mut above = "";
+        for change in changes {
+            if above != change.workload {
+                grid.gap();
+                grid.heading(&change.workload);
+            }
+            above = &change.workload;
+            let compared = [change.old.compared.value, change.new.compared.value];
+            let word = word(change.outcome, metric, self.threshold);
+            let word = wrapped(&word, "", word_width).trim_end().to_owned();
+            let cells = [format!("  {}", change.server)].into_iter();
+            grid.row(
+                cells
+                    .chain(figures(change, compared))
+                    .chain([word])
+                    .collect(),
+            );
+        }
+        grid
+    }
+}
+
+fn drift(changes: &[Change]) -> Grid {
+    let header = ["", "old", "new", "new/old", "95% interval"];
+    let mut grid = Grid::new(header.map(str::to_owned).to_vec(), 1);
+    for change in changes {
+        let values = [change.old.value.value, change.new.value.value];
+        let cells = [change.workload.clone()].into_iter();
+        grid.row(cells.chain(figures(change, values)).collect());
+    }
+    grid
+}
+
+fn figures(change: &Change, [old, new]: [f64; 2]) -> [String; 4] {
+    let interval = match change.ratio.interval {
+        Some((low, high)) => format!("{}–{}", ratio(low), ratio(high)),
+        None => "one round".to_owned(),
+    };
+    [
+        figure(old),
+        figure(new),
+        ratio(change.ratio.value),
+        interval,
+    ]
+}
+
+/// With a digit more than other figures, as what is looked for is a few percent.
+fn ratio(value: f64) -> String {
+    match value {
+        ..9.9995 => format!("{value:.3}"),
+        _ => figure(value),
+    }
+}
+
+/// What an outcome is called.
+fn word(outcome: Outcome, metric: Metric, threshold: f64) -> String {
+    let (worse, better) = match metric {
+        Metric::Cpu => ("dearer", "cheaper"),
+        Metric::Rss | Metric::IdleMemory => ("more", "less"),
+        _ => ("slower", "faster"),
+    };
+    match outcome {
+        Outcome::Regression => "regression".to_owned(),
+        Outcome::Worse => format!("{worse}, not surely by {}", percent(threshold)),
+        Outcome::NoDifference => "no difference shown".to_owned(),
+        Outcome::NotResolved => "not resolved".to_owned(),
+        Outcome::Better => better.to_owned(),
+    }
+}
+
+impl Sum {
+    fn text(&self, threshold: f64) -> String {
+        let Sum {
+            compared,
+            told_apart,
+            regressions,
+            by_chance,
+        } = self;
+        let cells = plural((*compared).try_into().unwrap_or(u32::MAX), "cell");
+        format!(
+            "{cells} compared, {told_apart} told apart, of which {regressions} worse by more than {} for \
+             certain. If nothing had changed, chance would tell apart {by_chance:.1} at the most (5%).",
+            percent(threshold)
+        )
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{}%", (share * 1e4).round() / 1e2)
+}

@@ -1,0 +1,172 @@
+//! Where the outcome of a run goes, and in which form.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, ValueEnum};
+
+use super::Usage;
+use super::common::speaks_utf8;
+use super::output::{self, Written, say};
+use ::report::{hgrm, run as report, tracking};
+use engine::plan::Close;
+use lab::calibration::Calibration;
+use lab::json;
+use lab::run::Run;
+use lab::set::hlog;
+use subject::machine::{Machine, Pinning};
+
+#[derive(Debug, Args)]
+pub(crate) struct Outputs {
+    /// text, bencher, or for github-action-benchmark github (custom smaller is better) or github-bigger
+    #[arg(
+        long,
+        value_name = "FORM",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    format: Format,
+    /// Everything as JSON, to a file, or to stdout (-) instead of the table
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+    /// Histograms as a log of HdrHistogram V2, in nanoseconds
+    #[arg(long, value_name = "FILE|-")]
+    hlog: Option<PathBuf>,
+    /// Response times as HdrHistogram's percentiles, in ms
+    #[arg(long, value_name = "FILE|-")]
+    hgrm: Option<PathBuf>,
+    /// What the generator can do on this machine, as `loadgen calibrate --json FILE` has written it: goes into
+    /// the JSON, and a run near its ceiling says so
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Github,
+    GithubBigger,
+    Bencher,
+}
+
+impl Outputs {
+    /// What can be known to fail before anything is started.
+    pub(crate) fn check(&self) -> Result<(), Usage> {
+        let files = self.files();
+        output::check(&files)?;
+        let printed = files.iter().find(|(_, path)| output::is_stdout(*path));
+        match printed {
+            Some((option, _)) if self.format != Format::Text => Err(Usage(format!(
+                "{option} - and --format both print: give {option} a file"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where JSON goes, if anywhere; `-` is stdout.
+    pub(crate) fn json(&self) -> Option<&Path> {
+        self.json.as_deref()
+    }
+
+    /// Whether there is something to write that a search has not.
+    pub(crate) fn is_about_one_run(&self) -> bool {
+        self.format != Format::Text || self.hlog.is_some() || self.hgrm.is_some()
+    }
+
+    /// The calibration to go by, of this machine.
+    pub(crate) fn calibration(&self) -> anyhow::Result<Option<Calibration>> {
+        let Some(path) = &self.calibration else {
+            return Ok(None);
+        };
+        calibration(path).map(Some)
+    }
+
+    fn files(&self) -> [(&'static str, Option<&Path>); 3] {
+        [
+            ("--json", self.json.as_deref()),
+            ("--hlog", self.hlog.as_deref()),
+            ("--hgrm", self.hgrm.as_deref()),
+        ]
+    }
+
+    /// Prints and writes. `started` is when the first request that counts was due.
+    pub(crate) fn write(&self, run: &Run<'_>, started: SystemTime) -> anyhow::Result<()> {
+        let mut written = Written::default();
+        // With one of the files on stdout, nothing else may stand there.
+        if !self
+            .files()
+            .iter()
+            .any(|(_, path)| output::is_stdout(*path))
+        {
+            written.add(output::print_styled(&self.text(run)?));
+        }
+        if let Some(path) = &self.json {
+            written.add(output::write(path, json_text(run)?));
+        }
+        if let Some(path) = &self.hlog {
+            written.add(output::write(path, interval_log(run, started)?));
+        }
+        if let Some(path) = &self.hgrm {
+            let mut text = Vec::new();
+            hgrm::write(&mut text, &run.outcome.record.response)?;
+            text.extend_from_slice(label(run).as_bytes());
+            written.add(output::write(path, text));
+        }
+        written.end()
+    }
+
+    fn text(&self, run: &Run<'_>) -> anyhow::Result<String> {
+        let json = match self.format {
+            Format::Text => {
+                let text = report::text(run);
+                return Ok(match speaks_utf8() {
+                    true => text,
+                    false => report::ascii(&text),
+                });
+            }
+            Format::Github => {
+                serde_json::to_string_pretty(&tracking::github_smaller_is_better(run))
+            }
+            Format::GithubBigger => {
+                serde_json::to_string_pretty(&tracking::github_bigger_is_better(run))
+            }
+            Format::Bencher => serde_json::to_string_pretty(&tracking::bencher(run)),
+        };
+        Ok(json? + "\n")
+    }
+}
+
+/// Reads a calibration, and warns when it is of another machine.
+pub(crate) fn calibration(path: &Path) -> anyhow::Result<Calibration> {
+    let calibration = Calibration::read(path).map_err(|error| Usage(error.to_string()))?;
+    let here = Machine::here(engine::affinity::own_cpus().len(), Pinning::default());
+    for difference in calibration.fits(&here) {
+        say!("warning: {} is not of here: {difference}", path.display());
+    }
+    Ok(calibration)
+}
+
+fn json_text(run: &Run<'_>) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(&json::Run::of(run))? + "\n")
+}
+
+/// What must stand in every output, as a comment of files of histograms.
+fn label(run: &Run<'_>) -> &'static str {
+    match run.plan.close {
+        Close::Fin => "",
+        Close::Rst => "#[Connections were reset, not closed (--close rst)]\n",
+    }
+}
+
+/// One interval, the run, for each kind of latency.
+fn interval_log(run: &Run<'_>, started: SystemTime) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    hlog::write_head(&mut out, started)?;
+    out.extend_from_slice(label(run).as_bytes());
+    for (tag, histogram) in run.outcome.record.histograms() {
+        let length = run.outcome.duration;
+        hlog::append(&mut out, Duration::ZERO, length, tag, histogram)?;
+    }
+    Ok(out)
+}

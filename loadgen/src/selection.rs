@@ -1,0 +1,216 @@
+//! What the verbs that compare share: which sets, servers, workloads and metrics, and how it is printed.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::Usage;
+use super::common::speaks_utf8;
+use super::output::{print_styled, say};
+use engine::foreign;
+use lab::compare::{Evidence, Metric, Units};
+use lab::set::Set;
+use report::run::ascii;
+use report::{rows, table};
+use subject::names::{Named, chosen};
+
+/// Which servers and workloads.
+#[derive(Debug, Args)]
+pub(crate) struct Names {
+    /// Only these servers: names, or patterns such as 'thread-*'
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    servers: Vec<String>,
+    /// Only these workloads: names, groups, or patterns such as 'keep-alive*'
+    #[arg(long, value_name = "X,Y", value_delimiter = ',')]
+    workloads: Vec<String>,
+}
+
+/// What is compared, and how it is printed.
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    #[command(flatten)]
+    names: Names,
+    /// What to compare: metrics that go together
+    #[arg(
+        long,
+        value_name = "UNITS",
+        value_delimiter = ',',
+        conflicts_with = "metric"
+    )]
+    units: Vec<Units>,
+    /// What to compare, one by one [default of cmp: cpu, throughput, p99, and idle-memory where connections
+    /// were idle; of diff and rank: cpu]
+    #[arg(long, value_name = "METRIC", value_delimiter = ',')]
+    metric: Vec<Metric>,
+    /// How to print it
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+/// How it is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For a terminal of 80 columns
+    Text,
+    /// For a file, with whole intervals
+    Markdown,
+    /// A row a figure, with a stable header
+    Csv,
+    /// The same, and where it comes from
+    Json,
+}
+
+impl Names {
+    /// The servers and the workloads in `sides` that were asked for; all where none was.
+    pub(crate) fn chosen(
+        &self,
+        sides: &[&mut Evidence],
+    ) -> Result<(BTreeSet<String>, BTreeSet<String>), Usage> {
+        let servers = sides.iter().flat_map(|side| &side.servers);
+        let servers = distinct(servers.map(|name| Named { name, groups: &[] }));
+        let servers = chosen("server", &self.servers, &servers, &place(sides)).map_err(Usage)?;
+        let workloads = workloads(sides, &self.workloads)?;
+        Ok((servers, workloads))
+    }
+}
+
+impl Selection {
+    /// Leaves in `sides` what was asked for: what one of them has is enough.
+    pub(crate) fn apply(&self, sides: &mut [&mut Evidence]) -> Result<(), Usage> {
+        let (servers, workloads) = self.names.chosen(sides)?;
+        for side in sides {
+            side.keep(
+                |server| servers.contains(server),
+                |workload| workloads.contains(&workload.name),
+            );
+        }
+        Ok(())
+    }
+
+    /// What was asked for, or else `default`, as far as a workload says something about it.
+    pub(crate) fn metrics(
+        &self,
+        evidence: &Evidence,
+        default: Vec<Metric>,
+    ) -> Result<Vec<Metric>, Usage> {
+        let of_units = self.units.iter().flat_map(|units| units.metrics());
+        let mut asked: Vec<Metric> = self.metric.iter().chain(of_units).copied().collect();
+        if asked.is_empty() {
+            asked = default;
+        }
+        let mut metrics = Vec::new();
+        for metric in asked {
+            if metrics.contains(&metric) {
+                continue;
+            }
+            match evidence.workloads.iter().any(|it| metric.says(it)) {
+                true => metrics.push(metric),
+                false => say!("SKIPPED: {}: no workload here has it", metric.title()),
+            }
+        }
+        match metrics.is_empty() {
+            true => Err(Usage("there is nothing to compare by".to_owned())),
+            false => Ok(metrics),
+        }
+    }
+
+    /// Prints in the format that was asked for. `rows` are all of it, for programs; `head` is what stands
+    /// before them in JSON.
+    pub(crate) fn print<H: Serialize, R: Serialize>(
+        &self,
+        text: impl FnOnce() -> String,
+        markdown: impl FnOnce() -> String,
+        head: H,
+        rows: &[R],
+    ) -> anyhow::Result<()> {
+        let text = match self.format {
+            Format::Text if speaks_utf8() => text(),
+            Format::Text => ascii(&text()),
+            Format::Markdown => markdown(),
+            Format::Csv => csv(rows)?,
+            Format::Json => {
+                #[derive(Serialize)]
+                struct Document<'a, H, R> {
+                    schema: u32,
+                    #[serde(flatten)]
+                    head: H,
+                    rows: &'a [R],
+                }
+                let document = Document {
+                    schema: rows::SCHEMA,
+                    head,
+                    rows,
+                };
+                serde_json::to_string_pretty(&document)? + "\n"
+            }
+        };
+        print_styled(&text)
+    }
+}
+
+/// Leaves only the workloads that were asked for.
+pub(crate) fn keep_workloads(evidence: &mut Evidence, patterns: &[String]) -> Result<(), Usage> {
+    let workloads = workloads(&[&mut *evidence], patterns)?;
+    evidence.keep(|_| true, |workload| workloads.contains(&workload.name));
+    Ok(())
+}
+
+/// The names of the workloads in `sides` that `patterns` ask for.
+fn workloads(sides: &[&mut Evidence], patterns: &[String]) -> Result<BTreeSet<String>, Usage> {
+    let all = sides.iter().flat_map(|side| &side.workloads);
+    let all = distinct(all.map(|workload| Named {
+        name: &workload.name,
+        groups: &workload.groups,
+    }));
+    chosen("workload", patterns, &all, &place(sides)).map_err(Usage)
+}
+
+/// Where names were looked for.
+fn place(sides: &[&mut Evidence]) -> String {
+    let sets = sides.iter().flat_map(|side| &side.sets);
+    let sets: Vec<&str> = sets.map(String::as_str).collect();
+    sets.join(", ")
+}
+
+/// Each name once, where it stands first.
+fn distinct<'a>(all: impl Iterator<Item = Named<'a>>) -> Vec<Named<'a>> {
+    let mut seen = BTreeSet::new();
+    all.filter(|it| seen.insert(it.name)).collect()
+}
+
+fn csv(rows: &[impl Serialize]) -> anyhow::Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row)?;
+    }
+    Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
+/// Opens sets and takes them together.
+pub(crate) fn evidence(paths: &[PathBuf]) -> anyhow::Result<Evidence> {
+    let mut seen = BTreeSet::new();
+    let mut sets = Vec::new();
+    for path in paths {
+        let set = Set::open(path)?;
+        if !seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+            return Err(Usage(format!("{} is given twice", foreign::path(path))).into());
+        }
+        for remark in &set.cut_off {
+            say!(
+                "{}",
+                textwrap::fill(&format!("note: {remark}"), table::WIDTH)
+            );
+        }
+        sets.push(set);
+    }
+    let evidence = Evidence::of(sets)?;
+    for remark in &evidence.remarks {
+        say!(
+            "{}",
+            textwrap::fill(&format!("note: {remark}"), table::WIDTH)
+        );
+    }
+    Ok(evidence)
+}

@@ -1,0 +1,55 @@
+//! `loadgen cmp`: servers side by side.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::selection::{Selection, evidence};
+use report;
+use report::{markdown, rows, table};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Folders of sets; several are taken together as more rounds of the same
+    #[arg(required = true, value_name = "SET")]
+    sets: Vec<PathBuf>,
+    /// What a request takes, by cause, instead: CPU time, system calls by name, switches, faults; and the
+    /// memory of an idle connection. CSV and JSON have the counts of the set's ledger.csv
+    #[arg(long, conflicts_with_all = ["units", "metric"])]
+    ledger: bool,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+/// By default by CPU, throughput, p99, and idle memory where connections were idle.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments {
+        sets,
+        ledger,
+        selection,
+    } = arguments;
+    let mut evidence = evidence(&sets)?;
+    selection.apply(&mut [&mut evidence])?;
+    if ledger {
+        if evidence.ledger.is_empty() {
+            let sets = evidence.sets.join(", ");
+            anyhow::bail!("{sets}: no ledger; `loadgen measure` makes one, unless --no-ledger");
+        }
+        selection.print(
+            || report::ledger::text(&evidence, table::WIDTH),
+            || report::ledger::markdown(&evidence),
+            rows::Provenance::of(&evidence),
+            &report::ledger::rows(&evidence),
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let metrics = selection.metrics(&evidence, evidence.metrics())?;
+    selection.print(
+        || table::text(&evidence, &metrics, table::WIDTH),
+        || markdown::tables_with_legend(&evidence, &metrics),
+        rows::Provenance::of(&evidence),
+        &rows::cmp(&evidence, &metrics),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,164 @@
+//! `loadgen explain`: predicted against measured.
+
+use std::fs;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use crate::output::{self, say, to_stderr};
+use crate::selection::{Names, evidence};
+use ::report::{explain as report, table};
+use engine::affinity::own_cpus;
+use lab::compare::Evidence;
+use lab::explain::explain;
+use lab::primitives;
+use lab::primitives::Primitives;
+use subject::machine::Machine;
+
+#[derive(Debug, Args)]
+#[command(after_help = ABOUT)]
+pub(crate) struct Arguments {
+    /// Folders of sets; several are taken together as more rounds of the same
+    #[arg(required = true, value_name = "SET")]
+    sets: Vec<PathBuf>,
+    #[command(flatten)]
+    names: Names,
+    /// Prices from this file, which `--json` of an earlier time has written, instead of new ones
+    #[arg(long, value_name = "FILE")]
+    primitives: Option<PathBuf>,
+    /// Write all of it as JSON to a file, or to stdout (-) instead of the tables
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+    /// Print the items of each sum as well, and the price list
+    #[arg(long)]
+    items: bool,
+    /// How to print it
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For a terminal of 80 columns
+    Text,
+    /// For a file
+    Markdown,
+}
+
+const ABOUT: &str = "\
+It measures for some 5 seconds what this machine charges for a system call, a
+context switch, a thread, a connection, a request and an answer on loopback,
+with both sides pinned as in the set; multiplies that by what the ledger of the
+set counted of each server; and holds the sum against the measured CPU time.
+
+The machine should be the set's, and as quiet as it was then. The ledger is
+counted by `loadgen measure` as root.";
+
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let json = arguments.json.as_deref();
+    output::check(&[("--json", json)])?;
+    let mut evidence = evidence(&arguments.sets)?;
+    let (servers, workloads) = arguments.names.chosen(&[&mut evidence])?;
+    require_ledger(&evidence)?;
+    let primitives = match &arguments.primitives {
+        Some(path) => read(path)?,
+        None => measure(&evidence)?,
+    };
+    warn_of_differences(&evidence.machine, &primitives.machine);
+    let explanation = explain(&evidence, primitives, |server, workload| {
+        servers.contains(server) && workloads.contains(workload)
+    });
+    let mut written = output::Written::default();
+    if !output::is_stdout(json) {
+        let mut text = match arguments.format {
+            Format::Text => report::text(&explanation, table::WIDTH),
+            Format::Markdown => report::markdown(&explanation),
+        };
+        if arguments.items {
+            text += &report::items_text(&explanation);
+            text += &report::primitives_text(&explanation.primitives);
+        }
+        written.add(output::print(text));
+    }
+    if let Some(path) = json {
+        written.add(output::write_json(path, &explanation));
+    }
+    written.end()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn require_ledger(evidence: &Evidence) -> anyhow::Result<()> {
+    if evidence.ledger.iter().any(|row| row.error.is_none()) {
+        return Ok(());
+    }
+    let set = evidence.sets.join(", ");
+    match evidence.ledger.iter().find_map(|row| row.error.as_deref()) {
+        Some(error) => anyhow::bail!(
+            "{set}: no system calls were counted: {error}; measure a set where that is permitted, as root: \
+             loadgen measure"
+        ),
+        None => anyhow::bail!(
+            "{set} has no ledger.csv, so that nothing says what its servers did; measure a set as root, \
+             which counts system calls: loadgen measure"
+        ),
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Primitives> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let json: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    // `--json` keeps them beside what was made of them.
+    let own = json.get("primitives").unwrap_or(&json).clone();
+    let primitives: Primitives =
+        serde_json::from_value(own).with_context(|| format!("{}: primitives", path.display()))?;
+    primitives
+        .check()
+        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    Ok(primitives)
+}
+
+fn measure(evidence: &Evidence) -> anyhow::Result<Primitives> {
+    let pinning = evidence.machine.pinning.clone();
+    let cpus = own_cpus();
+    let needed = pinning.server.iter().chain(&pinning.client);
+    if let Some(missing) = needed.into_iter().find(|cpu| !cpus.contains(cpu)) {
+        anyhow::bail!(
+            "the set was measured with a CPU {missing}, which there is none of to run on here, only {cpus:?}; \
+             measure on its machine, and use `--primitives FILE` elsewhere"
+        );
+    }
+    let machine = Machine::here(cpus.len(), pinning);
+    let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    let shows = io::stderr().is_terminal();
+    if !shows {
+        say!("measuring what this machine charges ...");
+    }
+    let primitives = primitives::measure(machine, started.to_string(), |share| {
+        if shows {
+            let percent = share * 100.0;
+            to_stderr(format_args!(
+                "\rmeasuring what this machine charges ... {percent:>3.0}%"
+            ));
+        }
+    });
+    if shows {
+        say!();
+    }
+    primitives.context("measuring what this machine charges")
+}
+
+/// Prices of another machine explain nothing; whose they are is the reader's to know.
+fn warn_of_differences(set: &Machine, here: &Machine) {
+    let differences = set.likeness(here).differences;
+    if !differences.is_empty() {
+        say!(
+            "loadgen: warning: the primitives are not of the machine that the set was measured on, so the \
+             residuals say little: {}",
+            differences.join("; ")
+        );
+    }
+}

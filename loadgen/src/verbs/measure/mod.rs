@@ -1,0 +1,364 @@
+//! `loadgen measure`: every server under every workload, in rounds, recorded as a set.
+
+mod auto;
+mod campaign;
+mod laboratory;
+mod ledger;
+mod progress;
+
+use std::env;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::Usage;
+use crate::common::{Cpus, duration, interruption, pinning, require_files};
+use crate::output::{Written, print, say};
+use crate::outputs::calibration;
+use engine::contention::are_apart;
+use engine::destination;
+use engine::limits::ROUNDS_MAX;
+use engine::shell::quoted_path;
+use lab::calibration::Calibration;
+use lab::compare::Evidence;
+use lab::set;
+use lab::set::{Campaign, Key, Set, Writer};
+use laboratory::{Laboratory, time_of_all};
+use report::{aa, table};
+use subject::catalogue::Catalogue;
+use subject::machine::{Build, Machine, Pinning};
+use subject::process;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Servers by name [default: ours and the floor: all that are no references]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    servers: Vec<String>,
+    /// Workloads by name, group (such as `curated`) or glob (such as 'open-*') [default: the group `default`]
+    #[arg(long, value_name = "X,Y", value_delimiter = ',')]
+    workloads: Vec<String>,
+    /// How often every cell is measured, up to 1,000 times; `auto`: 6 times, and on until the leading ratios
+    /// are known well enough [default: 6, with --quick 3]
+    #[arg(long, value_name = "N|auto")]
+    rounds: Option<Rounds>,
+    /// With --rounds auto: how far the interval of the leading ratio, CPU per request of the second to that of
+    /// the best, may reach from it in each workload [default: 3%]
+    #[arg(long, value_name = "PERCENT", value_parser = auto::precision)]
+    precision: Option<f64>,
+    /// With --rounds auto: no round is begun that would end later [default: 30m]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    time_limit: Option<Duration>,
+    /// One server measured as two: how often does chance call them different?
+    #[arg(long, value_name = "SERVER", conflicts_with = "servers")]
+    aa: Option<String>,
+    /// Shorter cells and fewer rounds: under a minute for our servers, with wider intervals
+    #[arg(long)]
+    quick: bool,
+    /// Where the folder of the set is created [default: results/ of the repository]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with a set that was interrupted or killed: what it has is kept, what is missing is measured
+    #[arg(
+        long,
+        value_name = "SET",
+        conflicts_with_all = ["servers", "workloads", "rounds", "precision", "time_limit", "aa", "quick", "out", "seed", "calibration", "no_ledger", "pin_server", "pin_client", "server_arg"]
+    )]
+    resume: Option<PathBuf>,
+    /// Of the order in which cells are measured [default: another one each time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u32>,
+    /// Measure what is built already
+    #[arg(long)]
+    no_build: bool,
+    /// Do not count system calls and memory per connection, which is done after the rounds
+    #[arg(long)]
+    no_ledger: bool,
+    /// What the generator can do on this machine, as `loadgen calibrate --json FILE` has written it; kept
+    /// with the set
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+    /// CPUs of the server [default: the first half]
+    #[arg(long, value_name = "CPUS")]
+    pin_server: Option<Cpus>,
+    /// CPUs of the generator [default: those that are not the server's]
+    #[arg(long, value_name = "CPUS")]
+    pin_client: Option<Cpus>,
+    /// One more argument for every server; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    server_arg: Vec<String>,
+}
+
+/// How often every cell is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rounds {
+    Count(NonZeroU32),
+    Auto,
+}
+
+impl FromStr for Rounds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Rounds::Auto),
+            count => match count.parse::<NonZeroU32>() {
+                Ok(count) if count.get() <= ROUNDS_MAX => Ok(Rounds::Count(count)),
+                _ => Err(format!(
+                    "expected a number from 1 to {ROUNDS_MAX}, or `auto`"
+                )),
+            },
+        }
+    }
+}
+
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // Everything that can be wrong is found before anything is built.
+    let here = env::current_dir().context("finding the current folder")?;
+    let catalogue = Catalogue::find(&here).map_err(|error| Usage(error.to_string()))?;
+    let cpus = engine::affinity::own_cpus();
+    let no_build = arguments.no_build;
+    let calibration = arguments.calibration.as_deref().map(calibration);
+    let calibration = calibration.transpose()?;
+    let (job, pinning) = match &arguments.resume {
+        Some(path) => {
+            let (set, lock) = locked(path)?;
+            let pinning = set.machine.pinning.clone();
+            (Job::Resume(Box::new(set), lock), pinning)
+        }
+        None => {
+            let parent = arguments.out.clone();
+            let parent = parent.unwrap_or_else(|| catalogue.root.join("results"));
+            if destination::is_stdout(&parent) {
+                let message =
+                    "--out is a folder: a set cannot go to stdout (a folder of that name is ./-)";
+                return Err(Usage(message.to_owned()).into());
+            }
+            set::check_parent(&parent)?;
+            let (server, client) = (&arguments.pin_server, &arguments.pin_client);
+            let pinning = pinning(server.as_ref(), client.as_ref(), &cpus);
+            let campaign = campaign::campaign(arguments, &catalogue)?;
+            let new = New {
+                parent,
+                campaign,
+                calibration,
+            };
+            (Job::New(Box::new(new)), pinning)
+        }
+    };
+    let campaign = job.campaign().clone();
+    let servers = campaign::servers(&campaign, &catalogue)?;
+    for workload in &campaign.workloads {
+        require_files(workload.connections, workload.idle)?;
+    }
+    let cells = job.cells();
+    let is_complete = cells.is_empty() && !auto::goes_on(&campaign);
+    let job = match job {
+        Job::Resume(set, lock) if is_complete && set.missing_passes().is_empty() => {
+            say!("{} is complete", set.path.display());
+            laboratory::renew_readme(&set, lock)?;
+            return finish(&set.path, laboratory::Ended::Complete);
+        }
+        job => job,
+    };
+
+    let interrupted = interruption()?;
+    if !no_build {
+        // Two that are one server are built once.
+        let is_another = |at: usize| servers[..at].iter().all(|it| it.build != servers[at].build);
+        for at in (0..servers.len()).filter(|&at| is_another(at)) {
+            match process::build(&servers[at], &catalogue.root) {
+                // It says nothing more than is said below.
+                Err(process::Error::Interrupted { .. }) => break,
+                built => built?,
+            }
+        }
+    }
+    let machine = Machine::here(cpus.len(), pinning);
+    let versions = (servers.iter())
+        .map(|server| (server.clone(), process::version(server, &catalogue.root)))
+        .collect::<Vec<_>>();
+    let build = Build::here(
+        &catalogue.root,
+        &versions,
+        &set::is_own_output,
+        &interrupted,
+    );
+    if interrupted.load(Relaxed) {
+        anyhow::bail!("interrupted before anything was measured");
+    }
+    let writer = job.writer(&machine, &build)?;
+    announce(&campaign, &cells, &machine, &build, &writer);
+
+    // The servers get CPUs of their own; all threads of this process share what is left.
+    if !machine.pinning.client.is_empty() {
+        engine::affinity::pin_thread(&machine.pinning.client).context("pinning the generator")?;
+    }
+    let laboratory = Laboratory {
+        root: &catalogue.root,
+        servers: &servers,
+        campaign,
+        machine,
+        cpus: cpus.len(),
+        interrupted: &interrupted,
+    };
+    let path = writer.path().to_owned();
+    let ended = laboratory.measure(cells, writer)?;
+    finish(&path, ended)
+}
+
+/// A set to go on with, which nobody else writes from here on.
+fn locked(path: &Path) -> anyhow::Result<(Set, set::Lock)> {
+    // What is no set is said before a lock of it is asked for.
+    Set::open(path)?;
+    let lock = set::Lock::take(path).map_err(|error| match error {
+        set::Error::Busy { .. } => Usage(error.to_string()).into(),
+        error => anyhow::Error::from(error),
+    })?;
+    // Once more, as it may have grown until the lock was there.
+    let set = Set::open(path)?;
+    for remark in &set.cut_off {
+        say!("warning: {remark}; it is measured again");
+    }
+    Ok((set, lock))
+}
+
+/// A new set, or one to go on with.
+enum Job {
+    New(Box<New>),
+    Resume(Box<Set>, set::Lock),
+}
+
+struct New {
+    parent: PathBuf,
+    campaign: Campaign,
+    calibration: Option<Calibration>,
+}
+
+impl Job {
+    fn campaign(&self) -> &Campaign {
+        match self {
+            Job::New(new) => &new.campaign,
+            Job::Resume(set, _) => &set.campaign,
+        }
+    }
+
+    fn cells(&self) -> Vec<Key> {
+        match self {
+            Job::New(new) => new.campaign.cells(),
+            Job::Resume(set, _) => set.missing(),
+        }
+    }
+
+    fn writer(self, machine: &Machine, build: &Build) -> anyhow::Result<Writer> {
+        match self {
+            Job::New(new) => {
+                let (parent, calibration) = (&new.parent, new.calibration.as_ref());
+                let campaign = &new.campaign;
+                let writer =
+                    Writer::create_calibrated(parent, campaign, machine, build, calibration);
+                Ok(writer?)
+            }
+            Job::Resume(set, lock) => {
+                let (of_machine, of_build) =
+                    (set.machine.likeness(machine), set.build.likeness(build));
+                let differences = [of_machine.differences, of_build.differences].concat();
+                for remark in [of_machine.remarks, of_build.remarks].concat() {
+                    say!("warning: {}: {remark}", set.path.display());
+                }
+                anyhow::ensure!(
+                    differences.is_empty(),
+                    "{} cannot be resumed here, it was measured with another: {}",
+                    set.path.display(),
+                    differences.join("; ")
+                );
+                Ok(Writer::resume_locked(&set, lock)?)
+            }
+        }
+    }
+}
+
+fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, build: &Build, writer: &Writer) {
+    say!(
+        "{} cells ({} servers x {} workloads x {} rounds{}): about {}",
+        cells.len(),
+        campaign.servers.len(),
+        campaign.workloads.len(),
+        campaign.rounds,
+        if auto::goes_on(campaign) {
+            " or more"
+        } else {
+            ""
+        },
+        progress::time(time_of_all(cells, campaign))
+    );
+    let Pinning { server, client } = &machine.pinning;
+    match are_apart(server, client) {
+        false => say!(
+            "warning: server and generator are not pinned apart, and take CPU time from each other"
+        ),
+        true => say!("server on CPUs {server:?}, generator on CPUs {client:?}"),
+    }
+    if let Some(lack) = build.lacks() {
+        say!("warning: {lack}");
+    }
+    if cfg!(debug_assertions) {
+        say!("warning: this is a debug build of loadgen, and a slow generator");
+    }
+    say!("recording in {}", writer.path().display());
+}
+
+/// Shows what stands in the set, and says how to go on with it if it is incomplete.
+fn finish(path: &Path, ended: laboratory::Ended) -> anyhow::Result<ExitCode> {
+    let set = Set::open(path)?;
+    let failed = set.cells.iter().any(|cell| cell.error.is_some());
+    let incomplete = !set.missing().is_empty()
+        || !set.missing_passes().is_empty()
+        || ended != laboratory::Ended::Complete;
+    let campaign = set.campaign.clone();
+    let mut printed = Written::default();
+    if set.cells.is_empty() {
+        say!("nothing was measured");
+    } else {
+        let evidence = Evidence::of(vec![set])?;
+        let metrics = evidence.metrics();
+        let text = table::text(&evidence, &metrics, table::WIDTH);
+        printed.add(print(text + &about_the_whole(&evidence, &campaign)));
+    }
+    say!("recorded in {}", path.display());
+    if incomplete {
+        let why = match ended {
+            laboratory::Ended::Interrupted => "interrupted",
+            laboratory::Ended::NotRecorded => "incomplete, not all of it could be written",
+            laboratory::Ended::Complete => "incomplete",
+        };
+        say!(
+            "{why}; to go on: loadgen measure --resume {}",
+            quoted_path(path)
+        );
+    }
+    // The set stands, whatever became of its table.
+    printed.end()?;
+    Ok(match failed || incomplete {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// What is said of a set beside its tables: whether the rounds were enough, how often one server was called
+/// two. Paragraphs, each with an empty line before it.
+fn about_the_whole(evidence: &Evidence, campaign: &Campaign) -> String {
+    let mut out = String::new();
+    if let Some(auto) = &campaign.auto {
+        out += &format!("\n{}", auto::outcome(evidence, auto));
+    }
+    if let Some(server) = &campaign.aa {
+        out += &format!("\n{}", aa::text(evidence, server));
+    }
+    out
+}

@@ -1,0 +1,230 @@
+//! Where a measure stands: a bar and two lines on a terminal, a line for each cell elsewhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::laboratory::time_of;
+use crate::common::speaks_utf8;
+use crate::output::say;
+use engine::verdict::Status;
+use lab::set::{Campaign, Cell, Key};
+use report::table;
+
+/// Drawn between cells only, so that it takes no time from a generator that works.
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    /// What a cell of each workload takes by plan.
+    times: BTreeMap<String, Duration>,
+    /// Cells of the set, those of an earlier process included.
+    cells: usize,
+    cells_done: usize,
+    /// What the cells of this process take by plan, all and those that are done.
+    planned: Duration,
+    planned_done: Duration,
+    since: Instant,
+    /// How the last cell came out.
+    last: Option<String>,
+}
+
+/// Until so much is measured, the plan knows better than experience how long it takes.
+const EXPERIENCE_MIN: Duration = Duration::from_secs(10);
+
+impl Progress {
+    /// Of a campaign of which these cells are left.
+    pub(super) fn start(campaign: &Campaign, cells: &[Key]) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(0);
+            let style = ProgressStyle::with_template("{wide_bar} {prefix}\n{msg}");
+            let style = style.expect("a valid template");
+            bar.set_style(match speaks_utf8() {
+                true => style,
+                false => style.progress_chars("##-"),
+            });
+            bar
+        });
+        let times = campaign.workloads.iter();
+        let cells_done = campaign.cells().len() - cells.len();
+        let mut progress = Progress {
+            bar,
+            times: times.map(|it| (it.name.clone(), time_of(it))).collect(),
+            cells: cells_done,
+            cells_done,
+            planned: Duration::ZERO,
+            planned_done: Duration::ZERO,
+            since: Instant::now(),
+            last: None,
+        };
+        progress.extend(cells);
+        progress
+    }
+
+    /// There are further cells.
+    pub(super) fn extend(&mut self, cells: &[Key]) {
+        self.cells += cells.len();
+        self.planned += cells.iter().map(|key| self.time_of(key)).sum();
+        if let Some(bar) = &self.bar {
+            bar.set_length(self.planned.as_millis() as u64);
+        }
+    }
+
+    pub(super) fn begin(&self, key: &Key) {
+        let Some(bar) = &self.bar else { return };
+        let (number, cells, left) = (self.cells_done + 1, self.cells, time(self.left()));
+        bar.set_prefix(format!("cell {number} of {cells}, {left} left"));
+        let now = format!("now  {}, {}, round {}", key.server, key.workload, key.round);
+        let lines = [Some(now), self.last.clone()].into_iter().flatten();
+        let lines: Vec<String> = lines.map(|line| shortened(&line, table::WIDTH)).collect();
+        bar.set_message(lines.join("\n"));
+        bar.tick();
+    }
+
+    /// A cell stands in the set.
+    pub(super) fn end(&mut self, cell: &Cell) {
+        self.count(&cell.key());
+        let outcome = outcome(cell);
+        let line = self.line(&cell.key(), &outcome);
+        match &self.bar {
+            Some(bar) if cell.error.is_some() => bar.println(line),
+            Some(_) => {}
+            None => say!("{line}"),
+        }
+        self.last = Some(format!(
+            "last {}, {}: {outcome}",
+            cell.server, cell.workload
+        ));
+    }
+
+    /// A cell could not be written.
+    pub(super) fn lose(&mut self, key: &Key, error: &dyn Display) {
+        self.count(key);
+        let line = self.line(key, &format!("NOT RECORDED: {error}"));
+        self.note(&line);
+    }
+
+    /// Says something above what is drawn.
+    pub(super) fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => say!("{text}"),
+        }
+    }
+
+    /// Leaves nothing behind; but when it was interrupted, the terminal has most likely written `^C` where
+    /// the cursor stood, and what to clear is not known any more.
+    pub(super) fn clear(&self, interrupted: bool) {
+        match &self.bar {
+            Some(bar) if interrupted => {
+                bar.set_draw_target(ProgressDrawTarget::hidden());
+                say!();
+            }
+            Some(bar) => bar.finish_and_clear(),
+            None => {}
+        }
+    }
+
+    fn count(&mut self, key: &Key) {
+        self.cells_done += 1;
+        self.planned_done += self.time_of(key);
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.planned_done.as_millis() as u64);
+        }
+    }
+
+    fn line(&self, key: &Key, outcome: &str) -> String {
+        let (done, cells, left) = (self.cells_done, self.cells, time(self.left()));
+        let width = cells.to_string().len();
+        let Key {
+            server,
+            workload,
+            round,
+        } = key;
+        format!(
+            "[{done:>width$}/{cells}, {left} left] round {round} {server} {workload}: {outcome}"
+        )
+    }
+
+    fn time_of(&self, key: &Key) -> Duration {
+        self.times.get(&key.workload).copied().unwrap_or_default()
+    }
+
+    /// By plan, corrected by how that came true so far.
+    fn left(&self) -> Duration {
+        let left = self.planned - self.planned_done;
+        match self.planned_done > EXPERIENCE_MIN {
+            true => {
+                left.mul_f64(self.since.elapsed().as_secs_f64() / self.planned_done.as_secs_f64())
+            }
+            false => left,
+        }
+    }
+}
+
+/// In whole seconds, rounded up, as in `2m 5s`.
+pub(super) fn time(time: Duration) -> String {
+    let seconds = time.as_millis().div_ceil(1000) as u64;
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+/// How a cell came out: `7.66 us CPU, 130512/s, valid`.
+fn outcome(cell: &Cell) -> String {
+    if let Some(error) = &cell.error {
+        return format!("failed: {error}");
+    }
+    let figure = |value: Option<f64>, digits| match value {
+        Some(value) => format!("{value:.digits$}"),
+        None => "-".to_owned(),
+    };
+    let verdict = cell.verdict.map_or("", Status::as_str);
+    let reasons = match (cell.verdict, &cell.reasons) {
+        (Some(Status::Invalid), Some(reasons)) => format!(": {reasons}"),
+        _ => String::new(),
+    };
+    format!(
+        "{} us CPU, {}/s, {verdict}{reasons}",
+        figure(cell.server_cpu_us_per_request, 2),
+        figure(cell.requests_per_s, 0)
+    )
+}
+
+/// No wider than so many characters.
+fn shortened(line: &str, width: usize) -> String {
+    match line.chars().count() > width {
+        true => line.chars().take(width - 3).chain("...".chars()).collect(),
+        false => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lab::fixture::cell;
+
+    #[test]
+    fn outcomes_are_one_line() {
+        let valid = cell("event-loop", "keep-alive", 1, 7.664);
+        let invalid = Cell {
+            verdict: Some(Status::Invalid),
+            reasons: Some("starved: 63 of 64 connections were never served".to_owned()),
+            server_cpu_us_per_request: None,
+            ..valid.clone()
+        };
+        let failed = Cell::failed(&valid.key(), String::new(), "it died");
+        for (cell, expected) in [
+            (valid, "7.66 us CPU, 130480/s, valid"),
+            (
+                invalid,
+                "- us CPU, 130480/s, invalid: starved: 63 of 64 connections were never served",
+            ),
+            (failed, "failed: it died"),
+        ] {
+            assert_eq!(outcome(&cell), expected);
+        }
+        assert_eq!(shortened("12345", 5), "12345");
+        assert_eq!(shortened("123456", 5), "12...");
+        assert_eq!(time(Duration::from_millis(60_001)), "1m 1s");
+    }
+}

@@ -1,0 +1,81 @@
+//! `loadgen rank`: servers in one order over several workloads.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::Usage;
+use crate::selection::{Selection, evidence};
+use lab::compare::Metric;
+use lab::compare::ranking::{LeftOut, Ranking};
+use report::{ranking, rows, table};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Folders of sets; several are taken together as more rounds of the same
+    #[arg(required = true, value_name = "SET")]
+    sets: Vec<PathBuf>,
+    #[command(flatten)]
+    selection: Selection,
+    /// Show somebody else's servers too, unranked
+    #[arg(long)]
+    references: bool,
+}
+
+/// By CPU unless asked otherwise.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments {
+        sets,
+        selection,
+        references,
+    } = arguments;
+    let mut evidence = evidence(&sets)?;
+    selection.apply(&mut [&mut evidence])?;
+    if !evidence.servers.iter().any(|it| evidence.competes(it)) {
+        let message = "the floor is not ranked, and there is no other server";
+        return Err(Usage(message.to_owned()).into());
+    }
+    let metrics = selection.metrics(&evidence, vec![Metric::Cpu])?;
+    let rankings: Vec<Ranking> = (metrics.iter())
+        .flat_map(|&metric| evidence.rankings(metric, references))
+        .collect();
+    selection.print(
+        || ranking::text(&evidence, &rankings, table::WIDTH),
+        || ranking::markdown(&evidence, &rankings),
+        Head {
+            provenance: rows::Provenance::of(&evidence),
+            rankings: rankings.iter().map(Basis::of).collect(),
+        },
+        &rows::rank(&evidence, &rankings),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Serialize)]
+struct Head<'a> {
+    #[serde(flatten)]
+    provenance: rows::Provenance<'a>,
+    rankings: Vec<Basis<'a>>,
+}
+
+/// What a ranking is made from.
+#[derive(Serialize)]
+struct Basis<'a> {
+    metric: &'static str,
+    r#loop: Option<&'static str>,
+    workloads: &'a [String],
+    left_out: &'a [LeftOut],
+}
+
+impl<'a> Basis<'a> {
+    fn of(ranking: &'a Ranking) -> Self {
+        Basis {
+            metric: ranking.metric.name(),
+            r#loop: ranking.only.map(lab::compare::Loop::as_str),
+            workloads: &ranking.workloads,
+            left_out: &ranking.left_out,
+        }
+    }
+}

@@ -1,0 +1,857 @@
+//! What can be measured: the servers and workloads that `benches/servers.toml` and
+//! `benches/workloads.toml` list.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use toml::Spanned;
+
+use engine::limits;
+use engine::plan::Pace;
+
+/// All servers and workloads, in the order of the files.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    /// The folder that holds `benches/`; commands of servers run in it.
+    pub root: PathBuf,
+    /// From `benches/servers.toml`.
+    pub servers: Vec<Server>,
+    /// From `benches/workloads.toml`.
+    pub workloads: Vec<Workload>,
+}
+
+/// A program that can be started and measured.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Usable as a file name.
+    pub name: String,
+    /// One line.
+    pub about: String,
+    /// Command that builds it.
+    pub build: Option<Vec<String>>,
+    /// Command that starts it, with the placeholders of [`crate::process`].
+    pub run: Vec<String>,
+    /// Command that prints its version.
+    pub version: Option<Vec<String>>,
+    /// How it says that it can accept.
+    #[serde(default)]
+    pub ready: Ready,
+    /// Somebody else's: measured only when asked for by name, never ranked with ours.
+    #[serde(default)]
+    pub reference: bool,
+    /// What answers without reading: it is no architecture but the cost that every one has.
+    #[serde(default)]
+    pub floor: bool,
+}
+
+impl Server {
+    /// One of the architectures that are compared.
+    pub fn is_ours(&self) -> bool {
+        !self.reference && !self.floor
+    }
+}
+
+/// How a server says that it can accept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ready {
+    /// By one line `listening on ADDR` on stdout, with the real port.
+    #[default]
+    Line,
+    /// By answering a connect.
+    Connect,
+}
+
+/// What is asked of a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Usable in a tag: no colon, comma or space.
+    pub name: String,
+    /// Open at once.
+    #[serde(deserialize_with = "connections")]
+    pub connections: usize,
+    /// Further connections that are opened first, served once each, and stay open and silent.
+    #[serde(default, deserialize_with = "connections")]
+    pub idle: usize,
+    /// 0 is keep-alive without end.
+    #[serde(default)]
+    pub requests_per_connection: u64,
+    /// Requests sent on a connection before the first of them is answered.
+    #[serde(default = "one", deserialize_with = "pipeline")]
+    pub pipeline: usize,
+    /// When a request is sent.
+    #[serde(default = "closed", deserialize_with = "pace")]
+    pub pace: Pace,
+    /// The time that counts.
+    #[serde(deserialize_with = "duration", serialize_with = "as_text")]
+    pub duration: Duration,
+    /// Load before it that does not count.
+    #[serde(default, deserialize_with = "duration", serialize_with = "as_text")]
+    pub warmup: Duration,
+    /// Names by which several are asked for at once; those in [`DEFAULT_GROUP`] are measured when nobody asks
+    /// for any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Prose: what the workload shows and how to read it.
+    #[serde(default)]
+    pub analysis: String,
+}
+
+impl Workload {
+    /// Whether `other` puts the same load on a server, whatever is said about it.
+    pub fn asks_the_same(&self, other: &Workload) -> bool {
+        self.differences(other).is_empty()
+    }
+
+    /// By which keys `other` puts another load on a server, each with both values.
+    pub fn differences(&self, other: &Workload) -> Vec<String> {
+        // Every field is named here, so that a new one is not forgotten.
+        let Workload {
+            name: _,
+            connections,
+            idle,
+            requests_per_connection,
+            pipeline,
+            pace,
+            duration,
+            warmup,
+            groups: _,
+            analysis: _,
+        } = self;
+        let time = |time: &Duration| humantime::format_duration(*time).to_string();
+        let facts = [
+            (
+                "connections",
+                connections.to_string(),
+                other.connections.to_string(),
+            ),
+            ("idle", idle.to_string(), other.idle.to_string()),
+            (
+                "requests_per_connection",
+                requests_per_connection.to_string(),
+                other.requests_per_connection.to_string(),
+            ),
+            ("pipeline", pipeline.to_string(), other.pipeline.to_string()),
+            ("pace", pace.to_string(), other.pace.to_string()),
+            ("duration", time(duration), time(&other.duration)),
+            ("warmup", time(warmup), time(&other.warmup)),
+        ];
+        let differing = facts.into_iter().filter(|(_, mine, theirs)| mine != theirs);
+        differing
+            .map(|(key, mine, theirs)| format!("{key}: {mine} and {theirs}"))
+            .collect()
+    }
+}
+
+/// Why there is no catalogue, or no such entry in it. Each is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No folder from `start` upwards holds `benches/servers.toml`.
+    #[error(
+        "no benches/servers.toml in {} or a folder above it; run loadgen within the repository",
+        start.display()
+    )]
+    NotFound {
+        /// Where the search began.
+        start: PathBuf,
+    },
+    /// A file that cannot be read.
+    #[error("{file}: {cause}")]
+    Io {
+        /// Relative to the root.
+        file: &'static str,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// A file that says something wrong.
+    #[error("{file}:{line}:{column}: {message}")]
+    Wrong {
+        /// Relative to the root.
+        file: &'static str,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What is wrong, with the key.
+        message: String,
+    },
+    /// A name that stands in no file.
+    #[error("no {kind} `{name}` in {file}{}; known: {}", did_you_mean(nearest.as_deref()), known.join(", "))]
+    Unknown {
+        /// `server` or `workload`.
+        kind: &'static str,
+        /// As asked for.
+        name: String,
+        /// Where it was looked for.
+        file: &'static str,
+        /// A known name that is close to it.
+        nearest: Option<String>,
+        /// All names.
+        known: Vec<String>,
+    },
+    /// What is neither the name of a workload nor of a group, and matches none as a glob.
+    #[error(
+        "no workload or group `{wanted}` in {WORKLOADS}{}; workloads: {}; groups: {}",
+        did_you_mean(nearest.as_deref()), workloads.join(", "),
+        if groups.is_empty() { "none".to_owned() } else { groups.join(", ") }
+    )]
+    NoWorkload {
+        /// As asked for.
+        wanted: String,
+        /// A known name that is close to it.
+        nearest: Option<String>,
+        /// All names of workloads.
+        workloads: Vec<String>,
+        /// All names of groups.
+        groups: Vec<String>,
+    },
+    /// A glob that is none.
+    #[error("workloads `{wanted}`: {cause}")]
+    Glob {
+        /// As asked for.
+        wanted: String,
+        /// What is wrong with it.
+        cause: glob::PatternError,
+    },
+}
+
+/// The group of the workloads that are measured when nobody asks for any.
+pub const DEFAULT_GROUP: &str = "default";
+
+/// Where a repository keeps its servers.
+pub const SERVERS: &str = "benches/servers.toml";
+const WORKLOADS: &str = "benches/workloads.toml";
+
+impl Catalogue {
+    /// Reads the catalogue of the nearest folder, from `start` upwards, that holds
+    /// `benches/servers.toml`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it is wrong.
+    pub fn find(start: &Path) -> Result<Self, Error> {
+        start
+            .ancestors()
+            .find(|folder| folder.join(SERVERS).is_file())
+            .ok_or_else(|| Error::NotFound {
+                start: start.to_owned(),
+            })
+            .and_then(Catalogue::read)
+    }
+
+    /// Reads `benches/servers.toml` and `benches/workloads.toml` below `root`.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read or says something wrong.
+    pub fn read(root: &Path) -> Result<Self, Error> {
+        let text =
+            |file| fs::read_to_string(root.join(file)).map_err(|cause| Error::Io { file, cause });
+        Ok(Catalogue {
+            root: root.to_owned(),
+            servers: parse_servers(&text(SERVERS)?)?,
+            workloads: parse_workloads(&text(WORKLOADS)?)?,
+        })
+    }
+
+    /// The server of that name.
+    ///
+    /// # Errors
+    ///
+    /// When there is none; the error lists those there are.
+    pub fn server(&self, name: &str) -> Result<&Server, Error> {
+        let server = self.servers.iter().find(|server| server.name == name);
+        server.ok_or_else(|| {
+            let known = self.servers.iter().map(|server| server.name.clone());
+            unknown("server", SERVERS, name, known.collect())
+        })
+    }
+
+    /// The workloads that these names, groups and globs (`new-connection*`) stand for, each once and in the
+    /// order of the file. Without any, those of [`DEFAULT_GROUP`], or all where the file has no such group.
+    ///
+    /// # Errors
+    ///
+    /// When one of them stands for nothing; the error lists what there is.
+    pub fn workloads(&self, wanted: &[String]) -> Result<Vec<&Workload>, Error> {
+        let groups = self.groups();
+        let mut chosen = BTreeSet::new();
+        for wanted in wanted {
+            let matching = self.matching(wanted, &groups)?;
+            if matching.is_empty() {
+                let workloads: Vec<String> =
+                    (self.workloads.iter().map(|it| it.name.clone())).collect();
+                let known = [workloads.clone(), groups.clone()].concat();
+                return Err(Error::NoWorkload {
+                    wanted: wanted.clone(),
+                    nearest: nearest(wanted, &known),
+                    workloads,
+                    groups,
+                });
+            }
+            chosen.extend(matching);
+        }
+        if wanted.is_empty() {
+            let in_default = |name: &String| name == DEFAULT_GROUP;
+            chosen.extend(match groups.iter().any(in_default) {
+                true => self.matching(DEFAULT_GROUP, &groups)?,
+                false => (0..self.workloads.len()).collect(),
+            });
+        }
+        Ok(chosen.into_iter().map(|at| &self.workloads[at]).collect())
+    }
+
+    /// The places of the workloads that a name, a group or a glob stands for.
+    fn matching(&self, wanted: &str, groups: &[String]) -> Result<Vec<usize>, Error> {
+        let at = |is: &dyn Fn(&Workload) -> bool| -> Vec<usize> {
+            let places = self.workloads.iter().enumerate();
+            places.filter(|(_, it)| is(it)).map(|(at, _)| at).collect()
+        };
+        if groups.iter().any(|group| group == wanted) {
+            return Ok(at(&|it| it.groups.iter().any(|group| group == wanted)));
+        }
+        let pattern = glob::Pattern::new(wanted).map_err(|cause| Error::Glob {
+            wanted: wanted.to_owned(),
+            cause,
+        })?;
+        Ok(at(&|it| pattern.matches(&it.name)))
+    }
+
+    /// The names of all groups, in the order of the file.
+    fn groups(&self) -> Vec<String> {
+        let mut groups: Vec<String> = Vec::new();
+        for group in self.workloads.iter().flat_map(|it| &it.groups) {
+            if !groups.contains(group) {
+                groups.push(group.clone());
+            }
+        }
+        groups
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServersFile {
+    #[serde(default)]
+    server: Vec<Spanned<Server>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkloadsFile {
+    #[serde(default)]
+    workload: Vec<Spanned<Workload>>,
+}
+
+fn parse_servers(text: &str) -> Result<Vec<Server>, Error> {
+    let file: ServersFile = toml::from_str(text).map_err(|error| syntax(SERVERS, text, &error))?;
+    let mut names = BTreeSet::new();
+    let check = |server: &Server| {
+        check_name(&server.name, &mut names)?;
+        for (key, command) in [
+            ("run", Some(&server.run)),
+            ("build", server.build.as_ref()),
+            ("version", server.version.as_ref()),
+        ] {
+            if command.is_some_and(|command| command.first().is_none_or(String::is_empty)) {
+                return Err(format!("`{key}` of `{}` names no program", server.name));
+            }
+        }
+        server
+            .run
+            .iter()
+            .try_for_each(|arg| crate::process::check_placeholders(arg))
+    };
+    checked(SERVERS, text, file.server, check)
+}
+
+fn parse_workloads(text: &str) -> Result<Vec<Workload>, Error> {
+    let file: WorkloadsFile =
+        toml::from_str(text).map_err(|error| syntax(WORKLOADS, text, &error))?;
+    let names_all: BTreeSet<String> = (file.workload.iter())
+        .map(|workload| workload.get_ref().name.clone())
+        .collect();
+    let mut names = BTreeSet::new();
+    let check = |workload: &Workload| {
+        check_name(&workload.name, &mut names)?;
+        for group in &workload.groups {
+            if names_all.contains(group) {
+                return Err(format!(
+                    "`groups` of `{}`: `{group}` is the name of a workload already",
+                    workload.name
+                ));
+            }
+            limits::check_name(group)
+                .map_err(|why| format!("`groups` of `{}`: {group:?} {why}", workload.name))?;
+        }
+        for (key, is_zero) in [
+            ("connections", workload.connections == 0),
+            ("pipeline", workload.pipeline == 0),
+            ("duration", workload.duration.is_zero()),
+        ] {
+            if is_zero {
+                return Err(format!("`{key}` of `{}` must be above zero", workload.name));
+            }
+        }
+        let each = workload.requests_per_connection;
+        if each > 0 && workload.pipeline as u64 > each {
+            return Err(format!(
+                "`pipeline` of `{}`: {} requests cannot be in flight on a connection that has {each}",
+                workload.name, workload.pipeline
+            ));
+        }
+        if workload.pace != Pace::Closed && workload.pipeline > 1 {
+            return Err(format!(
+                "`pipeline` of `{}`: in open loop a request waits for a free connection",
+                workload.name
+            ));
+        }
+        Ok(())
+    };
+    checked(WORKLOADS, text, file.workload, check)
+}
+
+fn check_name(name: &str, seen: &mut BTreeSet<String>) -> Result<(), String> {
+    limits::check_name(name).map_err(|why| format!("`name` {name:?} {why}"))?;
+    if !seen.insert(name.to_owned()) {
+        return Err(format!("`name` `{name}` is used twice"));
+    }
+    Ok(())
+}
+
+fn checked<T>(
+    file: &'static str,
+    text: &str,
+    entries: Vec<Spanned<T>>,
+    mut check: impl FnMut(&T) -> Result<(), String>,
+) -> Result<Vec<T>, Error> {
+    let mut values = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if let Err(message) = check(entry.get_ref()) {
+            return Err(wrong(file, text, entry.span(), message));
+        }
+        values.push(entry.into_inner());
+    }
+    if values.is_empty() {
+        return Err(wrong(file, text, 0..0, "has no entry".to_owned()));
+    }
+    Ok(values)
+}
+
+fn syntax(file: &'static str, text: &str, error: &toml::de::Error) -> Error {
+    // toml may explain itself in several lines.
+    let message = error.message().lines().map(str::trim).collect::<Vec<_>>();
+    let mut message = message.join("; ");
+    let span = error.span().unwrap_or(0..0);
+    if let Some(key) = key_at(text, span.start)
+        && !message.contains(&format!("`{key}`"))
+    {
+        message = format!("`{key}`: {message}");
+    }
+    wrong(file, text, span, message)
+}
+
+/// The key of the line in which this place of a TOML text is.
+pub fn key_at(text: &str, at: usize) -> Option<&str> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[start..].lines().next()?;
+    let (key, _) = line.split_once('=')?;
+    let key = key.trim();
+    let is_key = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    (!key.is_empty() && key.chars().all(is_key)).then_some(key)
+}
+
+fn wrong(file: &'static str, text: &str, span: Range<usize>, message: String) -> Error {
+    let before = text.get(..span.start).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Error::Wrong {
+        file,
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+        message,
+    }
+}
+
+fn unknown(kind: &'static str, file: &'static str, name: &str, known: Vec<String>) -> Error {
+    Error::Unknown {
+        kind,
+        name: name.to_owned(),
+        file,
+        nearest: nearest(name, &known),
+        known,
+    }
+}
+
+/// The known name most like `name`, unless none is much like it.
+pub fn nearest(name: &str, known: &[String]) -> Option<String> {
+    let similar = |other: &String| strsim::jaro_winkler(name, other);
+    let best = known
+        .iter()
+        .max_by(|a, b| similar(a).total_cmp(&similar(b)))?;
+    (similar(best) > 0.75).then(|| best.clone())
+}
+
+/// `, did you mean NAME?`, or nothing where no name is near.
+pub fn did_you_mean(name: Option<&str>) -> String {
+    name.map(|name| format!(", did you mean `{name}`?"))
+        .unwrap_or_default()
+}
+
+fn one() -> usize {
+    1
+}
+
+fn closed() -> Pace {
+    Pace::Closed
+}
+
+fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let count = usize::deserialize(deserializer)?;
+    limits::at_most(count, limits::CONNECTIONS_MAX).map_err(serde::de::Error::custom)
+}
+
+fn pipeline<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let depth = usize::deserialize(deserializer)?;
+    limits::at_most(depth, limits::PIPELINE_MAX).map_err(serde::de::Error::custom)
+}
+
+fn pace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pace, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|error| serde::de::Error::custom(format_args!("`pace` {error}")))
+}
+
+/// A duration such as `10s`, for serde.
+///
+/// # Errors
+///
+/// When it has no unit, or is beyond the limit of times.
+pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    struct Text;
+    impl serde::de::Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a time such as \"10s\" or \"250ms\"")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
+            limits::time(text).map_err(|error| {
+                E::custom(format_args!(
+                    "{text:?}: {error}; expected a time such as \"10s\" or \"250ms\""
+                ))
+            })
+        }
+    }
+    deserializer.deserialize_str(Text)
+}
+
+/// A duration as [`duration`] reads it, for serde.
+///
+/// # Errors
+///
+/// Those of the serializer.
+pub fn as_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &str = "[[server]]\nname = 'a'\nabout = 'A'\nrun = ['a']\n";
+    const WORKLOAD: &str = "[[workload]]\nname = 'w'\nconnections = 1\nduration = '1s'\n";
+
+    #[test]
+    fn defaults() {
+        let servers = parse_servers(SERVER).unwrap();
+        assert_eq!(servers[0].ready, Ready::Line);
+        assert!(!servers[0].reference);
+        let workloads = parse_workloads(WORKLOAD).unwrap();
+        assert_eq!(workloads[0].idle, 0);
+        assert_eq!(workloads[0].pipeline, 1);
+        assert_eq!(workloads[0].requests_per_connection, 0);
+        assert_eq!(workloads[0].warmup, Duration::ZERO);
+    }
+
+    #[test]
+    fn workloads_may_have_idle_connections() {
+        let workloads = parse_workloads(&format!("{WORKLOAD}idle = 5000\n")).unwrap();
+        assert_eq!((workloads[0].connections, workloads[0].idle), (1, 5_000));
+        // Into the record of a set, and back.
+        let text = toml::to_string(&workloads[0]).unwrap();
+        assert_eq!(toml::from_str::<Workload>(&text).unwrap(), workloads[0]);
+        let without = parse_workloads(WORKLOAD).unwrap();
+        assert!(!workloads[0].asks_the_same(&without[0]));
+    }
+
+    /// One wrong line each: the message is one line that names file, line and key.
+    #[test]
+    fn wrong_servers() {
+        let rows = [
+            (
+                "bild = ['b']",
+                "benches/servers.toml:5:1: unknown field `bild`, expected one of `name`, `about`, `build`, `run`, `version`, `ready`, `reference`, `floor`",
+            ),
+            (
+                "ready = 'soon'",
+                "benches/servers.toml:5:9: `ready`: unknown variant `soon`, expected `line` or `connect`",
+            ),
+            (
+                "reference = 1",
+                "benches/servers.toml:5:13: `reference`: invalid type: integer `1`, expected a boolean",
+            ),
+            (
+                "build = []",
+                "benches/servers.toml:1:1: `build` of `a` names no program",
+            ),
+            (
+                "build = ['']",
+                "benches/servers.toml:1:1: `build` of `a` names no program",
+            ),
+            (
+                "about = 'again'",
+                "benches/servers.toml:5:1: `about`: duplicate key",
+            ),
+            (
+                "version =",
+                "benches/servers.toml:5:10: `version`: string values must be quoted, expected literal string",
+            ),
+            (
+                "[[server]]\nname='a'\nabout=''\nrun=['x']",
+                "benches/servers.toml:5:1: `name` `a` is used twice",
+            ),
+            (
+                "[[server]]\nname='../x'\nabout=''\nrun=['x']",
+                "benches/servers.toml:5:1: `name` \"../x\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+            ),
+            (
+                "[[server]]\nname='b'\nabout=''\nrun=[]",
+                "benches/servers.toml:5:1: `run` of `b` names no program",
+            ),
+            (
+                "[[server]]\nname='b'\nabout=''",
+                "benches/servers.toml:5:1: missing field `run`",
+            ),
+        ];
+        for (line, expected) in rows {
+            let error = parse_servers(&format!("{SERVER}{line}\n")).unwrap_err();
+            assert_eq!(error.to_string(), expected, "for {line}");
+        }
+    }
+
+    #[test]
+    fn wrong_workloads() {
+        let rows = [
+            (
+                "pace = 'often'",
+                "benches/workloads.toml:5:8: `pace` \"often\": expected closed, constant:RATE or poisson:RATE, such as constant:5000/s",
+            ),
+            (
+                "pace = 'constant:5/s'\npipeline = 2",
+                "benches/workloads.toml:1:1: `pipeline` of `w`: in open loop a request waits for a free connection",
+            ),
+            (
+                "idle = -1",
+                "benches/workloads.toml:5:8: `idle`: invalid value: integer `-1`, expected usize",
+            ),
+            (
+                "groups = ['few', 'w']",
+                "benches/workloads.toml:1:1: `groups` of `w`: `w` is the name of a workload already",
+            ),
+            (
+                "groups = ['a b']",
+                "benches/workloads.toml:1:1: `groups` of `w`: \"a b\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+            ),
+            (
+                "pipeline = 0",
+                "benches/workloads.toml:1:1: `pipeline` of `w` must be above zero",
+            ),
+            (
+                "warmup = 'soon'",
+                "benches/workloads.toml:5:10: `warmup`: \"soon\": expected number at 0; expected a time such as \"10s\" or \"250ms\"",
+            ),
+            (
+                "warmup = 3",
+                "benches/workloads.toml:5:10: `warmup`: invalid type: integer `3`, expected a time such as \"10s\" or \"250ms\"",
+            ),
+            (
+                "pipeline = -1",
+                "benches/workloads.toml:5:12: `pipeline`: invalid value: integer `-1`, expected usize",
+            ),
+            (
+                "pipeline = 1025",
+                "benches/workloads.toml:5:12: `pipeline`: 1025 is too many; 1024 are the most",
+            ),
+            (
+                "pipeline = 3\nrequests_per_connection = 2",
+                "benches/workloads.toml:1:1: `pipeline` of `w`: 3 requests cannot be in flight on a connection that has 2",
+            ),
+            (
+                "idle = 1000000000000",
+                "benches/workloads.toml:5:8: `idle`: 1000000000000 is too many; 10000000 are the most",
+            ),
+            (
+                "idle = 1e12",
+                "benches/workloads.toml:5:8: `idle`: invalid type: floating point `1000000000000.0`, expected usize",
+            ),
+            (
+                "idle = 99999999999999999999",
+                "benches/workloads.toml:5:8: `idle`: invalid type: integer `99999999999999999999` as i128, expected usize",
+            ),
+            (
+                "warmup = '18446744073709551615s 999999999ns 1ns'",
+                "benches/workloads.toml:5:10: `warmup`: \"18446744073709551615s 999999999ns 1ns\": too long; 365 days are the most; expected a time such as \"10s\" or \"250ms\"",
+            ),
+            (
+                "warmup = inf",
+                "benches/workloads.toml:5:10: `warmup`: invalid type: floating point `inf`, expected a time such as \"10s\" or \"250ms\"",
+            ),
+            (
+                "pace = 'constant:inf/s'",
+                "benches/workloads.toml:5:8: `pace` \"inf/s\": expected a rate such as 5000/s, 5k/s or 300/m",
+            ),
+            (
+                "pace = 'poisson:1e300/s'",
+                "benches/workloads.toml:5:8: `pace` \"1e300/s\": expected a rate such as 5000/s, 5k/s or 300/m",
+            ),
+            (
+                "[[workload]]\nname='x'\nconnections=0\nduration='1s'",
+                "benches/workloads.toml:5:1: `connections` of `x` must be above zero",
+            ),
+            (
+                "[[workload]]\nname='x'\nconnections=1\nduration='0s'",
+                "benches/workloads.toml:5:1: `duration` of `x` must be above zero",
+            ),
+            (
+                "[[workload]]\nname='a b'\nconnections=1\nduration='1s'",
+                "benches/workloads.toml:5:1: `name` \"a b\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+            ),
+        ];
+        for (line, expected) in rows {
+            let error = parse_workloads(&format!("{WORKLOAD}{line}\n")).unwrap_err();
+            assert_eq!(error.to_string(), expected, "for {line}");
+        }
+        assert_eq!(
+            parse_workloads("").unwrap_err().to_string(),
+            "benches/workloads.toml:1:1: has no entry"
+        );
+    }
+
+    #[test]
+    fn unknown_names() {
+        let catalogue = Catalogue {
+            root: PathBuf::new(),
+            servers: parse_servers(&format!(
+                "{SERVER}{}",
+                SERVER.replace("'a'", "'event-loop'")
+            ))
+            .unwrap(),
+            workloads: parse_workloads(WORKLOAD).unwrap(),
+        };
+        assert_eq!(
+            catalogue.server("evnt-loop").unwrap_err().to_string(),
+            "no server `evnt-loop` in benches/servers.toml, did you mean `event-loop`?; known: a, event-loop"
+        );
+        assert_eq!(catalogue.server("a").unwrap().name, "a");
+    }
+
+    /// By names, groups and globs, in any mixture: each once, in the order of the file.
+    #[test]
+    fn workloads_are_chosen() {
+        let entry = |name: &str, groups: &str| {
+            WORKLOAD.replace("'w'", &format!("'{name}'")) + &format!("groups = {groups}\n")
+        };
+        let file = [
+            entry("stay", "['default', 'all']"),
+            entry("leave-1", "['all']"),
+            entry("leave-2", "['all', 'few']"),
+            entry("crowd", "[]"),
+        ];
+        let catalogue = Catalogue {
+            root: PathBuf::new(),
+            servers: Vec::new(),
+            workloads: parse_workloads(&file.concat()).unwrap(),
+        };
+        let known = "workloads: stay, leave-1, leave-2, crowd; groups: default, all, few";
+        let none = |wanted: &str, hint: &str| {
+            format!("no workload or group `{wanted}` in benches/workloads.toml{hint}; {known}")
+        };
+        for (wanted, expected) in [
+            ("", Ok("stay")),
+            ("leave-1", Ok("leave-1")),
+            ("few", Ok("leave-2")),
+            ("few,all", Ok("stay leave-1 leave-2")),
+            ("leave*", Ok("leave-1 leave-2")),
+            ("*-[2-9]", Ok("leave-2")),
+            ("*", Ok("stay leave-1 leave-2 crowd")),
+            ("crowd,few,leave-?,crowd", Ok("leave-1 leave-2 crowd")),
+            ("laeve-1", Err(none("laeve-1", ", did you mean `leave-1`?"))),
+            (
+                "stay,defualt",
+                Err(none("defualt", ", did you mean `default`?")),
+            ),
+            ("x*", Err(none("x*", ""))),
+            (
+                "a[",
+                Err(
+                    "workloads `a[`: Pattern syntax error near position 1: invalid range pattern"
+                        .to_owned(),
+                ),
+            ),
+        ] {
+            let wanted: Vec<String> = wanted.split_terminator(',').map(str::to_owned).collect();
+            let chosen = catalogue.workloads(&wanted).map(|chosen| {
+                let names: Vec<&str> = chosen.iter().map(|it| it.name.as_str()).collect();
+                names.join(" ")
+            });
+            let chosen = chosen.map_err(|error| error.to_string());
+            assert_eq!(chosen, expected.map(str::to_owned), "{wanted:?}");
+        }
+        let without_groups = Catalogue {
+            workloads: parse_workloads(WORKLOAD).unwrap(),
+            ..catalogue
+        };
+        assert_eq!(without_groups.workloads(&[]).unwrap().len(), 1);
+    }
+
+    /// The files of this repository.
+    #[test]
+    fn ours() {
+        let catalogue = Catalogue::find(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert!(catalogue.server("event-loop").unwrap().build.is_some());
+        assert!(catalogue.server("nginx").unwrap().reference);
+        assert!(
+            catalogue
+                .workloads
+                .iter()
+                .all(|workload| !workload.analysis.is_empty())
+        );
+        let count = |wanted: &str| catalogue.workloads(&[wanted.to_owned()]).unwrap().len();
+        assert_eq!(catalogue.workloads(&[]).unwrap().len(), 4);
+        assert_eq!(count("curated"), catalogue.workloads.len());
+    }
+
+    #[test]
+    fn nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Catalogue::find(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("no benches/servers.toml in "), "{error}");
+        std::fs::create_dir(folder.path().join("benches")).unwrap();
+        std::fs::write(folder.path().join(SERVERS), SERVER).unwrap();
+        let error = Catalogue::find(&folder.path().join("benches"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("benches/workloads.toml: No such file"),
+            "{error}"
+        );
+    }
+}

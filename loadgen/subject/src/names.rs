@@ -1,0 +1,101 @@
+//! Names as they are asked for: in full, or by a pattern.
+
+use std::collections::BTreeSet;
+
+use glob::Pattern;
+
+use crate::catalogue::{did_you_mean, nearest};
+
+/// Something that can be asked for.
+pub struct Named<'a> {
+    /// By this alone.
+    pub name: &'a str,
+    /// By these with others.
+    pub groups: &'a [String],
+}
+
+/// The names among `known` that `patterns` ask for, by name or by group; all when there is no pattern. `kind`
+/// is what they are, and `place` where they were looked for.
+///
+/// # Errors
+///
+/// A line that says which pattern asks for nothing, and what there is.
+pub fn chosen(
+    kind: &str,
+    patterns: &[String],
+    known: &[Named<'_>],
+    place: &str,
+) -> Result<BTreeSet<String>, String> {
+    let mut chosen = BTreeSet::new();
+    for text in patterns {
+        let pattern = Pattern::new(text)
+            .map_err(|error| format!("{kind} `{text}` is no pattern: {}", error.msg))?;
+        let is_asked_for = |it: &&Named<'_>| {
+            pattern.matches(it.name) || it.groups.iter().any(|group| pattern.matches(group))
+        };
+        let found: Vec<String> = (known.iter().filter(is_asked_for))
+            .map(|it| it.name.to_owned())
+            .collect();
+        if found.is_empty() {
+            let names: Vec<String> = known.iter().map(|it| it.name.to_owned()).collect();
+            let nearest = nearest(text, &names);
+            let hint = did_you_mean(nearest.as_deref());
+            let there = names.join(", ");
+            return Err(format!(
+                "no {kind} `{text}` in {place}{hint}; there: {there}"
+            ));
+        }
+        chosen.extend(found);
+    }
+    if patterns.is_empty() {
+        chosen.extend(known.iter().map(|it| it.name.to_owned()));
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_name_by_pattern_and_by_group() {
+        let groups = ["curated".to_owned()];
+        let known = [
+            ("keep-alive-1", &groups[..]),
+            ("keep-alive-64", &[]),
+            ("pipelined", &groups[..]),
+        ]
+        .map(|(name, groups)| Named { name, groups });
+        let chosen = |patterns: &[&str]| {
+            let patterns: Vec<String> = patterns.iter().map(|&it| it.to_owned()).collect();
+            let found = chosen("workload", &patterns, &known, "2025-01-02.1");
+            found.map(|names| names.into_iter().collect::<Vec<_>>().join(" "))
+        };
+        let none = |text: &str, hint: &str| {
+            Err(format!(
+                "no workload `{text}` in 2025-01-02.1{hint}; there: keep-alive-1, keep-alive-64, pipelined"
+            ))
+        };
+        for (patterns, expected) in [
+            (&[][..], Ok("keep-alive-1 keep-alive-64 pipelined")),
+            (&["pipelined"], Ok("pipelined")),
+            (&["keep-alive*"], Ok("keep-alive-1 keep-alive-64")),
+            (&["keep-alive-?", "curated"], Ok("keep-alive-1 pipelined")),
+            (&["pipelined", "zzz*"], none("zzz*", "")),
+            (
+                &["keep-alive"],
+                none("keep-alive", ", did you mean `keep-alive-1`?"),
+            ),
+            (
+                &["["],
+                Err("workload `[` is no pattern: invalid range pattern".to_owned()),
+            ),
+        ] {
+            assert_eq!(
+                chosen(patterns),
+                expected.map(str::to_owned),
+                "{patterns:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The kernel's list of sockets, through `sock_diag`. It needs no privilege.
+
+mod diag;
+mod holders;
+mod model;
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+
+pub use holders::holders;
+
+pub use model::{Holder, Info, Socket, State, Timer};
+
+/// How long a socket stays in `TIME-WAIT`, in seconds. RFC 9293 asks for twice the longest time that a segment
+/// may live, and Linux takes that time to be 30 s. It is a constant of its source (`TCP_TIMEWAIT_LEN`): no
+/// setting changes it, [`tcp_fin_timeout`](fin_timeout_s) least of all.
+pub const TIME_WAIT_S: u32 = 60;
+
+/// How long a socket that its program has closed waits in `FIN-WAIT-2` for the peer's FIN, in seconds
+/// (`net.ipv4.tcp_fin_timeout`). One that its program has only shut down waits without end.
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn fin_timeout_s() -> io::Result<u32> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_fin_timeout")?;
+    let number = text.trim().parse();
+    number.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// How often the kernel had no room for a socket in `TIME-WAIT` since it started, and closed the connection at
+/// once instead (`TCPTimeWaitOverflow`), in the network namespace of this process.
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn time_wait_overflows() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/net/netstat")?;
+    counter(&text, "TcpExt:", "TCPTimeWaitOverflow")
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no TCPTimeWaitOverflow"))
+}
+
+/// Names stand in one line and figures in the next, each behind the same word.
+fn counter(text: &str, of: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(of));
+    let (names, figures) = (lines.next()?, lines.next()?);
+    let at = names.split_whitespace().position(|it| it == name)?;
+    figures.split_whitespace().nth(at)?.parse().ok()
+}
+
+/// For how many sockets in `TIME-WAIT` there is room (`net.ipv4.tcp_max_tw_buckets`).
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn time_wait_room() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_max_tw_buckets")?;
+    let number = text.trim().parse();
+    number.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// All TCP sockets of IPv4 and IPv6 whose local or remote port is among these, listeners first, in the order
+/// of their addresses. Nobody [holds](holders) them yet.
+///
+/// Queues are as `ss` shows them: the peer's FIN counts as one byte received, ours as one sent. A connection
+/// of an IPv6 socket with an IPv4 peer has addresses of IPv4. While the kernel goes through its tables they
+/// change: a socket that changes its state meanwhile can be missing, or be there twice.
+///
+/// # Errors
+///
+/// When the kernel has no `sock_diag` (`CONFIG_INET_DIAG`), or refuses.
+pub fn list(ports: &[u16]) -> io::Result<Vec<Socket>> {
+    let mut sockets = diag::dump(|local, remote| {
+        ports.contains(&local.port()) || ports.contains(&remote.port())
+    })?;
+    sockets.sort_by_key(|socket| (socket.state != State::Listen, socket.local, socket.remote));
+    Ok(sockets)
+}
+
+/// The TCP sockets at this local port that serve: listeners, and connections whose end at that port is open.
+/// Nothing is read of their paths, and those that wait for late segments are left out, so that it takes
+/// little time where there are many.
+///
+/// # Errors
+///
+/// As [`list`].
+pub(crate) fn serving(port: u16) -> io::Result<Vec<Socket>> {
+    diag::dump_serving(|local, _| local.port() == port)
+}
+
+/// What TCP knows of the path of this connection.
+///
+/// # Errors
+///
+/// When it has no peer, or the kernel refuses.
+pub fn info_of(stream: &TcpStream) -> io::Result<Info> {
+    diag::info(stream.local_addr()?, stream.peer_addr()?)
+}
+
+/// An IPv6 socket that talks to IPv4 sends packets of IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_stand_below_their_names() {
+        let text = "TcpExt: SyncookiesSent TW TCPTimeWaitOverflow\nTcpExt: 0 12 7\n\
+                    IpExt: InNoRoutes TW\nIpExt: 3 4\n";
+        for (of, name, expected) in [
+            ("TcpExt:", "TCPTimeWaitOverflow", Some(7)),
+            ("TcpExt:", "TW", Some(12)),
+            ("IpExt:", "TW", Some(4)),
+            ("TcpExt:", "InNoRoutes", None),
+            ("MPTcpExt:", "TW", None),
+        ] {
+            assert_eq!(counter(text, of, name), expected, "{of} {name}");
+        }
+    }
+}

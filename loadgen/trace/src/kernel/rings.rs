@@ -1,0 +1,297 @@
+//! The buffers into which the kernel writes what happens, and the thread that empties them.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::os::fd::AsRawFd as _;
+use std::sync::mpsc::{self, Receiver};
+use std::{fs, io, thread};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use nix::errno::Errno;
+use perf_event::data::Record;
+use perf_event::events::Tracepoint;
+use perf_event::{Builder, Clock, ReadFormat, SampleFlag, Sampler};
+
+use super::events::{Event, Kind, Layout, StateChange};
+use crate::clock::now_ns;
+use engine::affinity::CpuList;
+use subject::ledger::allow_files;
+
+/// One that holds some ten thousand system calls. At the rate of a busy CPU that is a tenth of a second,
+/// within which the thread has its turn.
+const RING_BYTES_MAX: usize = 4 << 20;
+/// Of any.
+const RING_BYTES_MIN: usize = 64 << 10;
+/// Of all together, on a machine with many CPUs.
+const RINGS_BYTES: usize = 128 << 20;
+
+/// A record has a header of 8 bytes, two numbers, a time, and what there is to tell.
+const RECORD_BYTES_MIN: usize = 32;
+
+/// Events that are kept of one process. A process that is traced has a few hundred; a neighbour that does not
+/// stop calling is not to fill the memory.
+const EVENTS_PER_PROCESS_MAX: usize = 1 << 17;
+
+const STOP: Token = Token(usize::MAX);
+
+/// The thread that empties the buffers.
+#[derive(Debug)]
+pub(super) struct Drain {
+    waker: Waker,
+    gathered: Receiver<io::Result<Gathered>>,
+    begun_ns: u64,
+}
+
+/// All that was written into them.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    /// Of any socket, in no order.
+    pub(super) changes: Vec<StateChange>,
+    /// By process.
+    pub(super) processes: HashMap<u32, Process>,
+    /// Events for which there was no room in a buffer, whosoever they were.
+    pub(super) lost: u64,
+}
+
+/// What one process did.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    /// In no order.
+    pub(super) events: Vec<Event>,
+    /// Those beyond what is kept.
+    pub(super) lost: u64,
+}
+
+impl Drain {
+    /// Opens and enables the tracepoints on every CPU.
+    pub(super) fn start(layout: Layout) -> io::Result<Self> {
+        let online = fs::read_to_string("/sys/devices/system/cpu/online")?;
+        let CpuList(cpus) = (online.trim().parse())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let kinds = [Kind::Exit, Kind::Enter, Kind::Change];
+        allow_files(kinds.len() * cpus.len());
+        let mut rings = Vec::new();
+        for kind in kinds {
+            for &cpu in &cpus {
+                match Ring::open(kind, &layout, cpu, cpus.len()) {
+                    Ok(ring) => rings.push(ring),
+                    // It was switched off just now.
+                    Err(error) if error.raw_os_error() == Some(Errno::ENODEV as i32) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let poll = Poll::new()?;
+        for (index, ring) in rings.iter().enumerate() {
+            let fd = ring.sampler.as_raw_fd();
+            let registry = poll.registry();
+            registry.register(&mut SourceFd(&fd), Token(index), Interest::READABLE)?;
+        }
+        let waker = Waker::new(poll.registry(), STOP)?;
+        for ring in &mut rings {
+            ring.sampler.enable()?;
+        }
+        let (sender, gathered) = mpsc::sync_channel(1);
+        // It ends by itself: see `stop`.
+        let run = move || {
+            let result = run(poll, &mut rings, &layout);
+            // Nobody waits for it when the trace was given up.
+            sender.send(result).unwrap_or_default();
+            drop(rings);
+        };
+        thread::Builder::new().name("trace".to_owned()).spawn(run)?;
+        Ok(Drain {
+            waker,
+            gathered,
+            begun_ns: now_ns(),
+        })
+    }
+
+    /// All that happened since it was started. The kernel takes a tenth of a second until the last user of a
+    /// tracepoint is gone. Nobody needs to wait for that: the thread does, and so does the process if it ends
+    /// before.
+    pub(super) fn stop(self) -> io::Result<Gathered> {
+        let within = self.begun_ns..now_ns();
+        self.waker.wake()?;
+        let gathered = self.gathered.recv().map_err(io::Error::other)?;
+        // What lies outside is the making of the trace itself.
+        gathered.map(|mut gathered| {
+            gathered.keep(&within);
+            gathered
+        })
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.waker.wake().unwrap_or_default();
+    }
+}
+
+/// Empties them until it is told to stop.
+fn run(mut poll: Poll, rings: &mut [Ring], layout: &Layout) -> io::Result<Gathered> {
+    let mut gathered = Gathered::default();
+    let mut events = Events::with_capacity(64);
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        if events.iter().any(|event| event.token() == STOP) {
+            break;
+        }
+        for ring in &mut *rings {
+            ring.take(layout, &mut gathered)?;
+        }
+    }
+    // What is filled no more can be emptied for good.
+    for ring in &mut *rings {
+        ring.sampler.disable()?;
+    }
+    for ring in &mut *rings {
+        ring.take(layout, &mut gathered)?;
+        // Every event was counted, had it room in the buffer or not.
+        gathered.lost += ring.sampler.read()?.saturating_sub(ring.samples);
+    }
+    Ok(gathered)
+}
+
+/// Of one tracepoint on one CPU.
+struct Ring {
+    kind: Kind,
+    sampler: Sampler,
+    /// That were read from it.
+    samples: u64,
+}
+
+impl Ring {
+    fn open(kind: Kind, layout: &Layout, cpu: usize, cpus: usize) -> io::Result<Self> {
+        let share = (RINGS_BYTES / 2 / cpus).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
+        let mut bytes = match kind {
+            Kind::Enter | Kind::Exit => share,
+            // There are fewer of them by far.
+            Kind::Change => share / 4,
+        };
+        loop {
+            let counter = Builder::new(Tracepoint::with_id(layout.id(kind)))
+                .any_pid()
+                .one_cpu(cpu)
+                .include_kernel()
+                .read_format(ReadFormat::empty())
+                .sample_period(1)
+                .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::RAW)
+                .clockid(Clock::MONOTONIC)
+                .wakeup_watermark(bytes / 4)
+                .enabled(false)
+                .build()?;
+            match counter.sampled(bytes) {
+                Ok(sampler) => {
+                    return Ok(Ring {
+                        kind,
+                        sampler,
+                        samples: 0,
+                    });
+                }
+                // There is not so much memory, or it may not be locked.
+                Err(_) if bytes > RING_BYTES_MIN => bytes /= 4,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes all that is in it, and no more than it can hold: it may be filled as fast as it is emptied.
+    fn take(&mut self, layout: &Layout, gathered: &mut Gathered) -> io::Result<()> {
+        for _ in 0..RING_BYTES_MAX / RECORD_BYTES_MIN {
+            let Some(record) = self.sampler.next_record() else {
+                break;
+            };
+            // Others tell of samples that were lost, which is known better by the count.
+            let Record::Sample(sample) = record.parse_record().map_err(io::Error::other)? else {
+                continue;
+            };
+            self.samples += 1;
+            let fields = (sample.time(), sample.pid(), sample.tid(), sample.raw());
+            let (Some(at_ns), Some(pid), Some(tid), Some(raw)) = fields else {
+                return Err(malformed());
+            };
+            match self.kind {
+                Kind::Change => {
+                    let change = layout.change(at_ns, raw).ok_or_else(malformed)?;
+                    gathered.changes.push(change);
+                }
+                Kind::Enter | Kind::Exit => {
+                    let event = layout.call(self.kind, at_ns, tid, raw);
+                    let event = event.ok_or_else(malformed)?;
+                    gathered.processes.entry(pid).or_default().push(event);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Gathered {
+    fn keep(&mut self, within: &Range<u64>) {
+        self.changes.retain(|change| within.contains(&change.at_ns));
+        for process in self.processes.values_mut() {
+            process.events.retain(|event| within.contains(&event.at_ns));
+        }
+    }
+}
+
+impl Process {
+    fn push(&mut self, event: Event) {
+        match self.events.len() < EVENTS_PER_PROCESS_MAX {
+            true => self.events.push(event),
+            false => self.lost += 1,
+        }
+    }
+}
+
+fn malformed() -> io::Error {
+    let message = "a record of a tracepoint is shorter than its format says";
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::events::Half;
+    use super::*;
+
+    fn event(at_ns: u64) -> Event {
+        Event {
+            at_ns,
+            tid: 1,
+            number: 0,
+            half: Half::Exit(0),
+        }
+    }
+
+    #[test]
+    fn a_process_that_does_not_stop_calling() {
+        let mut process = Process::default();
+        for at_ns in 0..EVENTS_PER_PROCESS_MAX as u64 + 3 {
+            process.push(event(at_ns));
+        }
+        assert_eq!(process.events.len(), EVENTS_PER_PROCESS_MAX);
+        assert_eq!(process.lost, 3);
+    }
+
+    #[test]
+    fn what_lies_outside_the_trace_is_dropped() {
+        let mut process = Process::default();
+        for at_ns in [9, 10, 19, 20] {
+            process.push(event(at_ns));
+        }
+        let mut gathered = Gathered {
+            processes: HashMap::from([(1, process)]),
+            ..Gathered::default()
+        };
+        gathered.keep(&(10..20));
+        let times: Vec<u64> = (gathered.processes[&1].events.iter())
+            .map(|event| event.at_ns)
+            .collect();
+        assert_eq!(times, [10, 19]);
+    }
+}

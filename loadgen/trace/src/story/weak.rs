@@ -1,0 +1,103 @@
+//! What a capture does not hold weakens what can be said: that is said once.
+
+use super::subject::Subject;
+use super::{Remark, Segment};
+use crate::model::{Side, TcpOption};
+use engine::figures::count;
+
+const SIDES: [Side; 2] = [Side::Client, Side::Server];
+
+/// One note for each kind of weakness.
+pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
+    let captured: Vec<&Subject<'_>> = subjects
+        .iter()
+        .filter(|it| !it.segments.is_empty())
+        .collect();
+    let of = |is: fn(&Subject<'_>) -> bool| captured.iter().filter(|it| is(it)).count();
+    let connections = |few: usize, verb: [&str; 2]| {
+        let (all, number) = (captured.len(), usize::from(few != 1));
+        match all {
+            1 => format!("The connection {}", verb[0]),
+            _ => format!(
+                "{few} of {} {}",
+                count(all as u64, "connection"),
+                verb[number]
+            ),
+        }
+    };
+    let mut notes = Vec::new();
+    let one_sided = of(is_one_sided);
+    if one_sided > 0 {
+        notes.push(format!(
+            "{} in one direction only. What the other side did follows from the acknowledgements of this one, or is \
+             likely, and is marked so; what it did not do is not known.",
+            connections(one_sided, ["was captured", "were captured"])
+        ));
+    }
+    let late = of(begins_late);
+    if late > 0 {
+        notes.push(format!(
+            "{} before the capture: its SYN is missing. Which side is the client follows from HTTP or is likely by the \
+             ports; what came before is taken to have gone well; windows are shown unscaled, so the true ones may be \
+             larger.",
+            connections(late, ["begins", "begin"])
+        ));
+    }
+    let gaps: u64 = captured.iter().map(|it| gaps(it)).sum();
+    if gaps > 0 {
+        notes.push(format!(
+            "Segments are missing in {}: the capture did not see them, or they were lost before it. Nothing is claimed \
+             of what they carried beyond what acknowledgements tell.",
+            count(gaps, "place")
+        ));
+    }
+    let large: u64 = captured.iter().map(|it| larger_than_allowed(it)).sum();
+    if large > 0 {
+        notes.push(format!(
+            "{} larger than the MSS of the receiver: captured before the network card cut {}, or after it put {} \
+             together (offloading). How many segments were on the wire is not known.",
+            match large {
+                1 => "1 segment is".to_owned(),
+                many => format!("{} are", count(many, "segment")),
+            },
+            if large == 1 { "it" } else { "them" },
+            if large == 1 { "it" } else { "them" },
+        ));
+    }
+    notes
+}
+
+/// The side that was captured acknowledges something, so there was another.
+fn is_one_sided(subject: &Subject<'_>) -> bool {
+    let acknowledges = |it: &Segment| it.packet.flags.ack && !it.packet.flags.rst && it.counts();
+    SIDES.iter().any(|side| !subject.captured(*side)) && subject.segments.iter().any(acknowledges)
+}
+
+fn begins_late(subject: &Subject<'_>) -> bool {
+    !subject.segments.iter().any(|it| it.packet.flags.syn)
+}
+
+/// The acknowledgement of a gap tells of the same gap as the segment behind it.
+fn gaps(subject: &Subject<'_>) -> u64 {
+    let count = |remark| {
+        let with = (subject.segments.iter()).filter(|it| it.remarks.contains(&remark));
+        with.count() as u64
+    };
+    count(Remark::LostSegment).max(count(Remark::AckOfUnseen))
+}
+
+fn larger_than_allowed(subject: &Subject<'_>) -> u64 {
+    let offered = SIDES.map(|side| {
+        let mut syns =
+            (subject.segments.iter()).filter(|it| it.from == side && it.packet.flags.syn);
+        let options = syns.next().map_or(&[][..], |syn| &syn.packet.options[..]);
+        options.iter().find_map(|option| match option {
+            TcpOption::MaximumSegmentSize(bytes) => Some(u32::from(*bytes)),
+            _ => None,
+        })
+    });
+    let is_large = |it: &&Segment| {
+        offered[1 - it.from as usize].is_some_and(|bytes| it.packet.payload_bytes > bytes)
+    };
+    subject.segments.iter().filter(is_large).count() as u64
+}
