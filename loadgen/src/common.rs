@@ -7,11 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
 use super::Usage;
 use engine::limits;
-use engine::limits::FILES_RESERVED;
 use engine::signals;
 use subject::machine::Pinning;
 use subject::machine::siblings_of;
@@ -21,28 +18,9 @@ pub(crate) fn interruption() -> io::Result<Arc<AtomicBool>> {
     signals::watch()
 }
 
-/// Makes sure, before anything starts, that so many connections, and so many idle ones, may be open at once;
-/// raises the soft limit where the hard one allows it.
+/// [`limits::allow_files`] for a command line.
 pub(crate) fn require_files(connections: usize, idle: usize) -> Result<(), Usage> {
-    let needed = (connections as u64)
-        .saturating_add(idle as u64)
-        .saturating_add(FILES_RESERVED);
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
-        .map_err(|error| Usage(format!("cannot read the limit of open files: {error}")))?;
-    if needed <= soft {
-        return Ok(());
-    }
-    if needed <= hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
-        return Ok(());
-    }
-    let idle = match idle {
-        0 => String::new(),
-        idle => format!(" and {idle} idle ones"),
-    };
-    Err(Usage(format!(
-        "{connections} connections{idle} need {needed} open files, the limit is {hard} \
-         (ulimit -Hn); use fewer connections or raise the limit"
-    )))
+    limits::allow_files(connections, idle).map_err(Usage)
 }
 
 /// Whether the locale (POSIX, "Internationalization Variables") has more than ASCII. Where none is set, as

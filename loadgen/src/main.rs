@@ -9,7 +9,6 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
-mod meter;
 mod output;
 mod outputs;
 mod place;

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 /// The longest time.
 pub const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Connections of a workload, and as many idle ones.
@@ -18,6 +20,34 @@ pub const ROUNDS_MAX: u32 = 1_000;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Files that the generator needs beside its connections.
 pub const FILES_RESERVED: u64 = 64;
+
+/// Makes sure, before anything starts, that so many connections, and so many idle ones, may be open at once; raises
+/// the soft limit of open files where the hard one allows it.
+///
+/// # Errors
+///
+/// A line that says what is needed and what the limit is.
+pub fn allow_files(connections: usize, idle: usize) -> Result<(), String> {
+    let needed = (connections as u64)
+        .saturating_add(idle as u64)
+        .saturating_add(FILES_RESERVED);
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|error| format!("cannot read the limit of open files: {error}"))?;
+    if needed <= soft {
+        return Ok(());
+    }
+    if needed <= hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        return Ok(());
+    }
+    let idle = match idle {
+        0 => String::new(),
+        idle => format!(" and {idle} idle ones"),
+    };
+    Err(format!(
+        "{connections} connections{idle} need {needed} open files, the limit is {hard} \
+         (ulimit -Hn); use fewer connections or raise the limit"
+    ))
+}
 
 /// What names may look like.
 pub const PLAIN: &str =

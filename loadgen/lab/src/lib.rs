@@ -2,7 +2,7 @@
 //!
 //! - one run with all that is known of it ([`run`]), as JSON ([`json`]); the search for the largest rate that
 //!   keeps an objective ([`slo`]);
-//! - many runs: a [`set`] on disk, what is made of sets ([`compare`]) with medians and intervals over rounds
+//! - many runs: the [`experiment`], the [`set`] that it writes, what is made of sets ([`compare`]) with medians and intervals over rounds
 //!   ([`estimate`]), and why servers differ ([`explain`], from the costs of [`primitives`]);
 //! - the limits of the generator ([`calibration`] against a [`responder`], beside other generators:
 //!   [`against`]) and of the machine ([`doctor`]).
@@ -20,6 +20,7 @@ pub mod calibration;
 pub mod compare;
 pub mod doctor;
 pub mod estimate;
+pub mod experiment;
 pub mod explain;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;

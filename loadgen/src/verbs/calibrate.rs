@@ -34,11 +34,10 @@ use lab::calibration::{
     Calibration, Ceiling, LAG_RATE_PER_S, Latency, Round, Setup, Standing, thousandths,
 };
 use lab::responder::Counts;
-use report;
 use subject::catalogue::{Ready, Server};
 use subject::machine::{Machine, Pinning};
 use subject::process;
-use subject::process::Target;
+use subject::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -63,11 +62,11 @@ pub(crate) struct Arguments {
     /// Write the calibration as JSON to a file, or to stdout (-) instead of the table
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
-    /// CPUs of the floor [default: the first half]
+    /// CPUs of the responder [default: the first half]
     #[arg(long, value_name = "CPUS")]
     pin_server: Option<Cpus>,
     /// CPUs of the generator, of which its thread takes the first [default: those that are not the
-    /// floor's]
+    /// responder's]
     #[arg(long, value_name = "CPUS")]
     pin_client: Option<Cpus>,
 }
@@ -94,12 +93,12 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     announce(&pinning);
 
     let machine = Machine::here(cpus.len(), pinning);
-    // The floor gets CPUs of its own; all threads of this process share what is left.
+    // The responder gets CPUs of its own; all threads of this process share what is left.
     if !machine.pinning.client.is_empty() {
         engine::affinity::pin_thread(&machine.pinning.client).context("pinning the generator")?;
     }
     let mut bench = Bench {
-        floor: floor()?,
+        responder: responder()?,
         machine,
         duration: match arguments.quick {
             true => DURATION_QUICK,
@@ -174,13 +173,13 @@ fn contenders(programs: &[Program]) -> anyhow::Result<Vec<Contender>> {
 }
 
 /// This program as a server like any other.
-fn floor() -> anyhow::Result<Server> {
+fn responder() -> anyhow::Result<Server> {
     let own = env::current_exe().context("finding this program")?;
     let own = own
         .to_str()
         .context("the path of this program is no UTF-8")?;
     Ok(Server {
-        name: "the floor".to_owned(),
+        name: "the responder".to_owned(),
         about: "answers a constant".to_owned(),
         build: None,
         run: [own, "responder", "--listen", "{addr}"]
@@ -196,7 +195,7 @@ fn floor() -> anyhow::Result<Server> {
 fn announce(pinning: &Pinning) {
     if pinning.server.is_empty() || pinning.client.is_empty() {
         say!(
-            "warning: floor and generator are not pinned apart, for want of a second CPU, and take \
+            "warning: responder and generator are not pinned apart, for want of a second CPU, and take \
              CPU time from each other"
         );
     }
@@ -207,16 +206,16 @@ fn announce(pinning: &Pinning) {
 
 /// All that a measurement needs.
 struct Bench<'a> {
-    floor: Server,
+    responder: Server,
     machine: Machine,
     duration: Duration,
     rounds: u32,
     interrupted: &'a AtomicBool,
 }
 
-/// CPU time of the floor in some span of time.
+/// CPU time of the responder in some span of time.
 #[derive(Debug, Clone, Copy, Default)]
-struct FloorCost {
+struct ResponderCost {
     cpu_s: f64,
     span_s: f64,
 }
@@ -245,7 +244,7 @@ impl Bench<'_> {
         Ok(rounds)
     }
 
-    /// Every measurement once, each against a floor of its own.
+    /// Every measurement once, each against a responder of its own.
     fn round(
         &self,
         number: u32,
@@ -303,24 +302,24 @@ impl Bench<'_> {
 
     /// Response times with nothing else going on.
     fn latency(&self, doubts: &mut Vec<String>) -> anyhow::Result<Latency> {
-        let floor = self.start()?;
+        let responder = self.start()?;
         let plan = Plan {
             connections: 1,
-            ..self.plan(&floor)
+            ..self.plan(&responder)
         };
-        let (outcome, _) = self.drive("response time", floor, &plan, doubts)?;
+        let (outcome, _) = self.drive("response time", responder, &plan, doubts)?;
         Ok(latency(&outcome.record.response))
     }
 
     /// How late requests are sent at a moderate rate.
     fn lag(&self, doubts: &mut Vec<String>) -> anyhow::Result<Latency> {
-        let floor = self.start()?;
+        let responder = self.start()?;
         let rate = Rate::per_second(LAG_RATE_PER_S).context("a rate")?;
         let plan = Plan {
             pace: Pace::Constant(rate),
-            ..self.plan(&floor)
+            ..self.plan(&responder)
         };
-        let (outcome, _) = self.drive("lag", floor, &plan, doubts)?;
+        let (outcome, _) = self.drive("lag", responder, &plan, doubts)?;
         Ok(latency(&outcome.record.lag_own))
     }
 
@@ -330,38 +329,38 @@ impl Bench<'_> {
         life: ConnectionLife,
         doubts: &mut Vec<String>,
     ) -> anyhow::Result<Ceiling> {
-        let floor = self.start()?;
+        let responder = self.start()?;
         let plan = Plan {
             life,
-            ..self.plan(&floor)
+            ..self.plan(&responder)
         };
-        let (outcome, floor) = self.drive(what, floor, &plan, doubts)?;
+        let (outcome, used) = self.drive(what, responder, &plan, doubts)?;
         let per_s = outcome.record.responses as f64 / outcome.duration.as_secs_f64();
         let client = &outcome.client;
         let client_cpu_s = client.cpu_user_s + client.cpu_system_s;
         let client_busy = client_cpu_s / outcome.duration.as_secs_f64();
-        let floor_busy = floor.cpu_s / floor.span_s;
+        let responder_busy = used.cpu_s / used.span_s;
         Ok(Ceiling {
             per_s: thousandths(per_s),
             client_cpu_us: thousandths(client_busy * 1e6 / per_s),
-            floor_cpu_us: thousandths(floor_busy * 1e6 / per_s),
+            floor_cpu_us: thousandths(responder_busy * 1e6 / per_s),
             client_busy: thousandths(client_busy),
-            floor_busy: thousandths(floor_busy),
+            floor_busy: thousandths(responder_busy),
         })
     }
 
-    /// One run of a generator, the requests counted by the floor.
+    /// One run of a generator, the requests counted by the responder.
     fn against(&self, generator: &Generator) -> anyhow::Result<Run> {
-        let floor = self.start()?;
+        let responder = self.start()?;
         let load = Load {
-            url: HttpUrl::at(floor.address()).to_string(),
+            url: HttpUrl::at(responder.target().address()).to_string(),
             connections: CONNECTIONS,
             seconds: self.seconds(),
         };
         let within = Duration::from_secs(load.seconds) + AGAINST_MARGIN;
         let command = generator.command(&load);
         let ended = against::run(&command, &self.cpu(), within, self.interrupted)?;
-        let counts = stop(floor)?;
+        let counts = stop(responder)?;
         let claim = match (generator.claim(&ended.stdout), ended.failure) {
             (Ok(claim), None) => claim,
             // That it does not trust its figures, on a machine that is not quiet, does not make its CPU
@@ -371,7 +370,7 @@ impl Bench<'_> {
         };
         anyhow::ensure!(
             counts.requests > 0,
-            "the floor has not seen a request of it"
+            "the responder has not seen a request of it"
         );
         Ok(Run {
             client_cpu_s: ended.cpu_s,
@@ -385,13 +384,13 @@ impl Bench<'_> {
         self.duration.as_secs_f64().ceil() as u64
     }
 
-    fn start(&self) -> anyhow::Result<Target> {
+    fn start(&self) -> anyhow::Result<Session> {
         let options = process::Options {
             cpus: self.machine.pinning.server.clone(),
             ..process::Options::default()
         };
         // This is the main thread, which lives as long as the process, as a target demands.
-        Ok(Target::start(&self.floor, Path::new("/"), &options)?)
+        Ok(Session::start(&self.responder, Path::new("/"), &options)?)
     }
 
     /// The one CPU of the generator's thread; none when it is not pinned.
@@ -400,8 +399,8 @@ impl Bench<'_> {
         cpus.first().copied().into_iter().collect()
     }
 
-    fn plan(&self, floor: &Target) -> Plan {
-        let address = floor.address();
+    fn plan(&self, responder: &Session) -> Plan {
+        let address = responder.target().address();
         Plan {
             connections: CONNECTIONS,
             limit: Limit::For(self.duration),
@@ -415,17 +414,17 @@ impl Bench<'_> {
         (self.duration / 4).min(WARMUP_MAX)
     }
 
-    /// Drives the plan at the floor, and stops it. What may come of a machine that is not quiet goes to
+    /// Drives the plan at the responder, and stops it. What may come of a machine that is not quiet goes to
     /// `doubts`.
     fn drive(
         &self,
         what: &str,
-        floor: Target,
+        responder: Session,
         plan: &Plan,
         doubts: &mut Vec<String>,
-    ) -> anyhow::Result<(Outcome, FloorCost)> {
+    ) -> anyhow::Result<(Outcome, ResponderCost)> {
         let used = || {
-            let clock = clock_getcpuclockid(Pid::from_raw(floor.pid().cast_signed()));
+            let clock = clock_getcpuclockid(Pid::from_raw(responder.target().pid().cast_signed()));
             let used: Duration = clock.and_then(ClockId::now).ok()?.into();
             Some((used, Instant::now()))
         };
@@ -436,7 +435,7 @@ impl Bench<'_> {
             Moment::End => end = used(),
         })
         .context("running the load")?;
-        stop(floor)?;
+        stop(responder)?;
         anyhow::ensure!(!outcome.interrupted, "interrupted");
         let verdict = verdict::judge(plan, &outcome);
         if verdict.status == Status::Invalid {
@@ -448,8 +447,8 @@ impl Bench<'_> {
             );
             doubts.push(format!("{what}: {reasons}"));
         }
-        let (begin, end) = begin.zip(end).context("the floor has no CPU time")?;
-        let cost = FloorCost {
+        let (begin, end) = begin.zip(end).context("the responder has no CPU time")?;
+        let cost = ResponderCost {
             cpu_s: end.0.saturating_sub(begin.0).as_secs_f64(),
             span_s: (end.1 - begin.1).as_secs_f64(),
         };
@@ -484,13 +483,14 @@ fn latency(histogram: &Histogram<u64>) -> Latency {
     }
 }
 
-/// Stops the floor, which then says what it has counted.
-fn stop(floor: Target) -> anyhow::Result<Counts> {
-    let ended = floor.stop(process::STOP_WITHIN);
+/// Stops the responder, which then says what it has counted.
+fn stop(responder: Session) -> anyhow::Result<Counts> {
+    let (ended, fault) = responder.end();
+    fault.map_err(|fault| anyhow::anyhow!("the responder {fault}"))?;
     let counts = ended.stderr.lines().last().unwrap_or_default();
     (serde_json::from_str(counts).ok())
         .filter(|_| ended.status.success())
-        .with_context(|| format!("the floor {ended}"))
+        .with_context(|| format!("the responder {ended}"))
 }
 
 fn date() -> String {

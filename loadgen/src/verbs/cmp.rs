@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::selection::{Selection, evidence};
-use report;
 use report::{markdown, rows, table};
 
 #[derive(Debug, Args)]

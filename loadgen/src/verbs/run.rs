@@ -15,7 +15,6 @@ use http::Method;
 use super::slo;
 use crate::Usage;
 use crate::common::{Cpus, count, duration, duration_or_zero, interruption, require_files};
-use crate::meter::{Meter, Metered};
 use crate::output::say;
 use crate::outputs::Outputs;
 use crate::place::{Place, resolve};
@@ -39,8 +38,11 @@ use lab::run::Run;
 use lab::slo::{Confirmation, Slo};
 use report::run::with_arguments;
 use subject::catalogue::{Catalogue, Server};
+use subject::fault::Fault;
+use subject::meter::Metered;
 use subject::process;
-use subject::process::{ServerCost, Target};
+use subject::process::ServerCost;
+use subject::session::Session;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -185,15 +187,15 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let calibration = arguments.outputs.calibration()?;
     let interrupted = interruption()?;
 
-    let target = match &place {
+    let session = match &place {
         Place::Urls(_) => None,
         Place::Server(catalogue, server) => Some(start(&arguments, catalogue, server)?),
     };
     let sources = arguments.connections.source.clone().unwrap_or_default();
-    let (urls, addresses) = match (&place, &target) {
+    let (urls, addresses) = match (&place, &session) {
         (Place::Urls(urls), _) => (urls.clone(), resolve(&urls[0], &sources.0)?),
-        (_, Some(target)) => {
-            let address = target.address();
+        (_, Some(session)) => {
+            let address = session.target().address();
             (vec![HttpUrl::at(address)], vec![address])
         }
         (Place::Server(..), None) => unreachable!("a server of the catalogue was started"),
@@ -217,9 +219,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Place::Urls(_) => None,
         },
         arguments: &arguments.placement.server_arg,
-        server_cpus: (arguments.placement.pin_server.as_ref()).map_or(&[], |Cpus(cpus)| cpus),
-        target,
-        is_fresh: Cell::new(true),
+        session,
         began: Cell::new(SystemTime::now()),
         addresses: RefCell::new(addresses),
         calibration: calibration.as_ref(),
@@ -320,7 +320,7 @@ fn check(arguments: &Arguments, place: &Place) -> Result<(), Usage> {
     require_files(connections, arguments.connections.idle)
 }
 
-fn start(arguments: &Arguments, catalogue: &Catalogue, server: &Server) -> anyhow::Result<Target> {
+fn start(arguments: &Arguments, catalogue: &Catalogue, server: &Server) -> anyhow::Result<Session> {
     process::build(server, &catalogue.root)?;
     let cpus = arguments.placement.pin_server.clone();
     let options = process::Options {
@@ -328,7 +328,7 @@ fn start(arguments: &Arguments, catalogue: &Catalogue, server: &Server) -> anyho
         arguments: arguments.placement.server_arg.clone(),
         ..process::Options::default()
     };
-    Ok(Target::start(server, &catalogue.root, &options)?)
+    Ok(Session::start(server, &catalogue.root, &options)?)
 }
 
 /// What was asked for; all but whom to ask, and from where.
@@ -386,12 +386,8 @@ struct Subject<'a> {
     name: Option<&'a str>,
     /// Beside those of the catalogue.
     arguments: &'a [String],
-    /// That it is pinned to; none when it is not.
-    server_cpus: &'a [usize],
     /// When it was started for this.
-    target: Option<Target>,
-    /// No run has gone against that yet.
-    is_fresh: Cell<bool>,
+    session: Option<Session>,
     /// When the first request that counts was due, in the last run.
     began: Cell<SystemTime>,
     /// Of the server; those behind the first are tried when nobody listens there. A name such as
@@ -410,21 +406,12 @@ impl Subject<'_> {
     fn once(mut self, arguments: &Arguments, plan: &Plan) -> anyhow::Result<ExitCode> {
         let (plan, outcome, metered) = self.drive(plan)?;
         let mut verdict = verdict::judge(&plan, &outcome);
-        if let Some(fault) = metered.fault {
-            let advice = "Stop that process, or let the server listen elsewhere.";
-            verdict.object(Status::Invalid, format!("the server {fault}"), advice);
-        }
-        verdict::server_cpus(
-            metered
-                .cost
-                .as_ref()
-                .and_then(|cost| cost.cpus_used_by_others),
-            &mut verdict,
-        );
+        let used_by_others = (metered.cost.as_ref()).and_then(|cost| cost.cpus_used_by_others);
+        verdict::server_cpus(used_by_others, &mut verdict);
         verdict.notes.extend(metered.unknown);
-        if let Some(fault) = self.stop() {
-            let advice = "Start it by hand, and see what it prints.";
-            verdict.object(Status::Invalid, fault, advice);
+        for fault in [metered.fault, self.stop()].into_iter().flatten() {
+            let reason = format!("the server {fault}");
+            verdict.object(Status::Invalid, reason, fault.advice());
         }
         if let Some(calibration) = self.calibration {
             verdict.notes.extend(calibration.note(&plan, &outcome));
@@ -477,17 +464,15 @@ impl Subject<'_> {
         let code = arguments.slo.run(objective, &request, drive, to_json);
         match self.stop() {
             // That is why, whatever else was seen.
-            Some(fault) => anyhow::bail!(fault),
+            Some(fault) => anyhow::bail!("the server {fault}"),
             None => code,
         }
     }
 
-    /// Stops a server that was started for this. Says so when it had ended by itself.
-    fn stop(&mut self) -> Option<String> {
-        let target = self.target.take()?;
-        let died = target.has_ended();
-        let ended = target.stop(process::STOP_WITHIN);
-        died.then(|| format!("the server {ended}"))
+    /// Stops a server that was started for this, and says what is wrong with how it ended.
+    fn stop(&mut self) -> Option<Fault> {
+        let (_, ended) = self.session.take()?.end();
+        ended.err()
     }
 
     fn run<'m>(&'m self, measured: &'m Measured) -> Run<'m> {
@@ -526,22 +511,20 @@ impl Subject<'_> {
 
     fn drive_once(&self, plan: &Plan) -> anyhow::Result<(Outcome, Metered)> {
         let progress = Progress::start(plan, self.interrupted);
-        let mut meter = Meter::new(
-            self.target.as_ref(),
-            self.is_fresh.replace(false),
-            self.server_cpus,
-        );
+        let mut meter = self.session.as_ref().map(Session::meter);
         let outcome = drive::run_observed(plan, self.interrupted, &mut |moment| {
             progress.on(moment);
-            meter.on(moment);
+            if let Some(meter) = &mut meter {
+                meter.on(moment);
+            }
             if let Moment::Begin = moment {
                 self.began.set(SystemTime::now());
             }
         });
         progress.clear();
         let mut outcome = outcome.context("running the load")?;
-        let metered = meter.finish(Some(&mut outcome), plan.pipeline);
-        Ok((outcome, metered))
+        let metered = meter.map(|meter| meter.finish(Some(&mut outcome), plan.pipeline));
+        Ok((outcome, metered.unwrap_or_default()))
     }
 }
 

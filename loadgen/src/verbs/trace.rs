@@ -19,7 +19,7 @@ use crate::place::{Place, resolve};
 use crate::request::Request;
 use engine::http_url::HttpUrl;
 use subject::process;
-use subject::process::Target;
+use subject::session::Session;
 use subject::sockets;
 use trace::client;
 use trace::client::Plan;
@@ -255,7 +255,7 @@ struct Observed {
     heading: Heading,
     story: Story,
     traced: Traced,
-    server: Option<Target>,
+    server: Option<Session>,
 }
 
 impl Observed {
@@ -284,12 +284,12 @@ impl Observed {
                     arguments: arguments.load.server_arg.clone(),
                     ..process::Options::default()
                 };
-                let target = Target::start(server, &catalogue.root, &options)?;
-                let address = target.address();
+                let session = Session::start(server, &catalogue.root, &options)?;
+                let address = session.target().address();
                 (
                     HttpUrl::at(address),
                     address,
-                    Some(target),
+                    Some(session),
                     server.name.clone(),
                 )
             }
@@ -300,7 +300,7 @@ impl Observed {
             all_calls: arguments.seen.all_calls,
             wait: arguments.seen.wait,
         };
-        let started = server.as_ref().map(Target::processes);
+        let started = (server.as_ref()).map(|session| session.target().processes());
         let mut waited = false;
         let traced = tracing.follow(&job, started, interrupted, |left| {
             tell_wait(left, !waited);
@@ -352,10 +352,9 @@ impl Observed {
         let Some(server) = self.server else {
             return true;
         };
-        let had_ended = server.has_ended();
-        let ended = server.stop(process::STOP_WITHIN);
-        if had_ended || ended.killed {
-            say!("loadgen: warning: {}: it {ended}", self.name);
+        let (_, ended) = server.end();
+        if let Err(fault) = ended {
+            say!("loadgen: warning: {}: it {fault}", self.name);
             return false;
         }
         true

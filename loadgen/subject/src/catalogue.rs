@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Spanned;
 
 use engine::limits;
-use engine::plan::Pace;
+use engine::plan::{ConnectionLife, Limit, Pace, Plan};
 
 /// All servers and workloads, in the order of the files.
 #[derive(Debug, Clone)]
@@ -105,6 +105,21 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// The plan of this workload; `base` says what no workload knows: the server's address, the requests, threads and
+    /// CPUs, timeouts, and what is expected of an answer.
+    pub fn plan(&self, base: Plan) -> Plan {
+        Plan {
+            connections: self.connections,
+            idle: self.idle,
+            life: ConnectionLife::from_requests(self.requests_per_connection),
+            pipeline: self.pipeline,
+            pace: self.pace,
+            limit: Limit::For(self.duration),
+            warmup: self.warmup,
+            ..base
+        }
+    }
+
     /// Whether `other` puts the same load on a server, whatever is said about it.
     pub fn asks_the_same(&self, other: &Workload) -> bool {
         self.differences(other).is_empty()

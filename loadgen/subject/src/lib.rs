@@ -3,7 +3,8 @@
 //!
 //! - [`catalogue`]: servers and workloads, from `benches/servers.toml` and `benches/workloads.toml`; [`names`]
 //!   picks among them;
-//! - [`process`]: one server from its start to its end, probed, sampled, and stopped with all that it started;
+//! - [`process`]: a server's process with all that it starts; [`meter`]: what a load costs it; [`session`]: its life
+//!   from start to stop, and whether its figures count ([`fault`]);
 //! - [`machine`]: facts of the machine and of what was built, without which a figure says nothing;
 //! - [`ledger`]: system calls and events, counted by the kernel's tracepoints; [`sockets`]: who holds which TCP
 //!   socket, by `sock_diag`.
@@ -17,8 +18,11 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod catalogue;
+pub mod fault;
 pub mod ledger;
 pub mod machine;
+pub mod meter;
 pub mod names;
 pub mod process;
+pub mod session;
 pub mod sockets;

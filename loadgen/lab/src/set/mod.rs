@@ -182,24 +182,24 @@ pub struct Auto {
 }
 
 impl Campaign {
-    /// Every cell in the order in which it is measured: by rounds, each in an order of its own that
-    /// the seed decides.
+    /// Every cell in the order in which it is measured: by rounds, in each by workloads, and the servers of a workload
+    /// one after another, so that cells that are compared are neighbours in time. The seed decides the order of
+    /// workloads, and that of servers within each.
     pub fn cells(&self) -> Vec<Key> {
         let mut random = fastrand::Rng::with_seed(self.seed.into());
         let mut cells = Vec::new();
         for round in 1..=self.rounds {
-            let mut keys: Vec<Key> = self
-                .workloads
-                .iter()
-                .flat_map(|workload| self.servers.iter().map(move |server| (server, workload)))
-                .map(|(server, workload)| Key {
+            let mut workloads: Vec<&Workload> = self.workloads.iter().collect();
+            random.shuffle(&mut workloads);
+            for workload in workloads {
+                let mut servers: Vec<&String> = self.servers.iter().collect();
+                random.shuffle(&mut servers);
+                cells.extend(servers.into_iter().map(|server| Key {
                     server: server.clone(),
                     workload: workload.name.clone(),
                     round,
-                })
-                .collect();
-            random.shuffle(&mut keys);
-            cells.append(&mut keys);
+                }));
+            }
         }
         cells
     }

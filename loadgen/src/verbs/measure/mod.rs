@@ -1,16 +1,10 @@
 //! `loadgen measure`: every server under every workload, in rounds, recorded as a set.
 
-mod auto;
-mod campaign;
-mod laboratory;
-mod ledger;
 mod progress;
 
 use std::env;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -26,11 +20,13 @@ use engine::destination;
 use engine::limits::ROUNDS_MAX;
 use engine::shell::quoted_path;
 use lab::calibration::Calibration;
-use lab::compare::Evidence;
+use lab::compare::{Evidence, Mixed};
+use lab::experiment::campaign::{self, Request, Rounds};
+use lab::experiment::{Ended, Experiment, rounds, time_of_all};
 use lab::set;
 use lab::set::{Campaign, Key, Set, Writer};
-use laboratory::{Laboratory, time_of_all};
-use report::{aa, table};
+use progress::Progress;
+use report::{aa, markdown, table};
 use subject::catalogue::Catalogue;
 use subject::machine::{Build, Machine, Pinning};
 use subject::process;
@@ -45,11 +41,11 @@ pub(crate) struct Arguments {
     workloads: Vec<String>,
     /// How often every cell is measured, up to 1,000 times; `auto`: 6 times, and on until the leading ratios
     /// are known well enough [default: 6, with --quick 3]
-    #[arg(long, value_name = "N|auto")]
+    #[arg(long, value_name = "N|auto", value_parser = rounds_from)]
     rounds: Option<Rounds>,
     /// With --rounds auto: how far the interval of the leading ratio, CPU per request of the second to that of
     /// the best, may reach from it in each workload [default: 3%]
-    #[arg(long, value_name = "PERCENT", value_parser = auto::precision)]
+    #[arg(long, value_name = "PERCENT", value_parser = rounds::precision)]
     precision: Option<f64>,
     /// With --rounds auto: no round is begun that would end later [default: 30m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -94,25 +90,37 @@ pub(crate) struct Arguments {
     server_arg: Vec<String>,
 }
 
-/// How often every cell is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rounds {
-    Count(NonZeroU32),
-    Auto,
+/// `auto`, or a number from 1 to [`ROUNDS_MAX`].
+fn rounds_from(text: &str) -> Result<Rounds, String> {
+    match text {
+        "auto" => Ok(Rounds::Auto),
+        count => match count.parse::<u32>() {
+            Ok(count @ 1..=ROUNDS_MAX) => Ok(Rounds::Count(count)),
+            _ => Err(format!(
+                "expected a number from 1 to {ROUNDS_MAX}, or `auto`"
+            )),
+        },
+    }
 }
 
-impl FromStr for Rounds {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Rounds::Auto),
-            count => match count.parse::<NonZeroU32>() {
-                Ok(count) if count.get() <= ROUNDS_MAX => Ok(Rounds::Count(count)),
-                _ => Err(format!(
-                    "expected a number from 1 to {ROUNDS_MAX}, or `auto`"
-                )),
-            },
+impl Arguments {
+    /// What is asked for, beside where it is recorded.
+    fn request(&self) -> Request {
+        let cpus = |cpus: &Option<Cpus>| cpus.as_ref().map(|Cpus(cpus)| cpus.clone());
+        Request {
+            servers: self.servers.clone(),
+            workloads: self.workloads.clone(),
+            rounds: self.rounds,
+            precision: self.precision,
+            time_limit: self.time_limit,
+            aa: self.aa.clone(),
+            quick: self.quick,
+            no_build: self.no_build,
+            no_ledger: self.no_ledger,
+            pin_server: cpus(&self.pin_server),
+            pin_client: cpus(&self.pin_client),
+            server_args: self.server_arg.clone(),
+            seed: self.seed,
         }
     }
 }
@@ -142,7 +150,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             set::check_parent(&parent)?;
             let (server, client) = (&arguments.pin_server, &arguments.pin_client);
             let pinning = pinning(server.as_ref(), client.as_ref(), &cpus);
-            let campaign = campaign::campaign(arguments, &catalogue)?;
+            let campaign = campaign::campaign(arguments.request(), &catalogue);
+            let campaign = campaign.map_err(|error| Usage(error.to_string()))?;
             let new = New {
                 parent,
                 campaign,
@@ -152,17 +161,18 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     let campaign = job.campaign().clone();
-    let servers = campaign::servers(&campaign, &catalogue)?;
+    let servers = campaign::servers(&campaign, &catalogue);
+    let servers = servers.map_err(|error| Usage(error.to_string()))?;
     for workload in &campaign.workloads {
         require_files(workload.connections, workload.idle)?;
     }
     let cells = job.cells();
-    let is_complete = cells.is_empty() && !auto::goes_on(&campaign);
+    let is_complete = cells.is_empty() && !rounds::goes_on(&campaign);
     let job = match job {
         Job::Resume(set, lock) if is_complete && set.missing_passes().is_empty() => {
             say!("{} is complete", set.path.display());
-            laboratory::renew_readme(&set, lock)?;
-            return finish(&set.path, laboratory::Ended::Complete);
+            renew_readme(&set, lock)?;
+            return finish(&set.path, Ended::Complete);
         }
         job => job,
     };
@@ -199,16 +209,18 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if !machine.pinning.client.is_empty() {
         engine::affinity::pin_thread(&machine.pinning.client).context("pinning the generator")?;
     }
-    let laboratory = Laboratory {
+    let experiment = Experiment {
         root: &catalogue.root,
         servers: &servers,
         campaign,
         machine,
         cpus: cpus.len(),
         interrupted: &interrupted,
+        readme: &readme,
     };
     let path = writer.path().to_owned();
-    let ended = laboratory.measure(cells, writer)?;
+    let mut progress = Progress::start(&experiment.campaign, &cells);
+    let ended = experiment.measure(cells, writer, &mut progress)?;
     finish(&path, ended)
 }
 
@@ -290,7 +302,7 @@ fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, build: &Build
         campaign.servers.len(),
         campaign.workloads.len(),
         campaign.rounds,
-        if auto::goes_on(campaign) {
+        if rounds::goes_on(campaign) {
             " or more"
         } else {
             ""
@@ -314,12 +326,11 @@ fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, build: &Build
 }
 
 /// Shows what stands in the set, and says how to go on with it if it is incomplete.
-fn finish(path: &Path, ended: laboratory::Ended) -> anyhow::Result<ExitCode> {
+fn finish(path: &Path, ended: Ended) -> anyhow::Result<ExitCode> {
     let set = Set::open(path)?;
     let failed = set.cells.iter().any(|cell| cell.error.is_some());
-    let incomplete = !set.missing().is_empty()
-        || !set.missing_passes().is_empty()
-        || ended != laboratory::Ended::Complete;
+    let incomplete =
+        !set.missing().is_empty() || !set.missing_passes().is_empty() || ended != Ended::Complete;
     let campaign = set.campaign.clone();
     let mut printed = Written::default();
     if set.cells.is_empty() {
@@ -333,9 +344,9 @@ fn finish(path: &Path, ended: laboratory::Ended) -> anyhow::Result<ExitCode> {
     say!("recorded in {}", path.display());
     if incomplete {
         let why = match ended {
-            laboratory::Ended::Interrupted => "interrupted",
-            laboratory::Ended::NotRecorded => "incomplete, not all of it could be written",
-            laboratory::Ended::Complete => "incomplete",
+            Ended::Interrupted => "interrupted",
+            Ended::NotRecorded => "incomplete, not all of it could be written",
+            Ended::Complete => "incomplete",
         };
         say!(
             "{why}; to go on: loadgen measure --resume {}",
@@ -355,10 +366,36 @@ fn finish(path: &Path, ended: laboratory::Ended) -> anyhow::Result<ExitCode> {
 fn about_the_whole(evidence: &Evidence, campaign: &Campaign) -> String {
     let mut out = String::new();
     if let Some(auto) = &campaign.auto {
-        out += &format!("\n{}", auto::outcome(evidence, auto));
+        out += &format!("\n{}", rounds::outcome(evidence, auto));
     }
     if let Some(server) = &campaign.aa {
         out += &format!("\n{}", aa::text(evidence, server));
     }
     out
+}
+
+/// Writes the README of a complete set that was killed before it could say so; others stay as they are.
+fn renew_readme(set: &Set, lock: set::Lock) -> anyhow::Result<()> {
+    let is_of_all = |text: String| {
+        let has_ledger = set.ledger.is_empty() || text.contains(markdown::LEDGER);
+        has_ledger && !text.contains(report::INCOMPLETE)
+    };
+    if std::fs::read_to_string(set.path.join("README.md")).is_ok_and(is_of_all) {
+        return Ok(());
+    }
+    let writer = Writer::resume_locked(set, lock)?;
+    Ok(writer.write_readme(&readme(set.clone())?)?)
+}
+
+/// The README of a set.
+fn readme(set: Set) -> Result<String, Mixed> {
+    let campaign = set.campaign.clone();
+    let files = set::files_in(&set.path);
+    let evidence = Evidence::of(vec![set])?;
+    let mut text = markdown::readme(&evidence, &files);
+    let about = about_the_whole(&evidence, &campaign);
+    if !about.is_empty() {
+        text += &format!("\n## The whole\n\n```text{about}```\n");
+    }
+    Ok(text)
 }

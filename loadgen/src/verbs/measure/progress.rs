@@ -1,4 +1,4 @@
-//! Where a measure stands: a bar and two lines on a terminal, a line for each cell elsewhere.
+//! Where an experiment stands: a bar and two lines on a terminal, a line for each cell and each pass elsewhere.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::laboratory::time_of;
 use crate::common::speaks_utf8;
 use crate::output::say;
 use engine::verdict::Status;
+use lab::experiment::{Observer, time_of};
+use lab::set::ledger::{self, PassKey, Row};
 use lab::set::{Campaign, Cell, Key};
 use report::table;
 
@@ -28,6 +29,8 @@ pub(super) struct Progress {
     since: Instant,
     /// How the last cell came out.
     last: Option<String>,
+    /// Passes of the ledger.
+    passes: usize,
 }
 
 /// Until so much is measured, the plan knows better than experience how long it takes.
@@ -36,19 +39,10 @@ const EXPERIENCE_MIN: Duration = Duration::from_secs(10);
 impl Progress {
     /// Of a campaign of which these cells are left.
     pub(super) fn start(campaign: &Campaign, cells: &[Key]) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(0);
-            let style = ProgressStyle::with_template("{wide_bar} {prefix}\n{msg}");
-            let style = style.expect("a valid template");
-            bar.set_style(match speaks_utf8() {
-                true => style,
-                false => style.progress_chars("##-"),
-            });
-            bar
-        });
+        let bar = bar("{wide_bar} {prefix}\n{msg}");
         let times = campaign.workloads.iter();
         let cells_done = campaign.cells().len() - cells.len();
-        let mut progress = Progress {
+        Progress {
             bar,
             times: times.map(|it| (it.name.clone(), time_of(it))).collect(),
             cells: cells_done,
@@ -57,72 +51,7 @@ impl Progress {
             planned_done: Duration::ZERO,
             since: Instant::now(),
             last: None,
-        };
-        progress.extend(cells);
-        progress
-    }
-
-    /// There are further cells.
-    pub(super) fn extend(&mut self, cells: &[Key]) {
-        self.cells += cells.len();
-        self.planned += cells.iter().map(|key| self.time_of(key)).sum();
-        if let Some(bar) = &self.bar {
-            bar.set_length(self.planned.as_millis() as u64);
-        }
-    }
-
-    pub(super) fn begin(&self, key: &Key) {
-        let Some(bar) = &self.bar else { return };
-        let (number, cells, left) = (self.cells_done + 1, self.cells, time(self.left()));
-        bar.set_prefix(format!("cell {number} of {cells}, {left} left"));
-        let now = format!("now  {}, {}, round {}", key.server, key.workload, key.round);
-        let lines = [Some(now), self.last.clone()].into_iter().flatten();
-        let lines: Vec<String> = lines.map(|line| shortened(&line, table::WIDTH)).collect();
-        bar.set_message(lines.join("\n"));
-        bar.tick();
-    }
-
-    /// A cell stands in the set.
-    pub(super) fn end(&mut self, cell: &Cell) {
-        self.count(&cell.key());
-        let outcome = outcome(cell);
-        let line = self.line(&cell.key(), &outcome);
-        match &self.bar {
-            Some(bar) if cell.error.is_some() => bar.println(line),
-            Some(_) => {}
-            None => say!("{line}"),
-        }
-        self.last = Some(format!(
-            "last {}, {}: {outcome}",
-            cell.server, cell.workload
-        ));
-    }
-
-    /// A cell could not be written.
-    pub(super) fn lose(&mut self, key: &Key, error: &dyn Display) {
-        self.count(key);
-        let line = self.line(key, &format!("NOT RECORDED: {error}"));
-        self.note(&line);
-    }
-
-    /// Says something above what is drawn.
-    pub(super) fn note(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(text),
-            None => say!("{text}"),
-        }
-    }
-
-    /// Leaves nothing behind; but when it was interrupted, the terminal has most likely written `^C` where
-    /// the cursor stood, and what to clear is not known any more.
-    pub(super) fn clear(&self, interrupted: bool) {
-        match &self.bar {
-            Some(bar) if interrupted => {
-                bar.set_draw_target(ProgressDrawTarget::hidden());
-                say!();
-            }
-            Some(bar) => bar.finish_and_clear(),
-            None => {}
+            passes: 0,
         }
     }
 
@@ -163,6 +92,117 @@ impl Progress {
     }
 }
 
+impl Observer for Progress {
+    fn cells(&mut self, cells: &[Key]) {
+        self.cells += cells.len();
+        self.planned += cells.iter().map(|key| self.time_of(key)).sum();
+        if let Some(bar) = &self.bar {
+            bar.set_length(self.planned.as_millis() as u64);
+        }
+    }
+
+    fn cell_begins(&mut self, key: &Key) {
+        let Some(bar) = &self.bar else { return };
+        let (number, cells, left) = (self.cells_done + 1, self.cells, time(self.left()));
+        bar.set_prefix(format!("cell {number} of {cells}, {left} left"));
+        let now = format!("now  {}, {}, round {}", key.server, key.workload, key.round);
+        let lines = [Some(now), self.last.clone()].into_iter().flatten();
+        let lines: Vec<String> = lines.map(|line| shortened(&line, table::WIDTH)).collect();
+        bar.set_message(lines.join("\n"));
+        bar.tick();
+    }
+
+    fn cell_ends(&mut self, cell: &Cell) {
+        self.count(&cell.key());
+        let outcome = outcome(cell);
+        let line = self.line(&cell.key(), &outcome);
+        match &self.bar {
+            Some(bar) if cell.error.is_some() => bar.println(line),
+            Some(_) => {}
+            None => say!("{line}"),
+        }
+        self.last = Some(format!(
+            "last {}, {}: {outcome}",
+            cell.server, cell.workload
+        ));
+    }
+
+    fn cell_is_lost(&mut self, key: &Key, error: &dyn Display) {
+        self.count(key);
+        let line = self.line(key, &format!("NOT RECORDED: {error}"));
+        self.note(&line);
+    }
+
+    /// Leaves nothing behind; but when it was interrupted, the terminal has most likely written `^C` where
+    /// the cursor stood, and what to clear is not known any more.
+    fn cells_end(&mut self, is_interrupted: bool) {
+        match self.bar.take() {
+            Some(bar) if is_interrupted => {
+                bar.set_draw_target(ProgressDrawTarget::hidden());
+                say!();
+            }
+            Some(bar) => bar.finish_and_clear(),
+            None => {}
+        }
+    }
+
+    fn passes(&mut self, passes: usize) {
+        self.bar = bar("{wide_bar} {msg}");
+        self.passes = passes;
+        if let Some(bar) = &self.bar {
+            bar.set_length(passes as u64);
+        }
+    }
+
+    fn pass_begins(&mut self, number: usize, pass: &PassKey) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(number as u64 - 1);
+            let passes = self.passes;
+            bar.set_message(format!("ledger {number} of {passes}: {}", name(pass)));
+        }
+    }
+
+    fn pass_ends(&mut self, number: usize, pass: &PassKey, rows: &[Row]) {
+        let passes = self.passes;
+        let width = passes.to_string().len();
+        let line = format!(
+            "[{number:>width$}/{passes}] ledger {}: {}",
+            name(pass),
+            counted(rows)
+        );
+        let failed = rows.iter().any(|row| row.error.is_some());
+        if failed || self.bar.is_none() {
+            self.note(&line);
+        }
+    }
+
+    fn passes_end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => say!("{text}"),
+        }
+    }
+}
+
+/// On a terminal only.
+fn bar(template: &str) -> Option<ProgressBar> {
+    io::stderr().is_terminal().then(|| {
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template(template).expect("a valid template");
+        bar.set_style(match speaks_utf8() {
+            true => style,
+            false => style.progress_chars("##-"),
+        });
+        bar
+    })
+}
+
 /// In whole seconds, rounded up, as in `2m 5s`.
 pub(super) fn time(time: Duration) -> String {
     let seconds = time.as_millis().div_ceil(1000) as u64;
@@ -187,6 +227,31 @@ fn outcome(cell: &Cell) -> String {
         "{} us CPU, {}/s, {verdict}{reasons}",
         figure(cell.server_cpu_us_per_request, 2),
         figure(cell.requests_per_s, 0)
+    )
+}
+
+fn name(pass: &PassKey) -> String {
+    let workload = pass.workload.as_deref().unwrap_or("memory");
+    format!("{} {workload}", pass.server)
+}
+
+/// What a pass counted: `3.31 system calls per request`, `300 B and 8192 B for each idle connection`.
+fn counted(rows: &[Row]) -> String {
+    let Some(first) = rows.first() else {
+        return String::new();
+    };
+    if let Some(error) = &first.error {
+        return format!("none: {error}");
+    }
+    if let Some(pass) = ledger::Pass::of(rows, &first.server, &first.workload) {
+        return format!("{:.2} system calls per request", pass.calls_per_request());
+    }
+    let cost = ledger::idle_cost(rows, &first.server).unwrap_or_default();
+    let bytes = |slope: Option<f64>| slope.map_or("-".to_owned(), |slope| format!("{slope:.0} B"));
+    format!(
+        "{} for each idle connection, and {} of the kernel",
+        bytes(cost.bytes_per_connection),
+        bytes(cost.kernel_bytes_per_connection)
     )
 }
 

@@ -1,14 +1,14 @@
 //! What a run costs a server that was started for it, read at the moments of the run.
 
+use crate::fault::Fault;
+use crate::process::{CostError, IdleCost, Memory, Owner, Sampler, ServerCost, Target};
 use engine::contention::{CpuTimes, are_apart, own_cpu_s};
 use engine::drive::Moment;
 use engine::record::Outcome;
-use subject::process::{CostError, IdleCost, Memory, Owner, Sampler, ServerCost, Target};
 
 /// Of one run. A server that is gone has no cost; that it ended is found and said elsewhere.
-pub(crate) struct Meter<'a> {
-    /// Absent when somebody else started the server.
-    target: Option<&'a Target>,
+pub struct Meter<'a> {
+    target: &'a Target,
     memory: Option<Vec<Memory>>,
     sampler: Option<Sampler>,
     cost: Option<Result<ServerCost, CostError>>,
@@ -38,18 +38,19 @@ impl Times {
 
 /// What a run cost a server, or why that is not known.
 #[derive(Debug, Default)]
-pub(crate) struct Metered {
-    pub(crate) cost: Option<ServerCost>,
+pub struct Metered {
+    /// What it cost.
+    pub cost: Option<ServerCost>,
     /// Why there is no cost, where there should be one.
-    pub(crate) unknown: Option<String>,
-    /// It was not the server that answered, in words that follow its name.
-    pub(crate) fault: Option<String>,
+    pub unknown: Option<String>,
+    /// It was not the server that answered.
+    pub fault: Option<Fault>,
 }
 
 impl<'a> Meter<'a> {
     /// `is_fresh`: the server has had no idle connections yet. What another run has left to it would not be
     /// seen to grow.
-    pub(crate) fn new(target: Option<&'a Target>, is_fresh: bool, cpus: &[usize]) -> Self {
+    pub(crate) fn new(target: &'a Target, is_fresh: bool, cpus: &[usize]) -> Self {
         Meter {
             target,
             memory: is_fresh.then(Vec::new),
@@ -62,10 +63,9 @@ impl<'a> Meter<'a> {
         }
     }
 
-    pub(crate) fn on(&mut self, moment: Moment<'_>) {
-        let Some(target) = self.target else {
-            return;
-        };
+    /// Reads what is due at a moment of the run; to be called at each.
+    pub fn on(&mut self, moment: Moment<'_>) {
+        let target = self.target;
         match moment {
             Moment::Idle(connections) => {
                 // With a reading missing, the others do not say what is asked.
@@ -96,14 +96,11 @@ impl<'a> Meter<'a> {
 
     /// When the run had this outcome, or none, with so many requests in flight on a connection. Others have not
     /// used what the server has on CPUs of the generator: that is taken off.
-    pub(crate) fn finish(self, mut outcome: Option<&mut Outcome>, pipeline: usize) -> Metered {
+    pub fn finish(self, mut outcome: Option<&mut Outcome>, pipeline: usize) -> Metered {
         let responses = (outcome.as_ref()).map_or(0, |outcome| outcome.record.answered_in_window);
         if let Some(Owner::Others(others)) = self.owner {
             return Metered {
-                fault: Some(format!(
-                    "did not answer alone: process {others} has sockets at its address, and was not started \
-                     by loadgen"
-                )),
+                fault: Some(Fault::Foreign(others)),
                 ..Metered::default()
             };
         }

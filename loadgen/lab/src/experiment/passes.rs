@@ -1,26 +1,24 @@
 //! The ledger: passes in which system calls are counted and memory is read. They come after the rounds and
 //! have servers of their own, so that no figure of a cell knows of them.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
-use super::laboratory::{HELLO_STATUS, Laboratory, hello, now};
-use crate::common::require_files;
-use crate::output::say;
 use engine::drive;
 use engine::drive::Moment;
 use engine::http_url::HttpUrl;
+use engine::limits;
 use engine::plan::{Limit, Pace, Plan};
 use engine::record::{Idle, Outcome};
-use lab::set::ledger;
-use lab::set::ledger::{PassKey, Row};
-use lab::set::{Set, Writer};
 use subject::ledger::{AtLeast, Counters, Pass, Tracepoints};
-use subject::process;
-use subject::process::{Memory, Owner, Target};
+use subject::process::{Memory, Target};
+use subject::session::Session;
+
+use super::cell::{HELLO_STATUS, hello};
+use super::{Error, Experiment, Observer, now};
+use crate::set::ledger::{self, PassKey, Row};
+use crate::set::{Set, Writer};
 
 /// The warm-up of a pass, and what is added for each connection: a thread that is counted takes its time to
 /// begin.
@@ -47,10 +45,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Failed requests among the answered, above which counts say nothing of a request that is answered.
 const ERRORS_MAX: f64 = 0.01;
 
-impl Laboratory<'_> {
+impl Experiment<'_> {
     /// Counts what the ledger lacks, until the user interrupts; tells whether all that was counted could be
     /// written.
-    pub(super) fn count(&mut self, writer: &Writer) -> anyhow::Result<bool> {
+    pub(super) fn count(
+        &mut self,
+        writer: &Writer,
+        observer: &mut dyn Observer,
+    ) -> Result<bool, Error> {
         let mut passes = Set::open(writer.path())?.missing_passes();
         if passes.is_empty() {
             return Ok(true);
@@ -60,16 +62,16 @@ impl Laboratory<'_> {
             match Tracepoints::open() {
                 Ok(found) => tracepoints = Some(found),
                 Err(error) => {
-                    say!("warning: no system calls in the ledger: {error}");
+                    observer.note(&format!("warning: no system calls in the ledger: {error}"));
                     writer.append_ledger(&[ledger::impossible(now(), &error.to_string())])?;
                     passes.retain(|pass| pass.workload.is_none());
                 }
             }
         }
-        let progress = Progress::start(passes.len());
+        observer.passes(passes.len());
         let mut is_recorded = true;
-        for (index, pass) in passes.iter().enumerate() {
-            progress.begin(index, pass);
+        for (number, pass) in (1..).zip(&passes) {
+            observer.pass_begins(number, pass);
             let started = now();
             let rows = match (&pass.workload, &tracepoints) {
                 (Some(workload), Some(tracepoints)) => {
@@ -82,14 +84,14 @@ impl Laboratory<'_> {
             }
             let rows = rows.unwrap_or_else(|error| vec![pass.failed(started, &error)]);
             match writer.append_ledger(&rows) {
-                Ok(()) => progress.end(index, pass, &rows),
+                Ok(()) => observer.pass_ends(number, pass, &rows),
                 Err(error) => {
-                    progress.note(&format!("NOT RECORDED: {error}"));
+                    observer.note(&format!("NOT RECORDED: {error}"));
                     is_recorded = false;
                 }
             }
         }
-        progress.clear();
+        observer.passes_end();
         self.summarize(None, writer)?;
         Ok(is_recorded)
     }
@@ -145,7 +147,7 @@ impl Laboratory<'_> {
 
     /// Memory of one server with more and more idle connections. The error says why there is none.
     fn read_memory(&self, key: &PassKey, started: &str) -> Result<Vec<Row>, String> {
-        require_files(1, IDLE).map_err(|error| error.to_string())?;
+        limits::allow_files(1, IDLE)?;
         self.served(key, |target| {
             let address = target.address();
             let plan = Plan {
@@ -182,24 +184,15 @@ impl Laboratory<'_> {
     ) -> Result<T, String> {
         let server = (self.servers.iter()).find(|server| server.name == key.server);
         let server = server.ok_or("there is no such server")?;
-        let options = process::Options {
-            cpus: self.machine.pinning.server.clone(),
-            arguments: self.campaign.server_args.clone(),
-            ..process::Options::default()
-        };
-        let target = Target::start(server, self.root, &options);
-        let target = target.map_err(|error| error.to_string())?;
-        target.probe().map_err(|error| error.to_string())?;
-        let done = work(&target);
-        let owner = target.owner();
-        let died = target.has_ended();
-        let ended = target.stop(process::STOP_WITHIN);
-        match (died, owner) {
-            (true, _) => Err(format!("it {ended} during the pass")),
-            (false, Owner::Others(others)) => Err(format!(
-                "process {others}, which loadgen did not start, has sockets at its address"
-            )),
-            (false, Owner::Server | Owner::Unknown(_)) => done,
+        let session = Session::start(server, self.root, &self.options());
+        let session = session.map_err(|error| error.to_string())?;
+        session.probe().map_err(|error| error.to_string())?;
+        let done = work(session.target());
+        let is_alone = session.is_alone();
+        let (_, ended) = session.end();
+        match ended.and(is_alone) {
+            Err(fault) => Err(format!("it {fault}")),
+            Ok(()) => done,
         }
     }
 }
@@ -235,82 +228,4 @@ fn check(outcome: &Outcome, responses: u64) -> Result<(), String> {
         return Err(format!("{errors} errors in {} responses", record.responses));
     }
     Ok(())
-}
-
-/// A bar on a terminal, a line for each pass elsewhere.
-struct Progress {
-    bar: Option<ProgressBar>,
-    passes: usize,
-}
-
-impl Progress {
-    fn start(passes: usize) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(passes as u64);
-            let style = ProgressStyle::with_template("{wide_bar} {msg}");
-            bar.set_style(style.expect("a valid template"));
-            bar
-        });
-        Progress { bar, passes }
-    }
-
-    fn begin(&self, index: usize, pass: &PassKey) {
-        if let Some(bar) = &self.bar {
-            bar.set_position(index as u64);
-            let (number, passes) = (index + 1, self.passes);
-            bar.set_message(format!("ledger {number} of {passes}: {}", name(pass)));
-        }
-    }
-
-    fn end(&self, index: usize, pass: &PassKey, rows: &[Row]) {
-        let (number, passes) = (index + 1, self.passes);
-        let width = passes.to_string().len();
-        let line = format!(
-            "[{number:>width$}/{passes}] ledger {}: {}",
-            name(pass),
-            outcome(rows)
-        );
-        let failed = rows.iter().any(|row| row.error.is_some());
-        if failed || self.bar.is_none() {
-            self.note(&line);
-        }
-    }
-
-    fn note(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(text),
-            None => say!("{text}"),
-        }
-    }
-
-    fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn name(pass: &PassKey) -> String {
-    let workload = pass.workload.as_deref().unwrap_or("memory");
-    format!("{} {workload}", pass.server)
-}
-
-/// `3.31 system calls per request`, `300 B and 8192 B for each idle connection`.
-fn outcome(rows: &[Row]) -> String {
-    let Some(first) = rows.first() else {
-        return String::new();
-    };
-    if let Some(error) = &first.error {
-        return format!("none: {error}");
-    }
-    if let Some(pass) = ledger::Pass::of(rows, &first.server, &first.workload) {
-        return format!("{:.2} system calls per request", pass.calls_per_request());
-    }
-    let cost = ledger::idle_cost(rows, &first.server).unwrap_or_default();
-    let bytes = |slope: Option<f64>| slope.map_or("-".to_owned(), |slope| format!("{slope:.0} B"));
-    format!(
-        "{} for each idle connection, and {} of the kernel",
-        bytes(cost.bytes_per_connection),
-        bytes(cost.kernel_bytes_per_connection)
-    )
 }

@@ -1,30 +1,30 @@
-//! `--rounds auto`: further rounds until the leading ratios are known well enough.
+//! Rounds without a fixed number (`measure --rounds auto`): further rounds until the leading ratios are known well enough.
 //!
 //! It is the *width* of an interval that ends it, not what the interval says: whoever stops as soon as a
 //! difference shows will find one.
 
 use std::time::Duration;
 
+use crate::compare::{Estimate, Evidence, Metric, Row, Standing};
+use crate::set::{Auto, Campaign};
 use engine::plan::plain_number;
-use lab::compare::{Estimate, Evidence, Metric, Row, Standing};
-use lab::set::{Auto, Campaign};
 
 /// From so many values on, their range is an interval of at least 95% for the median.
-pub(super) const ROUNDS_MIN: u32 = 6;
+pub const ROUNDS_MIN: u32 = 6;
 
 /// How far the interval of a leading ratio may reach from it, if nothing else is said.
-pub(super) const PRECISION: f64 = 0.03;
+pub const PRECISION: f64 = 0.03;
 
 /// How long the rounds may take together, if nothing else is said.
-pub(super) const TIME_LIMIT: Duration = Duration::from_secs(30 * 60);
+pub const TIME_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Whether there may be further rounds.
-pub(super) fn goes_on(campaign: &Campaign) -> bool {
+pub fn goes_on(campaign: &Campaign) -> bool {
     campaign.auto.as_ref().is_some_and(|auto| !auto.ended)
 }
 
 /// A precision as on command lines: `3%`.
-pub(super) fn precision(text: &str) -> Result<f64, String> {
+pub fn precision(text: &str) -> Result<f64, String> {
     let percent = text.strip_suffix('%').and_then(plain_number);
     let percent = percent.filter(|percent| (0.1..=100.0).contains(percent));
     let precision = percent.map(|percent| percent / 100.0);
@@ -32,14 +32,15 @@ pub(super) fn precision(text: &str) -> Result<f64, String> {
 }
 
 /// As [`precision`] reads it.
-pub(super) fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     format!("{}%", (share * 1e4).round() / 1e2)
 }
 
 /// The leading ratio of a workload.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Leading {
-    pub(super) workload: String,
+pub struct Leading {
+    /// Name of the workload.
+    pub workload: String,
     best: String,
     second: String,
     ratio: Estimate,
@@ -65,7 +66,8 @@ fn leading(evidence: &Evidence) -> Vec<Leading> {
         };
         let best = compared().find(|(entry, _)| entry.is_base)?;
         let others = compared().filter(|(entry, _)| !entry.is_base);
-        let value = |entry: &lab::compare::Entry| entry.value.map_or(f64::INFINITY, |it| it.value);
+        let value =
+            |entry: &crate::compare::Entry| entry.value.map_or(f64::INFINITY, |it| it.value);
         let second = others.min_by(|(a, _), (b, _)| value(a).total_cmp(&value(b)))?;
         Some(Leading {
             workload: row.workload,
@@ -79,14 +81,14 @@ fn leading(evidence: &Evidence) -> Vec<Leading> {
 }
 
 /// The leading ratios that are not known to within `precision`.
-pub(super) fn wide(evidence: &Evidence, precision: f64) -> Vec<Leading> {
+pub fn wide(evidence: &Evidence, precision: f64) -> Vec<Leading> {
     let mut leading = leading(evidence);
     leading.retain(|leading| !leading.is_known_within(precision));
     leading
 }
 
 /// What came of it, in a paragraph of lines.
-pub(super) fn outcome(evidence: &Evidence, auto: &Auto) -> String {
+pub fn outcome(evidence: &Evidence, auto: &Auto) -> String {
     let all = leading(evidence);
     let wide = wide(evidence, auto.precision);
     let mut out = format!(
@@ -131,7 +133,7 @@ pub(super) fn outcome(evidence: &Evidence, auto: &Auto) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lab::fixture::{cell, evidence};
+    use crate::fixture::{cell, evidence};
 
     #[test]
     fn precisions() {

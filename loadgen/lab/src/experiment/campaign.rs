@@ -1,0 +1,217 @@
+//! What is measured, from what is asked for and the catalogue.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use engine::affinity::list_of;
+use engine::shell::quoted;
+use subject::catalogue::{Catalogue, Error, Server, Workload};
+
+use super::now;
+use super::rounds::{PRECISION, ROUNDS_MIN, TIME_LIMIT, percent};
+use crate::set::{self, Auto, Campaign};
+
+/// What a measurement is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Servers by name or group; without any, ours and the floor.
+    pub servers: Vec<String>,
+    /// Workloads by name, group or glob; without any, the group `default`.
+    pub workloads: Vec<String>,
+    /// How often every cell is measured.
+    pub rounds: Option<Rounds>,
+    /// With [`Rounds::Auto`]: how far the interval of the leading ratio may reach from it.
+    pub precision: Option<f64>,
+    /// With [`Rounds::Auto`]: no round is begun that would end later.
+    pub time_limit: Option<Duration>,
+    /// One server measured as two.
+    pub aa: Option<String>,
+    /// Shorter cells and fewer rounds.
+    pub quick: bool,
+    /// The binaries that are there were used, and nothing was built.
+    pub no_build: bool,
+    /// System calls and memory are not counted.
+    pub no_ledger: bool,
+    /// CPUs of the server, where they were chosen.
+    pub pin_server: Option<Vec<usize>>,
+    /// CPUs of the generator, where they were chosen.
+    pub pin_client: Option<Vec<usize>>,
+    /// Further request for every server.
+    pub server_args: Vec<String>,
+    /// Of the order of cells.
+    pub seed: Option<u32>,
+}
+
+/// How often every cell is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounds {
+    /// So often.
+    Count(u32),
+    /// Until the leading ratios are known well enough.
+    Auto,
+}
+
+/// Why there is no campaign. Each is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Invalid {
+    /// The catalogue has no such server or workload.
+    #[error(transparent)]
+    Unknown(#[from] Error),
+    /// A limit for rounds whose number is given.
+    #[error("--precision and --time-limit say when to end: they need --rounds auto")]
+    NotAuto,
+}
+
+const ROUNDS: u32 = 6;
+const ROUNDS_QUICK: u32 = 3;
+
+/// What `--quick` makes of each duration and warm-up.
+const QUICK_SCALE: f64 = 0.4;
+
+/// The campaign that a request stands for.
+///
+/// # Errors
+///
+/// When it names something that the catalogue does not have, or parts of it contradict each other.
+pub fn campaign(request: Request, catalogue: &Catalogue) -> Result<Campaign, Invalid> {
+    let seed = request.seed.unwrap_or_else(|| fastrand::u32(..));
+    let command = command(&request, seed);
+    let mut servers = request.servers;
+    if let Some(server) = &request.aa {
+        catalogue.server(server)?;
+        servers = ["a", "b"].map(|half| format!("{server}.{half}")).to_vec();
+    } else if servers.is_empty() {
+        let ours = catalogue.servers.iter().filter(|server| !server.reference);
+        servers.extend(ours.map(|server| server.name.clone()));
+    }
+    without_repetition(&mut servers);
+    // In an A/A measurement there is none of these: the two halves have names that no server has.
+    let servers_that = |is: &dyn Fn(&Server) -> bool| -> Vec<String> {
+        let known = servers
+            .iter()
+            .filter_map(|name| catalogue.server(name).ok());
+        let names = known.filter(|server| is(server));
+        names.map(|server| server.name.clone()).collect()
+    };
+    let floor = servers_that(&|server| server.floor).into_iter().next();
+    let references = servers_that(&|server| server.reference);
+    let workloads = catalogue.workloads(&request.workloads)?;
+    let workloads = workloads.into_iter().map(|workload| match request.quick {
+        true => quick(workload),
+        false => workload.clone(),
+    });
+    let auto = match request.rounds {
+        Some(Rounds::Auto) => Some(Auto {
+            precision: request.precision.unwrap_or(PRECISION),
+            time_limit: request.time_limit.unwrap_or(TIME_LIMIT),
+            ended: false,
+        }),
+        _ if request.precision.is_some() || request.time_limit.is_some() => {
+            return Err(Invalid::NotAuto);
+        }
+        _ => None,
+    };
+    // Where one server is measured as two, only their difference is asked for.
+    let ledger = !request.no_ledger && request.aa.is_none();
+    Ok(Campaign {
+        schema: set::SCHEMA,
+        command,
+        started: now(),
+        seed,
+        rounds: match request.rounds {
+            Some(Rounds::Auto) => ROUNDS_MIN,
+            Some(Rounds::Count(rounds)) => rounds,
+            None if request.quick => ROUNDS_QUICK,
+            None => ROUNDS,
+        },
+        servers,
+        aa: request.aa,
+        floor,
+        references,
+        ledger,
+        server_args: request.server_args,
+        auto,
+        workloads: workloads.collect(),
+    })
+}
+
+/// The servers of a campaign, by the names they have in it.
+///
+/// # Errors
+///
+/// When the catalogue does not have one of them.
+pub fn servers(campaign: &Campaign, catalogue: &Catalogue) -> Result<Vec<Server>, Error> {
+    let server = |name: &String| {
+        let entry = catalogue.server(campaign.aa.as_ref().unwrap_or(name))?;
+        Ok(Server {
+            name: name.clone(),
+            ..entry.clone()
+        })
+    };
+    let servers = campaign.servers.iter().map(server);
+    servers.collect()
+}
+
+/// The command that does the same again, wherever its set may go.
+fn command(request: &Request, seed: u32) -> String {
+    let mut command = "loadgen measure".to_owned();
+    if let Some(server) = &request.aa {
+        command += &format!(" --aa {}", quoted(server));
+    }
+    if !request.servers.is_empty() {
+        command += &format!(" --servers {}", quoted(request.servers.join(",")));
+    }
+    if !request.workloads.is_empty() {
+        command += &format!(" --workloads {}", quoted(request.workloads.join(",")));
+    }
+    match request.rounds {
+        Some(Rounds::Count(rounds)) => command += &format!(" --rounds {rounds}"),
+        Some(Rounds::Auto) => command += " --rounds auto",
+        None => {}
+    }
+    if let Some(precision) = request.precision {
+        command += &format!(" --precision {}", percent(precision));
+    }
+    if let Some(limit) = request.time_limit {
+        let limit = humantime::format_duration(limit).to_string();
+        command += &format!(" --time-limit {}", limit.replace(' ', ""));
+    }
+    for (name, given) in [
+        ("--quick", request.quick),
+        ("--no-build", request.no_build),
+        ("--no-ledger", request.no_ledger),
+    ] {
+        if given {
+            command += &format!(" {name}");
+        }
+    }
+    for (name, cpus) in [
+        ("--pin-server", &request.pin_server),
+        ("--pin-client", &request.pin_client),
+    ] {
+        if let Some(cpus) = cpus {
+            command += &format!(" {name} {}", list_of(cpus));
+        }
+    }
+    for argument in &request.server_args {
+        command += &format!(" --server-arg={}", quoted(argument));
+    }
+    command + &format!(" --seed {seed}")
+}
+
+fn quick(workload: &Workload) -> Workload {
+    let scale = |time: Duration| {
+        // To the millisecond, so that it reads well in the record.
+        Duration::from_millis((time.as_secs_f64() * QUICK_SCALE * 1e3).ceil() as u64)
+    };
+    Workload {
+        duration: scale(workload.duration),
+        warmup: scale(workload.warmup),
+        ..workload.clone()
+    }
+}
+
+fn without_repetition(names: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+}
