@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Spanned;
 
+use crate::placeholders;
 use engine::limits;
 use engine::plan::{ConnectionLife, Limit, Pace, Plan};
 
@@ -382,7 +383,7 @@ fn parse_servers(text: &str) -> Result<Vec<Server>, Error> {
         server
             .run
             .iter()
-            .try_for_each(|arg| crate::process::check_placeholders(arg))
+            .try_for_each(|arg| placeholders::check(arg))
     };
     checked(SERVERS, text, file.server, check)
 }

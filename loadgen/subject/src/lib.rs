@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod machine;
 pub mod meter;
 pub mod names;
+mod placeholders;
 pub mod process;
 pub mod session;
 pub mod sockets;

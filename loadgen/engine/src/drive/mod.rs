@@ -7,7 +7,7 @@
 mod connection;
 mod idle;
 mod live;
-mod open_loop;
+mod pacer;
 mod pulse;
 mod requests;
 mod schedule;

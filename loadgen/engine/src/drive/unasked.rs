@@ -1,10 +1,10 @@
 //! What a server says on a connection on which nothing is in flight: it answers no request that may follow
-//! (RFC 9112 §9.2), and costs none. But for empty lines, the connection is not used again.
+//! (RFC 9112 §9.2), and costs none. Except after empty lines, the connection is not used again.
 
-use crate::record::{Kind, Phase};
+use crate::record::{Kind, Phase, Record};
 use crate::response::{Misread, Reader, Response, Rule, Taken};
 
-use super::worker::Worker;
+use super::connection::Connection;
 
 /// What becomes of the connection.
 pub(super) enum Unasked {
@@ -12,123 +12,96 @@ pub(super) enum Unasked {
     Skipped,
     /// It waits for the rest of what is being said.
     Waits,
-    /// It has been replaced.
-    Replaced,
+    /// It is not used again.
+    Ended,
 }
 
-impl Worker<'_> {
-    /// Takes bytes that nobody asked for. `is_behind`: they came in one go with a response.
-    #[cold]
-    pub(super) fn unasked(
-        &mut self,
-        slot: usize,
-        input: &[u8],
-        is_behind: bool,
-        now: u64,
-    ) -> Unasked {
-        let connection = &mut self.connections[slot];
-        match connection.reader.take(input) {
-            Taken::Incomplete if connection.reader.is_between() => {
-                self.record.unsolicited.empty_lines += lines(input);
-                return Unasked::Skipped;
-            }
-            Taken::Incomplete => {
-                connection.unasked_since.get_or_insert(now);
-                // In open loop it is in the queue of those that can take a request.
-                connection.idle = false;
-                return Unasked::Waits;
-            }
-            Taken::Complete(response, _) => self.unasked_response(response.status),
-            // A body that is longer than it says, not something that the server says by itself.
-            Taken::Malformed if is_behind => {
-                self.bytes_behind(input);
-                self.reopen(slot);
-                return Unasked::Replaced;
-            }
-            Taken::Malformed => {
-                let misread = connection.reader.misread().cloned();
-                self.unasked_bytes(misread);
-            }
+/// Takes bytes that nobody asked for. `is_behind`: they came in one go with a response.
+#[cold]
+pub(super) fn take(
+    connection: &mut Connection,
+    record: &mut Record,
+    input: &[u8],
+    is_behind: bool,
+    now: u64,
+) -> Unasked {
+    match connection.reader.take(input) {
+        Taken::Incomplete if connection.reader.is_between() => {
+            record.unsolicited.empty_lines += lines(input);
+            return Unasked::Skipped;
         }
-        self.reopen(slot);
-        Unasked::Replaced
+        Taken::Incomplete => {
+            connection.unasked_since.get_or_insert(now);
+            // In open loop it is in the queue of those that can take a request.
+            connection.idle = false;
+            return Unasked::Waits;
+        }
+        Taken::Complete(response, _) => count_response(record, response.status),
+        // A body that is longer than it says, not something that the server says by itself.
+        Taken::Malformed if is_behind => count_bytes_behind(record, input),
+        Taken::Malformed => count_bytes(record, connection.reader.misread().cloned()),
     }
+    Unasked::Ended
+}
 
-    /// The rest of what was being said will not come, or is no longer waited for.
-    #[cold]
-    pub(super) fn unasked_ends(&mut self, slot: usize) {
-        let reader = &self.connections[slot].reader;
-        match reader.status() {
-            Some(status) => self.unasked_response(status),
-            None => {
-                let misread = Misread::new(Rule::StatusLine, reader.unread());
-                self.unasked_bytes(Some(misread));
-            }
+/// The rest of what was being said will not come, or is no longer waited for.
+#[cold]
+pub(super) fn ends(connection: &Connection, record: &mut Record) {
+    let reader = &connection.reader;
+    match reader.status() {
+        Some(status) => count_response(record, status),
+        None => {
+            let misread = Misread::new(Rule::StatusLine, reader.unread());
+            count_bytes(record, Some(misread));
         }
     }
+}
 
-    /// The connection has ended with nothing in flight, which a server may do as it likes.
-    pub(super) fn ended_unasked(&mut self, slot: usize, is_reset: bool) {
-        let now = self.now();
-        let connection = &self.connections[slot];
-        if let Some(since) = connection.closing_since {
-            self.close_honoured = true;
-            self.record.busy_ns += now - since;
-        } else if connection.unasked_since.is_some() {
-            self.unasked_ends(slot);
-        } else if is_reset {
-            self.record.unsolicited.resets += 1;
+/// What came in one go with a response that ended its connection.
+#[cold]
+pub(super) fn left_over(record: &mut Record, input: &[u8]) {
+    let mut reader = Reader::new(false);
+    match (reader.take(input), reader.status()) {
+        (Taken::Complete(Response { status, .. }, _), _) | (Taken::Incomplete, Some(status)) => {
+            count_response(record, status);
         }
-        self.reopen(slot);
-    }
-
-    /// What came in one go with a response that ended its connection.
-    #[cold]
-    pub(super) fn left_over(&mut self, input: &[u8]) {
-        let mut reader = Reader::new(false);
-        match (reader.take(input), reader.status()) {
-            (Taken::Complete(Response { status, .. }, _), _)
-            | (Taken::Incomplete, Some(status)) => {
-                self.unasked_response(status);
-            }
-            (Taken::Incomplete, None) if reader.is_between() => {
-                self.record.unsolicited.empty_lines += lines(input);
-            }
-            _ => self.bytes_behind(input),
+        (Taken::Incomplete, None) if reader.is_between() => {
+            record.unsolicited.empty_lines += lines(input);
         }
+        _ => count_bytes_behind(record, input),
     }
+}
 
-    /// Whether a 408 says that the request was not read: on a connection that was used before, it ends the
-    /// wait for another request (RFC 9110 §15.5.9), and crossed with the one just sent. Browsers send that
-    /// again on another connection; here it is lost, as if the connection had been closed without a word.
-    #[cold]
-    pub(super) fn answers_nothing(&mut self, slot: usize, response: Response) -> bool {
-        let connection = &self.connections[slot];
-        if response.persists || connection.answered == 0 {
-            return false;
-        }
-        self.unasked_response(response.status);
-        self.record.unsolicited.crossed += 1;
-        self.fail(slot, Phase::FirstByte, Kind::ClosedEarly);
-        true
+/// Whether a 408 says that the request was not read: on a connection that was used before, it ends the wait for
+/// another request (RFC 9110 §15.5.9), and crossed with the one just sent. Browsers send that again on another
+/// connection; here it is lost, as if the connection had been closed without a word.
+#[cold]
+pub(super) fn answers_nothing(
+    connection: &Connection,
+    record: &mut Record,
+    response: Response,
+) -> bool {
+    if response.persists || connection.answered == 0 {
+        return false;
     }
+    count_response(record, response.status);
+    record.unsolicited.crossed += 1;
+    true
+}
 
-    fn unasked_response(&mut self, status: u16) {
-        let by_status = &mut self.record.unsolicited.status;
-        *by_status.entry(status).or_default() += 1;
-    }
+fn count_response(record: &mut Record, status: u16) {
+    *record.unsolicited.status.entry(status).or_default() += 1;
+}
 
-    fn unasked_bytes(&mut self, misread: Option<Misread>) {
-        let unsolicited = &mut self.record.unsolicited;
-        unsolicited.other += 1;
-        unsolicited.misread = unsolicited.misread.take().or(misread);
-    }
+fn count_bytes(record: &mut Record, misread: Option<Misread>) {
+    let unsolicited = &mut record.unsolicited;
+    unsolicited.other += 1;
+    unsolicited.misread = unsolicited.misread.take().or(misread);
+}
 
-    fn bytes_behind(&mut self, input: &[u8]) {
-        self.record.errors(Phase::Close, Kind::Malformed, 1);
-        let misread = &mut self.record.misread;
-        misread.get_or_insert_with(|| Misread::new(Rule::BytesBehind, input));
-    }
+fn count_bytes_behind(record: &mut Record, input: &[u8]) {
+    record.errors(Phase::Close, Kind::Malformed, 1);
+    (record.misread).get_or_insert_with(|| Misread::new(Rule::BytesBehind, input));
 }
 
 /// Empty lines, however their bytes are split.

@@ -2,8 +2,7 @@
 //!
 //! A request is written at once and only its response is waited for: two system calls a request, and
 //! its share of a wait that many connections have in common. Readiness for writing is watched only
-//! after a socket has taken no more. When a request is sent is decided in two places: here, as soon as
-//! the one before it is answered (closed loop), and in `open_loop`, by a schedule.
+//! after a socket has taken no more. When a request is sent is decided by the [`Pacer`].
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,47 +22,44 @@ use crate::silence::Silences;
 
 use super::connection::{self, Connection, Sent, State, connect, kind_of};
 use super::live::Tally;
-use super::open_loop::OpenLoop;
+use super::pacer::{Offer, Pacer, Step, Times};
 use super::pulse::{Pulse, Reading};
 use super::requests::Rotation;
-use super::unasked::Unasked;
+use super::unasked::{self, Unasked};
 use super::{CLOSE_WITHIN, Part, Share, Shared};
 
 pub(super) struct Worker<'a> {
-    pub(super) shared: &'a Shared<'a>,
-    pub(super) share: Share,
-    pub(super) poll: Poll,
-    pub(super) connections: Vec<Connection>,
+    shared: &'a Shared<'a>,
+    share: Share,
+    poll: Poll,
+    connections: Vec<Connection>,
     requests: Rotation,
-    /// In closed loop: requests that may still be sent.
-    budget: u64,
-    /// In open loop: when they are due, and who is free for them.
-    pub(super) open_loop: Option<OpenLoop>,
+    pacer: Pacer,
     /// What one read takes at the most. A read that takes less has emptied the socket.
     buffer: Vec<u8>,
-    pub(super) record: Record,
+    record: Record,
     /// Whole responses by status; the map of the record is too slow to be kept up here.
     status: Vec<u64>,
     /// Requests in flight that count.
-    pub(super) in_flight: u64,
+    in_flight: u64,
     open: u64,
     /// Sockets opened so far, which take turns in their source addresses.
     sockets: usize,
     /// The server has closed when it was asked to.
-    pub(super) close_honoured: bool,
+    close_honoured: bool,
     /// All responses, those of the warm-up included.
     responses: u64,
     /// Connections that are not needed any more, and are closed when the end was told: what that takes the
     /// server is not to be in its cost.
     leaving: Vec<usize>,
     /// From when on requests count, nanoseconds since the start.
-    pub(super) begin: u64,
+    begin: u64,
     /// When a response last came.
     progress: u64,
     /// When anything last came.
     heard: u64,
     /// Requests in flight, those of the warm-up included.
-    pub(super) outstanding: u64,
+    outstanding: u64,
     silences: Silences,
     pulse: Pulse,
     usage_at_begin: Option<Used>,
@@ -109,19 +105,15 @@ impl<'a> Worker<'a> {
             pin_thread(&[plan.cpus[share.index % plan.cpus.len()]])?;
         }
         let poll = Poll::new()?;
-        let open_loop = OpenLoop::new(shared, share, poll.registry())?;
-        let connection = || match open_loop {
-            None => Connection::new(plan, State::Waiting(0)),
-            Some(_) => Connection::new(plan, State::Empty),
-        };
+        let pacer = Pacer::new(shared, share, poll.registry())?;
+        let connection = || Connection::new(plan, pacer.first_state());
         Ok(Worker {
             shared,
             share,
             connections: (0..share.connections).map(|_| connection()).collect(),
             poll,
             requests: Rotation::new(&plan.requests, plan.pipeline, share.index),
-            budget: share.requests,
-            open_loop,
+            pacer,
             buffer: vec![0; BUFFER_BYTES],
             record: Record::new(share.connections),
             status: vec![0; STATUSES],
@@ -204,15 +196,12 @@ impl<'a> Worker<'a> {
         if !self.leaving.is_empty() {
             until = until.min(now + LOOK_WHETHER_TOLD.as_nanos() as u64);
         }
-        if self.open_loop.is_none() && self.outstanding > 0 {
+        if !self.pacer.is_open() && self.outstanding > 0 {
             // So that a short stop of this thread is not taken for one of the server.
             until = until.min(now + BEAT.as_nanos() as u64);
         }
         self.pulse.sleeps(now, until);
-        let until = match &mut self.open_loop {
-            Some(open_loop) => open_loop.wait(self.shared, &mut self.poll, events, until)?,
-            None => Some(until),
-        };
+        let until = (self.pacer).wait(self.shared, &mut self.poll, events, until)?;
         let Some(until) = until else {
             return Ok(());
         };
@@ -221,19 +210,17 @@ impl<'a> Worker<'a> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             outcome => outcome?,
         }
-        if let Some(open_loop) = &mut self.open_loop {
-            open_loop.woken(self.shared.now());
-        }
+        self.pacer.woken(self.shared);
         Ok(())
     }
 
-    pub(super) fn now(&self) -> u64 {
+    fn now(&self) -> u64 {
         self.shared.now()
     }
 
     /// From when on requests count no more.
     #[inline]
-    pub(super) fn end(&self) -> u64 {
+    fn end(&self) -> u64 {
         self.shared.end()
     }
 
@@ -243,9 +230,10 @@ impl<'a> Worker<'a> {
         }
         let end = self.end();
         if now < end {
-            return self.budget == 0 && self.in_flight == 0;
+            return self.pacer.is_spent() && self.in_flight == 0;
         }
-        (self.in_flight == 0 && !self.has_to_send()) || now >= end.saturating_add(self.shared.drain)
+        (self.in_flight == 0 && !self.pacer.has_to_send(end))
+            || now >= end.saturating_add(self.shared.drain)
     }
 
     /// Whether nobody is there, or not any more.
@@ -291,7 +279,7 @@ impl<'a> Worker<'a> {
                     } else if let Some(since) = connection.unasked_since
                         && now.saturating_sub(since) > CLOSE_WITHIN.as_nanos() as u64
                     {
-                        self.unasked_ends(slot);
+                        unasked::ends(connection, &mut self.record);
                         self.reopen(slot);
                     }
                 }
@@ -315,11 +303,11 @@ impl<'a> Worker<'a> {
     }
 
     /// Gives a connection a new socket, and the socket its first requests.
-    pub(super) fn open(&mut self, slot: usize) {
+    fn open(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         connection.reset();
         let start = self.shared.now();
-        if self.budget == 0 || (self.open_loop.is_none() && start >= self.end()) {
+        if !self.pacer.wants_socket(start >= self.end()) {
             self.connections[slot].state = State::Empty;
             return;
         }
@@ -363,11 +351,10 @@ impl<'a> Worker<'a> {
         connection.state = State::Open(stream);
         connection.used = true;
         connection.free_since = now;
-        if self.open_loop.is_some() {
-            self.connected(slot);
-        } else {
-            self.send(slot);
-        }
+        let times = self.times(now);
+        let connection = &mut self.connections[slot];
+        let offer = (self.pacer).established(plan, slot, connection, times, self.outstanding);
+        self.take(slot, offer, times);
     }
 
     fn ready(&mut self, slot: usize, event: &Event) {
@@ -400,42 +387,70 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// In closed loop: sends as many requests as may be in flight on this connection.
-    fn send(&mut self, slot: usize) {
-        let plan = self.shared.plan;
-        let (now, end) = (self.now(), self.end());
+    /// A connection can take requests: it gets what the pacer has for it.
+    #[inline]
+    fn offer(&mut self, slot: usize, now: u64) {
+        let times = self.times(now);
         let connection = &mut self.connections[slot];
-        if !connection.unsent.is_empty() || connection.closing_since.is_some() {
-            return;
-        }
-        let room = plan.pipeline as u64 - connection.in_flight_count();
-        let life = match plan.life {
-            ConnectionLife::KeepAlive => u64::MAX,
-            ConnectionLife::Requests(all) => all - connection.sent,
-        };
-        let count = match now < end {
-            true => room.min(life).min(self.budget),
-            false => 0,
-        };
-        if count == 0 {
-            if connection.in_flight.is_empty() {
-                // There is nothing more to send; waiting servers get on with other connections.
-                match now < end || self.shared.end_told.load(Relaxed) {
-                    true => self.close(slot),
-                    false => self.leaving.push(slot),
-                }
+        let offer = (self.pacer).offer(self.shared.plan, slot, connection, times, self.outstanding);
+        self.take(slot, offer, times);
+    }
+
+    fn take(&mut self, slot: usize, offer: Offer, times: Times) {
+        match offer {
+            Offer::Now(count) => self.write(slot, count, times.now, times.now, times.counts()),
+            Offer::Later => {}
+            // Waiting servers get on with other connections.
+            Offer::NothingMore if !times.is_over() || self.shared.end_told.load(Relaxed) => {
+                self.close(slot);
             }
-            return;
+            Offer::NothingMore => self.leaving.push(slot),
         }
-        let counts = now >= self.begin;
+    }
+
+    /// When a connection can take requests that something at `now` left room for.
+    #[inline]
+    fn times(&self, now: u64) -> Times {
+        Times {
+            begin: self.begin,
+            end: self.end(),
+            // In closed loop, handling what came took its time, which is not the server's.
+            now: match self.pacer.is_open() {
+                true => now,
+                false => self.now(),
+            },
+        }
+    }
+
+    /// Sends what is due, as far as connections are free for it.
+    #[inline]
+    fn send_due(&mut self) {
+        while let Some(step) = self.pacer.step(&mut self.connections, self.shared) {
+            match step {
+                Step::Send { slot, intended } => self.send_late(slot, intended),
+                Step::Open(slot) => self.open(slot),
+            }
+        }
+    }
+
+    /// Sends the request that was due at `intended`.
+    fn send_late(&mut self, slot: usize, intended: u64) {
+        let now = self.now();
+        let lag = now - intended;
+        let connection = &mut self.connections[slot];
+        let possible_at = intended.max(connection.free_since);
+        let own = std::mem::take(&mut connection.opened_late) + (now - possible_at);
+        let counts = intended >= self.begin;
         if counts {
-            self.budget -= count;
+            record_ns(&mut self.record.lag, lag);
+            record_ns(&mut self.record.lag_own, own.min(lag));
+            self.record.sent_in_time += u64::from(now < self.end());
         }
-        self.write(slot, count, now, now, counts);
+        self.write(slot, 1, intended, now, counts);
     }
 
     /// Writes the next `count` requests, meant to be sent at `intended`.
-    pub(super) fn write(&mut self, slot: usize, count: u64, intended: u64, now: u64, counts: bool) {
+    fn write(&mut self, slot: usize, count: u64, intended: u64, now: u64, counts: bool) {
         let (unsent, number) = self.requests.take(count as usize);
         let connection = &mut self.connections[slot];
         connection.sent += count;
@@ -522,10 +537,13 @@ impl<'a> Worker<'a> {
         while !input.is_empty() {
             let connection = &mut self.connections[slot];
             if connection.in_flight.is_empty() {
-                match self.unasked(slot, input, is_behind, now) {
+                match unasked::take(connection, &mut self.record, input, is_behind, now) {
                     Unasked::Skipped if is_behind => break,
                     Unasked::Skipped | Unasked::Waits => return true,
-                    Unasked::Replaced => return false,
+                    Unasked::Ended => {
+                        self.reopen(slot);
+                        return false;
+                    }
                 }
             }
             match connection.reader.take(input) {
@@ -534,7 +552,7 @@ impl<'a> Worker<'a> {
                     is_behind = true;
                     if !self.response_complete(slot, response, now) {
                         if !input.is_empty() && !response.switches {
-                            self.left_over(input);
+                            unasked::left_over(&mut self.record, input);
                         }
                         return false;
                     }
@@ -555,10 +573,7 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        match self.open_loop {
-            Some(_) => self.answered(slot, now),
-            None => self.send(slot),
-        }
+        self.offer(slot, now);
         true
     }
 
@@ -573,12 +588,7 @@ impl<'a> Worker<'a> {
 
     #[cold]
     fn silence_ends(&mut self, now: u64) {
-        let awaited = match &self.open_loop {
-            Some(open_loop) => open_loop.awaited.unwrap_or(now),
-            // There is always a request in flight, or a connection being made for one.
-            None if self.outstanding > 0 || self.budget > 0 => self.heard,
-            None => now,
-        };
+        let awaited = (self.pacer).awaited_since(self.heard, now, self.outstanding);
         let since_begin = |time: u64| time.clamp(self.begin, self.end()) - self.begin;
         if self.begin < self.end() && now > self.begin && self.heard < self.end() {
             let (from, to) = (since_begin(self.heard), since_begin(now));
@@ -607,9 +617,27 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// The connection has ended with nothing in flight, which a server may do as it likes.
+    fn ended_unasked(&mut self, slot: usize, is_reset: bool) {
+        let now = self.now();
+        let connection = &self.connections[slot];
+        if let Some(since) = connection.closing_since {
+            self.close_honoured = true;
+            self.record.busy_ns += now - since;
+        } else if connection.unasked_since.is_some() {
+            unasked::ends(connection, &mut self.record);
+        } else if is_reset {
+            self.record.unsolicited.resets += 1;
+        }
+        self.reopen(slot);
+    }
+
     /// Counts a response. Says whether its connection goes on; if not, it has been replaced.
     fn response_complete(&mut self, slot: usize, response: Response, now: u64) -> bool {
-        if response.status == 408 && self.answers_nothing(slot, response) {
+        if response.status == 408
+            && unasked::answers_nothing(&self.connections[slot], &mut self.record, response)
+        {
+            self.fail(slot, Phase::FirstByte, Kind::ClosedEarly);
             return false;
         }
         self.responses += 1;
@@ -676,7 +704,7 @@ impl<'a> Worker<'a> {
         record.serial.push(response_ns as f64);
         record.series.push(now - self.begin, response_ns);
         record.busy_ns += now - sent.at;
-        if self.open_loop.is_some() {
+        if self.pacer.is_open() {
             record_ns(&mut record.service, now - sent.at);
         }
         let end = self.shared.end();
@@ -695,7 +723,7 @@ impl<'a> Worker<'a> {
 
     /// Counts a failure, once for each request that it cost, and gives the connection a new socket in
     /// good time.
-    pub(super) fn fail(&mut self, slot: usize, phase: Phase, kind: Kind) {
+    fn fail(&mut self, slot: usize, phase: Phase, kind: Kind) {
         let now = self.now();
         let connection = &self.connections[slot];
         if matches!(kind, Kind::ClosedEarly | Kind::Reset) && !connection.in_flight.is_empty() {
@@ -720,8 +748,8 @@ impl<'a> Worker<'a> {
         self.record
             .errors(phase, kind, lost.max(u64::from(costs_no_request)));
         self.close(slot);
-        if self.open_loop.is_some() && phase != Phase::Connect {
-            return self.vacated(slot);
+        if phase != Phase::Connect && !self.vacate(slot) {
+            return;
         }
         let delay = self.connections[slot].back_off(phase);
         match delay {
@@ -734,12 +762,17 @@ impl<'a> Worker<'a> {
     }
 
     /// Ends a connection in good order and gives it a new socket, if one is needed.
-    pub(super) fn reopen(&mut self, slot: usize) {
+    fn reopen(&mut self, slot: usize) {
         self.close(slot);
-        match self.open_loop {
-            Some(_) => self.vacated(slot),
-            None => self.open(slot),
+        if self.vacate(slot) {
+            self.open(slot);
         }
+    }
+
+    /// Says whether the place of a closed connection gets a new socket at once.
+    fn vacate(&mut self, slot: usize) -> bool {
+        let connection = &mut self.connections[slot];
+        (self.pacer).vacated(slot, connection, self.shared, self.outstanding)
     }
 
     /// Closes what has waited for the end to be told.
@@ -803,7 +836,12 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        let spin_s = self.finish_open_loop(end, now);
+        let times = Times {
+            begin: self.begin,
+            end,
+            now,
+        };
+        let spin_s = (self.pacer).finish(&mut self.record, &self.connections, times);
         for (status, &count) in (0..).zip(&self.status) {
             if count > 0 {
                 self.record.status.insert(status, count);

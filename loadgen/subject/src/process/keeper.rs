@@ -31,10 +31,10 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2, setpgid};
 
+use super::proc::named;
 use super::processes::{Processes, with_descendants};
 use super::waiting::tell;
 use engine::affinity::cpu_set;
-use engine::foreign;
 
 /// How long killed processes may take to be gone. Those that the kernel does not let go, as they wait for a
 /// device, take longer.
@@ -240,13 +240,6 @@ impl Drop for Kept {
             }
         }
     }
-}
-
-/// A process as it is named to the user.
-pub(super) fn named(pid: i32) -> String {
-    let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let name = foreign::quoted(foreign::text(&name).trim_end());
-    format!("{pid} ({name})")
 }
 
 /// Nothing when there is none now, or there will be none.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::cost::status_number;
+use super::proc::status_number;
 use super::processes::Processes;
 
 /// What idle connections cost in memory.

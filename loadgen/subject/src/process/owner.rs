@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
-use super::keeper::named;
+use super::proc::named;
 use super::processes::Processes;
 use crate::sockets;
 use crate::sockets::Socket;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 
-use super::cost::Stat;
+use super::proc::Stat;
 
 /// The processes whose work counts as that of a server, found anew whenever they are asked for: those of a
 /// process group and all that they have started, whichever session or group that went to.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::schedstat::Schedule;
 
-use super::cost::{Stat, status_number};
+use super::proc::{Stat, status_number};
 
 /// Of one thread since it began, or of several together within a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -12,16 +12,16 @@ use std::time::Duration;
 use mio::{Events, Poll, Registry, Token};
 use nix::sys::resource::{UsageWho, getrusage};
 
-use crate::record::record_ns;
+use crate::record::Record;
 
-use super::connection::Connection;
-use super::schedule::Schedule;
-use super::timer::Timer;
-use super::worker::Worker;
-use super::{Share, Shared};
+use super::super::connection::Connection;
+use super::super::schedule::Schedule;
+use super::super::timer::Timer;
+use super::super::{Share, Shared};
+use super::Step;
 
 /// What a thread knows in open loop. Times are nanoseconds since the start of the run.
-pub(super) struct OpenLoop {
+pub(in crate::drive) struct OpenLoop {
     /// What is not due yet.
     due: Schedule,
     /// What is not sent yet.
@@ -63,16 +63,12 @@ const GAP_NS: u64 = 100_000;
 const SPIN_PAUSE_NS: u64 = 100_000_000;
 
 impl OpenLoop {
-    pub(super) fn new(
-        shared: &Shared<'_>,
-        share: Share,
-        registry: &Registry,
-    ) -> io::Result<Option<Self>> {
+    pub(super) fn new(shared: &Shared<'_>, share: Share, registry: &Registry) -> io::Result<Self> {
         let plan = shared.plan;
         let Some(schedule) = Schedule::new(plan.pace, plan.seed, share.index, plan.threads) else {
-            return Ok(None);
+            unreachable!("in closed loop there is another pacer");
         };
-        Ok(Some(OpenLoop {
+        Ok(OpenLoop {
             due: schedule.clone(),
             next: schedule,
             queued: 0,
@@ -86,7 +82,7 @@ impl OpenLoop {
             preempted_at: None,
             preemptions: 0,
             spun_ns: 0,
-        }))
+        })
     }
 
     /// Sees to it that the next request is sent when it is due: arms the timer and returns until when to
@@ -168,13 +164,21 @@ impl OpenLoop {
     }
 
     /// The next thing to do for what is due.
-    fn step(&mut self, connections: &mut [Connection], now: u64, end: u64) -> Option<Step> {
+    pub(super) fn step(
+        &mut self,
+        connections: &mut [Connection],
+        now: u64,
+        end: u64,
+    ) -> Option<Step> {
         loop {
             if self.queued > 0 {
                 while let Some(slot) = self.idle.pop_front() {
                     if std::mem::take(&mut connections[slot].idle) {
                         self.queued -= 1;
-                        return Some(Step::Send(slot, self.next.advance()));
+                        return Some(Step::Send {
+                            slot,
+                            intended: self.next.advance(),
+                        });
                     }
                 }
             }
@@ -194,115 +198,49 @@ impl OpenLoop {
             self.queued += 1;
         }
     }
-}
-
-enum Step {
-    /// Send the request due at this time on a connection.
-    Send(usize, u64),
-    /// Open a connection.
-    Open(usize),
-}
-
-impl Worker<'_> {
-    /// Sends what is due, as far as connections are free for it.
-    #[inline]
-    pub(super) fn send_due(&mut self) {
-        while let Some(open_loop) = &mut self.open_loop {
-            let now = self.shared.now();
-            match open_loop.step(&mut self.connections, now, self.shared.end()) {
-                Some(Step::Send(slot, intended)) => self.send_late(slot, intended),
-                Some(Step::Open(slot)) => self.open(slot),
-                None => return,
-            }
-        }
-    }
-
-    /// Sends the request that was due at `intended`.
-    fn send_late(&mut self, slot: usize, intended: u64) {
-        let now = self.now();
-        let lag = now - intended;
-        let connection = &mut self.connections[slot];
-        let possible_at = intended.max(connection.free_since);
-        let own = std::mem::take(&mut connection.opened_late) + (now - possible_at);
-        let counts = intended >= self.begin;
-        if counts {
-            record_ns(&mut self.record.lag, lag);
-            record_ns(&mut self.record.lag_own, own.min(lag));
-            self.record.sent_in_time += u64::from(now < self.end());
-        }
-        self.write(slot, 1, intended, now, counts);
-    }
 
     /// A connection for a request that is due has been established.
-    pub(super) fn connected(&mut self, slot: usize) {
-        if let Some(open_loop) = &mut self.open_loop {
-            open_loop.connecting -= 1;
-        }
-        self.is_free(slot, self.connections[slot].free_since);
+    pub(super) fn connected(&mut self) {
+        self.connecting -= 1;
     }
 
-    /// Responses have come on a connection.
-    pub(super) fn answered(&mut self, slot: usize, now: u64) {
-        let connection = &self.connections[slot];
-        if connection.in_flight.is_empty() && connection.closing_since.is_none() {
-            self.is_free(slot, now);
-        }
-    }
-
-    fn is_free(&mut self, slot: usize, now: u64) {
-        self.may_await_nothing();
-        let connection = &mut self.connections[slot];
+    /// A connection can take a request: it stands at the end of the queue of those that can.
+    pub(super) fn is_free(&mut self, slot: usize, connection: &mut Connection, now: u64) {
         connection.free_since = now;
         connection.idle = true;
-        if let Some(open_loop) = &mut self.open_loop {
-            open_loop.idle.push_back(slot);
+        self.idle.push_back(slot);
+    }
+
+    /// A connection has been closed: its place is empty until a request needs it.
+    pub(super) fn vacated(&mut self, slot: usize, connection: &mut Connection, now: u64) {
+        connection.free_since = now;
+        self.empty.push_back(slot);
+    }
+
+    /// A connection has become free with so many requests in flight on all: the last one may have come to its end.
+    pub(super) fn may_await_nothing(&mut self, outstanding: u64) {
+        if self.queued == 0 && outstanding == 0 {
+            self.awaited = None;
         }
     }
 
-    /// A connection has been closed.
-    pub(super) fn vacated(&mut self, slot: usize) {
-        self.may_await_nothing();
-        self.connections[slot].free_since = self.now();
-        if let Some(open_loop) = &mut self.open_loop {
-            open_loop.empty.push_back(slot);
-        }
+    /// Whether requests are due before the end and not sent. Some may not be in the queue yet, when this thread did
+    /// not run at the end.
+    pub(super) fn has_to_send(&self, end: u64) -> bool {
+        self.queued > 0 || self.due.next() < end
     }
 
-    /// A connection has become free, by which the last request may have come to its end.
-    fn may_await_nothing(&mut self) {
-        if let Some(open_loop) = &mut self.open_loop
-            && open_loop.queued == 0
-            && self.outstanding == 0
-        {
-            open_loop.awaited = None;
-        }
-    }
-
-    /// Whether there are requests due before the end and not sent. Some may not be in the queue yet, when
-    /// this thread did not run at the end.
-    pub(super) fn has_to_send(&self) -> bool {
-        self.open_loop.as_ref().is_some_and(|open_loop| {
-            open_loop.queued > 0 || open_loop.due.next() < self.shared.end()
-        })
-    }
-
-    /// Counts what was due before `end` and is still not sent `now`. Returns for how many seconds the
+    /// Counts what was due between `begin` and `end` and is still not sent `now`. Returns for how many seconds the
     /// thread spun.
-    pub(super) fn finish_open_loop(&mut self, end: u64, now: u64) -> f64 {
-        let Some(open_loop) = &mut self.open_loop else {
-            return 0.0;
-        };
-        while open_loop.next.next() < end {
-            let intended = open_loop.next.advance();
-            if intended >= self.begin {
-                self.record.unsent += 1;
-                self.record.lower_bound(now - intended, None, 1);
+    pub(super) fn finish(&mut self, record: &mut Record, begin: u64, end: u64, now: u64) -> f64 {
+        while self.next.next() < end {
+            let intended = self.next.advance();
+            if intended >= begin {
+                record.unsent += 1;
+                record.lower_bound(now - intended, None, 1);
             }
         }
-        self.record.due = self.record.requests + self.record.unsent;
-        let mut used = self.connections.iter().map(|connection| connection.used);
-        let by_connection = &mut self.record.responses_by_connection;
-        by_connection.retain(|_| used.next().unwrap_or(true));
-        open_loop.spun_ns as f64 / 1e9
+        record.due = record.requests + record.unsent;
+        self.spun_ns as f64 / 1e9
     }
 }

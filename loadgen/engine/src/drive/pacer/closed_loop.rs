@@ -1,0 +1,48 @@
+//! Closed loop: the next request is sent as soon as the one before it is answered, or, with pipelining, as soon as
+//! there is room for it.
+
+use super::super::connection::Connection;
+use super::Offer;
+use crate::plan::{ConnectionLife, Plan};
+
+/// What a thread knows in closed loop.
+pub(in crate::drive) struct ClosedLoop {
+    /// Requests that may still be sent and count.
+    pub(super) budget: u64,
+}
+
+impl ClosedLoop {
+    /// How many requests go on a connection at once, when no more are sent than may be in flight on it. Those that
+    /// `count` are taken off the budget.
+    #[inline]
+    pub(super) fn offer(
+        &mut self,
+        plan: &Plan,
+        connection: &Connection,
+        is_over: bool,
+        counts: bool,
+    ) -> Offer {
+        if !connection.unsent.is_empty() || connection.closing_since.is_some() {
+            return Offer::Later;
+        }
+        let room = plan.pipeline as u64 - connection.in_flight_count();
+        let life = match plan.life {
+            ConnectionLife::KeepAlive => u64::MAX,
+            ConnectionLife::Requests(all) => all - connection.sent,
+        };
+        let count = match is_over {
+            false => room.min(life).min(self.budget),
+            true => 0,
+        };
+        if count == 0 {
+            return match connection.in_flight.is_empty() {
+                true => Offer::NothingMore,
+                false => Offer::Later,
+            };
+        }
+        if counts {
+            self.budget -= count;
+        }
+        Offer::Now(count)
+    }
+}
