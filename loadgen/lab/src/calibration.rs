@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::against::Run;
-use crate::estimate;
 use engine::figures::thousands;
 use engine::plan::{ConnectionLife, Plan};
 use engine::record::Outcome;
@@ -389,7 +388,7 @@ fn profile() -> &'static str {
 /// With three digits behind the point; of nothing, none.
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
-    (!values.is_empty()).then(|| thousandths(estimate::median(&mut values)))
+    (!values.is_empty()).then(|| thousandths(crate::median::median(&mut values)))
 }
 
 /// More than three digits behind the point are noise in anything that is kept here.

@@ -1,5 +1,6 @@
 //! A median over rounds, and how sure it is.
 
+pub use crate::median::median;
 use statrs::distribution::{ContinuousCDF as _, Normal, StudentsT};
 
 /// A median over rounds.
@@ -183,16 +184,6 @@ fn students_t(values: &[f64]) -> Option<(f64, f64)> {
     let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?;
     let half = t.inverse_cdf(1.0 - ALPHA / 2.0) * (variance / n).sqrt();
     Some(((mean - half).exp(), (mean + half).exp()))
-}
-
-/// Of at least one value; sorts them.
-pub fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() % 2 {
-        1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use sha2::{Digest as _, Sha256};
+use hmac_sha256::Hash as Sha256;
 
 use crate::calibration::Calibration;
 use crate::run;
@@ -218,7 +218,7 @@ struct Until {
 
 fn fingerprint(expected: &Expected) -> String {
     let hash: [u8; 32] = match expected {
-        Expected::Text(text) => Sha256::digest(text).into(),
+        Expected::Text(text) => Sha256::hash(text),
         Expected::Sha256(hash) => *hash,
     };
     let digits = hash.iter().map(|byte| format!("{byte:02x}"));

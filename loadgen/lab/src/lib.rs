@@ -17,16 +17,23 @@
 
 pub mod against;
 pub mod calibration;
+#[cfg(feature = "sets")]
 pub mod compare;
 pub mod doctor;
+#[cfg(feature = "sets")]
 pub mod estimate;
+#[cfg(feature = "sets")]
 pub mod experiment;
+#[cfg(feature = "sets")]
 pub mod explain;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
 pub mod json;
+pub mod median;
+#[cfg(feature = "sets")]
 pub mod primitives;
 pub mod responder;
 pub mod run;
+#[cfg(feature = "sets")]
 pub mod set;
 pub mod slo;

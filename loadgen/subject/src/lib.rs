@@ -19,6 +19,7 @@
 
 pub mod catalogue;
 pub mod fault;
+#[cfg(feature = "ledger")]
 pub mod ledger;
 pub mod machine;
 pub mod meter;

@@ -18,7 +18,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sha2::{Digest as _, Sha256};
+use hmac_sha256::Hash as Sha256;
 use tempfile::TempDir;
 
 use super::ask::{Patience, ask};

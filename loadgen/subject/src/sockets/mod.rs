@@ -1,12 +1,17 @@
 //! The kernel's list of sockets, through `sock_diag`. It needs no privilege.
 
+#[cfg(feature = "sock-diag")]
 mod diag;
 mod holders;
 mod model;
+#[cfg(any(test, not(feature = "sock-diag")))]
+mod proc_net;
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+#[cfg(any(test, feature = "sock-diag"))]
+use std::net::TcpStream;
 
 pub use holders::holders;
 
@@ -70,6 +75,7 @@ pub fn time_wait_room() -> io::Result<u64> {
 /// # Errors
 ///
 /// When the kernel has no `sock_diag` (`CONFIG_INET_DIAG`), or refuses.
+#[cfg(feature = "sock-diag")]
 pub fn list(ports: &[u16]) -> io::Result<Vec<Socket>> {
     let mut sockets = diag::dump(|local, remote| {
         ports.contains(&local.port()) || ports.contains(&remote.port())
@@ -86,7 +92,10 @@ pub fn list(ports: &[u16]) -> io::Result<Vec<Socket>> {
 ///
 /// As [`list`].
 pub(crate) fn serving(port: u16) -> io::Result<Vec<Socket>> {
-    diag::dump_serving(|local, _| local.port() == port)
+    #[cfg(feature = "sock-diag")]
+    return diag::dump_serving(|local, _| local.port() == port);
+    #[cfg(not(feature = "sock-diag"))]
+    return proc_net::serving(port);
 }
 
 /// What TCP knows of the path of this connection.
@@ -94,6 +103,7 @@ pub(crate) fn serving(port: u16) -> io::Result<Vec<Socket>> {
 /// # Errors
 ///
 /// When it has no peer, or the kernel refuses.
+#[cfg(feature = "sock-diag")]
 pub fn info_of(stream: &TcpStream) -> io::Result<Info> {
     diag::info(stream.local_addr()?, stream.peer_addr()?)
 }
@@ -119,6 +129,35 @@ mod tests {
             ("MPTcpExt:", "TW", None),
         ] {
             assert_eq!(counter(text, of, name), expected, "{of} {name}");
+        }
+    }
+
+    /// Both ways to ask the kernel tell of the same sockets.
+    #[cfg(feature = "sock-diag")]
+    #[test]
+    fn two_lists_agree() {
+        use std::net::TcpListener;
+
+        for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let to = match listener.local_addr().unwrap().ip() {
+                ip if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], port)),
+                ip => SocketAddr::new(ip, port),
+            };
+            let client = TcpStream::connect(to).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            let seen = |sockets: Vec<Socket>| {
+                let mut seen: Vec<_> = (sockets.iter())
+                    .map(|it| (it.local, it.remote, it.state.name(), it.inode))
+                    .collect();
+                seen.sort_unstable();
+                seen
+            };
+            let listed = seen(serving(port).unwrap());
+            assert_eq!(listed.len(), 2, "{listed:?}");
+            assert_eq!(seen(proc_net::serving(port).unwrap()), listed, "{address}");
+            drop((client, accepted));
         }
     }
 }
