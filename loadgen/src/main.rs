@@ -63,7 +63,7 @@ enum Verb {
     /// The generator's own ceilings, costs and shortest response time on this machine
     Calibrate(calibrate::Arguments),
     /// Answer every request with a constant: the server that calibrate measures against
-    #[command(hide = true)]
+    #[command(hide = true, alias = "floor")]
     Responder(responder::Arguments),
 }
 

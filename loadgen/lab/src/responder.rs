@@ -1,4 +1,4 @@
-//! The floor: a responder that parses nothing and answers a constant. What a request costs it is what
+//! The built-in responder: a server that parses nothing and answers a constant. What a request costs it is what
 //! the kernel charges every server, give or take little; what it can do is what a generator is held
 //! against.
 //!
@@ -19,7 +19,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// What the floor did, as it stands in one line of JSON on stderr when it ends.
+/// What the responder did, as it stands in one line of JSON on stderr when it ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Connections accepted.
@@ -35,20 +35,20 @@ pub struct Counts {
 ///
 /// When the poll cannot be set up or waited for.
 pub fn serve(listener: TcpListener, stop: UnixStream) -> io::Result<Counts> {
-    let mut floor = Floor::new(listener, stop)?;
+    let mut responder = Responder::new(listener, stop)?;
     let mut events = Events::with_capacity(1024);
-    while floor.has_work() {
-        floor.wait(&mut events)?;
+    while responder.has_work() {
+        responder.wait(&mut events)?;
         for event in &events {
             match event.token() {
-                LISTENER => floor.acceptable = true,
-                STOP => floor.drain(),
-                Token(key) => floor.ready(key, event),
+                LISTENER => responder.acceptable = true,
+                STOP => responder.drain(),
+                Token(key) => responder.ready(key, event),
             }
         }
-        floor.accept();
+        responder.accept();
     }
-    Ok(floor.counts)
+    Ok(responder.counts)
 }
 
 /// A listening socket with a long accept queue.
@@ -91,12 +91,12 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// How long the accept queue is left alone when files or memory have run out.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 
-/// How long a peer may take to read its answers once the floor is stopping. A server has 5 s.
+/// How long a peer may take to read its answers once the responder is stopping. A server has 5 s.
 const GRACE: Duration = Duration::from_secs(4);
 
-struct Floor {
+struct Responder {
     poll: Poll,
-    /// `None` once the floor is stopping and the accept queue is empty.
+    /// `None` once the responder is stopping and the accept queue is empty.
     listener: Option<mio::net::TcpListener>,
     /// Connections may stand in the accept queue.
     acceptable: bool,
@@ -113,7 +113,7 @@ struct Floor {
     _stop: mio::net::UnixStream,
 }
 
-impl Floor {
+impl Responder {
     fn new(listener: TcpListener, stop: UnixStream) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         stop.set_nonblocking(true)?;
@@ -122,7 +122,7 @@ impl Floor {
         let poll = Poll::new()?;
         (poll.registry()).register(&mut listener, LISTENER, Interest::READABLE)?;
         (poll.registry()).register(&mut stop, STOP, Interest::READABLE)?;
-        Ok(Floor {
+        Ok(Responder {
             poll,
             listener: Some(listener),
             acceptable: true,

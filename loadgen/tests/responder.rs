@@ -1,4 +1,4 @@
-//! The floor as a process: the contract of a server, whatever its peers do.
+//! The built-in responder as a process: the contract of a server, whatever its peers do.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -15,23 +15,23 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const BODY: &[u8] = b"hello world";
 const PLENTY: Duration = Duration::from_secs(20);
 
-struct Floor {
+struct Responder {
     child: Child,
     address: SocketAddr,
 }
 
-impl Floor {
+impl Responder {
     fn start() -> Self {
-        Floor::of(Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("floor"))
+        Responder::of(Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("responder"))
     }
 
     /// With no more files than these.
     fn with_files(files: u32) -> Self {
         let script = format!(
-            "ulimit -n {files} && exec {} floor",
+            "ulimit -n {files} && exec {} responder",
             env!("CARGO_BIN_EXE_loadgen")
         );
-        Floor::of(Command::new("sh").args(["-c", &script]))
+        Responder::of(Command::new("sh").args(["-c", &script]))
     }
 
     fn of(command: &mut Command) -> Self {
@@ -47,7 +47,7 @@ impl Floor {
         let address = line.strip_prefix("listening on ").unwrap().trim();
         let address: SocketAddr = address.parse().unwrap();
         assert_ne!(address.port(), 0);
-        Floor { child, address }
+        Responder { child, address }
     }
 
     fn connect(&self) -> TcpStream {
@@ -91,7 +91,7 @@ impl Floor {
 }
 
 /// No process is left behind when a test fails.
-impl Drop for Floor {
+impl Drop for Responder {
     fn drop(&mut self) {
         self.child.kill().unwrap_or_default();
         self.child.wait().map(drop).unwrap_or_default();
@@ -122,10 +122,10 @@ fn nothing_more(stream: &mut TcpStream) {
 
 #[test]
 fn two_pipelined_requests_cut_anywhere() {
-    let floor = Floor::start();
+    let responder = Responder::start();
     let two = REQUEST.repeat(2);
     for cut in 0..=two.len() {
-        let mut stream = floor.connect();
+        let mut stream = responder.connect();
         let (first, second) = two.split_at(cut);
         stream.write_all(first).unwrap();
         // As many answers as whole requests were sent, before the rest is.
@@ -138,7 +138,7 @@ fn two_pipelined_requests_cut_anywhere() {
         }
         nothing_more(&mut stream);
     }
-    let (status, counts) = floor.stop(Signal::SIGTERM);
+    let (status, counts) = responder.stop(Signal::SIGTERM);
     assert_eq!(status.code(), Some(0));
     let accepted = two.len() as u64 + 1;
     let requests = 2 * accepted;
@@ -147,8 +147,8 @@ fn two_pipelined_requests_cut_anywhere() {
 
 #[test]
 fn byte_by_byte() {
-    let floor = Floor::start();
-    let mut stream = floor.connect();
+    let responder = Responder::start();
+    let mut stream = responder.connect();
     for _ in 0..3 {
         for byte in REQUEST {
             stream.write_all(&[*byte]).unwrap();
@@ -156,13 +156,13 @@ fn byte_by_byte() {
         answer(&mut stream).unwrap();
     }
     nothing_more(&mut stream);
-    assert_eq!(floor.stop(Signal::SIGINT).1.requests, 3);
+    assert_eq!(responder.stop(Signal::SIGINT).1.requests, 3);
 }
 
 #[test]
 fn ten_thousand_pipelined() {
-    let floor = Floor::start();
-    let stream = floor.connect();
+    let responder = Responder::start();
+    let stream = responder.connect();
     let mut writer = stream.try_clone().unwrap();
     let writing = thread::spawn(move || writer.write_all(&REQUEST.repeat(10_000)));
     let mut reader = BufReader::new(&stream);
@@ -172,7 +172,7 @@ fn ten_thousand_pipelined() {
     writing.join().unwrap().unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-    assert_eq!(floor.stop(Signal::SIGTERM).1.requests, 10_000);
+    assert_eq!(responder.stop(Signal::SIGTERM).1.requests, 10_000);
 }
 
 /// One who sends far more than socket buffers hold before reading anything: answers are cut by full
@@ -180,10 +180,10 @@ fn ten_thousand_pipelined() {
 #[test]
 fn one_who_does_not_read_gets_all_answers_later() {
     const REQUESTS: usize = 200_000;
-    let floor = Floor::start();
-    let mut slow = floor.connect();
+    let responder = Responder::start();
+    let mut slow = responder.connect();
     slow.write_all(&REQUEST.repeat(REQUESTS)).unwrap();
-    let mut other = floor.connect();
+    let mut other = responder.connect();
     other.write_all(REQUEST).unwrap();
     answer(&mut other).unwrap();
     slow.shutdown(Shutdown::Write).unwrap();
@@ -192,14 +192,14 @@ fn one_who_does_not_read_gets_all_answers_later() {
         answer(&mut reader).unwrap();
     }
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-    let (_, counts) = floor.stop(Signal::SIGTERM);
+    let (_, counts) = responder.stop(Signal::SIGTERM);
     assert_eq!(counts.requests, REQUESTS as u64 + 1);
 }
 
 #[test]
 fn many_connections_at_once_and_one_after_another() {
-    let floor = Floor::start();
-    let mut streams: Vec<_> = (0..500).map(|_| floor.connect()).collect();
+    let responder = Responder::start();
+    let mut streams: Vec<_> = (0..500).map(|_| responder.connect()).collect();
     for _ in 0..3 {
         for stream in &mut streams {
             stream.write_all(REQUEST).unwrap();
@@ -211,7 +211,7 @@ fn many_connections_at_once_and_one_after_another() {
     // Closed ones make room for others, whose sockets get the same numbers.
     streams.truncate(10);
     for _ in 0..500 {
-        let mut stream = floor.connect();
+        let mut stream = responder.connect();
         stream.write_all(REQUEST).unwrap();
         answer(&mut stream).unwrap();
     }
@@ -219,7 +219,7 @@ fn many_connections_at_once_and_one_after_another() {
         stream.write_all(REQUEST).unwrap();
         answer(stream).unwrap();
     }
-    let (status, counts) = floor.stop(Signal::SIGTERM);
+    let (status, counts) = responder.stop(Signal::SIGTERM);
     assert_eq!(status.code(), Some(0));
     let expected = Counts {
         accepted: 1000,
@@ -230,17 +230,17 @@ fn many_connections_at_once_and_one_after_another() {
 
 #[test]
 fn what_was_sent_before_the_signal_is_answered() {
-    let floor = Floor::start();
-    let mut streams: Vec<_> = (0..100).map(|_| floor.connect()).collect();
+    let responder = Responder::start();
+    let mut streams: Vec<_> = (0..100).map(|_| responder.connect()).collect();
     for stream in &mut streams {
         stream.write_all(REQUEST).unwrap();
     }
-    kill(floor.pid(), Signal::SIGTERM).unwrap();
+    kill(responder.pid(), Signal::SIGTERM).unwrap();
     for stream in &mut streams {
         answer(stream).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
-    let (status, counts) = floor.ended();
+    let (status, counts) = responder.ended();
     assert_eq!(status.code(), Some(0));
     assert_eq!(counts.requests, 100);
 }
@@ -248,13 +248,13 @@ fn what_was_sent_before_the_signal_is_answered() {
 /// A peer with half a request, and one that never reads: neither keeps it from ending.
 #[test]
 fn a_stop_waits_for_nobody_long() {
-    let floor = Floor::start();
-    let mut half = floor.connect();
+    let responder = Responder::start();
+    let mut half = responder.connect();
     half.write_all(&REQUEST[..10]).unwrap();
-    let mut deaf = floor.connect();
+    let mut deaf = responder.connect();
     deaf.write_all(&REQUEST.repeat(200_000)).unwrap();
     let start = Instant::now();
-    let (status, counts) = floor.stop(Signal::SIGTERM);
+    let (status, counts) = responder.stop(Signal::SIGTERM);
     assert_eq!(status.code(), Some(0));
     assert!(start.elapsed() >= Duration::from_secs(3), "no grace");
     assert_eq!(counts.accepted, 2);
@@ -263,17 +263,17 @@ fn a_stop_waits_for_nobody_long() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let floor = Floor::start();
-    let mut deaf = floor.connect();
+    let responder = Responder::start();
+    let mut deaf = responder.connect();
     deaf.write_all(&REQUEST.repeat(200_000)).unwrap();
-    kill(floor.pid(), Signal::SIGTERM).unwrap();
+    kill(responder.pid(), Signal::SIGTERM).unwrap();
     // Not before the first one is dealt with: two of a kind would merge.
-    while TcpStream::connect(floor.address).is_ok() {
+    while TcpStream::connect(responder.address).is_ok() {
         thread::sleep(Duration::from_millis(1));
     }
-    kill(floor.pid(), Signal::SIGTERM).unwrap();
-    let mut floor = floor;
-    let status = floor.child.wait().unwrap();
+    kill(responder.pid(), Signal::SIGTERM).unwrap();
+    let mut responder = responder;
+    let status = responder.child.wait().unwrap();
     assert_eq!(status.code(), None, "ended by the signal");
 }
 
@@ -281,15 +281,15 @@ fn a_second_signal_ends_it_at_once() {
 /// and is served when there is room.
 #[test]
 fn out_of_files_it_neither_spins_nor_hangs() {
-    let floor = Floor::with_files(24);
-    let mut streams: Vec<_> = (0..40).map(|_| floor.connect()).collect();
+    let responder = Responder::with_files(24);
+    let mut streams: Vec<_> = (0..40).map(|_| responder.connect()).collect();
     for stream in &mut streams {
         stream.write_all(REQUEST).unwrap();
     }
     answer(&mut streams[0]).unwrap();
-    let before = floor.cpu_time();
+    let before = responder.cpu_time();
     thread::sleep(Duration::from_millis(500));
-    let spent = floor.cpu_time() - before;
+    let spent = responder.cpu_time() - before;
     assert!(spent < Duration::from_millis(100), "it spins: {spent:?}");
     streams[39].set_nonblocking(true).unwrap();
     let waits = streams[39].read(&mut [0]).unwrap_err();
@@ -298,7 +298,7 @@ fn out_of_files_it_neither_spins_nor_hangs() {
     for mut stream in streams.drain(..).skip(1) {
         answer(&mut stream).unwrap();
     }
-    let (status, counts) = floor.stop(Signal::SIGTERM);
+    let (status, counts) = responder.stop(Signal::SIGTERM);
     assert_eq!(status.code(), Some(0));
     let expected = Counts {
         accepted: 40,
@@ -309,13 +309,13 @@ fn out_of_files_it_neither_spins_nor_hangs() {
 
 #[test]
 fn a_taken_port_is_said() {
-    let floor = Floor::start();
+    let responder = Responder::start();
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(["floor", "--listen", &floor.address.to_string()])
+        .args(["responder", "--listen", &responder.address.to_string()])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    let expected = format!("loadgen: cannot listen on {}: Address", floor.address);
+    let expected = format!("loadgen: cannot listen on {}: Address", responder.address);
     assert!(stderr.starts_with(&expected), "{stderr}");
 }
