@@ -13,8 +13,9 @@ use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan};
 /// Loopback addresses that connections come from in turn.
 pub const LOOPBACK_SOURCES: u8 = 32;
 
-/// How long a closed connection keeps its port on Linux: a constant of the kernel (`TCP_TIMEWAIT_LEN`), which
-/// `tcp_fin_timeout` does not change.
+/// How long a closed connection stays in `TIME-WAIT` on Linux and keeps its port. RFC 9293 asks for twice
+/// the maximum segment lifetime, which Linux assumes to be 30 s. The kernel's source fixes it
+/// (`TCP_TIMEWAIT_LEN`): no setting changes it, and `tcp_fin_timeout` is unrelated.
 pub const TIME_WAIT: Duration = Duration::from_secs(60);
 
 /// Where the connections of `plan` come from in turn; empty when the kernel chooses. Loopback has room

@@ -12,11 +12,6 @@ pub use holders::holders;
 
 pub use model::{Holder, Info, Socket, State, Timer};
 
-/// How long a socket stays in `TIME-WAIT`, in seconds. RFC 9293 asks for twice the longest time that a segment
-/// may live, and Linux takes that time to be 30 s. It is a constant of its source (`TCP_TIMEWAIT_LEN`): no
-/// setting changes it, [`tcp_fin_timeout`](fin_timeout_s) least of all.
-pub const TIME_WAIT_S: u32 = 60;
-
 /// How long a socket that its program has closed waits in `FIN-WAIT-2` for the peer's FIN, in seconds
 /// (`net.ipv4.tcp_fin_timeout`). One that its program has only shut down waits without end.
 ///
