@@ -630,7 +630,7 @@ mod tests {
             ),
             (
                 "[[server]]\nname='../x'\nabout=''\nrun=['x']",
-                "benches/servers.toml:5:1: `name` \"../x\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+                "benches/servers.toml:5:1: `name` \"../x\" may contain letters, digits, `-`, `_` and `.`, and must not begin with `-` or `.`",
             ),
             (
                 "[[server]]\nname='b'\nabout=''\nrun=[]",
@@ -668,7 +668,7 @@ mod tests {
             ),
             (
                 "groups = ['a b']",
-                "benches/workloads.toml:1:1: `groups` of `w`: \"a b\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+                "benches/workloads.toml:1:1: `groups` of `w`: \"a b\" may contain letters, digits, `-`, `_` and `.`, and must not begin with `-` or `.`",
             ),
             (
                 "pipeline = 0",
@@ -688,7 +688,7 @@ mod tests {
             ),
             (
                 "pipeline = 1025",
-                "benches/workloads.toml:5:12: `pipeline`: 1025 is too many; 1024 are the most",
+                "benches/workloads.toml:5:12: `pipeline`: 1025 is too many; the maximum is 1024",
             ),
             (
                 "pipeline = 3\nrequests_per_connection = 2",
@@ -696,7 +696,7 @@ mod tests {
             ),
             (
                 "idle = 1000000000000",
-                "benches/workloads.toml:5:8: `idle`: 1000000000000 is too many; 10000000 are the most",
+                "benches/workloads.toml:5:8: `idle`: 1000000000000 is too many; the maximum is 10000000",
             ),
             (
                 "idle = 1e12",
@@ -708,7 +708,7 @@ mod tests {
             ),
             (
                 "warmup = '18446744073709551615s 999999999ns 1ns'",
-                "benches/workloads.toml:5:10: `warmup`: \"18446744073709551615s 999999999ns 1ns\": too long; 365 days are the most; expected a time such as \"10s\" or \"250ms\"",
+                "benches/workloads.toml:5:10: `warmup`: \"18446744073709551615s 999999999ns 1ns\": too long; the maximum is 365 days; expected a time such as \"10s\" or \"250ms\"",
             ),
             (
                 "warmup = inf",
@@ -732,7 +732,7 @@ mod tests {
             ),
             (
                 "[[workload]]\nname='a b'\nconnections=1\nduration='1s'",
-                "benches/workloads.toml:5:1: `name` \"a b\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+                "benches/workloads.toml:5:1: `name` \"a b\" may contain letters, digits, `-`, `_` and `.`, and must not begin with `-` or `.`",
             ),
         ];
         for (line, expected) in rows {

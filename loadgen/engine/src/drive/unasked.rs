@@ -1,23 +1,24 @@
-//! What a server says on a connection on which nothing is in flight: it answers no request that may follow
-//! (RFC 9112 §9.2), and costs none. But for empty lines, the connection is not used again.
+//! Unsolicited messages on a connection with no request in flight: they answer no later request
+//! (RFC 9112 §9.2), and no request is lost to them. Unless they are empty lines, the connection is
+//! not used again.
 
 use crate::record::{Kind, Phase};
 use crate::response::{Misread, Reader, Response, Rule, Taken};
 
 use super::worker::Worker;
 
-/// What becomes of the connection.
+/// What happens to the connection after an unsolicited message.
 pub(super) enum Unasked {
-    /// It stays as it was.
+    /// It continues as before.
     Skipped,
-    /// It waits for the rest of what is being said.
+    /// It waits for the rest of the message.
     Waits,
-    /// It has been replaced.
+    /// It was replaced.
     Replaced,
 }
 
 impl Worker<'_> {
-    /// Takes bytes that nobody asked for. `is_behind`: they came in one go with a response.
+    /// Handles unsolicited bytes. `is_behind`: they arrived together with a response.
     #[cold]
     pub(super) fn unasked(
         &mut self,
@@ -34,12 +35,12 @@ impl Worker<'_> {
             }
             Taken::Incomplete => {
                 connection.unasked_since.get_or_insert(now);
-                // In open loop it is in the queue of those that can take a request.
+                // In open loop it is in the queue of free connections.
                 connection.idle = false;
                 return Unasked::Waits;
             }
             Taken::Complete(response, _) => self.unasked_response(response.status),
-            // A body that is longer than it says, not something that the server says by itself.
+            // A body that exceeds its stated length, not a message of its own.
             Taken::Malformed if is_behind => {
                 self.bytes_behind(input);
                 self.reopen(slot);
@@ -54,7 +55,7 @@ impl Worker<'_> {
         Unasked::Replaced
     }
 
-    /// The rest of what was being said will not come, or is no longer waited for.
+    /// The rest of the message will not arrive, or is not awaited any longer.
     #[cold]
     pub(super) fn unasked_ends(&mut self, slot: usize) {
         let reader = &self.connections[slot].reader;
@@ -67,7 +68,7 @@ impl Worker<'_> {
         }
     }
 
-    /// The connection has ended with nothing in flight, which a server may do as it likes.
+    /// The connection ended with no request in flight, which a server may do at any time.
     pub(super) fn ended_unasked(&mut self, slot: usize, is_reset: bool) {
         let now = self.now();
         let connection = &self.connections[slot];
@@ -82,7 +83,7 @@ impl Worker<'_> {
         self.reopen(slot);
     }
 
-    /// What came in one go with a response that ended its connection.
+    /// Handles what arrived together with a response that ended its connection.
     #[cold]
     pub(super) fn left_over(&mut self, input: &[u8]) {
         let mut reader = Reader::new(false);
@@ -98,9 +99,10 @@ impl Worker<'_> {
         }
     }
 
-    /// Whether a 408 says that the request was not read: on a connection that was used before, it ends the
-    /// wait for another request (RFC 9110 §15.5.9), and crossed with the one just sent. Browsers send that
-    /// again on another connection; here it is lost, as if the connection had been closed without a word.
+    /// Whether a 408 means that the request was not read. On a connection that was used before, it
+    /// ends the wait for another request (RFC 9110 §15.5.9) and crossed with the one just sent.
+    /// Browsers resend such a request on another connection; here it is lost, as if the connection
+    /// had been closed without a response.
     #[cold]
     pub(super) fn answers_nothing(&mut self, slot: usize, response: Response) -> bool {
         let connection = &self.connections[slot];
@@ -131,7 +133,7 @@ impl Worker<'_> {
     }
 }
 
-/// Empty lines, however their bytes are split.
+/// The number of empty lines, however their bytes are split.
 fn lines(input: &[u8]) -> u64 {
     input.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
