@@ -538,7 +538,7 @@ fn name_or_ipv4(text: &str) -> Result<Host, Problem> {
     let is_fine = |c: char| c.is_ascii_alphanumeric() || "-_.~".contains(c);
     if let Some(other) = name.chars().find(|&c| !is_fine(c)) {
         return refuse(format!(
-            "a name has no {}; write letters, digits, - and . only",
+            "a name cannot contain {}; write letters, digits, - and . only",
             other.escape_default()
         ));
     }
@@ -1025,19 +1025,19 @@ mod tests {
             ("http://:81/", Part::Host, "it is missing"),
             ("http://u:p@/", Part::Host, "it is missing"),
             ("http://?q", Part::Host, "it is missing"),
-            ("http://a b/", Part::Host, "a blank; leave it out"),
+            ("http://a b/", Part::Host, "a blank; remove it"),
             (
                 "http://a\tb/",
                 Part::Host,
-                "a control character (\\u{9}); leave it out",
+                "a control character (\\u{9}); remove it",
             ),
-            ("http://a\\b/", Part::Host, "no backslash"),
+            ("http://a\\b/", Part::Host, "cannot contain a backslash"),
             ("http://a%zz/", Part::Host, "two hexadecimal digits"),
             ("http://a%00b/", Part::Host, "is not a name"),
             ("http://a%2Fb/", Part::Host, "is not a name"),
             ("http://a%20b/", Part::Host, "is not a name"),
-            ("http://a!b/", Part::Host, "a name has no !"),
-            ("http://a,b/", Part::Host, "a name has no ,"),
+            ("http://a!b/", Part::Host, "a name cannot contain !"),
+            ("http://a,b/", Part::Host, "a name cannot contain ,"),
             ("http://a..b/", Part::Host, "an empty part"),
             ("http://.a/", Part::Host, "an empty part"),
             ("http://./", Part::Host, "an empty part"),
