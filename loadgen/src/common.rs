@@ -177,7 +177,7 @@ mod tests {
             ("", Err("such as 10s or 500ms")),
             ("0", Err("longer than zero")),
             ("0s", Err("longer than zero")),
-            ("18446744073709551615s", Err("365 days are the most")),
+            ("18446744073709551615s", Err("the maximum is 365 days")),
         ] {
             match (duration(text), expected) {
                 (Ok(found), Ok(ms)) => assert_eq!(found, Duration::from_millis(ms), "{text}"),

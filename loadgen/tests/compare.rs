@@ -244,7 +244,7 @@ fn mixed_sets_are_refused() {
             campaign(),
             machine("6.18"),
             other_changes,
-            "changes in no commit: none and \"def\"",
+            "uncommitted changes: none and \"def\"",
         ),
         (
             campaign(),
@@ -474,11 +474,11 @@ fn filters() {
     for (arguments, expected) in [
         (
             ["--workloads", "stay-opn"],
-            "no workload `stay-opn` in SET, did you mean `stay-open`?; there: stay, stay-open, leave",
+            "no workload `stay-opn` in SET, did you mean `stay-open`?; known: stay, stay-open, leave",
         ),
         (
             ["--servers", "x*"],
-            "no server `x*` in SET; there: fast, slow, floor",
+            "no server `x*` in SET; known: fast, slow, floor",
         ),
     ] {
         for verb in ["cmp", "rank"] {

@@ -360,9 +360,9 @@ fn only_hello_world_is_measured() {
         ),
         (
             b"SSH-2.0-x\r\n",
-            Some("its answer to GET / is no HTTP/1.1: \"SSH-2.0-x\\r\\n\""),
+            Some("its answer to GET / is not HTTP/1.1: \"SSH-2.0-x\\r\\n\""),
         ),
-        (b"", Some("its answer to GET / is no HTTP/1.1: \"\"")),
+        (b"", Some("its answer to GET / is not HTTP/1.1: \"\"")),
     ];
     for (answer, expected) in rows {
         let error = probe(answering(answer))

@@ -154,7 +154,10 @@ fn a_process_that_is_handed_connections_is_named() {
     });
     let target = start(&server("hands-connections", &over)).unwrap();
     let error = target.probe().unwrap_err().to_string();
-    let expected = format!("it does not answer alone: process {} (", std::process::id());
+    let expected = format!(
+        "another process has sockets at its address and was not started by loadgen: {} (",
+        std::process::id()
+    );
     assert!(error.starts_with(&expected), "{error}");
 }
 

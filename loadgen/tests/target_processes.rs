@@ -226,7 +226,7 @@ fn somebody_else_at_the_address_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let expected = format!(
-        "starting fake: {address} is served by what loadgen did not start: process {} (",
+        "starting fake: {address} is served by a process that loadgen did not start: {} (",
         std::process::id()
     );
     // As an IPv6 socket has it, the address is the same.
@@ -261,7 +261,7 @@ fn a_shared_port_is_named() {
     .unwrap();
     let error = start(&shell(&script)).unwrap_err();
     assert!(
-        error.contains("is served by what loadgen did not start"),
+        error.contains("is served by a process that loadgen did not start"),
         "{error}"
     );
 }

@@ -156,7 +156,7 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         ),
         (
             "http://user:secret%@ADDR/",
-            "userinfo: behind % stand two hexadecimal digits",
+            "userinfo: % must be followed by two hexadecimal digits",
         ),
         ("ADDR/a b", "path: a blank; write %20"),
         ("ADDR/a\r\nX: y", "path: a control character"),

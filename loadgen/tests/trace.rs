@@ -140,7 +140,7 @@ fn an_answer_that_is_cut_short_is_a_failure() {
     });
     let (code, stdout, stderr) = trace(&[&url(address)]);
     assert_eq!(code, Some(1), "{stderr}");
-    let told = "loadgen: connection 1: recv: the server closed the connection before the answer";
+    let told = "loadgen: connection 1: recv: the server closed the connection before the response";
     assert!(stderr.starts_with(told), "{stderr}");
     assert!(stdout.contains("How it ended"), "{stdout}");
 }
@@ -189,7 +189,7 @@ fn what_is_written_can_be_read_again() {
     let (code, text, _) = trace(&["--read", &pcap]);
     assert_eq!(code, Some(0));
     assert!(text.contains("Flags [S.]"), "{text}");
-    assert_eq!(text.matches("in the midst of packet").count(), 1, "{text}");
+    assert_eq!(text.matches("in the middle of packet").count(), 1, "{text}");
     // Of another port, or of nothing.
     let port = address.port().to_string();
     let (code, text, _) = trace(&["--read", &pcap, "--port", &port]);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use trace::model::{Packet, TcpOption};
+use trace::output::tcpdump;
 use trace::packets;
 use trace::packets::{Capture, Frame, Link, Live, Ports};
 
@@ -123,7 +124,7 @@ fn same_as_tcpdump(path: &Path, packets: &[Packet]) {
     let Some(theirs) = output(Command::new("tcpdump").args(["-n", "-t", "-r"]).arg(path)) else {
         skip!("tcpdump is not installed; the lines are not compared with its");
     };
-    let ours = packets::tcpdump_lines(packets);
+    let ours = tcpdump::lines(packets);
     let theirs: Vec<&str> = theirs.0.lines().collect();
     for (number, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
         assert_eq!(ours, theirs, "line {}", number + 1);
@@ -514,7 +515,7 @@ fn captures_of_tcpdump_are_read() {
             skip!("tcpdump is not installed any more");
         };
         let cut = arguments.contains(&"-s");
-        for (ours, theirs) in packets::tcpdump_lines(&packets).iter().zip(theirs.lines()) {
+        for (ours, theirs) in tcpdump::lines(&packets).iter().zip(theirs.lines()) {
             // Of several interfaces it tells which, and the direction. Options that were cut off are called bad
             // by us, where no payload tells that more was cut.
             let ours = if cut {

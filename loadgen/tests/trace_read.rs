@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use trace::model::{Record, Side, State};
+use trace::output::tcpdump;
 use trace::packets;
 use trace::story::{Connection, EndingKind, Happening, PhaseKind, Segment, Story, tell};
 
@@ -93,7 +94,7 @@ const CASES: [Case; 12] = [
     Case {
         name: "half-closed",
         ending: EndingKind::HalfClosed(Client),
-        because: "the server stays in CLOSE-WAIT",
+        because: "The server stays in CLOSE-WAIT",
         client: &[SynSent, Established, FinWait1, FinWait2],
         server: &[SynReceived, Established, CloseWait],
         phases: &[Handshake, Request, Response],
@@ -125,7 +126,7 @@ const CASES: [Case; 12] = [
     Case {
         name: "late-data",
         ending: EndingKind::Reset(Server),
-        because: "closed the connection already, and then 40 bytes more came",
+        because: "closed the connection already when 40 bytes more came",
         client: &[SynSent, Established, CloseWait, Closed],
         server: &[SynReceived, Established, FinWait1, FinWait2, Closed],
         phases: &[Handshake, Request, Response, Close],
@@ -133,7 +134,7 @@ const CASES: [Case; 12] = [
     Case {
         name: "killed",
         ending: EndingKind::Closed(Server),
-        because: "its head promises 100,000 bytes, and 400 bytes came. Most likely its process ended",
+        because: "its head promises 100,000 bytes, but 400 bytes arrived. Most likely the server's process ended",
         client: &LAST,
         server: &FIRST_SERVER,
         phases: &[Handshake, Request, Response, Close, Aftermath],
@@ -141,7 +142,7 @@ const CASES: [Case; 12] = [
     Case {
         name: "silent",
         ending: EndingKind::Silent,
-        because: "No answer came for 1.50 s, and the client closed",
+        because: "No response came for 1.50 s, and the client closed",
         client: &FIRST,
         server: &LAST_SERVER,
         phases: &[Handshake, Request, Close, Aftermath],
@@ -239,7 +240,7 @@ fn outline(story: &Story) -> String {
             lines.push(format!("# {}\n{}", phase.heading, phase.explanation));
             for event in &phase.events {
                 let what = match &event.what {
-                    Happening::Segment(it) => packets::line(it)
+                    Happening::Segment(it) => tcpdump::line(it)
                         .split(", options")
                         .next()
                         .unwrap_or_default()

@@ -288,7 +288,9 @@ fn one_408_explains_no_other_closes() {
         let crossed = outcome.record.unsolicited.crossed;
         assert_eq!(crossed, 1);
         let words = verdict.reasons.join("\n");
-        let is_said = words.contains("ended with a 408 once as requests were on their way");
+        let is_said = words.contains(
+            "timed out waiting for a request (408) once while requests were on their way",
+        );
         assert_eq!(is_said, said, "{words}");
     }
 }

@@ -409,7 +409,7 @@ fn ended_in_the_warm_up_nothing_counts() {
         let reasons = reasons(&report);
         let answered = report["warmup_responses"].as_u64().unwrap();
         assert!(answered <= truth.responses);
-        let said = "ended before the warm-up of 60.0 s was over, so nothing counts";
+        let said = "ended before the 60.0 s warm-up was over, so nothing counts";
         assert!(reasons.starts_with(said), "{reasons}");
         assert!(
             reasons.contains(&format!("{answered} request")),

@@ -1,4 +1,4 @@
-//! Which CPUs a thread may run on, and lists of CPUs as people and kernels write them.
+//! The CPUs that a thread may run on, and lists of CPUs in the notation of people and kernels.
 
 use std::num::ParseIntError;
 use std::ops::RangeInclusive;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
-/// CPUs that the calling thread may run on, in order; empty when the system does not tell.
+/// The CPUs that the calling thread may run on, in order; empty if unknown.
 pub fn own_cpus() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
         return Vec::new();
@@ -16,17 +16,17 @@ pub fn own_cpus() -> Vec<usize> {
     (0..CpuSet::count()).filter(is_set).collect()
 }
 
-/// CPUs that the system has switched on; `None` when it does not tell.
+/// The number of CPUs that are online; `None` if unknown.
 pub fn online_cpus() -> Option<usize> {
     let count = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok()??;
     usize::try_from(count).ok()
 }
 
-/// Makes the calling thread, and those it starts from now on, run on these CPUs only.
+/// Restricts the calling thread, and threads that it starts from now on, to these CPUs.
 ///
 /// # Errors
 ///
-/// When there is no such CPU, or it may not be used.
+/// If a CPU does not exist or may not be used.
 pub fn pin_thread(cpus: &[usize]) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &cpu_set(cpus)?)
 }
@@ -40,7 +40,7 @@ pub fn cpu_set(cpus: &[usize]) -> nix::Result<CpuSet> {
     Ok(set)
 }
 
-/// `0-3,8`, as options and taskset take it.
+/// A list in the notation of options and taskset: `0-3,8`.
 pub fn list_of(cpus: &[usize]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for &cpu in cpus {
@@ -57,11 +57,12 @@ pub fn list_of(cpus: &[usize]) -> String {
     texts.join(",")
 }
 
-/// The ranges of a list of CPUs such as `0`, `0,2` or `0-3,8`; a range that ends before it begins is empty.
+/// The ranges in a list of CPUs such as `0`, `0,2` or `0-3,8`; a range whose end precedes its start
+/// is empty.
 ///
 /// # Errors
 ///
-/// When a part is neither a number nor two numbers with a `-` between them.
+/// If a part is neither a number nor two numbers joined by `-`.
 pub fn ranges_of(text: &str) -> Result<Vec<RangeInclusive<usize>>, ParseIntError> {
     let number = |text: &str| text.trim().parse::<usize>();
     let range = |part: &str| {
@@ -71,14 +72,14 @@ pub fn ranges_of(text: &str) -> Result<Vec<RangeInclusive<usize>>, ParseIntError
     text.split(',').map(range).collect()
 }
 
-/// CPUs as the kernel lists them: `0-3,8`.
+/// A list of CPUs in the kernel's notation: `0-3,8`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpuList(pub Vec<usize>);
 
 impl FromStr for CpuList {
     type Err = ParseIntError;
 
-    /// CPUs beyond those that an affinity mask can name are left out.
+    /// CPUs that do not fit into an affinity mask are left out.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let within = |range: RangeInclusive<usize>| {
             let last = *range.end().min(&(CpuSet::count() - 1));

@@ -1,5 +1,5 @@
-//! Who else wants the CPUs that a measurement needs: other processes, and quotas of the control groups that the
-//! generator belongs to. What the system does not tell is absent, and never 0.
+//! Competition for the CPUs that a measurement needs: other processes, and the quotas of the
+//! generator's control groups. What the system does not report is absent, never 0.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,26 +8,27 @@ use nix::time::ClockId;
 use nix::unistd::{SysconfVar, sysconf};
 use serde::Serialize;
 
-/// What was kept from the generator within a time.
+/// What the generator was deprived of during a period.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Contention {
-    /// CPUs' worth of time that its control groups may use, the least of all of them; absent without a quota.
+    /// The smallest CPU quota of its control groups, in CPUs; `None` without a quota.
     pub cpu_quota: Option<f64>,
     /// How often a quota stopped the processes of a group.
     pub throttled_times: Option<u64>,
-    /// For how long, summed over CPUs, seconds.
+    /// How long a quota stopped them, summed over CPUs, in seconds.
     pub throttled_s: Option<f64>,
-    /// Share of the time of the CPUs that the generator is pinned to which other processes used, 0 to 1.
+    /// The share of the generator's pinned CPUs that other processes used, 0 to 1.
     pub cpus_used_by_others: Option<f64>,
-    /// Share of their time that the hypervisor gave to others.
+    /// The share of their time that the hypervisor gave to others.
     pub cpus_steal: Option<f64>,
-    /// The time that there was on these CPUs, seconds.
+    /// The total time of these CPUs, in seconds.
     #[serde(skip)]
     pub cpus_s: Option<f64>,
 }
 
 impl Contention {
-    /// So much was used by who is not counted among others, wholly or in part on these CPUs.
+    /// Subtracts CPU time of a process that does not count as another, used wholly or partly on
+    /// these CPUs.
     pub fn take_off(&mut self, used_s: f64) {
         if let (Some(others), Some(cpus_s)) = (&mut self.cpus_used_by_others, self.cpus_s) {
             *others = (*others - used_s / cpus_s).max(0.0);
@@ -35,12 +36,13 @@ impl Contention {
     }
 }
 
-/// Whether a server and the generator that are pinned to these CPUs, or to none, have no CPU in common.
+/// Whether server and generator have no CPU in common, given the CPUs they are pinned to; an empty
+/// list means not pinned.
 pub fn are_apart(server: &[usize], client: &[usize]) -> bool {
     !server.is_empty() && !client.is_empty() && !server.iter().any(|cpu| client.contains(cpu))
 }
 
-/// All that is read at both ends of a time to tell that.
+/// The readings at the start of a period.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     groups: Vec<Group>,
@@ -51,7 +53,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// From now on; `cpus` are those that the generator is pinned to, none when it is not.
+    /// Starts a period. `cpus` are the CPUs that the generator is pinned to; empty if it is not
+    /// pinned.
     pub fn start(cpus: &[usize]) -> Self {
         let groups = groups();
         Watch {
@@ -63,7 +66,7 @@ impl Watch {
         }
     }
 
-    /// Until now.
+    /// Ends the period.
     pub fn finish(&self) -> Contention {
         let throttled = throttled(&self.groups).zip(self.throttled);
         let throttled = throttled.map(|(end, begin)| end.since(begin));
@@ -80,29 +83,29 @@ impl Watch {
     }
 }
 
-/// CPU time of this process so far, seconds.
+/// CPU time of this process so far, in seconds.
 pub fn own_cpu_s() -> f64 {
     let own = ClockId::CLOCK_PROCESS_CPUTIME_ID.now();
     own.map_or(0.0, |own| std::time::Duration::from(own).as_secs_f64())
 }
 
-/// What some CPUs did since the machine was started, ticks.
+/// CPU time of some CPUs since boot, in ticks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuTimes {
     all: u64,
-    /// By processes, in user mode or in the kernel. Interrupts are nobody's.
+    /// Time of processes, in user mode or in the kernel; interrupts are not counted.
     used: u64,
     idle: u64,
     stolen: u64,
 }
 
 impl CpuTimes {
-    /// As of now; absent when there are none of these CPUs.
+    /// The current values; `None` if none of these CPUs exists.
     pub fn of(cpus: &[usize]) -> Option<Self> {
         CpuTimes::parse(&fs::read_to_string("/proc/stat").ok()?, cpus)
     }
 
-    /// From the text of `/proc/stat`.
+    /// Parses the text of `/proc/stat`.
     fn parse(stat: &str, cpus: &[usize]) -> Option<Self> {
         let mut sum = CpuTimes::default();
         let mut found = 0;
@@ -116,7 +119,8 @@ impl CpuTimes {
                 continue;
             }
             let ticks: Vec<u64> = fields.map_while(|tick| tick.parse().ok()).collect();
-            // user nice system idle iowait irq softirq steal; guest times, behind, are within user's.
+            // user nice system idle iowait irq softirq steal; the guest times after them are
+            // included in user.
             let &[user, nice, system, idle, iowait, _, _, steal] = ticks.get(..8)? else {
                 return None;
             };
@@ -129,8 +133,8 @@ impl CpuTimes {
         (found > 0 && found == cpus.len()).then_some(sum)
     }
 
-    /// Share of the time since `earlier` that processes used, without those that used `own_s` seconds. The
-    /// kernel counts in ticks at which it looks who runs: what may be chance is taken off.
+    /// The share of the time since `earlier` that processes used, apart from `own_s` seconds. The
+    /// kernel samples the running process at each tick, so the sampling error is subtracted.
     pub fn used_by_others(&self, earlier: CpuTimes, own_s: f64) -> Option<f64> {
         let ticks_per_s = sysconf(SysconfVar::CLK_TCK).ok()??;
         self.used_by_others_at(earlier, own_s, ticks_per_s as f64)
@@ -140,7 +144,7 @@ impl CpuTimes {
         let all = self.all.checked_sub(earlier.all).filter(|&all| all > 0)? as f64;
         let used = self.used.saturating_sub(earlier.used) as f64;
         let busy = used / all;
-        // Two standard deviations of so many looks.
+        // Two standard deviations of this many samples.
         let chance = 2.0 * (all * busy * (1.0 - busy).max(0.0)).sqrt();
         Some(((used - own_s * ticks_per_s - chance) / all).clamp(0.0, 1.0))
     }
@@ -152,14 +156,14 @@ impl CpuTimes {
         Some(all as f64 / ticks_per_s as f64)
     }
 
-    /// Share of the time since `earlier` that the hypervisor gave to others.
+    /// The share of the time since `earlier` that the hypervisor gave to others.
     fn stolen(&self, earlier: CpuTimes) -> Option<f64> {
         let all = self.all.checked_sub(earlier.all).filter(|&all| all > 0)?;
         Some(self.stolen.saturating_sub(earlier.stolen) as f64 / all as f64)
     }
 }
 
-/// CPUs' worth of time that this process may use by the quotas of its control groups; absent without one.
+/// The CPU quota of this process by its control groups, in CPUs; `None` without a quota.
 pub fn cpu_quota() -> Option<f64> {
     quota_of(&groups())
 }
@@ -171,13 +175,13 @@ fn quota_of(groups: &[Group]) -> Option<f64> {
         .min_by(f64::total_cmp)
 }
 
-/// By the group that was stopped most.
+/// The throttling of the group that was stopped most.
 fn throttled(groups: &[Group]) -> Option<Throttled> {
     let all = groups.iter().filter_map(Group::throttled);
     all.max_by_key(|throttled| throttled.ns)
 }
 
-/// How often and how long a quota stopped a group since it was made.
+/// How often and how long a quota has stopped a group since its creation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Throttled {
     times: u64,
@@ -192,7 +196,7 @@ impl Throttled {
         }
     }
 
-    /// From `cpu.stat`, whose names and units are those of the version.
+    /// Parses `cpu.stat`, whose names and units depend on the version.
     fn parse(stat: &str) -> Option<Self> {
         let number = |name: &str| {
             let mut lines = stat.lines().filter_map(|line| line.split_once(' '));
@@ -207,7 +211,7 @@ impl Throttled {
     }
 }
 
-/// A control group that limits CPU time, cgroups(7).
+/// A control group with a CPU quota, cgroups(7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Group {
     folder: PathBuf,
@@ -239,24 +243,24 @@ impl Group {
     }
 }
 
-/// `60000` of `100000` microseconds are 0.6 CPUs; `max` and `-1` are no quota.
+/// A quota in CPUs: `60000` of `100000` microseconds are 0.6 CPUs; `max` and `-1` mean no quota.
 fn quota(quota_us: &str, period_us: &str) -> Option<f64> {
     let quota_us: f64 = quota_us.trim().parse().ok()?;
     let period_us: f64 = period_us.trim().parse().ok()?;
     (quota_us > 0.0 && period_us > 0.0).then(|| (quota_us / period_us * 1000.0).round() / 1000.0)
 }
 
-/// The groups that this process belongs to, from its own up to the root.
+/// The groups of this process, from its own up to the root.
 fn groups() -> Vec<Group> {
     let read = |name| fs::read_to_string(name).unwrap_or_default();
     groups_from(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
 }
 
-/// From the texts of `/proc/self/cgroup` and `/proc/self/mountinfo`.
+/// Finds the groups in the texts of `/proc/self/cgroup` and `/proc/self/mountinfo`.
 fn groups_from(cgroup: &str, mountinfo: &str) -> Vec<Group> {
     let mut groups = Vec::new();
     for line in cgroup.lines() {
-        // NUMBER:CONTROLLERS:PATH; of version 2, 0::PATH.
+        // Lines are NUMBER:CONTROLLERS:PATH; in version 2, 0::PATH.
         let mut fields = line.splitn(3, ':');
         let (Some(_), Some(controllers), Some(path)) =
             (fields.next(), fields.next(), fields.next())
@@ -268,12 +272,12 @@ fn groups_from(cgroup: &str, mountinfo: &str) -> Vec<Group> {
             _ if controllers.split(',').any(|it| it == "cpu") => Version::One,
             _ => continue,
         };
-        // What is mounted last covers what was there before.
+        // A later mount hides an earlier one at the same place.
         let mut mounts = mountinfo.lines().rev().filter_map(Mount::parse);
         let Some(mount) = mounts.find(|mount| mount.version == version) else {
             continue;
         };
-        // A container may see its own group as the root, or only a part of the tree.
+        // A container may see its own group as the root, or only part of the tree.
         let within = Path::new(path)
             .strip_prefix(&mount.root)
             .unwrap_or(Path::new(""));
@@ -291,16 +295,16 @@ fn groups_from(cgroup: &str, mountinfo: &str) -> Vec<Group> {
     groups
 }
 
-/// Where a hierarchy of groups with CPUs is mounted.
+/// The mount point of a control group hierarchy with the cpu controller.
 struct Mount {
     version: Version,
-    /// What of the tree is mounted there.
+    /// The part of the tree that is mounted.
     root: PathBuf,
     point: PathBuf,
 }
 
 impl Mount {
-    /// A line of `/proc/self/mountinfo`, proc_pid_mountinfo(5).
+    /// Parses a line of `/proc/self/mountinfo`, proc_pid_mountinfo(5).
     fn parse(line: &str) -> Option<Self> {
         let (before, after) = line.split_once(" - ")?;
         let mut before = before.split(' ').skip(3);
@@ -320,7 +324,7 @@ impl Mount {
     }
 }
 
-/// Blanks in names are written as `\040`.
+/// Decodes blanks, which names contain as `\040`.
 fn unescaped(name: &str) -> String {
     name.replace("\\040", " ").replace("\\134", "\\")
 }

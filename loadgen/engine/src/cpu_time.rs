@@ -1,8 +1,8 @@
-//! How the CPUs of this machine spent their time: `/proc/stat`, all CPUs together.
+//! How the CPUs of this machine spend their time: the sums in `/proc/stat`.
 
 use std::fs;
 
-/// Time of all CPUs since the machine started, ticks.
+/// Time of all CPUs since boot, in ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuTime {
     all: u64,
@@ -11,21 +11,22 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    /// When the machine started.
+    /// The values at boot.
     pub const BOOT: Self = CpuTime {
         all: 0,
         idle: 0,
         stolen: 0,
     };
 
-    /// As of now.
+    /// The current values.
     pub fn now() -> Option<Self> {
         CpuTime::parse(&fs::read_to_string("/proc/stat").ok()?)
     }
 
-    /// From the text of `/proc/stat`.
+    /// Parses the text of `/proc/stat`.
     pub fn parse(stat: &str) -> Option<Self> {
-        // user nice system idle iowait irq softirq steal; guest times, behind, are within user's.
+        // user nice system idle iowait irq softirq steal; the guest times after them are included
+        // in user.
         let line = stat.lines().next()?.strip_prefix("cpu ")?;
         let ticks: Vec<u64> = line
             .split_ascii_whitespace()
@@ -38,12 +39,14 @@ impl CpuTime {
         })
     }
 
-    /// Share of the time since `earlier` that the hypervisor took, percent with two digits.
+    /// The share of the time since `earlier` that the hypervisor took, in percent with two
+    /// decimals.
     pub fn steal_percent_since(&self, earlier: &CpuTime) -> Option<f64> {
         self.percent_since(earlier, |time| time.stolen)
     }
 
-    /// Share of the time since `earlier` in which the CPUs worked here, percent with two digits.
+    /// The share of the time since `earlier` in which the CPUs were busy, in percent with two
+    /// decimals.
     pub fn busy_percent_since(&self, earlier: &CpuTime) -> Option<f64> {
         self.percent_since(earlier, |time| {
             time.all.saturating_sub(time.idle + time.stolen)

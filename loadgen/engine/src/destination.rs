@@ -1,17 +1,18 @@
-//! Where output goes: the paths that stand behind output options, and standard output.
+//! Where output goes: the paths given to output options, and standard output.
 //!
-//! One mechanism for every option of every verb:
+//! One mechanism serves all options of all verbs:
 //!
 //! - `-` is standard output.
-//! - What is there and is not a regular file (a pipe, a device, a terminal, `/dev/fd/N`) is written into.
-//! - A regular file is replaced as a whole, also through a symbolic link, or left as it was: whoever reads it
-//!   sees the old content or the new one. It keeps its permissions and its owner. The new content has no name
-//!   until it is complete, so that not even a kill leaves a part of it behind.
-//! - A reader that stops before the end, as `head` does, is not an error.
-//! - While somebody has to read before more can be written, SIGINT, SIGTERM and SIGHUP act at once: nothing is
-//!   left to be brought to an orderly end.
+//! - An existing path that is not a regular file (a pipe, a device, a terminal, `/dev/fd/N`) is
+//!   written to.
+//! - A regular file is replaced as a whole, also through a symbolic link, or left as it was:
+//!   readers see the old or the new content. It keeps its permissions and its owner. The new
+//!   content has no name until it is complete, so even a kill leaves no partial file.
+//! - A reader that stops before the end, such as `head`, is not an error.
+//! - While output waits for its reader, SIGINT, SIGTERM and SIGHUP act at once: there is nothing
+//!   left to end in an orderly way.
 //!
-//! Nothing here panics, whatever has become of standard output.
+//! Nothing here panics, whatever the state of standard output.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -29,21 +30,21 @@ use nix::unistd::{AccessFlags, dup, eaccess, linkat};
 
 use crate::signals;
 
-/// The path that stands for standard output.
+/// The path that means standard output.
 const STDOUT: &str = "-";
 
-/// Whether `path` stands for standard output: `-`, or what the system calls it (`/dev/stdout`).
+/// Whether `path` means standard output: `-`, or the system's name for it (`/dev/stdout`).
 #[must_use]
 pub fn is_stdout(path: &Path) -> bool {
     path == Path::new(STDOUT) || Place::of(path).is_ok_and(|it| it == Place::Descriptor(1))
 }
 
-/// Whether something can be written there, as far as that is known before there is anything to write. Nothing
-/// is created or opened to find out.
+/// Checks whether a path can be written, as far as that is known in advance. Nothing is created or
+/// opened for the check.
 ///
 /// # Errors
 ///
-/// When it cannot.
+/// If it cannot be written.
 pub fn check(path: &Path) -> io::Result<()> {
     if path == Path::new(STDOUT) {
         return Ok(());
@@ -81,11 +82,11 @@ fn may(path: &Path, access: AccessFlags) -> io::Result<()> {
     Ok(eaccess(path, access)?)
 }
 
-/// Writes all of `bytes` there.
+/// Writes all of `bytes` to a path.
 ///
 /// # Errors
 ///
-/// When it cannot; a regular file is then as it was.
+/// If writing fails; a regular file is then unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if is_stdout(path) {
         return print(bytes);
@@ -95,9 +96,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Place::Descriptor(number) => write_into(descriptor(number)?, bytes),
         Place::Special(path) => {
             let mut options = OpenOptions::new();
-            // A terminal that is written to does not become the one that controls this process.
+            // A terminal that is written to does not become the controlling terminal.
             let options = options.append(true).custom_flags(libc::O_NOCTTY);
-            // A pipe is opened when somebody opens its other end.
+            // Opening a pipe waits until the other end is opened.
             let _now = signals::act_at_once();
             write_into(options.open(path)?, bytes)
         }
@@ -109,15 +110,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// When it is closed or full. That its reader stops before the end is none.
+/// If it is closed or full. A reader that stops before the end is not an error.
 pub fn print(bytes: &[u8]) -> io::Result<()> {
     stdout_is_open()?;
     write_into(io::stdout().lock(), bytes)
 }
 
-/// Whether two paths stand for the same place, so that what is written to one would replace what is written to
-/// the other, or be mixed up with it. Devices are no such place: `/dev/null` takes anything, and a terminal is
-/// read by somebody who sees what is what.
+/// Whether two paths mean the same place, so that one output would replace the other or be mixed
+/// with it. Devices do not count: `/dev/null` accepts anything, and a terminal is read by a person
+/// who can tell the outputs apart.
 #[must_use]
 pub fn is_same(one: &Path, other: &Path) -> bool {
     if is_stdout(one) && is_stdout(other) {
@@ -127,22 +128,22 @@ pub fn is_same(one: &Path, other: &Path) -> bool {
         return false;
     };
     match (&one.replaced, &other.replaced) {
-        // Of two names of one file each is replaced on its own.
+        // Each of two names of one file is replaced separately.
         (Some(one), Some(other)) => one == other,
         _ => one.file.is_some() && one.file == other.file,
     }
 }
 
-/// What a path stands for, to be compared.
+/// The identity of a path, for comparison.
 struct Identity {
-    /// Device and number of what is there.
+    /// Device and inode of an existing file.
     file: Option<(u64, u64)>,
-    /// The path that is given a new file.
+    /// The path that will be replaced.
     replaced: Option<PathBuf>,
 }
 
 impl Identity {
-    /// None for devices, and for what is not there.
+    /// `None` for devices, and for paths that do not exist.
     fn of(path: &Path) -> Option<Self> {
         let place = match path == Path::new(STDOUT) {
             true => Place::Descriptor(1),
@@ -167,11 +168,11 @@ impl Identity {
     }
 }
 
-/// Whether this process was started with a standard output that can be written to.
+/// Checks that this process was started with a writable standard output.
 ///
 /// # Errors
 ///
-/// When it was not.
+/// If it was not.
 pub fn stdout_is_open() -> io::Result<()> {
     match STDOUT_IS_CLOSED.load(Relaxed) {
         true => Err(Errno::EBADF.into()),
@@ -187,13 +188,14 @@ fn write_into(mut out: impl Write, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// This process was started with a standard output that is closed, or open for reading only.
+/// Whether this process was started with a standard output that is closed or read-only.
 static STDOUT_IS_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Before `main` the standard library opens `/dev/null` in place of a standard output that is closed, where
-/// everything that is printed would vanish without an error; that is also what it does with the error of one
-/// that is open for reading only.
-// SAFETY: the section holds pointers to functions of this type, which the C library calls before `main`.
+/// The standard library opens `/dev/null` in place of a closed standard output before `main`, so
+/// printed text would vanish without an error; it also ignores the error of a read-only one. This
+/// check runs earlier.
+// SAFETY: the section contains pointers to functions of this type, which the C library calls before
+// `main`.
 #[allow(unsafe_code)]
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -201,26 +203,26 @@ static AT_START: extern "C" fn() = look_at_stdout;
 
 #[allow(unsafe_code)]
 extern "C" fn look_at_stdout() {
-    // SAFETY: the call takes a number, reads or writes no memory of this process but errno, and needs nothing
-    // that would be set up only later.
+    // SAFETY: the call takes a number, accesses no memory of this process except errno, and does
+    // not depend on later initialization.
     let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFL) };
     let is_written = flags >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY;
     STDOUT_IS_CLOSED.store(!is_written, Relaxed);
 }
 
-/// What stands behind a path, with symbolic links followed.
+/// The object behind a path, after following symbolic links.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// An open file of this process, such as `/dev/stdout` or `/dev/fd/63`. It may be a regular file: its
-    /// position is that of whoever opened it.
+    /// An open file of this process, such as `/dev/stdout` or `/dev/fd/63`. It may be a regular
+    /// file; its position belongs to the process that opened it.
     Descriptor(i32),
-    /// Something that is there and is not a regular file.
+    /// An existing object that is not a regular file.
     Special(PathBuf),
-    /// A regular file, or nothing so far.
+    /// A regular file, or a path that does not exist yet.
     Regular(PathBuf),
 }
 
-/// As many links in a row as the kernel follows (`path_resolution(7)`).
+/// The number of consecutive links that the kernel follows (`path_resolution(7)`).
 const LINKS_MAX: usize = 40;
 
 impl Place {
@@ -243,7 +245,7 @@ impl Place {
             if kind.is_symlink() && is_of_another_process(&path) {
                 return Ok(Place::Special(path));
             } else if kind.is_symlink() {
-                // A link is relative to the folder that it stands in.
+                // A link is relative to its own folder.
                 path = folder_of(&path).join(fs::read_link(&path)?);
             } else if kind.is_dir() {
                 return Err(is_folder());
@@ -259,7 +261,7 @@ impl Place {
     }
 }
 
-/// The number behind `/proc/self/fd/`, whatever links lead to that folder.
+/// The number in a `/proc/self/fd/` path, whatever links lead there.
 fn descriptor_of(path: &Path) -> Option<i32> {
     let number = path.file_name()?.to_str()?.parse().ok()?;
     let folder = fs::canonicalize(folder_of(path)).ok()?;
@@ -273,7 +275,7 @@ fn descriptor_of(path: &Path) -> Option<i32> {
         .then_some(number)
 }
 
-/// An open file of another process: only the kernel can follow such a link.
+/// Whether a path is an open file of another process: only the kernel can follow such a link.
 fn is_of_another_process(path: &Path) -> bool {
     let folder = fs::canonicalize(folder_of(path));
     folder.is_ok_and(|it| it.starts_with("/proc") && it.ends_with("fd"))
@@ -290,12 +292,12 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A descriptor that was handed to this process to write to, as one of our own.
+/// Duplicates a descriptor that this process was given to write to.
 fn descriptor(number: i32) -> io::Result<File> {
     if number < 0 {
         return Err(Errno::EBADF.into());
     }
-    // SAFETY: the number is borrowed for this call only, which fails when nothing is open by it.
+    // SAFETY: the number is borrowed only for this call, which fails if nothing is open under it.
     #[allow(unsafe_code)]
     let lent = unsafe { BorrowedFd::borrow_raw(number) };
     let own = File::from(dup(lent)?);
@@ -309,7 +311,7 @@ fn descriptor(number: i32) -> io::Result<File> {
 /// Replaces or creates a regular file.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let old = match OpenOptions::new().write(true).open(path) {
-        // A file that may not be written to is not replaced either, though its folder would allow it.
+        // A read-only file is not replaced, even if its folder would allow it.
         Ok(file) => Some(file.metadata()?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -318,7 +320,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = new.file();
     file.write_all(bytes)?;
     if let Some(old) = &old {
-        // Only root may give a file away; where it is nobody else's, nothing changes.
+        // Only root may change the owner; if the owner is already right, nothing changes.
         let own = file.metadata()?;
         if (own.uid(), own.gid()) != (old.uid(), old.gid()) {
             let _ = fchown(file, Some(old.uid()), Some(old.gid()));
@@ -327,26 +329,27 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     file.sync_all()?;
     match new.put(path) {
-        // Something is mounted there, as containers do with single files: it can be written to, not replaced.
+        // The file is a mount point, as containers use for single files: it can be written to but
+        // not replaced.
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => fs::write(path, bytes),
         outcome => outcome,
     }
 }
 
-/// What temporary files are called; none has such a name for longer than it takes to rename it, where the
-/// file system knows files without a name.
+/// The prefix of temporary files. Where the file system supports unnamed files, such a name exists
+/// only for the duration of a rename.
 const UNFINISHED: &str = ".loadgen-";
 
-/// A file that is not yet where it belongs, and is gone when this process ends before it is.
+/// A new file that is not in place yet, and that disappears if this process ends before it is.
 enum New {
-    /// It has no name.
+    /// A file without a name.
     Unnamed(File),
-    /// Where files need one, as on network file systems.
+    /// A named file, for file systems without unnamed files, such as network file systems.
     Named(tempfile::NamedTempFile),
 }
 
 impl New {
-    /// Readable as any new file is, which the umask decides.
+    /// Creates a file with the permissions of any new file, according to the umask.
     fn create(folder: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options
@@ -375,7 +378,8 @@ impl New {
                 if link(&file, path).is_ok() {
                     return Ok(());
                 }
-                // A name can be given to it where nothing is; what is there is then replaced by that.
+                // A name can only be given where none exists; the rename then replaces the old
+                // file.
                 let name = |name: &Path| link(&file, name);
                 let made = tempfile::Builder::new()
                     .prefix(UNFINISHED)
@@ -390,7 +394,7 @@ impl New {
 }
 
 fn lacks_unnamed(error: &io::Error) -> bool {
-    // Old kernels take the flag for a wish to write to the folder.
+    // Old kernels interpret the flag as a request to write to the folder.
     [libc::EOPNOTSUPP, libc::EISDIR, libc::EINVAL]
         .map(Some)
         .contains(&error.raw_os_error())
@@ -403,7 +407,7 @@ fn named(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         .tempfile_in(folder)
 }
 
-/// Gives a name to a file that has none (`open(2)`, O_TMPFILE).
+/// Names an unnamed file (`open(2)`, O_TMPFILE).
 fn link(file: &File, name: &Path) -> io::Result<()> {
     let unnamed = own_link(file);
     Ok(linkat(
@@ -415,7 +419,7 @@ fn link(file: &File, name: &Path) -> io::Result<()> {
     )?)
 }
 
-/// Not there where `/proc` is not mounted.
+/// The path of a descriptor in `/proc`, which may not be mounted.
 fn own_link(file: &File) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
@@ -467,7 +471,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&old).unwrap(), "link-to-link");
         assert_eq!(fs::read_to_string(at("made")).unwrap(), "dangling");
         assert_eq!(mode(&old), 0o640);
-        // Who had it open has the old content, whole.
+        // A reader that has the file open still sees the complete old content.
         let text = io::read_to_string(reader).unwrap();
         assert_eq!(text, "a longer text than the new one");
         let expected = ["dangling", "link", "link-to-link", "made", "new", "old"];
@@ -506,7 +510,7 @@ mod tests {
             write(path, &bytes).unwrap();
             assert_eq!(reader.join().unwrap(), bytes);
         }
-        // Who reads only the beginning has what he wanted.
+        // A reader that needs only the start has what it wanted.
         let reader = pipe.clone();
         let reader = thread::spawn(move || {
             let mut first = [0; 1];
@@ -641,7 +645,7 @@ mod tests {
             (&at("pipe"), &at("pipe"), true),
             (&at("pipe"), &at("pipe-link"), true),
             (&at("pipe"), &at("other-pipe"), false),
-            // What is replaced has a name of its own afterwards.
+            // The replaced file has its own name afterwards.
             (&at("one"), &at("one-again"), false),
             (&open, &open, true),
             (&open, &at("one"), true),

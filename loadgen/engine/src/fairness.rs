@@ -7,30 +7,30 @@ use crate::record::Outcome;
 /// How evenly the connections were served.
 #[derive(Debug, Serialize)]
 pub struct Fairness {
-    /// Jain's index over responses per connection: 1 when all got the same, 1/n when one got all
-    /// (Jain, Chiu and Hawe 1984).
+    /// Jain's index of the responses per connection: 1 if all connections got the same number, 1/n
+    /// if one of n got all (Jain, Chiu and Hawe 1984).
     pub jain: Option<f64>,
     /// Connections without a single response.
     pub connections_never_served: u64,
-    /// Age of the oldest request without a response when the run ended, milliseconds.
+    /// Age in milliseconds of the oldest unanswered request at the end of the run.
     pub oldest_unanswered_ms: Option<f64>,
-    /// Responses per connection; a connection opened anew counts on.
+    /// Responses per connection; a connection that is opened again keeps its count.
     pub requests_per_connection: Option<Spread>,
 }
 
-/// Least, middle and most.
+/// Minimum, median and maximum.
 #[derive(Debug, Serialize)]
 pub struct Spread {
-    /// The least.
+    /// The minimum.
     pub min: u64,
-    /// The middle.
+    /// The median.
     pub p50: u64,
-    /// The most.
+    /// The maximum.
     pub max: u64,
 }
 
 impl Fairness {
-    /// Of what was seen in a run.
+    /// Computes the fairness of a run.
     pub fn of(outcome: &Outcome) -> Self {
         let mut counts = outcome.record.responses_by_connection.clone();
         counts.sort_unstable();

@@ -1,9 +1,9 @@
-//! Figures as people read them: counts, rates, times, sizes, shares and lists.
+//! Figures for people: counts, rates, times, sizes, shares and lists.
 //!
-//! Every sentence, table and picture writes its numbers by these functions, so that one number reads alike
-//! everywhere.
+//! Every sentence, table and picture formats its numbers with these functions, so a number looks
+//! the same everywhere.
 
-/// `1 connection`, `64 connections`.
+/// A count with its noun: `1 connection`, `64 connections`.
 pub fn count(n: u64, one: &str) -> String {
     match n {
         1 => format!("1 {one}"),
@@ -11,7 +11,7 @@ pub fn count(n: u64, one: &str) -> String {
     }
 }
 
-/// `5,000`, `0.5`: whole numbers where there are enough of them.
+/// A rate: `5,000`, `0.5`; without decimals if it is large enough.
 pub fn per_s(rate: f64) -> String {
     match rate {
         ..9.995 if rate.fract() != 0.0 => format!("{rate:.2}"),
@@ -30,9 +30,9 @@ pub fn percent(share: f64) -> String {
     }
 }
 
-/// Microseconds with three digits and a unit.
+/// A time given in microseconds, with three digits and a unit.
 pub fn time(us: f64) -> String {
-    // What would be rounded to 1000 is one of the next unit.
+    // A value that would be rounded to 1000 is written in the next unit.
     let (value, unit) = match us {
         ..999.5 => (us, "µs"),
         999.5..999.5e3 => (us / 1e3, "ms"),
@@ -45,7 +45,7 @@ pub fn time(us: f64) -> String {
     }
 }
 
-/// `1,234,567`.
+/// A number with separators: `1,234,567`.
 pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
@@ -58,7 +58,7 @@ pub fn thousands(n: u64) -> String {
     text
 }
 
-/// `1023 B`, `1.5 KiB`: in powers of 1,024.
+/// A size in powers of 1,024: `1023 B`, `1.5 KiB`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let power = (n.max(1).ilog2() / 10).min(4);
@@ -79,7 +79,7 @@ pub fn figure(value: f64) -> String {
     }
     let (value, unit) = match value {
         999_500.0.. => (value / 1e6, "M"),
-        // What would be rounded to 1000 is written as 1.00k.
+        // A value that would be rounded to 1000 is written as 1.00k.
         999.5.. => (value / 1e3, "k"),
         _ => (value, ""),
     };
@@ -90,7 +90,7 @@ pub fn figure(value: f64) -> String {
     }
 }
 
-/// `a`, `a and b`, `a, b and c`.
+/// Words as a list: `a`, `a and b`, `a, b and c`.
 pub fn listed<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> String {
     let words: Vec<W> = words.into_iter().collect();
     match words.split_last() {

@@ -1,22 +1,24 @@
-//! Text that somebody else wrote, such as a server or a build command: shown so that it can do nothing to a
-//! terminal or a file, and bounded.
+//! Text from outside, such as from a server or a build command: it is made harmless for terminals
+//! and files, and limited in length.
 //!
-//! Every message and record that quotes such text takes it from here. HTML is escaped by what writes it.
+//! Every message and record that quotes foreign text uses this module. HTML is escaped where it is
+//! written.
 
 use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// Longest quotation, in bytes of UTF-8.
+/// The longest quotation, in bytes of UTF-8.
 pub const QUOTE_BYTES_MAX: usize = 300;
 
-/// How many of the last lines are quoted.
+/// The number of last lines that are quoted.
 const LINES_MAX: usize = 5;
 
-/// Stands for what was left out.
+/// The mark for omitted text.
 const OMITTED: &str = " ... ";
 
-/// These bytes as text: what is not UTF-8 becomes `\xNN`. Control characters stay; see [`escaped`].
+/// Decodes bytes as text: what is not UTF-8 becomes `\xNN`. Control characters remain; see
+/// [`escaped`].
 pub fn text(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -28,13 +30,13 @@ pub fn text(bytes: &[u8]) -> String {
     out
 }
 
-/// With everything that is not a visible character or a blank as an escape: control characters, line breaks,
-/// and the invisible ones that change the direction of text.
+/// Escapes everything except visible characters and blanks: control characters, line breaks, and
+/// invisible characters that change the direction of text.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            // Visible, though `escape_debug` would escape them.
+            // These characters are visible, although `escape_debug` escapes them.
             '"' | '\'' | '\\' => out.push(c),
             '\0' => out.push_str("\\0"),
             _ => out.extend(c.escape_debug()),
@@ -43,7 +45,7 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// [`escaped`], and with what would be markup in Markdown or end a row of a table escaped too.
+/// Like [`escaped`], and also escapes what would be markup in Markdown or end a table cell.
 pub fn in_markdown(text: &str) -> String {
     let mut out = String::new();
     for c in escaped(text).chars() {
@@ -57,13 +59,13 @@ pub fn in_markdown(text: &str) -> String {
     out
 }
 
-/// A path as it may be shown.
+/// A path that is safe to print.
 pub fn path(path: &Path) -> String {
     escaped(&text(path.as_os_str().as_bytes()))
 }
 
-/// No longer than so many bytes: the beginning and, mostly, the end are kept, which is where programs say
-/// why they failed.
+/// Shortens a text to at most this many bytes. The start is kept and usually the end, where
+/// programs say why they failed.
 pub fn shortened(text: &str, bytes_max: usize) -> Cow<'_, str> {
     if text.len() <= bytes_max {
         return Cow::Borrowed(text);
@@ -74,22 +76,24 @@ pub fn shortened(text: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}{OMITTED}{}", &text[..head], &text[tail..]))
 }
 
-/// As it may be quoted in a message: [`escaped`] and [`shortened`].
+/// A quotation that is safe in a message: [`escaped`] and [`shortened`].
 pub fn quoted(text: &str) -> String {
-    // A character takes ten bytes when it is escaped: what is left out anyway need not be escaped first.
+    // An escaped character takes up to ten bytes, so text that is cut anyway is dropped before
+    // escaping.
     let text = shortened(text, 2 * QUOTE_BYTES_MAX);
     shortened(&escaped(&text), QUOTE_BYTES_MAX).into_owned()
 }
 
-/// The last lines of an output that are not empty, joined by `; `, as they may be quoted in a message.
+/// The last non-empty lines of an output, joined by `; ` and safe in a message.
 pub fn last_words(output: &str) -> String {
-    // A program that draws anew a line, as progress does, ends it by a carriage return alone.
+    // A program that redraws its line, such as a progress bar, ends it with a carriage return
+    // alone.
     let lines = output.split(['\n', '\r']).map(str::trim);
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
     quoted(&lines[lines.len().saturating_sub(LINES_MAX)..].join("; "))
 }
 
-/// What the standard library has, but in later versions than ours.
+/// A method that later versions of the standard library have.
 trait CharBoundary {
     fn floor_char_boundary_at(&self, index: usize) -> usize;
     fn ceil_char_boundary_at(&self, index: usize) -> usize;

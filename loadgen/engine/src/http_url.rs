@@ -1,10 +1,11 @@
-//! The URL of a server: read once, completely and strictly, and then asked by everything that looks up an
-//! address or builds a request. No other code looks into URLs.
+//! The URL of a server. It is parsed once, completely and strictly; everything that looks up an
+//! address or builds a request uses the result. No other code parses URLs.
 //!
-//! What it accepts is what curl accepts: `http://`, or no scheme at all; internationalised names; the odd forms
-//! of IPv4 (`127.1`, `0x7f.1`), of which [`HttpUrl`] shows what was understood. What it refuses is what can be
-//! meant by nobody, or by different people as different things: the readers of browsers drop tabs, take `\` for
-//! `/`, and fall back to port 80 where a port is not a number. Nothing is looked up in the DNS here.
+//! The parser accepts what curl accepts: `http://` or no scheme; internationalised names; unusual
+//! forms of IPv4 (`127.1`, `0x7f.1`), which [`HttpUrl`] displays as they were understood. It
+//! refuses what cannot be meant, or what different readers understand differently: browsers drop
+//! tabs, read `\` as `/`, and fall back to port 80 if a port is not a number. This module does not
+//! use the DNS while parsing.
 
 use std::fmt::{self, Display, Formatter};
 use std::io;
@@ -17,10 +18,10 @@ use nix::net::if_::{if_nameindex, if_nametoindex};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// An `http` URL with all that is needed to ask for it.
+/// An `http` URL with everything that is needed for requests to it.
 ///
-/// It is displayed as it was understood, without the fragment, which is never sent, and with `****` in place
-/// of passwords, which no output shows.
+/// It is displayed as it was understood, without the fragment, which is never sent. Passwords are
+/// displayed as `****`; no output contains them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpUrl {
     host: Host,
@@ -30,24 +31,24 @@ pub struct HttpUrl {
     credentials: Option<Credentials>,
 }
 
-/// Whom to connect to.
+/// The host to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
-    /// In lower case; internationalised names in Punycode (RFC 5891).
+    /// Lower case; internationalised names in Punycode (RFC 5891).
     Name(String),
     Ipv4(Ipv4Addr),
     Ipv6(Ipv6Addr, Option<Zone>),
 }
 
-/// The network interface behind which an IPv6 address is meant (RFC 4007 §11).
+/// The network interface of an IPv6 address (RFC 4007 §11).
 #[derive(Debug, Clone)]
 struct Zone {
-    /// As it was written: an interface by its name or its number.
+    /// As written: the name or the index of an interface.
     name: String,
     scope_id: u32,
 }
 
-/// However it was written, it is the interface that counts.
+/// Zones are equal if they mean the same interface, however it was written.
 impl PartialEq for Zone {
     fn eq(&self, other: &Self) -> bool {
         self.scope_id == other.scope_id
@@ -59,33 +60,33 @@ impl Eq for Zone {}
 /// The user information before the host.
 #[derive(Clone, PartialEq, Eq)]
 struct Credentials {
-    /// To be shown, percent-encoded as it was written; `None` when there is no password, as the user may then
-    /// be a secret itself, such as a token.
+    /// The user for display, percent-encoded as written; `None` without a password, because the
+    /// user may then be a secret itself, such as a token.
     user: Option<String>,
-    /// Value of the field `Authorization` (RFC 7617).
+    /// Value of the header field `Authorization` (RFC 7617).
     authorization: String,
 }
 
-/// Shows no secret, also not where a whole plan is debugged.
+/// Hides the secrets, even if a whole plan is printed for debugging.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("****")
     }
 }
 
-/// Where a URL says nothing else.
+/// The port if the URL does not name one.
 const PORT: u16 = 80;
 
-/// What is shown in place of a password, or of a user without one.
+/// The replacement for a password, or for a user without a password.
 const REDACTED: &str = "****";
 
-/// A text that is not a URL to send requests to.
+/// A text that is not a usable URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url}: {part}: {problem}")]
 pub struct InvalidUrl {
-    /// As it was written, on one line, without a password.
+    /// The text as written, on one line, without a password.
     url: String,
-    /// Which part of it is at fault.
+    /// The part at fault.
     pub part: Part,
     /// What is wrong, and what to write instead.
     problem: String,
@@ -152,20 +153,20 @@ impl HttpUrl {
         }
     }
 
-    /// Path and query: what stands behind the method in a request.
+    /// Path and query: the request target after the method.
     #[must_use]
     pub fn request_target(&self) -> &str {
         &self.request_target
     }
 
-    /// Host and port, as `CONNECT` asks for them (RFC 9112 §3.2.3).
+    /// Host and port, the request target of `CONNECT` (RFC 9112 §3.2.3).
     #[must_use]
     pub fn authority(&self) -> String {
         format!("{}:{}", self.bare_host(), self.port)
     }
 
-    /// Value of the field `Host` (RFC 9110 §7.2): without the port of the scheme, and without the zone, which
-    /// has no meaning on another machine.
+    /// Value of the header field `Host` (RFC 9110 §7.2): without the scheme's default port, and
+    /// without the zone, which is meaningless on another machine.
     #[must_use]
     pub fn host_field(&self) -> String {
         match self.port {
@@ -174,27 +175,27 @@ impl HttpUrl {
         }
     }
 
-    /// Value of the field `Authorization`, when there is user information.
+    /// Value of the header field `Authorization`, if the URL contains user information.
     #[must_use]
     pub fn authorization(&self) -> Option<&str> {
         let credentials = self.credentials.as_ref();
         credentials.map(|it| it.authorization.as_str())
     }
 
-    /// The bytes of a plain GET for it, with these fields beside `Host`, each ended by CRLF.
+    /// The bytes of a plain GET. `more_fields` follow `Host`; each ends with CRLF.
     #[must_use]
     pub fn get(&self, more_fields: &str) -> Vec<u8> {
         let (target, host) = (&self.request_target, self.host_field());
         format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{more_fields}\r\n").into_bytes()
     }
 
-    /// Whether both have the same host and port.
+    /// Whether two URLs have the same host and port.
     #[must_use]
     pub fn is_of_same_server(&self, other: &Self) -> bool {
         self.host == other.host && self.port == other.port
     }
 
-    /// The host as it is looked up, for messages.
+    /// The host in the form that is looked up, for messages.
     #[must_use]
     pub fn host(&self) -> String {
         match &self.host {
@@ -209,7 +210,7 @@ impl HttpUrl {
     ///
     /// # Errors
     ///
-    /// When a name cannot be resolved.
+    /// If the name cannot be resolved.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         match &self.host {
             Host::Name(name) => Ok((name.as_str(), self.port).to_socket_addrs()?.collect()),
@@ -243,7 +244,7 @@ impl Display for HttpUrl {
             None => {}
         }
         match &self.host {
-            // As RFC 6874 has it.
+            // The form of RFC 6874.
             Host::Ipv6(address, Some(zone)) => write!(f, "[{address}%25{}]", zone.name)?,
             _ => f.write_str(&self.bare_host())?,
         }
@@ -257,7 +258,7 @@ impl Display for HttpUrl {
 impl FromStr for HttpUrl {
     type Err = InvalidUrl;
 
-    /// With or without `http://` at the beginning.
+    /// Parses a URL with or without `http://`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         read(text).map_err(|(part, problem)| InvalidUrl {
             url: shown(text),
@@ -286,7 +287,7 @@ fn read(text: &str) -> Result<HttpUrl, Problem> {
     })
 }
 
-/// What stands behind `http://`; all of it where no scheme is given.
+/// The part after `http://`; everything if there is no scheme.
 fn without_scheme(text: &str) -> Result<&str, Problem> {
     let head = &text[..text.find(['/', '?', '#', '@', '[']).unwrap_or(text.len())];
     let Some(colon) = head.find(':') else {
@@ -298,7 +299,7 @@ fn without_scheme(text: &str) -> Result<&str, Problem> {
     let refuse = |problem: String| Err((Part::Scheme, problem));
     match rest.strip_prefix("//") {
         Some(_) if is_https => refuse(
-            "HTTPS is not supported; terminate TLS elsewhere and write the http:// URL behind it"
+            "HTTPS is not supported; terminate TLS elsewhere and use the http:// URL behind it"
                 .to_owned(),
         ),
         Some(rest) if is_http => Ok(rest),
@@ -306,15 +307,15 @@ fn without_scheme(text: &str) -> Result<&str, Problem> {
             "\"{}\" is not supported; write http://",
             escaped(scheme)
         )),
-        // `http:8000` is a host of that name, as it is for curl.
+        // `http:8000` is a host named `http`, as for curl.
         None if (is_http || is_https) && !is_digits(&head[colon + 1..]) => {
-            refuse("two slashes are missing behind the colon; write http://HOST/".to_owned())
+            refuse("two slashes are missing after the colon; write http://HOST/".to_owned())
         }
         None => Ok(text),
     }
 }
 
-/// A URL without its scheme, cut at its delimiters (RFC 3986 §3).
+/// A URL without its scheme, split at its delimiters (RFC 3986 §3).
 struct Pieces<'a> {
     userinfo: Option<&'a str>,
     host_and_port: &'a str,
@@ -349,12 +350,12 @@ fn split_off(text: &str, delimiter: char) -> (&str, Option<&str>) {
     }
 }
 
-/// Basic authentication: user and password, either of which may be empty.
+/// Basic authentication: user and password; either may be empty.
 fn credentials(userinfo: &str) -> Result<Credentials, Problem> {
     let refuse = |problem: &str| Err((Part::Userinfo, problem.to_owned()));
     if userinfo.contains('@') {
         return refuse(
-            "a second @ stands before the host; write %40 for one in a user or password",
+            "there is a second @ before the host; write %40 for an @ in a user or password",
         );
     }
     check_characters(Part::Userinfo, userinfo)?;
@@ -362,10 +363,10 @@ fn credentials(userinfo: &str) -> Result<Credentials, Problem> {
     let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
     let (name, secret) = (decoded(user), decoded(password.unwrap_or_default()));
     if name.contains(&b':') {
-        return refuse("Basic authentication has no way to send a user with a colon; use -H");
+        return refuse("Basic authentication cannot send a user with a colon; use -H");
     }
     if name.iter().chain(&secret).any(u8::is_ascii_control) {
-        return refuse("Basic authentication allows no control characters; leave them out");
+        return refuse("Basic authentication does not allow control characters; remove them");
     }
     let joined = [name, secret].join(&b':');
     Ok(Credentials {
@@ -386,7 +387,7 @@ fn host_and_port(pieces: &Pieces<'_>) -> Result<(Host, u16), Problem> {
                 ("", _) => (ipv6(inside)?, None),
                 (_, Some(port)) => (ipv6(inside)?, Some(port)),
                 (_, None) => {
-                    return refuse("only :PORT may stand behind the bracket; write [ADDRESS]:PORT");
+                    return refuse("only :PORT may follow the bracket; write [ADDRESS]:PORT");
                 }
             }
         }
@@ -397,7 +398,8 @@ fn host_and_port(pieces: &Pieces<'_>) -> Result<(Host, u16), Problem> {
         }
         None => {
             let (host, port) = split_off(text, ':');
-            // Before the name, as what stands there is more often a mistyped port than a missing host.
+            // The port is checked before the name, since a mistyped port is more common than a
+            // missing host.
             let port = match port {
                 Some(port) => Some(self::port(port, pieces)?),
                 None => None,
@@ -415,22 +417,23 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Without a digit it is that of the scheme, as for curl (RFC 3986 §3.2.3).
+/// Parses a port. Without digits it is the scheme's default, as for curl (RFC 3986 §3.2.3).
 fn port(text: &str, pieces: &Pieces<'_>) -> Result<u16, Problem> {
     if text.is_empty() {
         return Ok(PORT);
     }
     let number = is_digits(text).then(|| text.parse().ok()).flatten();
     number.filter(|&port| port > 0).ok_or_else(|| {
-        // `user:pass/word@host` has its host before the slash: what looks like a port may be a secret.
+        // In `user:pass/word@host` the host seems to end at the slash: the supposed port may be a
+        // secret.
         let rest = [
             pieces.path,
             pieces.query.unwrap_or_default(),
             pieces.fragment.unwrap_or_default(),
         ];
         let problem = match !is_digits(text) && rest.iter().any(|rest| rest.contains('@')) {
-            true => "what stands behind the colon is not a number; in a password write %2F for /, \
-                     %3F for ? and %23 for #"
+            true => "the text after the colon is not a number; in a password write %2F for /, \
+             %3F for ? and %23 for #"
                 .to_owned(),
             false => format!(
                 "{} is not a port; write a number from 1 to 65535, or nothing for {PORT}",
@@ -441,12 +444,12 @@ fn port(text: &str, pieces: &Pieces<'_>) -> Result<u16, Problem> {
     })
 }
 
-/// What stands between the brackets.
+/// Parses the text between brackets.
 fn ipv6(text: &str) -> Result<Host, Problem> {
     let (address, zone) = split_off(text, '%');
     let address: Ipv6Addr = address.parse().map_err(|_| {
-        let problem = "what stands in brackets is not an IPv6 address; write one such as [::1], and \
-                       names and IPv4 addresses without brackets";
+        let problem = "the text in brackets is not an IPv6 address; write one such as [::1], and names and \
+         IPv4 addresses without brackets";
         (Part::Host, problem.to_owned())
     })?;
     let zone = zone.map(self::zone).transpose()?;
@@ -460,10 +463,10 @@ fn ipv6(text: &str) -> Result<Host, Problem> {
     Ok(Host::Ipv6(address, zone))
 }
 
-/// What stands behind the `%` of an address: `eth0`, or `25eth0` as RFC 6874 has it.
+/// Parses the text after the `%` of an address: `eth0`, or `25eth0` as in RFC 6874.
 fn zone(text: &str) -> Result<Zone, Problem> {
     let encoded = match text.strip_prefix("25") {
-        // Alone it is the interface of that number, as for curl.
+        // `25` alone is the interface with that index, as for curl.
         None | Some("") => text,
         Some(name) => name,
     };
@@ -491,7 +494,7 @@ fn is_interface(number: u32) -> bool {
     if_nameindex().is_ok_and(|all| all.iter().any(is_it))
 }
 
-/// `lo, eth0`
+/// The interfaces of this machine: `lo, eth0`.
 fn interfaces() -> String {
     let Ok(all) = if_nameindex() else {
         return "those that `ip link` lists".to_owned();
@@ -502,7 +505,7 @@ fn interfaces() -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// Longest label of a name, and longest name (RFC 1035 §2.3.4).
+/// The longest label of a name (RFC 1035 §2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
 const NAME_BYTES_MAX: usize = 253;
 
@@ -535,7 +538,7 @@ fn name_or_ipv4(text: &str) -> Result<Host, Problem> {
     let is_fine = |c: char| c.is_ascii_alphanumeric() || "-_.~".contains(c);
     if let Some(other) = name.chars().find(|&c| !is_fine(c)) {
         return refuse(format!(
-            "a name has no {}; write letters, digits, - and . only",
+            "a name cannot contain {}; write letters, digits, - and . only",
             other.escape_default()
         ));
     }
@@ -556,21 +559,23 @@ fn name_or_ipv4(text: &str) -> Result<Host, Problem> {
     Ok(Host::Name(name))
 }
 
-/// Refuses what means different things to different readers of URLs.
+/// Refuses characters that different readers of URLs understand differently.
 fn check_characters(part: Part, text: &str) -> Result<(), Problem> {
     let refuse = |problem: String| Err((part, problem));
     for (at, c) in text.char_indices() {
-        // In a host there is no way to write them.
+        // A host cannot contain encoded characters.
         let instead = || match part {
-            Part::Host => "leave it out".to_owned(),
+            Part::Host => "remove it".to_owned(),
             _ => format!("write {}", percent_encoded(c)),
         };
         let is_sent = part != Part::Fragment;
         match c {
             '\\' if part == Part::Path => {
-                return refuse("a URL has no backslash; write / or %5C".to_owned());
+                return refuse("a URL cannot contain a backslash; write / or %5C".to_owned());
             }
-            '\\' if is_sent => return refuse(format!("a URL has no backslash; {}", instead())),
+            '\\' if is_sent => {
+                return refuse(format!("a URL cannot contain a backslash; {}", instead()));
+            }
             _ if c.is_control() => {
                 let shown = c.escape_unicode();
                 return refuse(format!("a control character ({shown}); {}", instead()));
@@ -581,7 +586,7 @@ fn check_characters(part: Part, text: &str) -> Result<(), Problem> {
                 let digits = text.as_bytes().get(at + 1..at + 3);
                 if !digits.is_some_and(|digits| digits.iter().all(is_hex)) {
                     return refuse(
-                        "behind % stand two hexadecimal digits; write %25 for a percent sign"
+                        "% must be followed by two hexadecimal digits; write %25 for a percent sign"
                             .to_owned(),
                     );
                 }
@@ -598,8 +603,8 @@ fn percent_encoded(c: char) -> String {
     bytes.map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// As browsers send it: an empty path is `/`, `.` and `..` are resolved, and what may not stand in a URL is
-/// percent-encoded.
+/// The request target as browsers send it: an empty path becomes `/`, `.` and `..` are resolved,
+/// and characters that a URL must not contain are percent-encoded.
 fn request_target(path: &str, query: Option<&str>) -> Result<String, Problem> {
     let mut url = Url::parse("http://host/").expect("a valid URL");
     url.set_path(path);
@@ -610,10 +615,10 @@ fn request_target(path: &str, query: Option<&str>) -> Result<String, Problem> {
     })
 }
 
-/// Longest text of a message.
+/// The longest URL in a message.
 const SHOWN_CHARS_MAX: usize = 160;
 
-/// A URL in a message: on one line, and without user information.
+/// A URL for a message: on one line, without user information.
 fn shown(text: &str) -> String {
     let start = text.find("://").map_or(0, |at| at + 3);
     let authority = text[start..]
@@ -621,7 +626,7 @@ fn shown(text: &str) -> String {
         .map_or(text.len(), |at| start + at);
     let (head, rest) = text.split_at(start);
     let authority = &text[start..authority];
-    // No port before and an @ behind the first slash: most likely a password that holds a slash.
+    // There is no port but an @ after the first slash: most likely a password contains a slash.
     let is_port = |it: (&str, &str)| it.1.is_empty() || is_digits(it.1);
     let may_hold_secret =
         !authority.starts_with('[') && !authority.rsplit_once(':').is_none_or(is_port);
@@ -636,11 +641,11 @@ fn shown(text: &str) -> String {
     }
 }
 
-/// On one line of limited length.
+/// A text on one line of limited length.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(SHOWN_CHARS_MAX) {
-        // What is invisible, or changes the direction of text, is escaped by `escape_debug`.
+        // `escape_debug` escapes what is invisible or changes the direction of text.
         let is_plain = matches!(c, '"' | '\'' | '\\') || c.escape_debug().count() == 1;
         match !is_plain || (c.is_whitespace() && c != ' ') {
             true => out.extend(c.escape_unicode()),
@@ -659,7 +664,7 @@ mod tests {
 
     use super::*;
 
-    /// Delimiters, odd characters and plain ones, often enough a URL.
+    /// Delimiters, unusual and plain characters, which often form a URL.
     fn any_text() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             Just("http://"),
@@ -705,8 +710,8 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing panics, nothing that is sent can be taken for something else, and what is displayed
-        /// means the same, with other credentials.
+        /// Parsing never panics, no sent text can be misunderstood, and the displayed URL means the
+        /// same apart from credentials.
         #[test]
         fn any_text_is_understood_or_refused(text in any_text()) {
             let is_plain = |it: &str| it.bytes().all(|byte| byte.is_ascii_graphic());
@@ -726,7 +731,7 @@ mod tests {
         }
     }
 
-    /// A URL; whom to ask, and how; and, where it is not the URL itself, how it is displayed.
+    /// A URL; where and what it requests; and its display if it differs.
     type Understood = (
         &'static str,
         (&'static str, u16, &'static str, &'static str),
@@ -926,7 +931,7 @@ mod tests {
             assert_eq!(found, (*host, *port, *field, *target), "{text}");
             assert_eq!(url.to_string(), displayed.unwrap_or(text), "{text}");
             assert_eq!(url.authorization(), None, "{text}");
-            // What is displayed can be given again.
+            // The displayed URL can be parsed again.
             assert_eq!(url.to_string().parse().as_ref(), Ok(&url), "{text}");
         }
     }
@@ -964,7 +969,7 @@ mod tests {
         }
     }
 
-    /// What an error names beside the part.
+    /// What an error mentions besides the part.
     #[test]
     fn what_is_refused() {
         let long_label = format!("http://{}.example/", "a".repeat(64));
@@ -1022,19 +1027,19 @@ mod tests {
             ("http://:81/", Part::Host, "it is missing"),
             ("http://u:p@/", Part::Host, "it is missing"),
             ("http://?q", Part::Host, "it is missing"),
-            ("http://a b/", Part::Host, "a blank; leave it out"),
+            ("http://a b/", Part::Host, "a blank; remove it"),
             (
                 "http://a\tb/",
                 Part::Host,
-                "a control character (\\u{9}); leave it out",
+                "a control character (\\u{9}); remove it",
             ),
-            ("http://a\\b/", Part::Host, "no backslash"),
+            ("http://a\\b/", Part::Host, "cannot contain a backslash"),
             ("http://a%zz/", Part::Host, "two hexadecimal digits"),
             ("http://a%00b/", Part::Host, "is not a name"),
             ("http://a%2Fb/", Part::Host, "is not a name"),
             ("http://a%20b/", Part::Host, "is not a name"),
-            ("http://a!b/", Part::Host, "a name has no !"),
-            ("http://a,b/", Part::Host, "a name has no ,"),
+            ("http://a!b/", Part::Host, "a name cannot contain !"),
+            ("http://a,b/", Part::Host, "a name cannot contain ,"),
             ("http://a..b/", Part::Host, "an empty part"),
             ("http://.a/", Part::Host, "an empty part"),
             ("http://./", Part::Host, "an empty part"),
@@ -1056,12 +1061,12 @@ mod tests {
             (
                 "http://[::1]81/",
                 Part::Host,
-                "only :PORT may stand behind the bracket",
+                "only :PORT may follow the bracket",
             ),
             (
                 "http://[::1]x:81/",
                 Part::Host,
-                "only :PORT may stand behind the bracket",
+                "only :PORT may follow the bracket",
             ),
             ("http://[1.2.3.4]/", Part::Host, "not an IPv6 address"),
             ("http://[h]/", Part::Host, "not an IPv6 address"),
@@ -1152,7 +1157,7 @@ mod tests {
         }
     }
 
-    /// Whatever is wrong with them.
+    /// Whatever is wrong with the URL.
     #[test]
     fn messages_are_bounded_and_visible() {
         let long = "a".repeat(100_000);
@@ -1170,7 +1175,7 @@ mod tests {
             "http://h/\u{feff}\u{2066} ".to_owned(),
         ] {
             let message = text.parse::<HttpUrl>().unwrap_err().to_string();
-            // The URL and what is wrong with it, each once.
+            // The message contains the URL and the problem, each once.
             assert!(message.chars().count() < 4 * SHOWN_CHARS_MAX, "{message}");
             let is_invisible = |c: char| "\u{202e}\u{feff}\u{2066}".contains(c);
             assert!(!message.contains(is_invisible), "{message}");

@@ -1,5 +1,5 @@
-//! How much can be asked for, on the command line and in files. Each limit is far beyond what a measurement
-//! needs, and far below what makes arithmetic overflow or memory run out.
+//! Limits for values on the command line and in files. Each is far beyond what a measurement needs,
+//! and far below what would overflow arithmetic or exhaust memory.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The longest time.
 pub const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// Connections of a workload, and as many idle ones.
+/// Active connections of a workload; idle ones have the same limit.
 pub const CONNECTIONS_MAX: usize = 10_000_000;
-/// Requests in flight on a connection: more would only fill buffers.
+/// Requests in flight on a connection; more would only fill buffers.
 pub const PIPELINE_MAX: usize = 1024;
 /// Threads of the generator.
 pub const THREADS_MAX: usize = 1024;
 /// Rounds of a set.
 pub const ROUNDS_MAX: u32 = 1_000;
-/// Bytes of the name of a server, a workload or a group, of which file names are made.
+/// Bytes in the name of a server, a workload or a group; names become file names.
 pub const NAME_BYTES_MAX: usize = 64;
-/// Files that the generator needs beside its connections.
+/// Files that the generator needs besides its connections.
 pub const FILES_RESERVED: u64 = 64;
 
-/// Makes sure, before anything starts, that so many connections, and so many idle ones, may be open at once; raises
-/// the soft limit of open files where the hard one allows it.
+/// Makes sure, before anything starts, that so many active and idle connections may be open at once. Raises the soft
+/// limit of open files where the hard one allows it.
 ///
 /// # Errors
 ///
@@ -49,15 +49,15 @@ pub fn allow_files(connections: usize, idle: usize) -> Result<(), String> {
     ))
 }
 
-/// What names may look like.
+/// The rule for names, as errors state it.
 pub const PLAIN: &str =
-    "must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`";
+    "may contain letters, digits, `-`, `_` and `.`, and must not begin with `-` or `.`";
 
-/// Names become file names, parts of tags and of comma-separated lists.
+/// Checks a name, since names become file names and parts of tags and comma-separated lists.
 ///
 /// # Errors
 ///
-/// What is wrong with it, to stand behind the name.
+/// A description of the fault, to be printed after the name.
 pub fn check_name(name: &str) -> Result<(), String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with(['.', '-']) || !name.chars().all(is_plain) {
@@ -66,29 +66,29 @@ pub fn check_name(name: &str) -> Result<(), String> {
     match name.len() <= NAME_BYTES_MAX {
         true => Ok(()),
         false => Err(format!(
-            "has {} characters; {NAME_BYTES_MAX} are the most",
+            "has {} characters; the maximum is {NAME_BYTES_MAX}",
             name.len()
         )),
     }
 }
 
-/// Refuses what is above a limit.
+/// Rejects a value above a limit.
 ///
 /// # Errors
 ///
-/// With the value and the limit.
+/// A description with the value and the limit.
 pub fn at_most<N: PartialOrd + fmt::Display>(value: N, most: N) -> Result<N, String> {
     match value <= most {
         true => Ok(value),
-        false => Err(format!("{value} is too many; {most} are the most")),
+        false => Err(format!("{value} is too many; the maximum is {most}")),
     }
 }
 
-/// Reads a time such as `10s` or `1h 30m`, up to [`TIME_MAX`].
+/// Parses a time such as `10s` or `1h 30m`, up to [`TIME_MAX`].
 ///
 /// # Errors
 ///
-/// Why it is none, in one line.
+/// One line that says what is wrong.
 pub fn time(text: &str) -> Result<Duration, String> {
     let mut sum = Duration::ZERO;
     for part in parts(text) {
@@ -99,13 +99,13 @@ pub fn time(text: &str) -> Result<Duration, String> {
         true => Ok(sum),
         false => {
             let days = TIME_MAX.as_secs() / 86_400;
-            Err(format!("too long; {days} days are the most"))
+            Err(format!("too long; the maximum is {days} days"))
         }
     }
 }
 
-/// A number with its unit each. They are read one by one: humantime panics where the sum of several is
-/// beyond what can be held.
+/// Splits a time into numbers with units. They are parsed one by one because humantime panics if
+/// their sum overflows.
 fn parts(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut start, mut has_unit) = (0, false);
@@ -135,15 +135,15 @@ mod tests {
             ("2 hours 1 min", Ok(7_260_000)),
             ("1.5s", Ok(1_500)),
             ("365d", Ok(31_536_000_000)),
-            ("366d", Err("365 days are the most")),
-            ("18446744073709551615s", Err("365 days are the most")),
+            ("366d", Err("the maximum is 365 days")),
+            ("18446744073709551615s", Err("the maximum is 365 days")),
             (
                 "18446744073709551615s 999999999ns 1ns",
-                Err("365 days are the most"),
+                Err("the maximum is 365 days"),
             ),
             (
                 "9223372036854775807s 9223372036854775808s 1000000000ns",
-                Err("365 days are the most"),
+                Err("the maximum is 365 days"),
             ),
             ("18446744073709551616s", Err("too large")),
             ("9999999999999y", Err("too large")),

@@ -1,4 +1,4 @@
-//! What a run does, decided before it starts.
+//! The plan of a run, which is fixed before the run starts.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,27 +13,28 @@ use crate::response::Expected;
 /// One workload against one server.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where the server listens.
+    /// The server's address.
     pub target: SocketAddr,
-    /// The bytes of the requests, which are sent in rotation; at least one.
+    /// The bytes of the requests, sent in rotation; at least one.
     pub requests: Vec<Vec<u8>>,
-    /// Answers to these requests carry no body (HEAD).
+    /// Responses have no body because the requests are HEAD.
     pub head_only: bool,
-    /// The requests ask the server to close after its answer (`Connection: close`), so that it is waited
-    /// for the server to do so; goes with [`ConnectionLife::Requests`] of 1.
+    /// The requests ask the server to close the connection after its answer (`Connection: close`),
+    /// and the generator waits for it to do so; requires [`ConnectionLife::Requests`] of 1.
     pub server_closes: bool,
-    /// What every body must be. Without it, each must be as long as the first answer to its request.
+    /// The body that every response must have. Without it, each body must be as long as that of the
+    /// first answer to its request.
     pub expect: Option<Arc<Expected>>,
-    /// The status that every answer must have. Without it, any below 400 is good.
+    /// The status that every response must have. Without it, any status below 400 is accepted.
     pub expect_status: Option<u16>,
-    /// Connections open at once: in closed loop so many, in open loop as many at the most.
+    /// Connections open at once: exactly this many in closed loop, at most this many in open loop.
     pub connections: usize,
-    /// Further connections that are opened before the run, served once each, and stay open and silent until
-    /// its end.
+    /// Additional connections that are opened before the run, make one request each, and then stay
+    /// open and idle until its end.
     pub idle: usize,
     /// Threads that share [`Plan::connections`].
     pub threads: usize,
-    /// When a connection ends.
+    /// When a connection ends: with the run, or after a number of requests.
     pub life: ConnectionLife,
     /// How a connection ends.
     pub close: Close,
@@ -41,25 +42,25 @@ pub struct Plan {
     pub pipeline: usize,
     /// When a request is sent.
     pub pace: Pace,
-    /// Of the random arrivals.
+    /// Seed of the random arrivals.
     pub seed: u64,
     /// When the run ends.
     pub limit: Limit,
-    /// Load before the first request that counts.
+    /// Duration of the load before the first request that counts.
     pub warmup: Duration,
-    /// How long, after the end, requests that were due before it are still sent and waited for.
+    /// How long, after the end, requests that were due before it may still be sent and answered.
     pub drain: Duration,
-    /// How long a connect or an answer may take.
+    /// Time limit for a connect or a response.
     pub timeout: Duration,
-    /// Addresses that connections come from in turn; empty for what fits the target, see
-    /// `crate::ports`.
+    /// Local addresses that connections use in turn; if empty, they are chosen to suit the target,
+    /// see `crate::ports`.
     pub sources: Vec<IpAddr>,
-    /// CPUs that the generator's threads are pinned to, one after another; empty for none.
+    /// CPUs that the generator's threads are pinned to, one after another; empty for no pinning.
     pub cpus: Vec<usize>,
 }
 
 impl Plan {
-    /// One request after another over 64 connections that stay open, for 10 s after 1 s of warm-up.
+    /// Requests one after another over 64 persistent connections, for 10 s after 1 s of warm-up.
     pub fn new(target: SocketAddr, request: Vec<u8>) -> Self {
         Plan {
             target,
@@ -85,7 +86,7 @@ impl Plan {
         }
     }
 
-    /// Whether an answer may have this status.
+    /// Whether a response may have this status.
     #[inline]
     pub fn is_good_status(&self, status: u16) -> bool {
         match self.expect_status {
@@ -100,12 +101,12 @@ impl Plan {
 pub enum ConnectionLife {
     /// With the run.
     KeepAlive,
-    /// When so many requests were answered on it; then a new one takes its place.
+    /// After this many answered requests; then a new connection takes its place.
     Requests(u64),
 }
 
 impl ConnectionLife {
-    /// From the number that stands on command lines and in workloads: 0 is keep-alive without end.
+    /// Converts the number used on command lines and in workloads, where 0 is unlimited keep-alive.
     pub fn from_requests(requests: u64) -> Self {
         match requests {
             0 => ConnectionLife::KeepAlive,
@@ -126,26 +127,26 @@ impl ConnectionLife {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Close {
-    /// In good order (RFC 9293 §3.6): the port then rests in TIME_WAIT on this side.
+    /// With a FIN (RFC 9293 §3.6): the port then stays in TIME_WAIT on this side.
     #[default]
     Fin,
-    /// By a reset, which leaves no TIME_WAIT and may destroy what the peer has not read.
+    /// With a reset: this leaves no TIME_WAIT and may destroy what the peer has not read.
     Rst,
 }
 
 /// When a request is sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// Closed loop: when the one before it on its connection is answered.
+    /// Closed loop: when the previous request on the connection is answered.
     Closed,
-    /// Open loop: at equal intervals, whether or not others are answered.
+    /// Open loop: at equal intervals, whether or not earlier requests are answered.
     Constant(Rate),
-    /// Open loop: at random, as from many independent users (a Poisson process).
+    /// Open loop: at random times, as from many independent users (a Poisson process).
     Poisson(Rate),
 }
 
 impl Pace {
-    /// How often requests are due in open loop.
+    /// The rate at which requests are due in open loop.
     pub fn rate(self) -> Option<Rate> {
         match self {
             Pace::Closed => None,
@@ -154,7 +155,7 @@ impl Pace {
     }
 }
 
-/// As in workloads and JSON: `closed`, `constant:5000/s`, `poisson:5000/s`.
+/// The form used in workloads and JSON: `closed`, `constant:5000/s`, `poisson:5000/s`.
 impl fmt::Display for Pace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -186,30 +187,30 @@ impl Serialize for Pace {
     }
 }
 
-/// How often something happens, per second: above zero, at most [`Rate::MAX_PER_S`].
+/// A rate per second: above zero, at most [`Rate::MAX_PER_S`].
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Rate(f64);
 
 impl Rate {
-    /// One each nanosecond.
+    /// One event per nanosecond.
     pub const MAX_PER_S: f64 = 1e9;
-    /// One in eleven days.
+    /// One event in eleven days.
     pub const MIN_PER_S: f64 = 1e-6;
 
-    /// A rate of so many per second; `None` outside the bounds.
+    /// Makes a rate; `None` outside the bounds.
     pub fn per_second(rate: f64) -> Option<Self> {
         (Self::MIN_PER_S..=Self::MAX_PER_S)
             .contains(&rate)
             .then_some(Rate(rate))
     }
 
-    /// So many per second.
+    /// Events per second.
     pub fn per_s(self) -> f64 {
         self.0
     }
 }
 
-/// `5000`, `5k`, `5k/s`, `1.5M/s`, `300/m`, `10/h`.
+/// Parses `5000`, `5k`, `5k/s`, `1.5M/s`, `300/m`, `10/h`.
 impl FromStr for Rate {
     type Err = String;
 
@@ -232,7 +233,7 @@ impl FromStr for Rate {
     }
 }
 
-/// A number of digits with at most one point: no sign, no exponent, no infinity.
+/// Parses digits with at most one decimal point: no sign, no exponent, no infinity.
 pub fn plain_number(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     text.parse().ok().filter(|_| plain)
@@ -249,20 +250,20 @@ impl fmt::Display for Rate {
 pub enum Limit {
     /// After this time.
     For(Duration),
-    /// When so many requests were sent and answered.
+    /// When this many requests have been sent and answered.
     Requests(u64),
-    /// When this is known well enough.
+    /// When a percentile is known with this precision.
     Until(Precision),
 }
 
-/// A percentile of the response time, and how well it is to be known: `p99±5%`.
+/// A percentile of the response time, and the precision to reach: `p99±5%`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Precision {
-    /// From 0 to 100, neither included.
+    /// From 0 to 100, exclusive.
     pub percentile: f64,
-    /// How far the ends of its 95% interval may lie from it, as a share of it: 0.05.
+    /// The maximum distance of the 95% interval's ends from the percentile, as a share of it: 0.05.
     pub within: f64,
-    /// When the run ends even so.
+    /// The time after which the run ends in any case.
     pub at_most: Duration,
 }
 

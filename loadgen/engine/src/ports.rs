@@ -1,8 +1,9 @@
 //! Local addresses and ports: where connections come from, and how long these last.
 //!
-//! A connection is told apart by the addresses and ports of both its ends. Towards one server and from
-//! one address there are as many as local ports, some 28,000, and the side that closes first keeps its
-//! own in TIME_WAIT for a minute (RFC 9293 §3.3.2), or, where the kernel may reuse it, for a second.
+//! A connection is identified by the addresses and ports of both ends. From one address to one
+//! server there are as many connections as local ports, some 28,000. The side that closes first
+//! keeps its port in TIME_WAIT for a minute (RFC 9293 §3.3.2), or for a second where the kernel may
+//! reuse it.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,15 +11,16 @@ use std::time::Duration;
 
 use crate::plan::{Close, ConnectionLife, Limit, Pace, Plan};
 
-/// Loopback addresses that connections come from in turn.
+/// The number of loopback addresses that connections use in turn.
 pub const LOOPBACK_SOURCES: u8 = 32;
 
-/// How long a closed connection keeps its port on Linux: a constant of the kernel (`TCP_TIMEWAIT_LEN`), which
-/// `tcp_fin_timeout` does not change.
+/// How long a closed connection stays in `TIME-WAIT` on Linux and keeps its port. RFC 9293 asks for twice
+/// the maximum segment lifetime, which Linux assumes to be 30 s. The kernel's source fixes it
+/// (`TCP_TIMEWAIT_LEN`): no setting changes it, and `tcp_fin_timeout` is unrelated.
 pub const TIME_WAIT: Duration = Duration::from_secs(60);
 
-/// Where the connections of `plan` come from in turn; empty when the kernel chooses. Loopback has room
-/// for more than one address, so connections that come and go are spread over 127.0.0.1 to 127.0.0.32.
+/// The addresses that the connections of `plan` use in turn; empty if the kernel chooses. On
+/// loopback, connections that come and go are spread over 127.0.0.1 to 127.0.0.32.
 pub fn sources(plan: &Plan) -> Vec<IpAddr> {
     if !plan.sources.is_empty() {
         return plan.sources.clone();
@@ -35,26 +37,27 @@ pub fn sources(plan: &Plan) -> Vec<IpAddr> {
     }
 }
 
-/// Connections of `plan` that are open at the same time.
+/// The number of connections of `plan` that are open at the same time.
 fn open_at_once(plan: &Plan) -> u64 {
     plan.connections.saturating_add(plan.idle) as u64
 }
 
-/// How many ports there are and what shortens the time for which a closed connection keeps one.
+/// The number of ports, and what shortens the time for which a closed connection keeps one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Budget {
     /// Local ports for each source address (`ip_local_port_range`).
     pub ports: u64,
-    /// As in `tcp_tw_reuse`: 0 never, 1 always, 2 on loopback.
+    /// The setting `tcp_tw_reuse`: 0 never, 1 always, 2 on loopback.
     pub reuse: u64,
-    /// As in `tcp_timestamps`: without them, which tell old packets from new ones, nothing is reused.
+    /// The setting `tcp_timestamps`: without timestamps, old packets cannot be told from new ones,
+    /// and nothing is reused.
     pub timestamps: bool,
-    /// After which time a port is reused where it may be (`tcp_tw_reuse_delay`).
+    /// The time after which a port may be reused (`tcp_tw_reuse_delay`).
     pub reuse_delay: Duration,
 }
 
 impl Budget {
-    /// Of this machine; Linux's defaults where it does not tell.
+    /// The values of this machine, or Linux's defaults if they cannot be read.
     pub fn here() -> Self {
         let read = |name: &str| -> Option<Vec<u64>> {
             let text = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
@@ -78,20 +81,21 @@ impl Budget {
         }
     }
 
-    /// How long a connection that was closed here keeps its port from another to the same server.
+    /// How long a connection that was closed here keeps its port from another connection to the
+    /// same server.
     pub fn rest(&self, on_loopback: bool) -> Duration {
         match self.reuse {
             _ if !self.timestamps => TIME_WAIT,
             0 => TIME_WAIT,
             2 if !on_loopback => TIME_WAIT,
-            // What is reused at once is not limited by this, but no rate is infinite.
+            // Immediate reuse sets no limit, but no rate is infinite.
             _ => self.reuse_delay.max(Duration::from_millis(1)),
         }
     }
 }
 
-/// Says before the start that a run will, or may, use up its local ports. Each warning is one sentence
-/// or two, with what to try.
+/// Warns before the start if a run will, or may, use up its local ports. A warning is one or two
+/// sentences, with advice.
 pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
     let sources = sources(plan).len().max(1) as u64;
     let ports = budget.ports * sources;
@@ -118,7 +122,8 @@ pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
         ConnectionLife::KeepAlive => return None,
         ConnectionLife::Requests(n) => n,
     };
-    // A reset leaves nothing behind, and what the server closes first rests on its side.
+    // A reset leaves no TIME_WAIT, and connections that the server closes first leave it on the
+    // server's side.
     if plan.close == Close::Rst || plan.server_closes {
         return None;
     }
@@ -141,7 +146,7 @@ pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
         idle => format!(", of which idle connections take {idle}"),
     };
     let each = format!(
-        "{from} {ports} local ports{idle}, and a closed connection keeps its own for {} s",
+        "{from} {ports} local ports{idle}, and a closed connection keeps its port for {} s",
         rest.as_secs_f64()
     );
     match rate {
@@ -149,7 +154,7 @@ pub fn forecast(plan: &Plan, budget: Budget) -> Option<String> {
             "{rate:.0} new connections per second will use up the local ports: {each}, enough for \
              {lasting:.0} per second; {more}"
         )),
-        // In closed loop the server decides; loopback alone is that fast.
+        // In closed loop the server determines the rate; only loopback is this fast.
         None if rest == TIME_WAIT || (plan.pace == Pace::Closed && lasting < 50_000.0) => {
             Some(format!(
                 "local ports may run out: {each}, enough for {lasting:.0} new connections per second; \
@@ -212,7 +217,7 @@ mod tests {
                 &|p| (p.idle, p.life) = (10_000, ConnectionLife::Requests(1)),
                 Some(
                     "28232 local ports, of which idle connections take 10000, and a closed \
-                     connection keeps its own for 60 s, enough for 304 new",
+                     connection keeps its port for 60 s, enough for 304 new",
                 ),
             ),
             ("127.0.0.1:80", &|p| p.idle = 500_000, None),

@@ -1,5 +1,6 @@
-//! What a run saw: counts, histograms, errors by phase and kind. Each thread keeps its own record and
-//! they are merged at the end; histograms are merged, percentiles never averaged.
+//! What a run saw: counts, histograms, and errors by phase and kind. Each thread keeps its own
+//! record, and the records are merged at the end. Histograms are merged; percentiles are never
+//! averaged.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,121 +13,124 @@ use crate::contention::Contention;
 use crate::response::Misread;
 use crate::silence::Silences;
 
-/// What one run, or one thread of it, saw of the requests that count: those meant to be sent between
-/// the end of the warm-up and the end of the run.
+/// What a run, or one thread, saw of the requests that count: those intended between the end of the
+/// warm-up and the end of the run.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// Requests sent.
     pub requests: u64,
-    /// Whole responses, of any status.
+    /// Complete responses, of any status.
     pub responses: u64,
-    /// Of these, the ones whose request was sent before the end of the run, and not only while it
-    /// drained: throughput is this by the duration.
+    /// Complete responses whose request was sent before the end of the run, not during the drain.
+    /// Throughput is this number divided by the duration.
     pub responses_in_time: u64,
-    /// Whole responses that came between the end of the warm-up and the end of the run, whenever their requests
-    /// were sent: those left over from the warm-up are among them, those of the drain are not.
+    /// Complete responses that arrived between the end of the warm-up and the end of the run,
+    /// whenever their requests were sent. Responses to requests of the warm-up are included,
+    /// responses during the drain are not.
     pub answered_in_window: u64,
-    /// Of these, the ones to requests of the warm-up.
+    /// Those of [`Record::answered_in_window`] that answer requests of the warm-up.
     pub answered_of_warmup: u64,
-    /// Whole responses that came during the warm-up.
+    /// Complete responses that arrived during the warm-up.
     pub warmup_responses: u64,
-    /// Responses with no fault at all.
+    /// Responses without any fault.
     pub good: u64,
-    /// Requests sent and not answered when the run was over.
+    /// Requests sent but unanswered at the end of the run.
     pub in_flight_at_end: u64,
-    /// Requests due by the schedule of an open loop; 0 in closed loop.
+    /// Requests that were due by the schedule of an open loop; 0 in closed loop.
     pub due: u64,
-    /// Of these, the ones sent before the end of the run.
+    /// Due requests that were sent before the end of the run.
     pub sent_in_time: u64,
-    /// Of these, the ones never sent.
+    /// Due requests that were never sent.
     pub unsent: u64,
-    /// Samples of [`Record::response`] of which only a lower bound is known: requests that timed out, were
-    /// in flight or unsent when the run was over. They stand there with their age.
+    /// Samples of [`Record::response`] that are only lower bounds: requests that timed out, or were
+    /// in flight or unsent at the end of the run. Their value is their age.
     pub lower_bounds: u64,
-    /// Requests sent during the warm-up, which count for nothing else.
+    /// Requests sent during the warm-up; they do not count elsewhere.
     pub warmup_requests: u64,
-    /// Connections established, those of the warm-up included.
+    /// Connections established, including the warm-up.
     pub connections_opened: u64,
-    /// Of these, the ones established between the end of the warm-up and the end of the run.
+    /// Connections established between the end of the warm-up and the end of the run.
     pub connections_in_time: u64,
-    /// Most connections that were open at once, those of the warm-up included.
+    /// The largest number of connections open at once, including the warm-up.
     pub connections_open_max: u64,
-    /// Connections that the server was asked to close and kept open.
+    /// Connections that the server kept open although it was asked to close them.
     pub close_ignored: u64,
     /// Bytes received, heads and bodies.
     pub bytes_received: u64,
-    /// From the intended send of a request to the last byte of its response, nanoseconds.
+    /// Time from the intended send of a request to the last byte of its response, in nanoseconds.
     pub response: Histogram<u64>,
-    /// From the actual send of a request to the last byte of its response, nanoseconds.
+    /// Time from the actual send of a request to the last byte of its response, in nanoseconds.
     pub service: Histogram<u64>,
-    /// From the intended to the actual send, nanoseconds; of open loops alone.
+    /// Time from the intended to the actual send, in nanoseconds; only in open loop.
     pub lag: Histogram<u64>,
-    /// The generator's own part of [`Record::lag`]: without the time in which every connection was busy
-    /// or being opened.
+    /// The generator's own share of [`Record::lag`]: without the time in which every connection was
+    /// busy or being opened.
     pub lag_own: Histogram<u64>,
-    /// From the actual send of a request to the first byte of its response, nanoseconds.
+    /// Time from the actual send of a request to the first byte of its response, in nanoseconds.
     pub first_byte: Histogram<u64>,
-    /// From the start of a connect to the established connection, nanoseconds. Where connections stay
-    /// open, those of the warm-up count.
+    /// Time from the start of a connect to the established connection, in nanoseconds. If
+    /// connections are kept open, those of the warm-up are included.
     pub connect: Histogram<u64>,
-    /// Response times in the order in which they came.
+    /// Response times in order of arrival.
     pub serial: Serial,
     /// Responses over time.
     pub series: Series,
-    /// How often each kind of error happened in each phase.
+    /// The number of errors of each kind in each phase.
     pub errors: BTreeMap<(Phase, Kind), u64>,
     /// Responses by status.
     pub status: BTreeMap<u16, u64>,
-    /// For each connection asked for, the responses it got; one that was opened anew counts on. An open
-    /// loop lists those it needed.
+    /// The number of responses for each connection; a connection that is opened again keeps its
+    /// count. An open loop lists only the connections it needed.
     pub responses_by_connection: Vec<u64>,
-    /// Sum over all requests of the time they were in flight, and over all connects of the time in
-    /// which as many requests as a connection holds could not be; nanoseconds. Of closed loops alone.
+    /// The sum of the times that requests were in flight, plus the time that connects kept as many
+    /// requests from being in flight as a connection holds; in nanoseconds. Only in closed loop.
     pub busy_ns: u64,
-    /// Age of the oldest request unanswered at the end.
+    /// Age of the oldest unanswered request at the end.
     pub oldest_unanswered: Option<Duration>,
-    /// From the actual send to the last byte, the longest of all requests that were answered, those of the
-    /// warm-up included; nanoseconds.
+    /// The longest time from actual send to last byte among all answered requests, including the
+    /// warm-up; in nanoseconds.
     pub answered_ns_max: u64,
-    /// Times in which nothing came; absent in a record of no thread.
+    /// The periods in which nothing arrived; `None` in a record that belongs to no thread.
     pub silences: Option<Silences>,
-    /// Connects that went on when the run was over.
+    /// Connects that were still in progress at the end of the run.
     pub connecting_at_end: u64,
-    /// Of these, the ones that had gone on for so long that their SYN must have been sent again.
+    /// Connects in progress at the end that had lasted so long that their SYN must have been sent
+    /// again.
     pub connecting_slowly_at_end: u64,
-    /// For how long the oldest of them had.
+    /// How long the oldest connect in progress had lasted.
     pub oldest_connecting: Option<Duration>,
-    /// What the server said on connections on which nothing was asked, warm-up included.
+    /// What the server sent on idle connections, including the warm-up.
     pub unsolicited: Unsolicited,
-    /// The first bytes that were not understood where a response was due.
+    /// The first bytes that could not be parsed as a response.
     pub misread: Option<Misread>,
-    /// Connections of which a response said that it was the last.
+    /// Connections of which a response announced the close.
     pub closes_announced: Closes,
-    /// Connections that the server ended without that, with requests unanswered.
+    /// Connections that the server closed without announcement, with requests unanswered.
     pub closes_unannounced: Closes,
     /// Connections that a response switched to another protocol.
     pub switches: u64,
 }
 
-/// What a server said on idle connections. It answers no request (RFC 9112 §9.2) and is no error.
+/// What a server sent on idle connections. It answers no request (RFC 9112 §9.2) and is not an
+/// error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unsolicited {
     /// Well-formed responses by status, such as a 408 before an idle connection is closed.
     pub status: BTreeMap<u16, u64>,
-    /// Of these, the 408s that crossed with a request on its way, which was lost.
+    /// The 408s that crossed with a request; that request is lost.
     pub crossed: u64,
-    /// Empty lines, which are skipped.
+    /// Empty lines, which are ignored.
     pub empty_lines: u64,
-    /// All other bytes, once for each connection: a TLS alert, say.
+    /// Connections with any other bytes, such as a TLS alert.
     pub other: u64,
-    /// Connections reset, without a word.
+    /// Connections that were reset without further bytes.
     pub resets: u64,
     /// The first of the other bytes.
     pub misread: Option<Misread>,
 }
 
 impl Unsolicited {
-    /// All together.
+    /// The sum of all kinds.
     pub fn count(&self) -> u64 {
         self.status.values().sum::<u64>() + self.empty_lines + self.other + self.resets
     }
@@ -143,19 +147,19 @@ impl Unsolicited {
     }
 }
 
-/// Connections that the server ended, and after how many responses.
+/// Connections that the server closed, and the number of responses before that.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Closes {
-    /// How many there were.
+    /// The number of connections.
     pub connections: u64,
-    /// Fewest responses on one of them.
+    /// The smallest number of responses on one of them.
     pub responses_min: u64,
-    /// Most responses on one of them.
+    /// The largest number of responses on one of them.
     pub responses_max: u64,
 }
 
 impl Closes {
-    /// Adds a connection with so many responses.
+    /// Adds a connection with this number of responses.
     pub fn add(&mut self, responses: u64) {
         self.merge(Closes {
             connections: 1,
@@ -175,13 +179,13 @@ impl Closes {
     }
 }
 
-/// Sums over a series from which the correlation of each sample with the next follows.
+/// Sums over a series that yield the correlation of each sample with the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Serial {
     n: f64,
     sum: f64,
     squares: f64,
-    /// Of each sample with the one before it.
+    /// Sum of the products of each sample with the previous one.
     products: f64,
     pairs: f64,
     last: Option<f64>,
@@ -201,7 +205,7 @@ impl Serial {
         self.last = Some(value);
     }
 
-    /// Adds another series, whose first sample does not follow the last of this one.
+    /// Adds another series; its first sample does not follow the last of this one.
     pub fn merge(&mut self, other: Serial) {
         self.n += other.n;
         self.sum += other.sum;
@@ -210,7 +214,7 @@ impl Serial {
         self.pairs += other.pairs;
     }
 
-    /// Autocorrelation at lag 1, between -1 and 1; `None` when all samples are equal, or there are
+    /// Autocorrelation at lag 1, between -1 and 1; `None` if all samples are equal or there are
     /// fewer than three.
     pub fn autocorrelation(&self) -> Option<f64> {
         let mean = self.sum / self.n;
@@ -223,22 +227,22 @@ impl Serial {
     }
 }
 
-/// Responses over time, in at most [`Series::SLICES_MAX`] slices of equal width; when they are full, each
-/// two become one.
+/// Responses over time, in at most [`Series::SLICES_MAX`] slices of equal width. When the slices
+/// are full, pairs are merged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// Width of a slice, nanoseconds.
+    /// Width of a slice, in nanoseconds.
     pub width_ns: u64,
-    /// From the end of the warm-up on.
+    /// The slices, starting at the end of the warm-up.
     pub slices: Vec<Slice>,
 }
 
-/// What came within one slice of time.
+/// The responses of one slice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Slice {
-    /// Responses.
+    /// The number of responses.
     pub responses: u64,
-    /// Sum of their response times, nanoseconds.
+    /// The sum of their response times, in nanoseconds.
     pub response_ns: u64,
 }
 
@@ -252,10 +256,10 @@ impl Default for Series {
 }
 
 impl Series {
-    /// Most slices; so a run of any length takes the same memory.
+    /// The maximum number of slices, so that a run of any length takes the same memory.
     pub const SLICES_MAX: usize = 1024;
 
-    /// Adds a response that came `at` nanoseconds after the end of the warm-up.
+    /// Adds a response that arrived `at` nanoseconds after the end of the warm-up.
     #[inline]
     pub fn push(&mut self, at: u64, response_ns: u64) {
         let mut index = (at / self.width_ns) as usize;
@@ -298,7 +302,7 @@ impl Series {
     }
 }
 
-/// In which phase of an exchange an error happened.
+/// The phase of an exchange in which an error happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -314,7 +318,7 @@ pub enum Phase {
     Close,
 }
 
-/// What kind of error it was.
+/// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -322,25 +326,25 @@ pub enum Kind {
     Refused,
     /// The peer reset the connection.
     Reset,
-    /// Not within the timeout of the plan.
+    /// The timeout of the plan expired.
     Timeout,
-    /// The peer closed before the head of a response was whole.
+    /// The peer closed before the response's head was complete.
     ClosedEarly,
-    /// Sent behind a request whose response said that it was the last of its connection.
+    /// The request was pipelined after one whose response announced the close of the connection.
     BehindClose,
     /// The peer closed within the body of a response.
     ShortBody,
-    /// Not HTTP/1.1.
+    /// The bytes are not HTTP/1.1.
     Malformed,
-    /// A whole response with a status of 400 or above, or another than the plan expects.
+    /// A complete response whose status is 400 or above, or not the one that the plan expects.
     BadStatus,
-    /// A body that is not what it should be: as the plan expects, or as long as the first one.
+    /// The body differs from the expected one or, without expectation, in length from the first.
     WrongBody,
     /// No local port was free (EADDRNOTAVAIL).
     AddressExhausted,
     /// The limit of open files was reached (EMFILE, ENFILE).
     TooManyFiles,
-    /// No way to the target's network or host.
+    /// No route to the target's network or host.
     Unreachable,
     /// Any other error of the operating system.
     Other,
@@ -378,25 +382,26 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Longest time a histogram holds, nanoseconds: an hour.
+/// The longest time that a histogram holds, in nanoseconds: one hour.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
-/// A connect that takes longer had its SYN sent again, which Linux does after 1, 3, 7, ... seconds.
+/// A connect that takes longer than this had its SYN sent again; Linux does so after 1, 3, 7, ...
+/// seconds.
 pub const SLOW_CONNECT: Duration = Duration::from_millis(900);
 
-/// An empty histogram of nanoseconds up to an hour with 3 significant digits.
+/// An empty histogram of nanoseconds up to one hour, with 3 significant digits.
 pub fn latency_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("bounds are valid")
 }
 
-/// Adds a time of `ns` nanoseconds.
+/// Adds a time of `ns` nanoseconds; longer ones count as [`LATENCY_NS_MAX`].
 #[inline]
 pub fn record_ns(histogram: &mut Histogram<u64>, ns: u64) {
     histogram.saturating_record(ns.max(1));
 }
 
 impl Record {
-    /// A record of nothing, for so many connections.
+    /// An empty record for this many connections.
     pub fn new(connections: usize) -> Self {
         Record {
             requests: 0,
@@ -443,15 +448,15 @@ impl Record {
         }
     }
 
-    /// Counts so many errors of a kind.
+    /// Counts errors of a kind.
     pub fn errors(&mut self, phase: Phase, kind: Kind, count: u64) {
         if count > 0 {
             *self.errors.entry((phase, kind)).or_default() += count;
         }
     }
 
-    /// Counts requests that are unanswered since so long after their intended and their actual send, and
-    /// would have taken longer still. An unsent one has no service time.
+    /// Counts unanswered requests by their age since the intended and the actual send; they would
+    /// have taken longer still. An unsent request has no service time.
     pub fn lower_bound(&mut self, response_ns: u64, service_ns: Option<u64>, count: u64) {
         self.lower_bounds += count;
         self.response.saturating_record_n(response_ns.max(1), count);
@@ -460,13 +465,13 @@ impl Record {
         }
     }
 
-    /// All errors together.
+    /// The number of all errors.
     pub fn errors_count(&self) -> u64 {
         self.errors.values().sum()
     }
 
-    /// The histograms that say something, by the names they have in JSON and interval logs. In closed loop
-    /// there is no lag, and the service time is the response time.
+    /// The meaningful histograms, by their names in JSON and interval logs. A closed loop has no
+    /// lag, and its service time equals the response time.
     pub fn histograms(&self) -> Vec<(&'static str, &Histogram<u64>)> {
         let all = [
             ("response", &self.response),
@@ -542,7 +547,7 @@ impl Record {
 }
 
 impl ClientCost {
-    /// Of a time that was too short to tell.
+    /// Removes the shares of a period that is too short for them.
     pub fn has_no_shares(&mut self) {
         self.busy_by_thread.clear();
         self.busiest_thread = None;
@@ -552,7 +557,8 @@ impl ClientCost {
         self.contention.cpus_steal = None;
     }
 
-    /// Share of its time that the busiest thread was running or, where the kernel tells, waiting for a CPU.
+    /// The share of time that the busiest thread was running or, if the kernel reports it, waiting
+    /// for a CPU.
     pub fn busiest(&self) -> f64 {
         let running = self.busiest_thread.unwrap_or(0.0);
         self.busiest_thread_wanting
@@ -560,103 +566,106 @@ impl ClientCost {
     }
 }
 
-/// The outcome of a run: what was seen, in which time, at what cost to the generator.
+/// The outcome of a run: what was seen, how long it took, and what it cost the generator.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// What was seen.
     pub record: Record,
     /// The time that counts, from the end of the warm-up to the end of the run.
     pub duration: Duration,
-    /// Stopped by the user before its limit.
+    /// The user stopped the run before its limit.
     pub interrupted: bool,
-    /// What became of the idle connections; absent when none were asked for.
+    /// What happened to the idle connections; `None` if none were requested.
     pub idle: Option<Idle>,
-    /// The generator's own cost over that time.
+    /// The generator's own cost during the counted time.
     pub client: ClientCost,
-    /// Share of the time of all CPUs, over that time, that the hypervisor gave to others; absent when
-    /// the system does not tell.
+    /// The share of all CPUs' time during the counted time that the hypervisor gave to others;
+    /// `None` if unknown.
     pub steal: Option<f64>,
 }
 
 impl Outcome {
-    /// A shorter time says nothing about a rate or a share of a CPU...
+    /// A shorter time does not yield rates or CPU shares.
     const TIME_MIN: Duration = Duration::from_millis(1);
-    /// ... nor does one that the user has ended at any moment, when it is shorter than this.
+    /// If the user interrupted a run, a counted time shorter than this shows nothing.
     const TIME_INTERRUPTED_MIN: Duration = Duration::from_millis(100);
 
-    /// The time that counts was too short for rates, shares of CPUs and, when the user ended it, percentiles.
+    /// Whether the counted time was too short for rates, CPU shares and, if the user interrupted
+    /// it, percentiles.
     pub fn is_too_short(&self) -> bool {
         self.is_cut_short() || self.duration < Self::TIME_MIN
     }
 
-    /// The user ended it before the warm-up was over, or so soon after it that nothing can be said.
+    /// Whether the user ended the run before the end of the warm-up, or too soon after it to show
+    /// anything.
     pub fn is_cut_short(&self) -> bool {
         self.interrupted && self.duration < Self::TIME_INTERRUPTED_MIN
     }
 
-    /// The user ended it before anything counted.
+    /// Whether the user ended the run before anything counted.
     pub fn ended_in_warmup(&self) -> bool {
         self.interrupted && self.duration.is_zero()
     }
 }
 
-/// What became of the connections that were to stay open beside those of a [`Record`], which knows nothing
-/// of them.
+/// What happened to the idle connections, which are not part of a [`Record`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Idle {
-    /// Connections established: as many as the server accepted beside [`Record::connections_opened`].
+    /// Connections established, in addition to [`Record::connections_opened`].
     pub connections: u64,
-    /// Requests sent on them, one each.
+    /// Requests sent on them, one on each.
     pub requests: u64,
-    /// Of the connections, those that were answered, and left open with that answer.
+    /// Connections that were answered and left open after that.
     pub served: u64,
-    /// Of these, the ones that the server had closed when the time that counts was over.
+    /// Served connections that the server had closed by the end of the counted time.
     pub closed_by_server: u64,
-    /// Why no more were opened, if they are fewer than asked for.
+    /// Why no more were opened, if they are fewer than requested.
     pub fault: Option<Fault>,
 }
 
-/// What went wrong.
+/// A failure: its phase and kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// When.
+    /// The phase in which it happened.
     pub phase: Phase,
-    /// How.
+    /// The kind of error.
     pub kind: Kind,
 }
 
-/// What the generator itself consumed.
+/// The generator's own consumption.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ClientCost {
     /// User CPU time of all its threads, seconds.
     pub cpu_user_s: f64,
     /// System CPU time of all its threads, seconds.
     pub cpu_system_s: f64,
-    /// Of both, the time it spun, waiting for the next send with nothing else to do; seconds.
+    /// The part of both CPU times in which threads spun until the next send; in seconds.
     pub spin_s: f64,
-    /// CPUs its threads were pinned to; absent when they were not.
+    /// The CPUs that its threads were pinned to; `None` without pinning.
     pub cpus: Option<Vec<usize>>,
     /// Voluntary and involuntary context switches of all its threads.
     pub context_switches: u64,
-    /// Share of its time that the busiest thread was running, 0 to 1, without the time it spun; absent when the
-    /// run was too short to tell.
+    /// The share of time that the busiest thread was running, 0 to 1, without spinning; `None` if
+    /// the run was too short.
     pub busiest_thread: Option<f64>,
-    /// The same for each thread.
+    /// The share of time that each thread was running, without spinning.
     pub busy_by_thread: Vec<f64>,
-    /// How long its threads could have run and had no CPU, seconds, the sum over all of them; absent where the
-    /// kernel does not tell, as are the following.
+    /// How long its threads were runnable without a CPU, summed over threads, in seconds; `None` if
+    /// the kernel does not report it, like the next two.
     pub run_delay_s: Option<f64>,
-    /// Share of its time that the thread which wanted a CPU most was running or waiting for one, 0 to 1.
+    /// The share of time that the thread with the highest demand was running or waiting for a CPU,
+    /// 0 to 1.
     pub busiest_thread_wanting: Option<f64>,
-    /// Share of its time that the thread which had to wait most waited for a CPU, 0 to 1.
+    /// The share of time that the thread with the longest waits was waiting for a CPU, 0 to 1.
     pub longest_waiting_thread: Option<f64>,
-    /// How long a thread neither ran nor waited for a CPU though it was to be awake, seconds: it was stopped,
-    /// or the machine was. Of the thread of which that is most.
+    /// How long a thread should have been awake but neither ran nor waited for a CPU, in seconds,
+    /// because it or the machine was stopped. The largest value of all threads.
     pub stopped_s: f64,
-    /// Times in which a thread was to be awake and did not run, nanoseconds from the end of the warm-up on.
+    /// Periods in which a thread should have been awake but did not run, in nanoseconds since the
+    /// end of the warm-up.
     #[serde(skip)]
     pub pauses: Vec<(u64, u64)>,
-    /// Who else used its CPUs, and what the system kept from it.
+    /// Competition for its CPUs.
     #[serde(flatten)]
     pub contention: Contention,
 }

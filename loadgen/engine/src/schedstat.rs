@@ -1,16 +1,17 @@
-//! What the scheduler counts of a thread: `/proc/PID/schedstat`.
+//! The scheduler's counters of a thread: `/proc/PID/schedstat`.
 
-/// CPU time of a thread, and the time that it waited for a CPU, nanoseconds.
+/// CPU time of a thread, and its time waiting for a CPU, in nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Schedule {
     /// CPU time.
     pub ran_ns: u64,
-    /// How long it could have run and had no CPU.
+    /// Time in which the thread was runnable but had no CPU.
     pub delayed_ns: u64,
 }
 
 impl Schedule {
-    /// Of the text of `/proc/PID/schedstat`; `None` for a kernel that keeps no such times and writes zeros.
+    /// Parses the text of `/proc/PID/schedstat`; `None` if the kernel does not keep these times and
+    /// writes zeros.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split_ascii_whitespace().map(str::parse);
         let mut next = || numbers.next()?.ok();

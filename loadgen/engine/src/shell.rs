@@ -1,11 +1,11 @@
-//! Words as a POSIX shell reads them back: for commands that are printed to be used again.
+//! Quotes words for a POSIX shell, so that printed commands can be pasted.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// A word that any POSIX shell takes as exactly this text.
+/// A word that any POSIX shell reads as exactly this text.
 pub fn quoted(word: impl AsRef<OsStr>) -> String {
     let bytes = word.as_ref().as_bytes();
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.,:=/@%+".contains(byte);
@@ -20,7 +20,7 @@ pub fn quoted(word: impl AsRef<OsStr>) -> String {
     }
 }
 
-/// A word that names a file: it is never taken for an option.
+/// A word that names a file and is never mistaken for an option.
 pub fn quoted_path(path: &Path) -> String {
     match path.as_os_str().as_bytes().first() {
         Some(b'-') => quoted(Path::new(".").join(path)),
@@ -34,14 +34,15 @@ pub fn command_line<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> Stri
     words.join(" ")
 }
 
-/// What must not reach a terminal as it is, or would break the line.
+/// Whether a character must not reach a terminal, or would break the line.
 fn is_unprintable(c: char) -> bool {
     c.is_control()
         || ('\u{202a}'..='\u{202e}').contains(&c)
         || ('\u{2066}'..='\u{2069}').contains(&c)
 }
 
-/// Bytes that cannot stand in a line, by way of printf(1), whose output loses line ends at its end only.
+/// Bytes that a line cannot contain, written with printf(1): command substitution strips only line
+/// ends at the end of its output.
 fn by_printf(bytes: &[u8]) -> String {
     let mut format = String::new();
     for &byte in bytes {
@@ -54,7 +55,7 @@ fn by_printf(bytes: &[u8]) -> String {
             _ => format.push(char::from(byte)),
         }
     }
-    // `--`, as a format may begin with a hyphen.
+    // `--`, because a format may begin with a hyphen.
     format!("\"$(printf -- '{format}')\"")
 }
 

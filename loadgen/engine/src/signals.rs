@@ -1,9 +1,9 @@
-//! What the user's signals ask for, so that every wait hears it.
+//! The user's requests by signal, which every wait observes.
 //!
-//! SIGINT, SIGTERM and SIGHUP ask for an orderly end. A second SIGINT or SIGTERM ends the process at once;
-//! a second SIGHUP does not, as a terminal that disappears sends more than one. A SIGHUP that is ignored
-//! when the process starts (`nohup`) stays ignored. Where there is nothing to bring to an end
-//! ([`act_at_once`]), the first of any of them ends the process.
+//! SIGINT, SIGTERM and SIGHUP request an orderly end. A second SIGINT or SIGTERM ends the process
+//! at once; a second SIGHUP does not, because a terminal that disappears sends more than one. A
+//! SIGHUP that is ignored when the process starts (`nohup`) stays ignored. If there is nothing to
+//! end in an orderly way ([`act_at_once`]), the first signal ends the process.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -16,7 +16,7 @@ use signal_hook::flag;
 
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Whether a signal ends the process, though it be the first.
+/// Whether even the first signal ends the process at once.
 static AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// While this lives, a signal ends the process.

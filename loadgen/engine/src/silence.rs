@@ -1,24 +1,26 @@
-//! Times in which something was awaited and nothing came, and how those of several threads overlap.
+//! Periods in which something was awaited and nothing arrived, and how those of several threads
+//! overlap.
 
-/// Gaps between the moments at which anything came from the server. Times are nanoseconds from the end of the
-/// warm-up on.
+/// Gaps between the moments at which anything arrived from the server. Times are nanoseconds since
+/// the end of the warm-up.
 ///
-/// The gaps of one thread say little about a server that other threads hear from, so they are kept and
-/// [intersected](Silences::and). Only the longest ones are kept: a run of any length takes the same memory.
+/// The gaps of one thread say little about a server that other threads hear from, so they are kept
+/// and [intersected](Silences::and). Only the longest gaps are kept, so a run of any length needs
+/// the same memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Silences {
-    /// In order, none overlaps another.
+    /// Sorted and without overlaps.
     gaps: Vec<Gap>,
-    /// Shorter ones are not kept.
+    /// Shorter gaps are not kept.
     least_ns: u64,
 }
 
-/// From one moment at which something came to the next.
+/// The time from one arrival to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Gap {
     from: u64,
     to: u64,
-    /// From when on something was awaited; `to` when nothing was.
+    /// The time from which something was awaited; `to` if nothing was.
     awaited: u64,
 }
 
@@ -32,17 +34,18 @@ impl Default for Silences {
 }
 
 impl Silences {
-    /// Gaps that are kept at the most: 20 minutes of a CPU quota that stops a server in each of its periods of
-    /// 100 ms for most of it.
+    /// The maximum number of gaps kept: 20 minutes of a CPU quota that stops a server for most of
+    /// each period of 100 ms.
     const KEPT: usize = 16_384;
 
-    /// Shorter gaps need not be told of.
+    /// Shorter gaps need not be reported.
     #[inline]
     pub fn least_ns(&self) -> u64 {
         self.least_ns
     }
 
-    /// Nothing came between two times, and something was awaited from the third on. Gaps are told in order.
+    /// Adds a gap from `from` to `to` in which something was awaited from `awaited` on. Gaps must
+    /// be added in order.
     pub fn push(&mut self, from: u64, to: u64, awaited: u64) {
         if to.saturating_sub(from) < self.least_ns {
             return;
@@ -56,7 +59,8 @@ impl Silences {
         }
     }
 
-    /// The times in which neither this thread nor another one heard anything, and one of them awaited it.
+    /// The periods in which neither this nor the other threads received anything, although at least
+    /// one awaited it.
     #[must_use]
     pub fn and(&self, other: &Silences) -> Silences {
         let mut both = Silences {
@@ -77,13 +81,14 @@ impl Silences {
         both
     }
 
-    /// When something was awaited and nothing came, from and to; in order.
+    /// The start and end of each period in which something was awaited and nothing arrived, in
+    /// order.
     pub fn times(&self) -> impl Iterator<Item = (u64, u64)> {
         let times = self.gaps.iter().map(|gap| (gap.awaited, gap.to));
         times.filter(|(from, to)| from < to)
     }
 
-    /// The longest of them, nanoseconds; 0 when there was none worth keeping.
+    /// The length of the longest gap in nanoseconds; 0 if none was kept.
     pub fn longest_ns(&self) -> u64 {
         self.times().map(|(from, to)| to - from).max().unwrap_or(0)
     }
@@ -95,7 +100,7 @@ pub fn overlap_ns(from: u64, to: u64, spans: impl IntoIterator<Item = (u64, u64)
     spans.into_iter().map(within).sum()
 }
 
-/// Spans that may overlap, as spans that do not, in order.
+/// Merges overlapping spans and sorts them.
 pub fn union(mut spans: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     spans.sort_unstable();
     let mut union: Vec<(u64, u64)> = Vec::new();

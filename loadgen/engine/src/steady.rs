@@ -1,22 +1,22 @@
-//! Whether a run was steady: the same at its end as at its beginning, after a warm-up that was long
-//! enough. Without that, its figures are those of no state at all.
+//! Whether a run was steady: the same at its end as at its start, after a sufficient warm-up. The
+//! figures of an unsteady run do not describe any state of the server.
 
 use std::time::Duration;
 
 use crate::record::Series;
 
-/// What changed in the course of a run.
+/// A change during a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
-    /// In what.
+    /// The property that changed.
     pub what: What,
-    /// In the earlier part: responses per second, or a mean response time in nanoseconds.
+    /// The value in the earlier part: responses per second, or a mean response time in nanoseconds.
     pub before: f64,
-    /// In the later part.
+    /// The value in the later part.
     pub after: f64,
 }
 
-/// What is looked at.
+/// The property that is examined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// Responses per second.
@@ -25,19 +25,20 @@ pub enum What {
     Response,
 }
 
-/// Parts of equal length that a run is looked at in.
+/// The number of parts of equal length that a run is divided into.
 const BLOCKS: usize = 20;
 
-/// A change is told when it is this large, as a share of what was before...
+/// A change is reported only if it exceeds this share of the earlier value.
 const THROUGHPUT_SHARE: f64 = 0.20;
 const RESPONSE_SHARE: f64 = 0.25;
-/// ... and, of response times, this many nanoseconds...
+/// A change of response times is reported only if it exceeds this many nanoseconds.
 const RESPONSE_NS: f64 = 100_000.0;
-/// ... and so many standard errors: one run in a thousand by chance, with twenty blocks.
+/// A change is reported only if it exceeds this many standard errors: one run in a thousand by
+/// chance, with twenty parts.
 const STANDARD_ERRORS: f64 = 4.0;
 
-/// How the second half of a run of this length differs from the first, if it certainly does. In closed
-/// loop throughput is looked at, in open loop, where it is given, the mean response time.
+/// How the second half of a run differs from the first, if the difference is certain. In closed
+/// loop `what` is the throughput, in open loop, where the plan fixes the throughput, the mean response time.
 pub fn drift(series: &Series, duration: Duration, what: What) -> Option<Change> {
     let values = blocks(series, duration, what)?;
     let (first, second) = values.split_at(BLOCKS / 2);
@@ -53,8 +54,8 @@ pub fn drift(series: &Series, duration: Duration, what: What) -> Option<Change> 
     })
 }
 
-/// How the first twentieth of a run differs from all the rest, if it lies far outside of it: the
-/// warm-up was too short.
+/// How the first twentieth of a run differs from the rest, if it is far outside: the warm-up was
+/// too short.
 pub fn warming(series: &Series, duration: Duration, what: What) -> Option<Change> {
     let values = blocks(series, duration, what)?;
     let (after, variance) = mean_and_variance(&values[1..]);
@@ -75,10 +76,10 @@ fn is_large(what: What, before: f64, after: f64) -> bool {
     }
 }
 
-/// The values of [`BLOCKS`] parts of the run; `None` when it is too short for that, or a part is empty of
-/// responses whose times are asked for.
+/// The values of the [`BLOCKS`] parts of a run; `None` if the run is too short, or a part contains
+/// no response whose time is needed.
 fn blocks(series: &Series, duration: Duration, what: What) -> Option<Vec<f64>> {
-    // The last slice may reach beyond the end.
+    // The last slice may extend past the end.
     let whole = (duration.as_nanos() / u128::from(series.width_ns)) as usize;
     let each = whole / BLOCKS;
     if each == 0 {

@@ -1,4 +1,16 @@
-//! Whether a run's numbers can be believed, and what to try when not.
+//! Whether a run's numbers can be believed, and what to try if not.
+//!
+//! A measured cell passes four gates, in this order. A failure at one of the first three means that
+//! there is no result to judge.
+//!
+//! 1. The probe: `subject::process::probe` requests `/` once before the load, and expects the
+//!    agreed answer from the server alone.
+//! 2. Each answer: [`crate::response`] checks every response during the load; [`crate::drive`]
+//!    counts a wrong one as an error.
+//! 3. Death or a failed stop: `subject::process` reports whether the server ended during the load
+//!    or did not stop after it; the verbs `run` and `measure` fail the cell.
+//! 4. The verdict: [`judge`] and [`judge_cell`] look for reasons not to believe the recorded
+//!    numbers, errors included.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -15,16 +27,16 @@ use crate::silence::overlap_ns;
 use crate::steady;
 use crate::steady::{Change, What};
 
-/// A status, and the reasons for anything but `valid`, in plain words.
+/// A status, and in plain words the reasons for any status but `valid`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
-    /// Whether to believe.
+    /// Whether the numbers can be believed.
     pub status: Status,
-    /// Why not.
+    /// Why they cannot.
     pub reasons: Vec<String>,
-    /// What to try, one for each reason.
+    /// What to try, one piece of advice for each reason.
     pub advice: Vec<String>,
-    /// What is worth knowing and no reason for doubt.
+    /// Remarks that cast no doubt on the numbers.
     pub notes: Vec<String>,
 }
 
@@ -32,16 +44,16 @@ pub struct Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// They say something about the server.
+    /// The numbers describe the server.
     Valid,
-    /// They say something about the generator, which was the bottleneck.
+    /// The numbers describe the generator, which was the bottleneck.
     ClientBound,
-    /// They say nothing that can be compared.
+    /// The numbers cannot be compared with anything.
     Invalid,
 }
 
 impl Status {
-    /// As in JSON and CSV.
+    /// The status as written in JSON and CSV.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Valid => "valid",
@@ -52,7 +64,7 @@ impl Status {
 }
 
 impl Verdict {
-    /// Nothing to object to.
+    /// A verdict without reasons or notes.
     pub fn valid() -> Self {
         Verdict {
             status: Status::Valid,
@@ -62,7 +74,7 @@ impl Verdict {
         }
     }
 
-    /// Adds a reason why the run is no better than `status`, and what to try.
+    /// Adds a reason why the run is at best `status`, and what to try.
     pub fn object(&mut self, status: Status, reason: String, advice: impl Into<String>) {
         self.status = self.status.max(status);
         self.reasons.push(reason);
@@ -70,53 +82,62 @@ impl Verdict {
     }
 }
 
-/// Share of a thread's time from which on the generator is the bottleneck.
+/// The generator is the bottleneck if one of its threads is busy for more than this share of the
+/// time.
 pub const CLIENT_BUSY_MAX: f64 = 0.95;
-/// Share of the response time's p99 that the generator's own lag may have at its p99...
+/// The generator is late if its own lag at p99 exceeds this share of the response time's p99, and
+/// [`LAG_NS_MAX`].
 const LAG_SHARE_MAX: f64 = 0.1;
-/// ... once it is so long, nanoseconds.
+/// The generator is late only if its own lag at p99 exceeds this many nanoseconds; see
+/// [`LAG_SHARE_MAX`].
 const LAG_NS_MAX: u64 = 100_000;
-/// Share of the requests that are due that may not be sent in time.
+/// The share of due requests that may miss their time.
 const MISSED_SHARE_MAX: f64 = 0.01;
-/// Share of requests that may fail.
+/// The share of requests that may fail.
 const ERROR_SHARE_MAX: f64 = 0.001;
-/// By how much Little's law may be off.
+/// The tolerated relative deviation from Little's law.
 const LITTLE_MAX: f64 = 0.05;
-/// Share of the time that the hypervisor may take.
+/// The share of CPU time that the hypervisor may give to others.
 const STEAL_MAX: f64 = 0.05;
-/// A shorter time says nothing about shares of a CPU, nor about lateness: one hiccup of the machine would be most of it.
+/// In a shorter time, CPU shares and lateness mean nothing: a single hiccup of the machine would
+/// dominate them.
 const SHARES_FROM: Duration = Duration::from_millis(100);
-/// Share of its time for which a thread of the generator may wait for a CPU in closed loop, where each answer
-/// that is read late makes the next request late. In open loop its lag tells how much that mattered.
+/// The share of its time that a thread of the generator may wait for a CPU in closed loop, where
+/// reading an answer late also delays the next request. In open loop, the generator's own lag shows
+/// how much the waiting mattered.
 const WAITING_MAX: f64 = 0.10;
-/// Share of the time for which the generator may be stopped, once it is so long...
+/// The share of the time for which the generator may be stopped; see [`STOPPED_S_MIN`].
 const STOPPED_MAX: f64 = 0.05;
-/// ... as no machine takes by chance; seconds.
+/// Stops of fewer seconds in total are ignored: a machine may cause them by chance.
 const STOPPED_S_MIN: f64 = 0.1;
-/// Share of the time for which a CPU quota may stop the generator's control group.
+/// The share of the time for which a CPU quota may stop the generator's control group.
 const THROTTLED_MAX: f64 = 0.02;
-/// Share of the server's, or the generator's, CPUs that other processes may use.
+/// The share of the server's or the generator's CPUs that other processes may use.
 const OTHERS_MAX: f64 = 0.10;
-/// Share of the time that may pass without anything from the server though something is awaited, in one go...
+/// The share of the time that a single silence of the server may take while something is awaited.
 const SILENCE_MAX: f64 = 0.15;
-/// ... and altogether...
+/// The share of the time that all silences of the server may take together.
 const SILENT_MAX: f64 = 0.25;
-/// ... of silences that are so long, nanoseconds: shorter ones are what a machine does now and then...
+/// Shorter silences (nanoseconds) occur on any machine now and then and do not count, except for
+/// [`SHORT_SILENCE_NS_MIN`].
 const SILENCE_NS_MIN: u64 = 100_000_000;
-/// ... but in closed loop, where no percentile need show them, many of these add up, as those of a CPU quota do. A
-/// generator that is stopped for so long notices it, so that it is not laid to the server.
+/// In closed loop, where percentiles may not show them, silences of at least this many nanoseconds
+/// add up, such as those of a CPU quota. A generator that is stopped for this long notices, so such
+/// a stop is not blamed on the server.
 const SHORT_SILENCE_NS_MIN: u64 = 30_000_000;
-/// Share of the connections' time that may go by in requests too few for a percentile to show.
+/// The share of the connections' time that may pass in requests too few for a percentile to show.
 const HUNG_MAX: f64 = 0.10;
-/// Share of the requests due that may be sent after the end, or never, whatever the others waited for.
+/// The share of due requests that may be sent after the end, or never, no matter how long the
+/// others waited.
 const LATE_SHARE_MAX: f64 = 0.10;
-/// Share of connects that may be so slow.
+/// The share of connects that may be slow.
 const SLOW_CONNECT_MAX: f64 = 0.01;
 
-/// Shorter runs are not looked at for steadiness: whatever the machine does in a moment would be one.
+/// Shorter runs are not checked for steadiness: a momentary effect of the machine would dominate
+/// them.
 pub const STEADY_FROM: Duration = Duration::from_secs(1);
 
-/// Judges the outcome of `plan`. Reasons stand in the order of cause and consequence.
+/// Judges the outcome of `plan`. Causes come before their consequences among the reasons.
 pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
     let mut verdict = Verdict::valid();
     let reached = outcome.record.connections_opened > 0 || outcome.record.errors.is_empty();
@@ -128,10 +149,11 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
     kept_from_running(outcome, &mut verdict);
     match answered {
         true => busy(plan, outcome, &mut verdict),
-        // However busy it was: there was nothing to be late for.
+        // A busy generator does not matter here: no request was due.
         false => silence(plan, outcome, &mut verdict),
     }
-    // Who answers nobody runs into timeouts; who is gone answers nobody.
+    // A standstill causes timeouts, so timeouts are reported after it. Other errors, such as those
+    // of a dead server, cause a standstill and are reported before it.
     let timed_out = worst_error(outcome).is_some_and(|(_, kind, _)| kind == Kind::Timeout);
     if !timed_out {
         errors(plan, outcome, &mut verdict);
@@ -159,8 +181,9 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
     verdict
 }
 
-/// Judges a cell of a set. More is asked of it than of a run, as it is compared with others: it must support a p99,
-/// and no others may have used the server's CPUs (see [`server_cpus`]).
+/// Judges a cell of a set. A cell is compared with others, so it must meet two more conditions: the
+/// sample must support a p99, and other processes must not have used the server's CPUs (see
+/// [`server_cpus`]).
 pub fn judge_cell(plan: &Plan, outcome: &Outcome, used_by_others: Option<f64>) -> Verdict {
     let mut verdict = judge(plan, outcome);
     let needed = samples_needed(99.0);
@@ -179,11 +202,11 @@ pub fn judge_cell(plan: &Plan, outcome: &Outcome, used_by_others: Option<f64>) -
     verdict
 }
 
-/// Judges whether a server had its CPUs for itself: the share of their time that other processes used, where that
-/// is known.
+/// Judges whether a server had its CPUs to itself, from the share of their time that other
+/// processes used, if known.
 pub fn server_cpus(used_by_others: Option<f64>, verdict: &mut Verdict) {
     if let Some(others) = used_by_others.filter(|&others| others > OTHERS_MAX) {
-        // What else is odd mostly follows from that.
+        // Most other anomalies follow from this one.
         verdict.status = Status::Invalid;
         verdict.reasons.insert(
             0,
@@ -192,20 +215,20 @@ pub fn server_cpus(used_by_others: Option<f64>, verdict: &mut Verdict) {
                 others * 100.0
             ),
         );
-        let advice = "Leave these CPUs to the server: see what else runs there (top), and make one \
-                      measurement at a time.";
+        let advice = "Reserve these CPUs for the server: find out what else runs on them (top), and run only one \
+         measurement at a time.";
         verdict.advice.insert(0, advice.to_owned());
     }
 }
 
-/// The user has ended the run before it could say anything.
+/// The user ended the run before it could show anything.
 fn cut_short(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
     let warmup = time(plan.warmup.as_secs_f64() * 1e6);
     let answered = count(record.warmup_responses, "request");
     let reason = match outcome.ended_in_warmup() {
         true => format!(
-            "ended before the warm-up of {warmup} was over, so nothing counts; {answered} of the warm-up \
+            "ended before the {warmup} warm-up was over, so nothing counts; {answered} of the warm-up \
              {} answered",
             if record.warmup_responses == 1 {
                 "was"
@@ -218,12 +241,12 @@ fn cut_short(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             let warmup = match plan.warmup {
                 Duration::ZERO => String::new(),
                 _ => format!(
-                    ", and {} in the warm-up before",
+                    ", and {} during the warm-up before it",
                     thousands(record.warmup_responses)
                 ),
             };
             format!(
-                "ended after {after}, which is too short to say anything; {} answered in that time{warmup}",
+                "ended after {after}, too soon to show anything; {} answered in that time{warmup}",
                 match record.answered_in_window {
                     1 => "1 request was".to_owned(),
                     n => format!("{} requests were", thousands(n)),
@@ -231,10 +254,10 @@ fn cut_short(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             )
         }
     };
-    verdict.object(Status::Invalid, reason, "Let it run to its end.");
+    verdict.object(Status::Invalid, reason, "Let the run finish.");
 }
 
-/// There was no response.
+/// There was no response during the counted time.
 fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
     if let Some((reason, advice)) = heard::on_silence(record) {
@@ -249,7 +272,7 @@ fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
                 plan.target,
                 count(times, "time")
             ),
-            "Start the server, or look at the port.",
+            "Start the server, or check the port.",
         ),
         _ if record.answered_in_window > 0 => leftovers(plan, outcome),
         _ => nothing_came(plan, outcome),
@@ -257,7 +280,7 @@ fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     verdict.object(Status::Invalid, reason, advice);
 }
 
-/// Not a single answer came within the time that counts: what happened instead, and what to try.
+/// Explains that nothing was answered during the counted time, and what to try.
 fn nothing_came(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
     let record = &outcome.record;
     let error = worst_error(outcome).map(|(phase, kind, times)| {
@@ -268,16 +291,16 @@ fn nothing_came(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
     });
     let answered = record.warmup_responses;
     let connects_wait = record.connecting_at_end > 0;
-    // What is sent first is what was due first.
+    // Requests are sent in the order in which they are due.
     let none_sent = record.requests == 0 && record.due > 0;
     let busy_with_warmup = none_sent && !connects_wait && record.oldest_unanswered.is_some();
     if answered == 0 && error.is_none() && busy_with_warmup {
         let reason = format!(
-            "the rate was missed: none of {} requests that were due could be sent: the server was still \
-             busy with warm-up requests",
+            "the rate was missed: none of the {} requests due could be sent: the server was still busy with \
+             warm-up requests",
             thousands(record.due)
         );
-        let advice = "The server cannot take this rate, or needs more connections (-c).";
+        let advice = "The server cannot sustain this rate, or needs more connections (-c).";
         return (reason, advice);
     }
     let (what, advice) = match error {
@@ -294,28 +317,28 @@ fn nothing_came(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
         ),
         None if answered == 0 => (
             String::new(),
-            "Ask it once by hand: curl -v, with the same URL.",
+            "Send one request by hand: curl -v with the same URL.",
         ),
         None if was_stopped(outcome) => (
             String::new(),
-            "The generator heard nothing while it stood still: run it again, and let it run.",
+            "The generator was stopped and received nothing meanwhile: run it again without interruption.",
         ),
         None if outcome.duration.as_nanos() <= u128::from(record.answered_ns_max) => (
             format!(
-                " in the {} that count",
+                " during the {} that count",
                 time(outcome.duration.as_secs_f64() * 1e6)
             ),
-            "Run for longer than an answer takes (-d).",
+            "Run for longer than one answer takes (-d).",
         ),
         None => (
             String::new(),
-            "See what stopped the server (its log, a lock, a limit on requests), and run it again.",
+            "Find out what stopped the server (its log, a lock, a limit on requests), and run again.",
         ),
     };
     (heard::none_answered(record) + &what, advice)
 }
 
-/// All that was answered within the time that counts was sent, or due, before.
+/// Everything answered during the counted time had been sent, or was due, before it.
 fn leftovers(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
     let record = &outcome.record;
     let answers = count(record.answered_of_warmup, "answer");
@@ -324,21 +347,21 @@ fn leftovers(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
     match plan.pace.rate().filter(is_missed) {
         Some(rate) => {
             let reason = format!(
-                "the rate was missed: {} of {} requests per second were answered, all of them left over from \
-                 the warm-up",
+                "the rate was missed: {} of {} requests per second were answered, all of them left over from the \
+                 warm-up",
                 thousands(achieved.round() as u64),
                 thousands(rate.per_s().round() as u64)
             );
-            let advice = "The server cannot take this rate, or needs more connections (-c).";
+            let advice = "The server cannot sustain this rate, or needs more connections (-c).";
             (reason, advice)
         }
         None => (
             format!(
-                "no request that was sent within the {} that count was answered; {answers} came, to requests \
-                 of the warm-up",
+                "no request sent during the {} that count was answered; {answers} arrived, all to requests of the \
+                 warm-up",
                 time(outcome.duration.as_secs_f64() * 1e6)
             ),
-            "Run for longer than an answer takes (-d).",
+            "Run for longer than one answer takes (-d).",
         ),
     }
 }
@@ -376,28 +399,26 @@ fn errors(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
 fn advice_on(plan: &Plan, phase: Phase, kind: Kind) -> &'static str {
     match (phase, kind) {
         (_, Kind::AddressExhausted) => {
-            "Spread the connections over more addresses: --source, or fewer of them per second."
+            "Spread the connections over more source addresses (--source), or open fewer per second."
         }
         (_, Kind::TooManyFiles) => {
-            "Raise the limit of open files (ulimit -n), or use fewer connections."
+            "Raise the limit on open files (ulimit -n), or use fewer connections."
         }
-        (Phase::Connect, Kind::Refused) => "See whether the server is still there.",
+        (Phase::Connect, Kind::Refused) => "Check that the server is still running.",
         (Phase::Connect, Kind::Timeout) => {
-            "The server does not accept: see its backlog (net.core.somaxconn), or use fewer \
+            "The server does not accept connections: check its backlog (net.core.somaxconn), or use fewer \
              connections (-c)."
         }
-        (_, Kind::Timeout) => "Allow more time (--timeout), or ask for less (-c, --rate).",
-        (_, Kind::BadStatus) => {
-            "See whether URL, method and header fields are what the server wants."
-        }
+        (_, Kind::Timeout) => "Allow more time (--timeout), or reduce the load (-c, --rate).",
+        (_, Kind::BadStatus) => "Check that the server accepts this URL, method and header fields.",
         (_, Kind::WrongBody) if plan.expect.is_none() => {
-            "If its answers may differ in length, say what they must be: --expect-body."
+            "If answers may differ in length, state the expected body: --expect-body."
         }
-        _ => "See the server's log for why.",
+        _ => "Look for the reason in the server's log.",
     }
 }
 
-/// Why there were fewer idle connections than asked for, if so, and what to try.
+/// Why there were fewer idle connections than requested, if so, and what to try.
 pub fn idle_missing(plan: &Plan, outcome: &Outcome) -> Option<(String, &'static str)> {
     let idle = outcome.idle.as_ref()?;
     let asked = thousands(plan.idle as u64);
@@ -406,23 +427,23 @@ pub fn idle_missing(plan: &Plan, outcome: &Outcome) -> Option<(String, &'static 
     if let Some(Fault { phase, kind }) = idle.fault {
         let advice = match (phase, kind) {
             (Phase::Close, Kind::ClosedEarly) => {
-                "The server closes connections with its answer: see whether it keeps any alive."
+                "The server closes connections after its answer: check that it supports keep-alive."
             }
             (Phase::FirstByte, Kind::Timeout) => {
-                "It serves no more at once: it holds on to a connection until that is over, or is at a \
-                 limit (of ours: --max-connections). Use fewer (--idle)."
+                "The server does not serve more connections at once: it stays with one until it is over, or has \
+                 reached a limit (for ours: --max-connections). Use fewer (--idle)."
             }
             (phase, kind) => advice_on(plan, phase, kind),
         };
         return Some((format!("{reason} ({phase}: {kind})"), advice));
     }
     if idle.served < plan.idle as u64 {
-        return Some((reason, "The run was ended before the others were opened."));
+        return Some((reason, "The run ended before the others were opened."));
     }
     let closed = thousands(idle.closed_by_server);
     (idle.closed_by_server > 0).then(|| {
-        let advice = "Raise the server's idle timeout (of ours: --server-arg=--idle-timeout=10m), or \
-                      run for less long.";
+        let advice = "Raise the server's idle timeout (for ours: --server-arg=--idle-timeout=10m), or shorten \
+         the run.";
         let reason = format!("the server closed {closed} of {asked} idle connections");
         (reason, advice)
     })
@@ -432,7 +453,7 @@ fn closed_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
     let asked = plan.connections as u64;
     let in_flight_max = asked * plan.pipeline as u64;
-    // A run of few requests leaves some connections without one by its own plan.
+    // A short run leaves some connections without a request by its own plan.
     let enough = match plan.limit {
         Limit::Requests(requests) => requests >= in_flight_max,
         Limit::For(_) | Limit::Until(_) => record.requests >= asked,
@@ -444,7 +465,7 @@ fn closed_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
                 "only {} of {asked} connections were established",
                 record.connections_open_max
             ),
-            "Use fewer connections, or look at the server's backlog and limit of open files.",
+            "Use fewer connections, or check the server's backlog and its limit on open files.",
         );
         return;
     }
@@ -454,23 +475,23 @@ fn closed_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             "starved: {unserved} of {} connections were never served",
             record.responses_by_connection.len()
         );
-        let advice = "Throughput and latency are those of the few who were served. Use no more \
-                      connections than the server serves at once, or close them now and then (-k 10).";
+        let advice = "Throughput and latency describe only the connections that were served. Use no more connections \
+         than the server serves at once, or close them now and then (-k 10).";
         verdict.object(Status::Invalid, reason, advice);
         return;
     }
     if let Limit::Requests(_) = plan.limit {
         return;
     }
-    // Little's law: requests in flight = throughput x mean time in flight. Requests that were in flight
-    // when the time began are missing in it, those in flight at the end are in it with all of their
-    // time. Both balance but for chance, which is of the order of what is left of one of them.
+    // Little's law: requests in flight = throughput x mean time in flight. The sum misses requests
+    // in flight at the start, and counts those in flight at the end for their whole time. Both
+    // errors balance except for chance, whose size is about one of them.
     let duration_ns = outcome.duration.as_secs_f64() * 1e9;
     let in_flight = record.busy_ns as f64 / duration_ns;
     let (mean, deviation) = (record.response.mean(), record.response.stdev());
     let left_ns = (mean * mean + deviation * deviation) / mean;
-    // A connection that is being made has no request in flight, nor has one that a thread of the generator is
-    // about to close and replace, which it does one at a time.
+    // A connection that is being opened has no request in flight. Neither does one that a generator
+    // thread is about to close and replace, which it does one at a time.
     let being_made = match plan.life {
         ConnectionLife::KeepAlive => 0.0,
         ConnectionLife::Requests(_) => {
@@ -487,12 +508,12 @@ fn closed_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             "Little's law is off: {in_flight:.1} requests were in flight on average, \
              {in_flight_max} should have been"
         );
-        let advice = "Connections were lost or stood idle; see the errors, and run for longer.";
+        let advice = "Connections were lost or idle: look at the errors, and run for longer.";
         verdict.object(Status::Invalid, reason, advice);
     }
 }
 
-/// Connections without a single response.
+/// The number of connections without a single response.
 fn unserved(record: &Record) -> usize {
     let by_connection = record.responses_by_connection.iter();
     by_connection.filter(|&&count| count == 0).count()
@@ -508,7 +529,7 @@ fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         verdict.object(
             Status::ClientBound,
             reason.clone(),
-            "Give it a CPU of its own (--pin-client), more threads, or a lower rate.",
+            "Give the generator its own CPUs (--pin-client) or more threads, or lower the rate.",
         );
     }
     if falls_behind(outcome) {
@@ -524,18 +545,18 @@ fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             true if !busy => verdict.object(
                 Status::Invalid,
                 reason,
-                "The generator could not send while it stood still: run it again, and let it run.",
+                "The generator was stopped and could not send: run it again without interruption.",
             ),
             true => verdict.object(
                 Status::ClientBound,
                 reason,
-                "The generator could not: more threads (-t), if there are CPUs for them.",
+                "The generator is too slow: use more threads (-t), if there are CPUs for them.",
             ),
             false => verdict.object(
                 Status::Invalid,
                 reason,
                 format!(
-                    "All {} connections were busy: the server cannot take this rate, or needs more \
+                    "All {} connections were busy: the server cannot sustain this rate, or needs more \
                      of them (-c).",
                     plan.connections
                 ),
@@ -544,7 +565,7 @@ fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     }
 }
 
-/// Whether the generator sent requests late, by the highest percentile that the sample supports.
+/// Whether the generator sent requests late, at the highest percentile that the sample supports.
 fn lateness(outcome: &Outcome) -> Option<String> {
     let record = &outcome.record;
     let of_both = |p: f64| percentile(&record.lag_own, p).zip(percentile(&record.response, p));
@@ -560,10 +581,10 @@ fn lateness(outcome: &Outcome) -> Option<String> {
     })
 }
 
-/// Whether requests were not sent in time, because there were always others to be sent before them. A
-/// stall at the very end delays some too; in a run that cannot keep up, half of all requests wait for
-/// half as long as the last of them do. Where many were late, or were never sent, that does not matter: those
-/// that were sent before a server stood still were in time.
+/// Whether requests missed their time because others always had to be sent first. A stall at the
+/// very end also delays some requests. If a run cannot keep up, half of all requests wait at least
+/// half as long as the last one. The wait does not matter if many requests were late or never sent:
+/// those before a server's stall were in time.
 pub fn falls_behind(outcome: &Outcome) -> bool {
     let record = &outcome.record;
     let share = |count: u64| count as f64 / record.due as f64;
@@ -584,8 +605,8 @@ fn precision(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             let (p, asked) = (precision.percentile, precision.within * 100.0);
             verdict.object(
                 Status::Invalid,
-                format!("p{p} is not known to within {asked}%, as was asked for"),
-                "Allow more time (--max-duration), or be content with less.",
+                format!("p{p} is not known to within {asked}%, as requested"),
+                "Allow more time (--max-duration), or request less precision.",
             );
         }
     }
@@ -616,7 +637,7 @@ fn steadiness(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         verdict.object(
             Status::Invalid,
             format!("not steady: the halves of the run differ, {}", figures(change)),
-            "Run for longer, with a longer warm-up; if it goes on, the server or the machine changes.",
+            "Run for longer, with a longer warm-up; if the drift persists, the server or the machine is changing.",
         );
     } else if verdict.status != Status::Invalid
         && let Some(change) = steady::warming(series, outcome.duration, what)
@@ -628,13 +649,13 @@ fn steadiness(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     }
 }
 
-/// Whether the generator was stopped for so long that it matters.
+/// Whether the generator was stopped for long enough to matter.
 fn was_stopped(outcome: &Outcome) -> bool {
     let stopped_s = outcome.client.stopped_s;
     stopped_s >= STOPPED_S_MIN && stopped_s > STOPPED_MAX * outcome.duration.as_secs_f64()
 }
 
-/// Whether the generator was stopped, or throttled by a quota.
+/// Judges whether the generator was stopped, or throttled by a quota.
 fn kept_from_running(outcome: &Outcome, verdict: &mut Verdict) {
     let client = &outcome.client;
     let seconds = outcome.duration.as_secs_f64();
@@ -650,7 +671,7 @@ fn kept_from_running(outcome: &Outcome, verdict: &mut Verdict) {
                 time(client.stopped_s.min(seconds) * 1e6),
                 time(seconds * 1e6)
             ),
-            "Run it again, and let it run: no SIGSTOP, no debugger, no machine that sleeps.",
+            "Run it again without interruption: no SIGSTOP, no debugger, no suspended machine.",
         );
     }
     let contention = &client.contention;
@@ -661,17 +682,17 @@ fn kept_from_running(outcome: &Outcome, verdict: &mut Verdict) {
         verdict.object(
             Status::ClientBound,
             format!(
-                "a quota of {quota} CPUs stopped the generator's control group {}, for {} in all",
+                "a quota of {quota} CPUs stopped the generator's control group {}, for {} in total",
                 count(contention.throttled_times.unwrap_or(0), "time"),
                 time(throttled_s * 1e6)
             ),
-            "Raise the quota (cpu.max of the group, --cpus of a container), or measure outside of it.",
+            "Raise the quota (the group's cpu.max, a container's --cpus), or measure outside it.",
         );
     }
 }
 
-/// Whether the generator, each time it was woken, waited for a CPU for so long that response times show it. One
-/// that looks after idle connections now and then may wait as long as it likes.
+/// Whether the generator waited for a CPU after wake-ups long enough to affect response times. A
+/// thread that serves idle connections now and then may wait for any length of time.
 fn waits_matter(outcome: &Outcome) -> bool {
     let client = &outcome.client;
     let Some(delay_s) = client.run_delay_s else {
@@ -681,7 +702,7 @@ fn waits_matter(outcome: &Outcome) -> bool {
     each_ns > WAITING_MAX * outcome.record.response.mean()
 }
 
-/// Whether the generator had the CPUs that it wanted.
+/// Judges whether the generator had the CPUs that it needed.
 fn busy(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let client = &outcome.client;
     let (busy, waited) = (
@@ -699,7 +720,7 @@ fn busy(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             true => verdict.object(
                 Status::ClientBound,
                 reason,
-                "The server can do more than this: use more threads (-t), if there are CPUs for them.",
+                "The server can do more: use more threads (-t), if there are CPUs for them.",
             ),
             false => verdict.object(
                 Status::ClientBound,
@@ -707,8 +728,8 @@ fn busy(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
                     "{reason}, and a thread waited for a CPU for {:.0}%",
                     waited * 100.0
                 ),
-                "Leave the generator's CPUs to it: see what else runs there (top), make one measurement at a \
-                 time, and pin it apart (--pin-client).",
+                "Reserve the generator's CPUs for it: find out what else runs on them (top), run only one \
+                 measurement at a time, and pin the generator (--pin-client).",
             ),
         }
     }
@@ -722,7 +743,7 @@ fn busy(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
                 "other processes used {:.0}% of the generator's CPUs",
                 others * 100.0
             ),
-            "Leave these CPUs to the generator, and make one measurement at a time.",
+            "Reserve these CPUs for the generator, and run only one measurement at a time.",
         );
     }
 }
@@ -733,18 +754,15 @@ fn steal(outcome: &Outcome, verdict: &mut Verdict) {
     {
         verdict.object(
             Status::Invalid,
-            format!(
-                "the hypervisor took {:.0}% of the CPUs' time",
-                steal * 100.0
-            ),
-            "Measure when the host is quieter, or elsewhere.",
+            format!("the hypervisor took {:.0}% of the CPU time", steal * 100.0),
+            "Measure when the host is less busy, or on another machine.",
         );
     }
 }
 
-/// Whether the server stood still, for all or for some connections.
+/// Judges whether the server stood still, for all connections or for some.
 fn standstill(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
-    // Who starves is not answered either, which is said of them.
+    // Starved connections are also unanswered, but starvation is reported separately.
     let starved = plan.pace == Pace::Closed && unserved(&outcome.record) > 0;
     let some = || never_answered(outcome).or_else(|| hung(plan, outcome));
     let found = silences(plan, outcome).or_else(|| if starved { None } else { some() });
@@ -755,24 +773,24 @@ fn standstill(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         && outcome.record.responses < samples_needed(99.0)
         && outcome.record.in_flight_at_end == 0;
     if few {
-        // All that was asked for was answered, and the longest stands in the table.
+        // Everything requested was answered, and the table shows the longest wait.
         verdict.notes.push(format!("{}.", capitalized(&reason)));
     } else {
-        let advice = "See what stopped the server (its log, a lock, garbage collection, a debugger, a quota), \
-                      and run it again.";
+        let advice = "Find out what stopped the server (its log, a lock, garbage collection, a debugger, a quota), \
+         and run again.";
         verdict.object(Status::Invalid, reason, advice);
     }
 }
 
-/// Nothing came, though something was awaited: for a large part of the time, and not because each answer takes
-/// so long.
+/// Nothing arrived for a large part of the time although answers were awaited and usually take less
+/// long.
 fn silences(plan: &Plan, outcome: &Outcome) -> Option<String> {
     let silences = outcome.record.silences.as_ref()?;
     let pauses = &outcome.client.pauses;
     let short_ones_count = plan.pace == Pace::Closed && outcome.duration >= STEADY_FROM;
     let of_the_server = |(from, to): (u64, u64)| {
         let silent_ns = to - from;
-        // The generator was not there to hear anything.
+        // The generator was stopped and could not receive anything.
         let deaf_ns = overlap_ns(from, to, pauses.iter().copied());
         let counts = match silent_ns >= SILENCE_NS_MIN {
             true => deaf_ns < silent_ns / 2,
@@ -798,14 +816,14 @@ fn silences(plan: &Plan, outcome: &Outcome) -> Option<String> {
         ),
     };
     Some(format!(
-        "the server stood still: nothing came from it for {} of {} ({:.0}%){times}",
+        "the server stood still: it sent nothing for {} of {} ({:.0}%){times}",
         time(all_ns as f64 / 1e3),
         time(window_ns / 1e3),
         share * 100.0
     ))
 }
 
-/// What is usual for a server, which its silences are held against.
+/// The usual waits for a server, with which its silences are compared.
 struct Usual {
     answers: Times,
     connects: Times,
@@ -822,8 +840,8 @@ impl Usual {
         }
     }
 
-    /// Whether it is usual that nothing comes for so long, as answers, or connects, take that long: half of all do, or
-    /// more than a percentile hides and three silences explain.
+    /// Whether a silence of this length is usual because answers, or connects, take as long: half
+    /// of them do, or more than a percentile hides and three silences explain.
     fn is(&self, silent_ns: u64) -> bool {
         let is_usual_in = |times: &Times| {
             let (long, all) = (times.at_least(silent_ns / 2), times.answered);
@@ -833,11 +851,11 @@ impl Usual {
     }
 }
 
-/// How many of the times of a histogram are how long, looked up fast.
+/// A histogram prepared for fast counting of values above a limit.
 struct Times {
-    /// The longest value of each bucket, and how many are in it and the shorter ones.
+    /// For each bucket, its longest value and the number of values up to it.
     counts: Vec<(u64, u64)>,
-    /// Those known to the end; the others are taken for the longest.
+    /// The number of completed requests; the others count as the longest.
     answered: u64,
 }
 
@@ -857,7 +875,7 @@ impl Times {
         }
     }
 
-    /// How many were so long, nanoseconds, and are known to the end.
+    /// The number of completed requests that took at least this many nanoseconds.
     fn at_least(&self, ns: u64) -> u64 {
         let shorter = self.counts.partition_point(|&(highest, _)| highest < ns);
         let shorter = shorter.checked_sub(1).map_or(0, |last| self.counts[last].1);
@@ -865,7 +883,7 @@ impl Times {
     }
 }
 
-/// How long requests took since they were sent, and how many of these are not known to the end.
+/// The times of requests since they were sent, and how many of them are incomplete.
 fn service(record: &Record) -> (&Histogram<u64>, u64) {
     match record.service.is_empty() {
         true => (&record.response, record.lower_bounds),
@@ -876,13 +894,14 @@ fn service(record: &Record) -> (&Histogram<u64>, u64) {
     }
 }
 
-/// Requests have waited for long, and no answer took nearly as long: theirs will not come.
+/// Requests have waited for long although no answer took nearly as long, so they will never be
+/// answered.
 fn never_answered(outcome: &Outcome) -> Option<String> {
     let record = &outcome.record;
     let age_ns = record.oldest_unanswered?.as_nanos() as u64;
     let window_ns = outcome.duration.as_nanos() as f64;
     let is_long = age_ns >= SILENCE_NS_MIN && age_ns as f64 > SILENCE_MAX * window_ns;
-    // It may have been stopped beyond the end, when answers came that it did not read.
+    // The generator may have been stopped past the end and left answers unread.
     let sent = (window_ns as u64).saturating_sub(age_ns);
     let deaf_ns = overlap_ns(sent, u64::MAX, outcome.client.pauses.iter().copied());
     if !is_long || deaf_ns > age_ns / 2 || record.answered_ns_max >= age_ns / 2 {
@@ -899,13 +918,14 @@ fn never_answered(outcome: &Outcome) -> Option<String> {
     ))
 }
 
-/// In closed loop: connections stood still, in requests so few that no percentile shows them.
+/// In closed loop: connections stood still in so few requests that no percentile shows them.
 fn hung(plan: &Plan, outcome: &Outcome) -> Option<String> {
     if plan.pace != Pace::Closed {
         return None;
     }
     let window_ns = outcome.duration.as_nanos() as f64;
-    // None takes longer than the timeout; those pipelined behind another one end with it, and take somewhat less.
+    // No request takes longer than the timeout; those pipelined behind another end with it, after
+    // slightly less.
     let timeout_ns = 0.9 * plan.timeout.as_nanos() as f64;
     let long_ns = (SILENCE_MAX * window_ns).min(timeout_ns);
     let long_ns = long_ns.max(SILENCE_NS_MIN as f64) as u64;
@@ -917,7 +937,7 @@ fn hung(plan: &Plan, outcome: &Outcome) -> Option<String> {
     let (requests, ns) = long.fold((0, 0.0), |(requests, ns), (count, value)| {
         (requests + count, ns + count as f64 * value as f64)
     });
-    // Shorter pauses make no request as long.
+    // Shorter pauses of the generator cannot explain requests of this length.
     let pauses = outcome.client.pauses.iter().map(|(from, to)| to - from);
     let pauses_ns: u64 = pauses.filter(|&pause_ns| pause_ns > long_ns / 2).sum();
     let share = ns / (window_ns * (plan.connections * plan.pipeline) as f64);
@@ -933,8 +953,8 @@ fn hung(plan: &Plan, outcome: &Outcome) -> Option<String> {
     })
 }
 
-/// Connects whose SYN had to be sent again: the accept queue is full. All else follows from that, so it is
-/// said first.
+/// Judges connects whose SYN had to be sent again because the accept queue is full. Everything else
+/// follows from that, so it comes first.
 fn slow_connects(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
     let slow_ns = SLOW_CONNECT.as_nanos() as u64;
@@ -991,8 +1011,8 @@ fn slow_connects(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         longest.as_secs_f64()
     );
     let advice = "The server accepts too slowly: raise its backlog (listen(2), net.core.somaxconn), or use fewer \
-                  connections (-c).";
-    // The time of a connect is in no response time of a closed loop.
+     connections (-c).";
+    // Response times of a closed loop do not include the connect.
     let hidden = plan.pace == Pace::Closed && plan.life != ConnectionLife::KeepAlive;
     match hidden || !verdict.reasons.is_empty() {
         true => {
@@ -1015,12 +1035,12 @@ fn capitalized(text: &str) -> String {
     first.into_iter().flatten().chain(characters).collect()
 }
 
-/// How the note begins that says why percentiles are missing.
+/// The start of the note that says why percentiles are missing.
 const WITHHELD: &str = "Too few responses";
 
-/// What a run of few requests, or of a short time, does not say; one note for all of it.
+/// A single note about everything that a small or short run cannot show.
 fn withheld(outcome: &Outcome) -> Option<String> {
-    // Requests that were not answered are samples too, with their age, and no responses.
+    // Unanswered requests are samples too, with their age, but not responses.
     let samples = outcome.record.response.len();
     let responses = outcome.record.responses;
     let percentiles = [(99.0, "p99"), (90.0, "p90"), (50.0, "p50")].into_iter();
@@ -1028,13 +1048,13 @@ fn withheld(outcome: &Outcome) -> Option<String> {
     let (p, name) = missing.next_back().filter(|_| responses > 0)?;
     let rate = match outcome.is_too_short() {
         true => format!(
-            " and the time too short for a rate ({})",
+            ", and the time is too short for a rate ({})",
             time(outcome.duration.as_secs_f64() * 1e6)
         ),
         false => String::new(),
     };
     Some(format!(
-        "{WITHHELD} for percentiles from {name} on: {} of {} that it needs{rate}; they are left out.",
+        "{WITHHELD} for percentiles from {name} on: {} of the {} needed{rate}; they are left out.",
         thousands(responses),
         samples_needed(p)
     ))
@@ -1042,14 +1062,14 @@ fn withheld(outcome: &Outcome) -> Option<String> {
 
 fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
-    // A reason quotes what a note would say again.
+    // A note must not repeat what a reason already quotes.
     let misread = record.misread.as_ref().map(ToString::to_string);
     let is_said = record.unsolicited.misread.is_none()
         && misread.is_some_and(|it| verdict.reasons.iter().any(|reason| reason.contains(&it)));
     let mut note = |text: String| verdict.notes.push(text);
     if plan.close == Close::Rst {
         note(
-            "Connections were reset, not closed: no TIME_WAIT, and less work for the kernel."
+            "Connections were reset, not closed: this avoids TIME_WAIT and saves the kernel work."
                 .to_owned(),
         );
     }
@@ -1074,13 +1094,13 @@ fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         && others > OTHERS_MAX
     {
         note(format!(
-            "Other processes used {:.0}% of the generator's CPUs.",
+            "Other processes used {:.0}% of the generator's CPU time.",
             others * 100.0
         ));
     }
     if record.lower_bounds > 0 && record.responses > 0 {
         note(format!(
-            "{} of the response times are lower bounds: those requests were not answered.",
+            "{} of the response times are lower bounds, since the requests were not answered.",
             thousands(record.lower_bounds)
         ));
     }
@@ -1195,7 +1215,7 @@ mod tests {
                     o.record.oldest_unanswered = Some(Duration::from_secs(3));
                 },
                 Invalid,
-                "the rate was missed: none of 5,000 requests that were due could be sent: the server was still \
+                "the rate was missed: none of the 5,000 requests due could be sent: the server was still \
                  busy with warm-up requests",
             ),
             (
@@ -1284,7 +1304,7 @@ mod tests {
                 closed,
                 |_, o| o.steal = Some(0.06),
                 Invalid,
-                "the hypervisor took 6% of the CPUs' time",
+                "the hypervisor took 6% of the CPU time",
             ),
             (
                 open,
@@ -1297,7 +1317,7 @@ mod tests {
                     o.record.response.record_n(9_000_000, 1_000).unwrap();
                 },
                 Invalid,
-                "p99 is not known to within 5%, as was asked for",
+                "p99 is not known to within 5%, as requested",
             ),
             (
                 open,
@@ -1413,21 +1433,21 @@ mod tests {
             (&[(2.0, 3.4)], ""),
             (
                 &[(2.0, 3.6)],
-                "the server stood still: nothing came from it for 1.60 s of 10.0 s (16%)",
+                "the server stood still: it sent nothing for 1.60 s of 10.0 s (16%)",
             ),
             // From the start, and to the end.
             (
                 &[(0.0, 8.0)],
-                "the server stood still: nothing came from it for 8.00 s of 10.0 s (80%)",
+                "the server stood still: it sent nothing for 8.00 s of 10.0 s (80%)",
             ),
             (
                 &[(4.0, 10.0)],
-                "the server stood still: nothing came from it for 6.00 s of 10.0 s (60%)",
+                "the server stood still: it sent nothing for 6.00 s of 10.0 s (60%)",
             ),
             (&regular[..3], ""),
             (
                 regular,
-                "the server stood still: nothing came from it for 2.80 s of 10.0 s (28%) in 4 silences, \
+                "the server stood still: it sent nothing for 2.80 s of 10.0 s (28%) in 4 silences, \
                  the longest of 700 ms",
             ),
             // A machine does that.
@@ -1770,8 +1790,7 @@ mod tests {
                 contention.throttled_s = Some(seconds);
             })
         };
-        let reason =
-            "a quota of 0.6 CPUs stopped the generator's control group 18 times, for 720 ms in all";
+        let reason = "a quota of 0.6 CPUs stopped the generator's control group 18 times, for 720 ms in total";
         assert_eq!(
             throttled(0.72, Some(0.6)),
             (Status::ClientBound, reason.to_owned())
@@ -1828,19 +1847,19 @@ mod tests {
             (
                 380,
                 Some(
-                    "Too few responses for percentiles from p99 on: 380 of 381 that it needs; they are left out.",
+                    "Too few responses for percentiles from p99 on: 380 of the 381 needed; they are left out.",
                 ),
             ),
             (
                 34,
                 Some(
-                    "Too few responses for percentiles from p90 on: 34 of 35 that it needs; they are left out.",
+                    "Too few responses for percentiles from p90 on: 34 of the 35 needed; they are left out.",
                 ),
             ),
             (
                 1,
                 Some(
-                    "Too few responses for percentiles from p50 on: 1 of 4 that it needs; they are left out.",
+                    "Too few responses for percentiles from p50 on: 1 of the 4 needed; they are left out.",
                 ),
             ),
         ] {
@@ -1864,7 +1883,7 @@ mod tests {
         let (plan, mut outcome) = few(5);
         outcome.record.lower_bound(5_000_000_000, None, 195);
         let notes = judge(&plan, &outcome).notes;
-        let note = "Too few responses for percentiles from p99 on: 5 of 381 that it needs; they are left out.";
+        let note = "Too few responses for percentiles from p99 on: 5 of the 381 needed; they are left out.";
         assert_eq!(notes[0], note);
         outcome.record.responses = 0;
         let notes = judge(&plan, &outcome).notes;
@@ -1876,7 +1895,7 @@ mod tests {
         outcome.duration = Duration::from_micros(213);
         let verdict = judge(&plan, &outcome);
         assert_eq!(verdict.status, Status::Valid);
-        let note = "Too few responses for percentiles from p50 on: 1 of 4 that it needs and the time too short \
+        let note = "Too few responses for percentiles from p50 on: 1 of the 4 needed, and the time is too short \
                     for a rate (213 µs); they are left out.";
         assert_eq!(verdict.notes, [note]);
     }
@@ -1890,7 +1909,7 @@ mod tests {
             silent(&mut outcome, &[(0.0, 0.5)]);
             let verdict = judge(&plan, &outcome);
             assert_eq!(verdict.status == Status::Valid, is_valid, "{verdict:?}");
-            let said = "he server stood still: nothing came from it for 500 ms of 700 ms (71%)";
+            let said = "he server stood still: it sent nothing for 500 ms of 700 ms (71%)";
             let all = [verdict.reasons, verdict.notes].concat().join(" ");
             assert!(all.contains(said), "{all}");
         }
@@ -1947,7 +1966,7 @@ mod tests {
         assert_eq!(status, Status::Invalid);
         assert_eq!(
             reason,
-            "ended before the warm-up of 1.00 s was over, so nothing counts; 30 requests of the warm-up were \
+            "ended before the 1.00 s warm-up was over, so nothing counts; 30 requests of the warm-up were \
              answered"
         );
         let (status, reason) = ended(Duration::from_millis(3), |record| {
@@ -1957,8 +1976,8 @@ mod tests {
         assert_eq!(status, Status::Invalid);
         assert_eq!(
             reason,
-            "ended after 3.00 ms, which is too short to say anything; 1 request was answered in that time, and \
-             30 in the warm-up before"
+            "ended after 3.00 ms, too soon to show anything; 1 request was answered in that time, and \
+             30 during the warm-up before it"
         );
         // Nobody was there to be asked.
         let (_, reason) = ended(Duration::ZERO, |record| {
@@ -1987,7 +2006,7 @@ mod tests {
         let reason = "the rate was missed: 220 of 10,000 requests per second were answered, all of them left \
                       over from the warm-up";
         assert_eq!(left(open), (Status::Invalid, reason.to_owned()));
-        let reason = "no request that was sent within the 10.0 s that count was answered; 2,200 answers came, \
+        let reason = "no request sent during the 10.0 s that count was answered; 2,200 answers arrived, all \
                       to requests of the warm-up";
         assert_eq!(left(closed), (Status::Invalid, reason.to_owned()));
         // A server that keeps up, and takes longer for an answer than the run.
@@ -1998,7 +2017,8 @@ mod tests {
             o.record.answered_of_warmup = 99_500;
         });
         assert_eq!(status, Status::Invalid);
-        let reason = "no request that was sent within the 10.0 s that count was answered; 99,500 answers came";
+        let reason =
+            "no request sent during the 10.0 s that count was answered; 99,500 answers arrived";
         assert!(reasons.starts_with(reason), "{reasons}");
     }
 
@@ -2018,7 +2038,7 @@ mod tests {
                     o.record.connections_open_max = 4;
                 },
                 "1 request of the warm-up was answered, none since: 28 connect: refused",
-                "still there",
+                "still running",
             ),
             // Whether requests of the warm-up are in flight or not.
             (
@@ -2036,7 +2056,7 @@ mod tests {
                     o.record.warmup_responses = 60;
                     o.record.answered_ns_max = 90_000;
                 },
-                "60 requests of the warm-up were answered, none since in the 1.00 µs that count",
+                "60 requests of the warm-up were answered, none since during the 1.00 µs that count",
                 "Run for longer",
             ),
             (
@@ -2045,7 +2065,7 @@ mod tests {
                     o.client.stopped_s = 9.0;
                 },
                 "60 requests of the warm-up were answered, none since",
-                "let it run",
+                "without interruption",
             ),
             (
                 |p, o| {

@@ -1,5 +1,5 @@
-//! What can be measured: the servers and workloads that `benches/servers.toml` and
-//! `benches/workloads.toml` list.
+//! The servers and workloads that can be measured, from `benches/servers.toml` and
+//! `benches/workloads.toml`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,10 +15,10 @@ use crate::placeholders;
 use engine::limits;
 use engine::plan::{ConnectionLife, Limit, Pace, Plan};
 
-/// All servers and workloads, in the order of the files.
+/// All servers and workloads, in file order.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
-    /// The folder that holds `benches/`; commands of servers run in it.
+    /// The folder that contains `benches/`; the servers' commands run in it.
     pub root: PathBuf,
     /// From `benches/servers.toml`.
     pub servers: Vec<Server>,
@@ -30,58 +30,59 @@ pub struct Catalogue {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// Usable as a file name.
+    /// The name; it can be a file name.
     pub name: String,
-    /// One line.
+    /// A description in one line.
     pub about: String,
-    /// Command that builds it.
+    /// The command that builds the server.
     pub build: Option<Vec<String>>,
-    /// Command that starts it, with the placeholders of [`crate::process`].
+    /// The command that starts the server, with the placeholders of [`crate::process`].
     pub run: Vec<String>,
-    /// Command that prints its version.
+    /// The command that prints the server's version.
     pub version: Option<Vec<String>>,
-    /// How it says that it can accept.
+    /// How the server announces that it can accept.
     #[serde(default)]
     pub ready: Ready,
-    /// Somebody else's: measured only when asked for by name, never ranked with ours.
+    /// A reference by other authors: measured only on request, never ranked with our servers.
     #[serde(default)]
     pub reference: bool,
-    /// What answers without reading: it is no architecture but the cost that every one has.
+    /// A floor: it answers without reading and is not an architecture; its cost is part of every
+    /// server's.
     #[serde(default)]
     pub floor: bool,
 }
 
 impl Server {
-    /// One of the architectures that are compared.
+    /// Whether this is one of the architectures that are compared.
     pub fn is_ours(&self) -> bool {
         !self.reference && !self.floor
     }
 }
 
-/// How a server says that it can accept.
+/// How a server announces that it can accept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ready {
-    /// By one line `listening on ADDR` on stdout, with the real port.
+    /// One line `listening on ADDR` on stdout, with the real port.
     #[default]
     Line,
-    /// By answering a connect.
+    /// It accepts a connect.
     Connect,
 }
 
-/// What is asked of a server.
+/// The load on a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
-    /// Usable in a tag: no colon, comma or space.
+    /// The name; it can be part of a tag: no colon, comma or space.
     pub name: String,
-    /// Open at once.
+    /// Connections open at once.
     #[serde(deserialize_with = "connections")]
     pub connections: usize,
-    /// Further connections that are opened first, served once each, and stay open and silent.
+    /// Additional idle connections; each makes one request first.
     #[serde(default, deserialize_with = "connections")]
     pub idle: usize,
-    /// 0 is keep-alive without end.
+    /// Requests per connection; 0 is unlimited keep-alive.
     #[serde(default)]
     pub requests_per_connection: u64,
     /// Requests sent on a connection before the first of them is answered.
@@ -90,24 +91,23 @@ pub struct Workload {
     /// When a request is sent.
     #[serde(default = "closed", deserialize_with = "pace")]
     pub pace: Pace,
-    /// The time that counts.
+    /// The counted time.
     #[serde(deserialize_with = "duration", serialize_with = "as_text")]
     pub duration: Duration,
-    /// Load before it that does not count.
+    /// The duration of the load before the counted time.
     #[serde(default, deserialize_with = "duration", serialize_with = "as_text")]
     pub warmup: Duration,
-    /// Names by which several are asked for at once; those in [`DEFAULT_GROUP`] are measured when nobody asks
-    /// for any.
+    /// Names of groups. The workloads of [`DEFAULT_GROUP`] are measured if none are requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// Prose: what the workload shows and how to read it.
+    /// Prose: what the workload shows and how to read the results.
     #[serde(default)]
     pub analysis: String,
 }
 
 impl Workload {
-    /// The plan of this workload; `base` says what no workload knows: the server's address, the requests, threads and
-    /// CPUs, timeouts, and what is expected of an answer.
+    /// The plan of this workload. `base` supplies what a workload does not know: the server's address, the
+    /// requests, threads and CPUs, timeouts, and the expected answer.
     pub fn plan(&self, base: Plan) -> Plan {
         Plan {
             connections: self.connections,
@@ -121,14 +121,14 @@ impl Workload {
         }
     }
 
-    /// Whether `other` puts the same load on a server, whatever is said about it.
+    /// Whether `other` puts the same load on a server, whatever its name and prose.
     pub fn asks_the_same(&self, other: &Workload) -> bool {
         self.differences(other).is_empty()
     }
 
-    /// By which keys `other` puts another load on a server, each with both values.
+    /// The keys in which the load of `other` differs, each with both values.
     pub fn differences(&self, other: &Workload) -> Vec<String> {
-        // Every field is named here, so that a new one is not forgotten.
+        // Every field is listed here, so that a new one is not forgotten.
         let Workload {
             name: _,
             connections,
@@ -166,92 +166,92 @@ impl Workload {
     }
 }
 
-/// Why there is no catalogue, or no such entry in it. Each is one line.
+/// Why the catalogue or an entry could not be used, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No folder from `start` upwards holds `benches/servers.toml`.
+    /// No folder from `start` upwards contains `benches/servers.toml`.
     #[error(
         "no benches/servers.toml in {} or a folder above it; run loadgen within the repository",
         start.display()
     )]
     NotFound {
-        /// Where the search began.
+        /// The folder where the search began.
         start: PathBuf,
     },
-    /// A file that cannot be read.
+    /// A file could not be read.
     #[error("{file}: {cause}")]
     Io {
-        /// Relative to the root.
+        /// The path relative to the root.
         file: &'static str,
-        /// Why.
+        /// The operating system's error.
         cause: std::io::Error,
     },
-    /// A file that says something wrong.
+    /// A file contains an error.
     #[error("{file}:{line}:{column}: {message}")]
     Wrong {
-        /// Relative to the root.
+        /// The path relative to the root.
         file: &'static str,
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
-        /// From 1, in characters.
+        /// Column number in characters, from 1.
         column: usize,
         /// What is wrong, with the key.
         message: String,
     },
-    /// A name that stands in no file.
+    /// A name is in no file.
     #[error("no {kind} `{name}` in {file}{}; known: {}", did_you_mean(nearest.as_deref()), known.join(", "))]
     Unknown {
         /// `server` or `workload`.
         kind: &'static str,
-        /// As asked for.
+        /// The requested name.
         name: String,
-        /// Where it was looked for.
+        /// The file that was searched.
         file: &'static str,
-        /// A known name that is close to it.
+        /// A similar known name.
         nearest: Option<String>,
-        /// All names.
+        /// All known names.
         known: Vec<String>,
     },
-    /// What is neither the name of a workload nor of a group, and matches none as a glob.
+    /// A request matches no workload, no group, and no glob.
     #[error(
         "no workload or group `{wanted}` in {WORKLOADS}{}; workloads: {}; groups: {}",
         did_you_mean(nearest.as_deref()), workloads.join(", "),
         if groups.is_empty() { "none".to_owned() } else { groups.join(", ") }
     )]
     NoWorkload {
-        /// As asked for.
+        /// The requested name or glob.
         wanted: String,
-        /// A known name that is close to it.
+        /// A similar known name.
         nearest: Option<String>,
-        /// All names of workloads.
+        /// The names of all workloads.
         workloads: Vec<String>,
-        /// All names of groups.
+        /// The names of all groups.
         groups: Vec<String>,
     },
-    /// A glob that is none.
+    /// A glob is malformed.
     #[error("workloads `{wanted}`: {cause}")]
     Glob {
-        /// As asked for.
+        /// The requested glob.
         wanted: String,
         /// What is wrong with it.
         cause: glob::PatternError,
     },
 }
 
-/// The group of the workloads that are measured when nobody asks for any.
+/// The group of workloads that are measured if none are requested.
 pub const DEFAULT_GROUP: &str = "default";
 
-/// Where a repository keeps its servers.
+/// The file in which a repository lists its servers.
 pub const SERVERS: &str = "benches/servers.toml";
 const WORKLOADS: &str = "benches/workloads.toml";
 
 impl Catalogue {
-    /// Reads the catalogue of the nearest folder, from `start` upwards, that holds
+    /// Reads the catalogue of the nearest folder, from `start` upwards, that contains
     /// `benches/servers.toml`.
     ///
     /// # Errors
     ///
-    /// When there is none, or it is wrong.
+    /// If there is none, or it contains an error.
     pub fn find(start: &Path) -> Result<Self, Error> {
         start
             .ancestors()
@@ -266,7 +266,7 @@ impl Catalogue {
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or says something wrong.
+    /// If a file cannot be read or contains an error.
     pub fn read(root: &Path) -> Result<Self, Error> {
         let text =
             |file| fs::read_to_string(root.join(file)).map_err(|cause| Error::Io { file, cause });
@@ -277,11 +277,11 @@ impl Catalogue {
         })
     }
 
-    /// The server of that name.
+    /// The server with this name.
     ///
     /// # Errors
     ///
-    /// When there is none; the error lists those there are.
+    /// If there is none; the error lists the known names.
     pub fn server(&self, name: &str) -> Result<&Server, Error> {
         let server = self.servers.iter().find(|server| server.name == name);
         server.ok_or_else(|| {
@@ -290,12 +290,12 @@ impl Catalogue {
         })
     }
 
-    /// The workloads that these names, groups and globs (`new-connection*`) stand for, each once and in the
-    /// order of the file. Without any, those of [`DEFAULT_GROUP`], or all where the file has no such group.
+    /// The workloads that match these names, groups and globs (`new-connection*`), each once and in
+    /// file order. Without any: those of [`DEFAULT_GROUP`], or all if the file has no such group.
     ///
     /// # Errors
     ///
-    /// When one of them stands for nothing; the error lists what there is.
+    /// If one of them matches nothing; the error lists the known names.
     pub fn workloads(&self, wanted: &[String]) -> Result<Vec<&Workload>, Error> {
         let groups = self.groups();
         let mut chosen = BTreeSet::new();
@@ -324,7 +324,7 @@ impl Catalogue {
         Ok(chosen.into_iter().map(|at| &self.workloads[at]).collect())
     }
 
-    /// The places of the workloads that a name, a group or a glob stands for.
+    /// The positions of the workloads that match a name, a group or a glob.
     fn matching(&self, wanted: &str, groups: &[String]) -> Result<Vec<usize>, Error> {
         let at = |is: &dyn Fn(&Workload) -> bool| -> Vec<usize> {
             let places = self.workloads.iter().enumerate();
@@ -340,7 +340,7 @@ impl Catalogue {
         Ok(at(&|it| pattern.matches(&it.name)))
     }
 
-    /// The names of all groups, in the order of the file.
+    /// The names of all groups, in file order.
     fn groups(&self) -> Vec<String> {
         let mut groups: Vec<String> = Vec::new();
         for group in self.workloads.iter().flat_map(|it| &it.groups) {
@@ -400,7 +400,7 @@ fn parse_workloads(text: &str) -> Result<Vec<Workload>, Error> {
         for group in &workload.groups {
             if names_all.contains(group) {
                 return Err(format!(
-                    "`groups` of `{}`: `{group}` is the name of a workload already",
+                    "`groups` of `{}`: `{group}` is already the name of a workload",
                     workload.name
                 ));
             }
@@ -419,13 +419,13 @@ fn parse_workloads(text: &str) -> Result<Vec<Workload>, Error> {
         let each = workload.requests_per_connection;
         if each > 0 && workload.pipeline as u64 > each {
             return Err(format!(
-                "`pipeline` of `{}`: {} requests cannot be in flight on a connection that has {each}",
+                "`pipeline` of `{}`: {} requests cannot be in flight on a connection limited to {each}",
                 workload.name, workload.pipeline
             ));
         }
         if workload.pace != Pace::Closed && workload.pipeline > 1 {
             return Err(format!(
-                "`pipeline` of `{}`: in open loop a request waits for a free connection",
+                "`pipeline` of `{}`: in open loop each request waits for a free connection, so it must be 1",
                 workload.name
             ));
         }
@@ -462,7 +462,7 @@ fn checked<T>(
 }
 
 fn syntax(file: &'static str, text: &str, error: &toml::de::Error) -> Error {
-    // toml may explain itself in several lines.
+    // toml may print several lines of explanation.
     let message = error.message().lines().map(str::trim).collect::<Vec<_>>();
     let mut message = message.join("; ");
     let span = error.span().unwrap_or(0..0);
@@ -474,7 +474,7 @@ fn syntax(file: &'static str, text: &str, error: &toml::de::Error) -> Error {
     wrong(file, text, span, message)
 }
 
-/// The key of the line in which this place of a TOML text is.
+/// The key in whose line a position of a TOML text lies.
 pub fn key_at(text: &str, at: usize) -> Option<&str> {
     let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
     let line = text[start..].lines().next()?;
@@ -505,7 +505,7 @@ fn unknown(kind: &'static str, file: &'static str, name: &str, known: Vec<String
     }
 }
 
-/// The known name most like `name`, unless none is much like it.
+/// The most similar known name, if one is similar enough.
 pub fn nearest(name: &str, known: &[String]) -> Option<String> {
     let similar = |other: &String| strsim::jaro_winkler(name, other);
     let best = known
@@ -514,7 +514,7 @@ pub fn nearest(name: &str, known: &[String]) -> Option<String> {
     (similar(best) > 0.75).then(|| best.clone())
 }
 
-/// `, did you mean NAME?`, or nothing where no name is near.
+/// A question to append: `, did you mean NAME?`; empty without a similar name.
 pub fn did_you_mean(name: Option<&str>) -> String {
     name.map(|name| format!(", did you mean `{name}`?"))
         .unwrap_or_default()
@@ -544,11 +544,11 @@ fn pace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pace, D::Error> {
         .map_err(|error| serde::de::Error::custom(format_args!("`pace` {error}")))
 }
 
-/// A duration such as `10s`, for serde.
+/// Parses a duration such as `10s`, for serde.
 ///
 /// # Errors
 ///
-/// When it has no unit, or is beyond the limit of times.
+/// If it has no unit, or exceeds the maximum.
 pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     struct Text;
     impl serde::de::Visitor<'_> for Text {
@@ -569,11 +569,11 @@ pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
     deserializer.deserialize_str(Text)
 }
 
-/// A duration as [`duration`] reads it, for serde.
+/// Serializes a duration in the form that [`duration`] parses, for serde.
 ///
 /// # Errors
 ///
-/// Those of the serializer.
+/// If the serializer fails.
 pub fn as_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*duration))
 }
@@ -601,14 +601,14 @@ mod tests {
     fn workloads_may_have_idle_connections() {
         let workloads = parse_workloads(&format!("{WORKLOAD}idle = 5000\n")).unwrap();
         assert_eq!((workloads[0].connections, workloads[0].idle), (1, 5_000));
-        // Into the record of a set, and back.
+        // A workload is written to the record of a set and read back.
         let text = toml::to_string(&workloads[0]).unwrap();
         assert_eq!(toml::from_str::<Workload>(&text).unwrap(), workloads[0]);
         let without = parse_workloads(WORKLOAD).unwrap();
         assert!(!workloads[0].asks_the_same(&without[0]));
     }
 
-    /// One wrong line each: the message is one line that names file, line and key.
+    /// Each file has one faulty line; the message is one line that names file, line and key.
     #[test]
     fn wrong_servers() {
         let rows = [
@@ -646,7 +646,7 @@ mod tests {
             ),
             (
                 "[[server]]\nname='../x'\nabout=''\nrun=['x']",
-                "benches/servers.toml:5:1: `name` \"../x\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+                "benches/servers.toml:5:1: `name` \"../x\" may contain letters, digits, `-`, `_` and `.`, and must not begin with `-` or `.`",
             ),
             (
                 "[[server]]\nname='b'\nabout=''\nrun=[]",
@@ -672,7 +672,7 @@ mod tests {
             ),
             (
                 "pace = 'constant:5/s'\npipeline = 2",
-                "benches/workloads.toml:1:1: `pipeline` of `w`: in open loop a request waits for a free connection",
+                "benches/workloads.toml:1:1: `pipeline` of `w`: in open loop each request waits for a free connection, so it must be 1",
             ),
             (
                 "idle = -1",
@@ -680,11 +680,11 @@ mod tests {
             ),
             (
                 "groups = ['few', 'w']",
-                "benches/workloads.toml:1:1: `groups` of `w`: `w` is the name of a workload already",
+                "benches/workloads.toml:1:1: `groups` of `w`: `w` is already the name of a workload",
             ),
             (
                 "groups = ['a b']",
-                "benches/workloads.toml:1:1: `groups` of `w`: \"a b\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+                "benches/workloads.toml:1:1: `groups` of `w`: \"a b\" may contain letters, digits, `-`, `_` and `.`, and must not begin with `-` or `.`",
             ),
             (
                 "pipeline = 0",
@@ -704,15 +704,15 @@ mod tests {
             ),
             (
                 "pipeline = 1025",
-                "benches/workloads.toml:5:12: `pipeline`: 1025 is too many; 1024 are the most",
+                "benches/workloads.toml:5:12: `pipeline`: 1025 is too many; the maximum is 1024",
             ),
             (
                 "pipeline = 3\nrequests_per_connection = 2",
-                "benches/workloads.toml:1:1: `pipeline` of `w`: 3 requests cannot be in flight on a connection that has 2",
+                "benches/workloads.toml:1:1: `pipeline` of `w`: 3 requests cannot be in flight on a connection limited to 2",
             ),
             (
                 "idle = 1000000000000",
-                "benches/workloads.toml:5:8: `idle`: 1000000000000 is too many; 10000000 are the most",
+                "benches/workloads.toml:5:8: `idle`: 1000000000000 is too many; the maximum is 10000000",
             ),
             (
                 "idle = 1e12",
@@ -724,7 +724,7 @@ mod tests {
             ),
             (
                 "warmup = '18446744073709551615s 999999999ns 1ns'",
-                "benches/workloads.toml:5:10: `warmup`: \"18446744073709551615s 999999999ns 1ns\": too long; 365 days are the most; expected a time such as \"10s\" or \"250ms\"",
+                "benches/workloads.toml:5:10: `warmup`: \"18446744073709551615s 999999999ns 1ns\": too long; the maximum is 365 days; expected a time such as \"10s\" or \"250ms\"",
             ),
             (
                 "warmup = inf",
@@ -748,7 +748,7 @@ mod tests {
             ),
             (
                 "[[workload]]\nname='a b'\nconnections=1\nduration='1s'",
-                "benches/workloads.toml:5:1: `name` \"a b\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+                "benches/workloads.toml:5:1: `name` \"a b\" may contain letters, digits, `-`, `_` and `.`, and must not begin with `-` or `.`",
             ),
         ];
         for (line, expected) in rows {
@@ -779,7 +779,7 @@ mod tests {
         assert_eq!(catalogue.server("a").unwrap().name, "a");
     }
 
-    /// By names, groups and globs, in any mixture: each once, in the order of the file.
+    /// Any mixture of names, groups and globs yields each workload once, in file order.
     #[test]
     fn workloads_are_chosen() {
         let entry = |name: &str, groups: &str| {

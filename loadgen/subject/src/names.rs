@@ -1,4 +1,4 @@
-//! Names as they are asked for: in full, or by a pattern.
+//! Selects names, given in full or by a pattern.
 
 use std::collections::BTreeSet;
 
@@ -6,20 +6,20 @@ use glob::Pattern;
 
 use crate::catalogue::{did_you_mean, nearest};
 
-/// Something that can be asked for.
+/// Something that can be selected by name or by group.
 pub struct Named<'a> {
-    /// By this alone.
+    /// The name.
     pub name: &'a str,
-    /// By these with others.
+    /// The groups that it belongs to.
     pub groups: &'a [String],
 }
 
-/// The names among `known` that `patterns` ask for, by name or by group; all when there is no pattern. `kind`
-/// is what they are, and `place` where they were looked for.
+/// The names among `known` that match `patterns`, by name or by group; all of them without
+/// patterns. `kind` is what the names denote, and `place` where they were looked for.
 ///
 /// # Errors
 ///
-/// A line that says which pattern asks for nothing, and what there is.
+/// One line that names the pattern without a match, and lists the known names.
 pub fn chosen(
     kind: &str,
     patterns: &[String],
@@ -29,7 +29,7 @@ pub fn chosen(
     let mut chosen = BTreeSet::new();
     for text in patterns {
         let pattern = Pattern::new(text)
-            .map_err(|error| format!("{kind} `{text}` is no pattern: {}", error.msg))?;
+            .map_err(|error| format!("{kind} `{text}` is not a pattern: {}", error.msg))?;
         let is_asked_for = |it: &&Named<'_>| {
             pattern.matches(it.name) || it.groups.iter().any(|group| pattern.matches(group))
         };
@@ -42,7 +42,7 @@ pub fn chosen(
             let hint = did_you_mean(nearest.as_deref());
             let there = names.join(", ");
             return Err(format!(
-                "no {kind} `{text}` in {place}{hint}; there: {there}"
+                "no {kind} `{text}` in {place}{hint}; known: {there}"
             ));
         }
         chosen.extend(found);
@@ -73,7 +73,7 @@ mod tests {
         };
         let none = |text: &str, hint: &str| {
             Err(format!(
-                "no workload `{text}` in 2025-01-02.1{hint}; there: keep-alive-1, keep-alive-64, pipelined"
+                "no workload `{text}` in 2025-01-02.1{hint}; known: keep-alive-1, keep-alive-64, pipelined"
             ))
         };
         for (patterns, expected) in [
@@ -88,7 +88,7 @@ mod tests {
             ),
             (
                 &["["],
-                Err("workload `[` is no pattern: invalid range pattern".to_owned()),
+                Err("workload `[` is not a pattern: invalid range pattern".to_owned()),
             ),
         ] {
             assert_eq!(

@@ -5,8 +5,8 @@ use std::path::Path;
 
 const PLACEHOLDERS: [&str; 4] = ["addr", "host", "port", "empty_dir"];
 
-/// `argument` with its placeholders filled in. Braces around anything but one lower-case word stand
-/// for themselves, and so does `${word}`, for a shell.
+/// `argument` with its placeholders filled in. Braces around anything but a single lower-case word
+/// are kept, and so is `${word}`, which is for a shell.
 pub(crate) fn fill(
     argument: &str,
     address: SocketAddr,
@@ -47,7 +47,7 @@ pub(crate) fn fill(
     Ok(filled)
 }
 
-/// Whether all placeholders of `argument` are known; the error names the first that is not.
+/// Checks that all placeholders of `argument` are known; the error names the first unknown one.
 pub(crate) fn check(argument: &str) -> Result<(), String> {
     fill(argument, SocketAddr::from(([0, 0, 0, 0], 0)), Path::new("")).map(drop)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use trace::model::{Record, Source, State};
+use trace::output::tcpdump;
 use trace::packets;
 use trace::story::{Connection, EndingKind, Happening, Origin, Segment, tell};
 
@@ -105,6 +106,6 @@ fn name(segment: &Segment) -> String {
     format!(
         "{} {from} to {to}: {}",
         packet.at_ns,
-        packets::line(segment)
+        tcpdump::line(segment)
     )
 }

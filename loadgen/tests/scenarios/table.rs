@@ -1095,7 +1095,7 @@ fn faults() -> Vec<Scenario> {
             talk.exchange().close(Client)
         })
         .ends(&["closed"])
-        .noted("no TCP"),
+        .noted("not TCP"),
     ]
 }
 

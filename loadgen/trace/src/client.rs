@@ -1,5 +1,5 @@
-//! The client of a trace: blocking calls on one thread a connection, so that each line of it is one system
-//! call, and no other calls on that thread.
+//! The client of a trace. It makes blocking calls, one thread per connection, so that each step is
+//! one system call and the thread makes no other calls.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
@@ -16,38 +16,39 @@ use super::model::{Moment, What};
 use engine::figures::count;
 use engine::response::{Asked, Expected, Misread, Reader, Response, Taken};
 
-/// Who closes a connection, and how.
+/// Which side closes the connection, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// The server, asked by `Connection: close` (RFC 9112 §9.6); the client waits for it.
+    /// The server, which `Connection: close` asks to close (RFC 9112 §9.6); the client waits for
+    /// it.
     Server,
-    /// The client, by `close` as soon as the last answer is there.
+    /// The client, with `close` as soon as the last response is complete.
     Client,
-    /// The client closes its half behind the last request, and reads on.
+    /// The client shuts down its sending side after the last request, and reads on.
     Half,
-    /// The client, by a reset: `SO_LINGER` of zero.
+    /// The client, with a reset: `SO_LINGER` with a time of zero.
     Reset,
 }
 
-/// What one connection is to do.
+/// The work of one connection.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Whom to ask.
+    /// Address of the server.
     pub server: SocketAddr,
-    /// The bytes of each request, one after another.
+    /// The bytes of each request, in order.
     pub requests: Vec<Vec<u8>>,
-    /// What every body must be.
+    /// The body that every response must have.
     pub expect: Option<Arc<Expected>>,
-    /// Who closes.
+    /// Which side closes, and how.
     pub close: Close,
-    /// How long a connect, a send or an answer may take.
+    /// Time limit for a connect, a send or a response.
     pub timeout: Duration,
 }
 
-/// Sockets of conversations that go on, so that another thread can end the wait of each.
+/// The sockets of running conversations, so that another thread can end their waits.
 ///
-/// A signal reaches some thread, and seldom the one that waits; a timeout that is short enough to look in
-/// between would be seen in the trace.
+/// A signal reaches an arbitrary thread, seldom the one that waits. A timeout short enough to poll
+/// would show up in the trace.
 #[derive(Debug, Default)]
 pub struct Sockets(Mutex<Vec<Weak<Socket>>>);
 
@@ -58,7 +59,7 @@ impl Sockets {
         sockets.push(Arc::downgrade(socket));
     }
 
-    /// Lets every call return that waits for one of them.
+    /// Makes every call return that waits on one of these sockets.
     pub fn shut_down(&self) {
         let sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for socket in sockets.iter().filter_map(Weak::upgrade) {
@@ -67,27 +68,28 @@ impl Sockets {
     }
 }
 
-/// An answer that has taken this share of its time gets what is left of it, and no more. Before that it is not
-/// worth a call of its own, which the trace would show.
+/// The share of its time limit after which a response gets only the remaining time. Before that,
+/// the timeout is not adjusted: the extra call would show up in the trace.
 const SLOW: f64 = 0.1;
 
-/// So long a server that was asked to close is waited for once its answer is complete. One that closes does so
-/// at once; another would be waited for in vain.
+/// How long the client waits for a server that was asked to close, once the response is complete. A
+/// server that closes does so at once.
 pub const GRACE: Duration = Duration::from_millis(500);
 
-/// Where a connection stands when somebody else may look at it.
+/// A pause of the conversation at which the sockets may be inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pause {
-    /// It is established.
+    /// The connection is established.
     Connected,
-    /// The first answer is there.
+    /// The first response is complete.
     Answered,
 }
 
-/// Asks, and notes down what it saw. `pause` is called at moments when nothing moves; `interrupted` ends it, as
-/// soon as somebody shuts down `sockets`.
+/// Makes the requests of one connection and notes what the client sees. `pause` is called at
+/// moments when nothing moves. `interrupted` ends the conversation, as soon as `sockets` are shut
+/// down.
 ///
-/// What goes wrong is the last of the moments, [`What::Failed`].
+/// A failure is the last of the moments, [`What::Failed`].
 pub fn converse(
     plan: &Plan,
     connection: usize,
@@ -149,7 +151,7 @@ fn connect(plan: &Plan, sockets: &Sockets, log: &mut Log) -> io::Result<Arc<Sock
     )?;
     let socket = Arc::new(socket);
     sockets.add(&socket);
-    // On Linux that of sending bounds `connect` too.
+    // On Linux, the send timeout also bounds `connect`.
     socket.set_write_timeout(Some(plan.timeout))?;
     socket.set_read_timeout(Some(plan.timeout))?;
     if plan.close == Close::Reset {
@@ -163,7 +165,8 @@ fn connect(plan: &Plan, sockets: &Sockets, log: &mut Log) -> io::Result<Arc<Sock
     Ok(socket)
 }
 
-/// As packets have it: without the interface of a link-local address, which only sockets know.
+/// An address as packets have it: without the interface of a link-local address, which only sockets
+/// know.
 pub(super) fn on_the_wire(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip(), address.port())
 }
@@ -204,7 +207,7 @@ fn exchange(
         is_http = !response.switches;
         if !response.persists && number < last {
             let why = match response.switches {
-                true => "the connection speaks no HTTP any more",
+                true => "the connection no longer carries HTTP",
                 false => "the server ends the connection",
             };
             let left = count((last - number) as u64, "request");
@@ -212,26 +215,26 @@ fn exchange(
         }
     }
     match plan.close {
-        // What was asked of HTTP binds no other protocol.
+        // The expectations about HTTP bodies do not apply to other protocols.
         Close::Server if !is_http => Ok(()),
         Close::Server | Close::Half => answers.end(plan, stream, interrupted, log),
         Close::Client | Close::Reset => Ok(()),
     }
 }
 
-/// Bytes that came in, and which of them were read already.
+/// Received bytes, and how many of them were parsed.
 struct Answers {
     buffer: Vec<u8>,
     from: usize,
     to: usize,
-    /// How long an answer may take.
+    /// Time limit for a response.
     timeout: Duration,
-    /// How long a call waits at the moment.
+    /// The current receive timeout of the socket.
     patience: Duration,
 }
 
 impl Answers {
-    /// Reads one answer.
+    /// Reads one response.
     fn next(
         &mut self,
         stream: &Socket,
@@ -247,7 +250,7 @@ impl Answers {
             }
             let response = if self.to == 0 {
                 log.note(What::EndOfFile);
-                let closed = || "the server closed the connection before the answer was complete";
+                let closed = || "the server closed the connection before the response was complete";
                 Some(reader.end().ok_or_else(|| ("recv", closed().to_owned()))?)
             } else {
                 match reader.take(&self.buffer[self.from..self.to]) {
@@ -262,7 +265,7 @@ impl Answers {
                     Taken::Malformed => {
                         let why = reader.misread().map(Misread::to_string);
                         let why = why.unwrap_or_default();
-                        return Err(("recv", format!("the answer is not valid HTTP/1: {why}")));
+                        return Err(("recv", format!("the response is not valid HTTP/1: {why}")));
                     }
                 }
             };
@@ -276,7 +279,7 @@ impl Answers {
         }
     }
 
-    /// Lets the next call wait no longer than an answer may take that was waited for since `start`.
+    /// Limits the next call to the time that remains of a response awaited since `start`.
     fn wait_until(&mut self, start: Instant, stream: &Socket) -> Result<(), Failure> {
         let elapsed = start.elapsed();
         let patience = match elapsed > self.timeout.mul_f64(SLOW) {
@@ -287,7 +290,7 @@ impl Answers {
             return Err(("recv", "timeout".to_owned()));
         }
         if patience != self.patience {
-            // One of zero would be none.
+            // A timeout of zero would mean no timeout.
             let patience = patience.max(Duration::from_millis(1));
             (stream.set_read_timeout(Some(patience))).map_err(failed("setsockopt"))?;
             self.patience = patience;
@@ -295,7 +298,8 @@ impl Answers {
         Ok(())
     }
 
-    /// One call that waits, unless the user wants it to end: an end may be that of a socket that was shut down.
+    /// Makes one receiving call. If the user has interrupted, an end of file may come from the
+    /// shutdown of the socket.
     fn receive(&mut self, mut stream: &Socket, interrupted: &AtomicBool) -> io::Result<usize> {
         loop {
             let outcome = stream.read(&mut self.buffer);
@@ -309,7 +313,7 @@ impl Answers {
         }
     }
 
-    /// Waits for more; nothing at the end of the connection.
+    /// Waits for more bytes; returns 0 at the end of the connection.
     fn fill(
         &mut self,
         stream: &Socket,
@@ -324,7 +328,7 @@ impl Answers {
         Ok(())
     }
 
-    /// Waits for the server to close, however much it still has to say, but not for long.
+    /// Waits briefly for the server to close, and discards what it still sends.
     fn end(
         &mut self,
         plan: &Plan,
@@ -332,7 +336,7 @@ impl Answers {
         interrupted: &AtomicBool,
         log: &mut Log,
     ) -> Result<(), Failure> {
-        // An answer that ends with the connection has told it already.
+        // A response that ends with the connection has already reported the end.
         let is_told = log.moments.last().map(|it| &it.what) == Some(&What::EndOfFile);
         let patience = GRACE.min(plan.timeout);
         let deadline = Instant::now() + patience;
@@ -367,9 +371,9 @@ fn failed(call: &'static str) -> impl FnOnce(io::Error) -> Failure {
     move |error| (call, plain(&error))
 }
 
-/// An error of a socket as a sentence has it.
+/// A socket error in words.
 fn plain(error: &io::Error) -> String {
-    // A blocking socket whose time is over says EAGAIN, or EINPROGRESS in `connect`.
+    // A blocking socket reports its timeout as EAGAIN, or as EINPROGRESS in `connect`.
     if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) {
         return "timeout".to_owned();
     }
@@ -389,7 +393,7 @@ mod tests {
 
     use super::*;
 
-    /// What a client saw of a server that does `serve` on one connection.
+    /// What a client sees of a server that runs `serve` on one connection.
     fn seen(close: Close, requests: usize, serve: fn(std::net::TcpStream)) -> Vec<What> {
         let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
         seen_of(close, vec![request.to_vec(); requests], serve)
@@ -463,7 +467,7 @@ mod tests {
         assert_eq!(found[5..], [Closed]);
     }
 
-    /// By the client's own clock: whoever waited for the timeout of 5 s would be seen here.
+    /// The client's own clock decides: a wait for the timeout of 5 s would show.
     #[test]
     fn a_server_that_does_not_close_is_left() {
         use What::*;
@@ -479,7 +483,7 @@ mod tests {
         let found = seen(Close::Half, 1, |mut stream| {
             read_request(&mut stream);
             stream.write_all(ANSWER).unwrap();
-            // It has the FIN, and keeps its own half until the client is gone.
+            // The server receives the FIN and keeps its own half open until the client is gone.
             let mut byte = [0];
             assert_eq!(stream.read(&mut byte).unwrap(), 0);
             while stream.write_all(b"?").is_ok() {
@@ -489,7 +493,7 @@ mod tests {
         assert_eq!(found[found.len() - 2..], [KeptOpen, Closed]);
     }
 
-    /// The server keeps the tunnel open: a client that waited for a body would run into the timeout.
+    /// The server keeps the tunnel open: a client that waits for a body would run into the timeout.
     #[test]
     fn answers_end_as_their_requests_say() {
         use What::*;
@@ -504,7 +508,7 @@ mod tests {
             assert_eq!(found[3..], [Received(19), Answered(200), Closed]);
         }
         let found = seen_of(Close::Client, vec![connect.to_vec(); 2], opens);
-        let failed = "the connection speaks no HTTP any more with 1 request to go";
+        let failed = "the connection no longer carries HTTP with 1 request to go";
         assert_eq!(found[5..], [Failed("send", failed.to_owned()), Closed]);
         let found = seen_of(
             Close::Client,
@@ -549,7 +553,7 @@ mod tests {
         });
         assert_eq!(
             cut,
-            "recv: the server closed the connection before the answer was complete"
+            "recv: the server closed the connection before the response was complete"
         );
         let wrong = failure(1, |mut stream| {
             read_request(&mut stream);
@@ -557,7 +561,7 @@ mod tests {
         });
         assert_eq!(
             wrong,
-            "recv: the answer is not valid HTTP/1: an SSH banner, \"SSH-2.0\\r\\n\\r\\n\""
+            "recv: the response is not valid HTTP/1: an SSH banner, \"SSH-2.0\\r\\n\\r\\n\""
         );
         let early = failure(2, |mut stream| {
             read_request(&mut stream);
@@ -570,7 +574,7 @@ mod tests {
         );
     }
 
-    /// Though each of its pieces comes in time.
+    /// The limit applies although each piece of the response arrives in time.
     #[test]
     fn an_answer_as_a_whole_has_a_time_limit() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,18 +1,19 @@
-//! One connection seen on all layers: what programs call, what TCP makes of it, what crosses the interface, and
-//! which sockets exist meanwhile.
+//! One connection seen on all layers: the system calls, the TCP states, the packets on the
+//! interface, and the sockets that exist meanwhile.
 //!
-//! A [`client`] sends requests while everything is watched ([`live`]). Facts are gathered into a
-//! [`Record`](model::Record): packets from the interface or from a capture file ([`packets`]), system calls and
-//! state changes from the kernel's tracepoints ([`kernel`]), sockets from its lists, and what the client saw by
-//! its own [`clock`]. [`story`] orders them by connection and phase and says why each came about; [`output`]
-//! prints that as text, HTML, JSON and Mermaid.
+//! A [`client`] sends requests while everything is watched ([`live`]). A [`Record`](model::Record)
+//! collects the facts: packets from an interface or a capture file ([`packets`]), system calls and
+//! state changes from the kernel's tracepoints ([`kernel`]), sockets from the kernel's lists, and
+//! what the client saw, timed by [`clock`]. [`story`] sorts the facts by connection and phase and
+//! explains them; [`output`] prints the story as text, HTML, JSON and Mermaid.
 //!
-//! **May know:** the engine, and of the subject what the kernel tells: processes, sockets, `tracefs`.
+//! **May know:** the engine, and from `subject` what the kernel reports: processes, sockets,
+//! `tracefs`.
 //!
-//! **Deliberately absent:** load, rates, statistics and sets. A trace explains one connection; it measures nothing
-//! that could be compared.
+//! **Deliberately absent:** load, rates, statistics and sets. A trace explains one connection; it
+//! does not measure anything that could be compared.
 
-// These macros panic when nobody can be written to.
+// These macros panic when stdout or stderr is closed.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod client;
@@ -25,6 +26,7 @@ pub mod packets;
 pub mod sequence;
 pub mod story;
 
-// So that a fixture that a test of the program includes too can name things alike in both.
+// The integration tests include a fixture of this crate; with this alias its paths are the same in
+// both.
 #[cfg(test)]
 extern crate self as trace;

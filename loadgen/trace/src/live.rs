@@ -1,5 +1,5 @@
-//! A trace of connections as they are made: everything that looks is switched on, clients ask, and what was
-//! seen of them is picked from what was seen of all.
+//! A live trace: switches on all sources, runs the clients, and selects the facts that belong to
+//! their connections.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -17,51 +17,53 @@ use super::model::{
     Call, Change, Moment, Record, Side, Snapshot, Socket, Source, State, TimeWaits, What,
 };
 use super::packets::{Capture, Live, Ports};
+use engine::ports::TIME_WAIT;
 use subject::process::Processes;
 use subject::sockets;
 
-/// What is to be traced.
+/// What to trace.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Lanes run at the same time; the connections of a lane one after another. All ask one server.
+    /// Lanes run concurrently; the connections of a lane run one after another. All use one server.
     pub lanes: Vec<Vec<Plan>>,
-    /// Whether to list sockets while the first connection waits, which takes some hundred microseconds each
-    /// time.
+    /// Whether to list sockets while the first connection pauses, which takes some hundred
+    /// microseconds each time.
     pub sockets: bool,
-    /// Keep every system call, not only those about sockets, waiting and threads.
+    /// Keep every system call, not only those about sockets, waits and threads.
     pub all_calls: bool,
     /// Watch until `TIME-WAIT` is over.
     pub wait: bool,
 }
 
-/// Everything that looks, switched on.
+/// All sources, switched on.
 #[derive(Debug)]
 pub struct Tracing {
     tracer: Result<Tracer, String>,
     live: Result<Live, String>,
 }
 
-/// What came of it.
+/// The outcome of a trace.
 #[derive(Debug)]
 pub struct Traced {
-    /// What was seen.
+    /// The facts.
     pub record: Record,
-    /// The frames themselves, of these connections alone.
+    /// The captured frames of these connections only.
     pub capture: Option<Capture>,
 }
 
-/// How long a server that was just started is given to come to rest.
+/// How long a freshly started server may take to come to rest.
 const AT_REST: Duration = Duration::from_millis(5);
-/// How long the last segments of a connection are waited for; they come at once where both sides close.
+/// How long to wait for the last segments of a connection; if both sides close, they arrive at
+/// once.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How often sockets are looked at meanwhile.
+/// Interval between looks at the sockets while segments settle.
 const POLL: Duration = Duration::from_millis(2);
-/// The same, for `TIME-WAIT`.
+/// Interval between looks at the sockets while waiting for `TIME-WAIT` to end.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
 impl Tracing {
-    /// Switches on what is permitted; to be called before the server is started, if its beginning is to be
-    /// seen.
+    /// Switches on every permitted source. Call this before the server is started if its start
+    /// should be traced.
     pub fn begin() -> Self {
         Tracing {
             tracer: Tracer::begin().map_err(|error| error.to_string()),
@@ -69,20 +71,21 @@ impl Tracing {
         }
     }
 
-    /// Looks at packets and sockets only, which nobody else on the machine feels.
+    /// Watches only packets and sockets, which does not slow down other processes.
     pub fn of_packets() -> Self {
         Tracing {
-            tracer: Err("system calls were not asked for".to_owned()),
+            tracer: Err("system calls were not requested".to_owned()),
             live: Live::open(Ports::default()).map_err(|error| error.to_string()),
         }
     }
 
-    /// Makes the connections of `job` and gathers what was seen. `started` are the processes of a server
-    /// that was started for this. `waiting` is told for how much longer `TIME-WAIT` will last.
+    /// Makes the connections of `job` and collects the facts. `started` are the processes of a
+    /// server that was started for this trace. `waiting` is told how much longer `TIME-WAIT` will
+    /// last.
     ///
     /// # Panics
     ///
-    /// When `job` has no connection.
+    /// If `job` has no connection.
     pub fn follow(
         mut self,
         job: &Job,
@@ -152,7 +155,7 @@ impl Tracing {
             record.sources.packets = Source::Missing(why.clone());
         }
         let mut server_pids = view.pids.clone();
-        // Those that it has started meanwhile.
+        // Includes processes that the server has started meanwhile.
         server_pids.extend(started.into_iter().flat_map(pids_of));
         let watch = Watch {
             client_tids,
@@ -168,7 +171,7 @@ impl Tracing {
                 let is_connected = |moment: &Moment| moment.what == What::Connected;
                 if view.pids.is_empty() && record.moments.iter().any(is_connected) {
                     record.notes.push(format!(
-                        "no process that listens at {server} can be seen from here, so the calls shown are the client's"
+                        "no process listening at {server} is visible from here, so only the client's calls are shown"
                     ));
                 }
                 if let Some(rest_ns) = rest_ns {
@@ -191,19 +194,19 @@ impl Tracing {
     }
 }
 
-/// How it went to wait for the end of `TIME-WAIT`.
+/// The result of waiting for the end of `TIME-WAIT`.
 #[derive(Debug)]
 enum Waited {
-    /// It ended.
+    /// `TIME-WAIT` ended.
     Over(Change),
-    /// It was not asked for, or lasts on.
+    /// The wait was not requested, or `TIME-WAIT` outlasted it.
     InVain,
-    /// There was none.
+    /// There was no `TIME-WAIT`.
     NeverThere,
 }
 
-/// Calls of a client that come of its being watched: it waits while somebody looks, asks for its address so
-/// that its packets are found, ends its thread; and a check of std in a debug build.
+/// Calls that the client makes because it is traced: it waits during inspections, asks for its
+/// address so that its packets are found, and ends its thread. A debug build of std adds a check.
 const OWN_DOING: [&str; 8] = [
     "exit",
     "fcntl",
@@ -215,7 +218,7 @@ const OWN_DOING: [&str; 8] = [
     "sigaltstack",
 ];
 
-/// Once a client is connected it sets nothing any more but how long it waits for the server to close.
+/// A connected client sets no socket options except the time it waits for the server to close.
 fn drop_own_doing(calls: &mut Vec<Call>) {
     let mut connected: BTreeSet<u32> = BTreeSet::new();
     calls.retain(|call| {
@@ -232,7 +235,7 @@ fn drop_own_doing(calls: &mut Vec<Call>) {
     });
 }
 
-/// A program that was started within the trace does much before it turns to the network or to threads.
+/// A program started within the trace does much before it uses the network or threads.
 fn drop_start(calls: &mut Vec<Call>) {
     let is = |call: &Call, names: &[&str]| call.side == Side::Server && names.contains(&call.name);
     let Some(start) = calls.iter().position(|call| is(call, &["execve"])) else {
@@ -247,8 +250,8 @@ fn drop_start(calls: &mut Vec<Call>) {
     });
 }
 
-/// Waits until a server that has just been started waits itself, and until a connection by which it was asked
-/// whether it is ready is over. Returns the time.
+/// Waits until a freshly started server waits itself, and until the connection that probed its
+/// readiness is over. Returns the time.
 fn come_to_rest(server: SocketAddr) -> u64 {
     let deadline = Instant::now() + SETTLE;
     let busy = |socket: &Socket| !matches!(socket.state, State::Listen | State::TimeWait);
@@ -260,8 +263,8 @@ fn come_to_rest(server: SocketAddr) -> u64 {
     clock::now_ns()
 }
 
-/// Leaves out what a server did for a connection by which it was asked whether it is ready: all from the first
-/// that it accepted before `rest_ns`, but for what it still waits in.
+/// Drops what a server did for the readiness probe: everything from the first connection accepted
+/// before `rest_ns`, except a call that is still waiting.
 fn drop_probe(calls: &mut Vec<Call>, rest_ns: u64) {
     let is_over = |call: &Call| call.left_ns.is_some_and(|left_ns| left_ns <= rest_ns);
     let accepted = |call: &&Call| {
@@ -284,8 +287,8 @@ fn drop_probe(calls: &mut Vec<Call>, rest_ns: u64) {
 /// The addresses of the clients.
 type Own = BTreeSet<SocketAddr>;
 
-/// Whether somebody else may have made this connection. One that came to nothing may have an address that
-/// its client never knew.
+/// Whether this trace made a connection. A failed connection may have an address that its client
+/// never learned.
 fn is_ours(own: &Own, one: SocketAddr, other: SocketAddr) -> bool {
     own.is_empty() || own.contains(&one) || own.contains(&other)
 }
@@ -315,30 +318,30 @@ fn add_events(record: &mut Record, traced: kernel::Traced, own: &Own) {
     drop_own_doing(&mut record.calls);
     if traced.lost > 0 {
         record.notes.push(format!(
-            "{} events of the kernel were lost: calls or changes of state are missing",
+            "{} kernel events were lost: calls or state changes are missing",
             traced.lost
         ));
     }
 }
 
-/// How soon an interruption ends calls that wait.
+/// How soon an interruption ends waiting calls.
 const HEARING: Duration = Duration::from_millis(50);
 
-/// Runs every lane to its end. Returns what their clients saw, their threads, and why connections are missing,
-/// if any are.
+/// Runs every lane to its end. Returns what the clients saw, their threads, and why connections are
+/// missing, if any are.
 fn run_lanes(
     job: &Job,
     interrupted: &AtomicBool,
     mut look: impl FnMut(Pause),
 ) -> (Vec<Moment>, Vec<u32>, Option<String>) {
-    /// A client stops here: it goes on when somebody has looked.
+    /// A client pauses here until the sockets were inspected.
     type Stop = (Pause, SyncSender<()>);
     let (stop, stops): (Sender<Stop>, Receiver<Stop>) = mpsc::channel();
     let (mut moments, mut tids, mut refused) = (Vec::new(), Vec::new(), None);
     let sockets = &Sockets::default();
     let (at_work, is_over) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        // Without it an interruption is heard between two calls only.
+        // Without this thread, an interruption would take effect only between two calls.
         let _ = thread::Builder::new().spawn_scoped(scope, move || {
             while is_over.recv_timeout(HEARING) == Err(RecvTimeoutError::Timeout) {
                 if interrupted.load(Ordering::Relaxed) {
@@ -352,7 +355,7 @@ fn run_lanes(
             .map(|plans| {
                 let first = number;
                 number += plans.len();
-                // That of the first lane.
+                // The number of the first lane's connection.
                 let stop = stop.take().filter(|_| job.sockets);
                 thread::Builder::new().spawn_scoped(scope, move || {
                     let mut moments = Vec::new();
@@ -364,7 +367,8 @@ fn run_lanes(
                             let stop = stop.as_ref().filter(|_| index == 0);
                             let (go, wait) = mpsc::sync_channel(0);
                             if stop.is_some_and(|stop| stop.send((pause, go)).is_ok()) {
-                                // An error is as good as an answer: nobody looks any more.
+                                // A failed answer also means that nobody inspects the sockets any
+                                // more.
                                 let _ = wait.recv();
                             }
                         };
@@ -376,7 +380,7 @@ fn run_lanes(
                 })
             })
             .collect();
-        // Until the lane that stops is at its end.
+        // Until the pausing lane has ended.
         for (pause, go) in stops {
             look(pause);
             let _ = go.send(());
@@ -401,10 +405,10 @@ fn run_lanes(
     (moments, tids, refused)
 }
 
-/// The socket of a connection that was refused has its port still, and no address any more.
+/// Fills in the address of refused connections: their sockets still have a port but no address.
 fn name_the_refused(moments: &mut [Moment], server: SocketAddr) {
     let any = SocketAddr::new(unspecified(server), 0);
-    // Nothing is sent by this: the kernel chooses a route, and with it an address.
+    // Connecting a UDP socket sends nothing: the kernel chooses a route, and with it an address.
     let own = UdpSocket::bind(any)
         .and_then(|socket| socket.connect(server).and_then(|()| socket.local_addr()));
     let Ok(own) = own else { return };
@@ -421,10 +425,10 @@ fn unspecified(like: SocketAddr) -> IpAddr {
     }
 }
 
-/// The list of sockets, time and again.
+/// The lists of sockets, taken repeatedly.
 struct View {
     server: SocketAddr,
-    /// Who may hold them, beside this process.
+    /// Possible holders of the sockets, besides this process.
     pids: Vec<u32>,
     missing: Option<String>,
     snapshots: Vec<Snapshot>,
@@ -452,8 +456,8 @@ impl View {
 
     fn take(&mut self, moment: &'static str) {
         let mut list = self.list();
-        // It shows what there was when the kernel answered, not when it was asked. Who holds a socket is found
-        // out afterwards, and does not change while its client waits.
+        // The list shows the sockets at the time of the kernel's answer. The holders are looked up
+        // afterwards; they do not change while their client waits.
         let at_ns = clock::now_ns();
         let mut pids = self.pids.clone();
         pids.push(std::process::id());
@@ -465,7 +469,7 @@ impl View {
         });
     }
 
-    /// Waits until no segment is on its way any more, as far as sockets tell.
+    /// Waits until no segment is in flight any more, as far as the sockets show.
     fn settle(&mut self, own: &Own) {
         let deadline = Instant::now() + SETTLE;
         while Instant::now() < deadline {
@@ -477,9 +481,10 @@ impl View {
             }
             thread::sleep(POLL);
         }
-        // What a socket has sent may be one thread away from the one that captures.
+        // A segment that a socket has sent may still be on its way to the capturing thread.
         thread::sleep(POLL);
-        // A socket that goes to TIME-WAIT while the kernel goes through its tables may have been missed.
+        // The kernel may have missed a socket that entered TIME-WAIT during its walk through the
+        // tables.
         self.list();
     }
 
@@ -492,7 +497,7 @@ impl View {
     ) -> Waited {
         let was_there = (self.time_waits.listed.iter())
             .any(|(local, remote)| own.contains(local) || own.contains(remote));
-        let deadline = Instant::now() + 2 * Duration::from_secs(sockets::TIME_WAIT_S.into());
+        let deadline = Instant::now() + 2 * TIME_WAIT;
         let mut last = None;
         loop {
             let list = self.list();
@@ -526,7 +531,7 @@ impl View {
         Waited::Over(change)
     }
 
-    /// Listeners, and our own connections.
+    /// Adds the snapshots, reduced to listeners and the trace's own connections.
     fn add_to(self, record: &mut Record, asked_for: bool, own: &Own) {
         record.time_waits = self.missing.is_none().then_some(self.time_waits);
         record.sources.sockets = match self.missing {
@@ -538,7 +543,8 @@ impl View {
         let mut others = 0;
         for snapshot in &mut record.snapshots {
             let keep = |socket: &Socket| socket.remote.is_none() || is_of(socket, own);
-            // What is over is nobody's concern, nor what has the same port somewhere else.
+            // Finished connections are irrelevant, and so are sockets with the same port at other
+            // addresses.
             let server = self.server;
             let is_at_server = |it: &Socket| it.local == server || it.remote == Some(server);
             let other = |it: &&Socket| !keep(it) && is_at_server(it) && it.state != State::TimeWait;
@@ -547,17 +553,18 @@ impl View {
         }
         if others > 0 {
             record.notes.push(match others {
-                1 => "another connection at the server's port, not made by this trace, is left out"
+                1 => "1 connection to the server's port that this trace did not make is left out"
                     .to_owned(),
                 others => format!(
-                    "{others} more connections at the server's port, not made by this trace, are left out"
+                    "{others} connections to the server's port that this trace did not make are left out"
                 ),
             });
         }
     }
 }
 
-/// The processes that may be the server: those that were started for it, or whoever listens there.
+/// The processes that may be the server: those started for the trace, or those that listen at its
+/// address.
 fn server_pids(started: Option<Processes>, server: SocketAddr) -> Vec<u32> {
     if let Some(started) = started {
         return pids_of(started);
@@ -611,10 +618,10 @@ mod tests {
             (Server, "read"),
         ];
         assert_eq!(left(&started), ["socket", "clone3", "socket", "read"]);
-        // It runs already: whatever it does is part of its work.
+        // The server runs already: everything it does is part of its work.
         let running = [(Server, "read"), (Server, "socket")];
         assert_eq!(left(&running), ["read", "socket"]);
-        // One that never came so far has nothing else to show.
+        // A call that never returned has nothing else to show.
         assert_eq!(left(&started[..4]).len(), 4);
     }
 

@@ -1,7 +1,7 @@
-//! What was seen, before anything is made of it.
+//! The facts of a trace, before any interpretation.
 //!
-//! All times are nanoseconds of one clock: `CLOCK_MONOTONIC` of a live trace, the time since 1970 of a
-//! capture file. Only differences have a meaning.
+//! All times are nanoseconds of one clock: `CLOCK_MONOTONIC` in a live trace, the time since 1970
+//! in a capture file. Only differences are meaningful.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -9,37 +9,38 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 pub use subject::sockets::{Holder, Info, Socket, State, Timer};
 
-/// All that was seen of a few connections.
+/// Everything that was seen of a few connections.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// In the order of the file, or of time.
+    /// In file order, or sorted by time.
     pub packets: Vec<Packet>,
-    /// Some of them have no time of their own, so that times between them have no meaning.
+    /// Some packets have no timestamp, so times between them are meaningless.
     pub lacks_times: bool,
-    /// Errors about TCP segments, in the order of time.
+    /// ICMP errors about TCP segments, sorted by time.
     pub errors: Vec<IcmpError>,
-    /// As the kernel told them, in the order of time.
+    /// State changes reported by the kernel, sorted by time.
     pub changes: Vec<Change>,
-    /// In the order of their entry.
+    /// System calls, sorted by entry.
     pub calls: Vec<Call>,
-    /// In the order of time.
+    /// Lists of sockets, sorted by time.
     pub snapshots: Vec<Snapshot>,
-    /// What the client saw by itself, in the order of time.
+    /// What the client saw, sorted by time.
     pub moments: Vec<Moment>,
-    /// What the kernel's list of sockets showed of `TIME-WAIT`; absent of a file, or where there is no list.
+    /// What the kernel's list of sockets showed of `TIME-WAIT`; `None` for a file, or where the
+    /// list is not available.
     pub time_waits: Option<TimeWaits>,
-    /// Where the server listens, if that is known.
+    /// The address that the server listens on, if known.
     pub server: Option<SocketAddr>,
-    /// Which of these there could be.
+    /// Which sources were available.
     pub sources: Sources,
-    /// What is to be said of the record as a whole: a file that is cut short, events that were lost.
+    /// Notes about the record as a whole: a truncated file, lost events.
     pub notes: Vec<String>,
 }
 
-/// Where the facts come from; a source that is missing tells why in plain words.
+/// Where the facts come from; a missing source carries the reason in plain words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// The interface or a file.
+    /// An interface or a capture file.
     pub packets: Source,
     /// `sock:inet_sock_set_state`.
     pub changes: Source,
@@ -49,30 +50,30 @@ pub struct Sources {
     pub sockets: Source,
 }
 
-/// One of them.
+/// Whether one source was available.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Source {
-    /// It was looked at.
+    /// The source was watched.
     Seen,
-    /// It was not asked for, or cannot be: a file has no calls.
+    /// The source was not requested, or cannot exist: a file has no system calls.
     #[default]
     None,
-    /// It is not permitted, or there is none here: why, and what to do.
+    /// The source is not permitted or not available: why, and what to do.
     Missing(String),
 }
 
-/// Who of the two.
+/// One of the two ends of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
-    /// Who connects.
+    /// The end that connects.
     Client,
-    /// Who accepts.
+    /// The end that accepts.
     Server,
 }
 
 impl Side {
-    /// `client`
+    /// Lower case: `client` or `server`.
     pub fn name(self) -> &'static str {
         match self {
             Side::Client => "client",
@@ -84,89 +85,89 @@ impl Side {
 /// The addresses of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoints {
-    /// Of who connects.
+    /// Address of the end that connects.
     pub client: SocketAddr,
-    /// Of who accepts.
+    /// Address of the end that accepts.
     pub server: SocketAddr,
 }
 
-/// A TCP segment as it went by.
+/// A captured TCP segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    /// When, in ns.
+    /// Capture time, in ns.
     pub at_ns: u64,
-    /// `lo`; files may not tell.
+    /// Name of the interface, such as `lo`; some file formats do not record it.
     pub interface: Option<String>,
-    /// Who sent it.
+    /// Address of the sender.
     pub source: SocketAddr,
-    /// Whom to.
+    /// Address of the receiver.
     pub destination: SocketAddr,
-    /// The number that its sender has given to the IP packet; none in IPv6.
+    /// Identification field of the IPv4 header; `None` for IPv6.
     pub identification: Option<u16>,
-    /// Hops it may still take (TTL or hop limit).
+    /// Hops that are left (TTL or hop limit).
     pub hops: u8,
-    /// Bytes of the IP packet, its header included, as the header says.
+    /// Total length of the IP packet, header included, as stated in the header.
     pub ip_bytes: u32,
-    /// Of the TCP header.
+    /// Flags of the TCP header.
     pub flags: Flags,
-    /// As on the wire.
+    /// Sequence number, as on the wire.
     pub sequence: u32,
-    /// As on the wire; without meaning where ACK is not set.
+    /// Acknowledgement number, as on the wire; meaningless without ACK.
     pub acknowledgement: u32,
-    /// As on the wire, not scaled.
+    /// Window field, as on the wire: not scaled.
     pub window: u16,
-    /// In the order of the header.
+    /// Options of the TCP header, in header order.
     pub options: Vec<TcpOption>,
-    /// Options that follow those could not be read.
+    /// The options after these could not be parsed.
     pub malformed_options: bool,
-    /// Bytes of payload that the segment has, by the length in the IP header.
+    /// Payload length in bytes, computed from the IP header.
     pub payload_bytes: u32,
-    /// Those that were captured.
+    /// The captured part of the payload.
     pub payload: Vec<u8>,
 }
 
-/// What a router or a host says of a TCP segment that it does not deliver.
+/// An ICMP error: a router or host reports a TCP segment that it did not deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IcmpError {
-    /// When, in ns.
+    /// Capture time, in ns.
     pub at_ns: u64,
-    /// Who says it.
+    /// The router or host that reports the error.
     pub by: IpAddr,
-    /// What.
+    /// Why the segment was not delivered.
     pub why: Undelivered,
-    /// Who sent the segment.
+    /// Sender of the segment.
     pub source: SocketAddr,
-    /// Whom to.
+    /// Destination of the segment.
     pub destination: SocketAddr,
-    /// The number of the segment, as on the wire.
+    /// Sequence number of the segment, as on the wire.
     pub sequence: u32,
 }
 
-/// Why a segment is not delivered (RFC 792, RFC 4443).
+/// Why a segment was not delivered (RFC 792, RFC 4443).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Undelivered {
-    /// No way leads there.
+    /// No route to the network.
     NetworkUnreachable,
-    /// No such host answers in its network.
+    /// The host does not answer in its network.
     HostUnreachable,
-    /// The host does not know TCP.
+    /// The host does not support TCP.
     ProtocolUnreachable,
-    /// Nobody listens, or a filter says so.
+    /// No listener on the port, or a filter pretends so.
     PortUnreachable,
-    /// A filter rejects it.
+    /// A filter rejects the segment.
     Prohibited,
-    /// It is larger than a network on the way takes.
+    /// The segment exceeds the MTU of a link on the path.
     FragmentationNeeded,
-    /// It went over too many hops.
+    /// The segment took too many hops.
     TimeExceeded,
-    /// It came in fragments, of which one was missing.
+    /// The segment was fragmented, and a fragment was missing.
     ReassemblyTimeExceeded,
-    /// Something in its headers is not understood.
+    /// A header field was not understood.
     ParameterProblem,
 }
 
 impl Undelivered {
-    /// `port unreachable`
+    /// Lower case, as printed: `port unreachable`.
     pub fn name(self) -> &'static str {
         match self {
             Undelivered::NetworkUnreachable => "network unreachable",
@@ -182,7 +183,7 @@ impl Undelivered {
     }
 }
 
-/// Of a TCP header (RFC 9293 §3.1, RFC 3168).
+/// Flags of a TCP header (RFC 9293 §3.1, RFC 3168).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are bits of the header")]
 pub struct Flags {
@@ -209,37 +210,38 @@ pub struct Flags {
 pub enum TcpOption {
     /// Padding.
     Nop,
-    /// The largest segment that the sender takes, in bytes.
+    /// The largest segment that the sender accepts, in bytes.
     MaximumSegmentSize(u16),
-    /// By how many bits its windows are to be shifted (RFC 7323).
+    /// The sender's windows are to be shifted by this many bits (RFC 7323).
     WindowScale(u8),
-    /// It takes selective acknowledgements (RFC 2018).
+    /// The sender accepts selective acknowledgements (RFC 2018).
     SackPermitted,
     /// Ranges that have arrived beyond a gap.
     Sack(Vec<(u32, u32)>),
-    /// Its clock, and what it last saw of the peer's (RFC 7323).
+    /// The sender's clock, and the latest value it saw of the peer's (RFC 7323).
     Timestamps {
         /// TSval
         value: u32,
         /// TSecr
         echo: u32,
     },
-    /// Any other: its kind and its data.
+    /// Any other option: its kind and its data.
     Other(u8, Vec<u8>),
 }
 
-/// A change of state as the kernel told it. It tells nothing of the small sockets that stand for a
-/// connection in `SYN-RECEIVED` and in `TIME-WAIT`: a server's goes from `LISTEN` to `SYN-RECEIVED` when the
-/// last ACK of the handshake is there, and `TIME-WAIT` is told as `CLOSED`.
+/// A change of state reported by the kernel. The kernel does not report the minisockets that
+/// represent a connection in `SYN-RECEIVED` and `TIME-WAIT`: a server's socket goes from `LISTEN`
+/// to `SYN-RECEIVED` when the last ACK of the handshake arrives, and `TIME-WAIT` is reported as
+/// `CLOSED`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// When, in ns.
+    /// Time of the change, in ns.
     pub at_ns: u64,
-    /// Whose socket.
+    /// Local address of the socket.
     pub local: SocketAddr,
-    /// Its peer; the unspecified address with port 0 where it has none.
+    /// Address of the peer; the unspecified address with port 0 if there is no peer.
     pub remote: SocketAddr,
-    /// Which socket, by its address in the kernel.
+    /// Kernel address of the socket, which identifies it.
     pub socket: u64,
     /// The state before.
     pub old: State,
@@ -250,88 +252,90 @@ pub struct Change {
 /// A system call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// When it was entered, in ns; absent where the trace began within it.
+    /// Entry time, in ns; `None` if the trace began during the call.
     pub entered_ns: Option<u64>,
-    /// When it was left; absent where the trace ended within it.
+    /// Return time, in ns; `None` if the trace ended during the call.
     pub left_ns: Option<u64>,
-    /// Whose.
+    /// The side whose process made the call.
     pub side: Side,
-    /// Process.
+    /// Process ID.
     pub pid: u32,
-    /// Thread.
+    /// Thread ID.
     pub tid: u32,
-    /// `recvfrom`
+    /// Name of the call, such as `recvfrom`.
     pub name: &'static str,
-    /// As registers held them on entry.
+    /// The argument registers on entry.
     pub arguments: [u64; 6],
-    /// What it returned: a value, or minus an error number.
+    /// The return value: a result, or a negated error number.
     pub result: Option<i64>,
 }
 
-/// Sockets at one moment.
+/// All sockets at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// When the kernel's answer was there, in ns. All that it shows happened before; the kernel had gone through
-    /// its tables for some hundred microseconds until then.
+    /// When the kernel's answer arrived, in ns. Everything it shows happened earlier: the kernel
+    /// walks its tables for some hundred microseconds before it answers.
     pub at_ns: u64,
-    /// Which moment, in plain words: `before`, `connected`, `answered`, `closed`.
+    /// Name of the moment: `before`, `connected`, `answered` or `closed`.
     pub moment: &'static str,
     /// Listeners first, then connections.
     pub sockets: Vec<Socket>,
 }
 
-/// Sockets in `TIME-WAIT`, as the kernel listed them while the trace looked and until all was quiet.
+/// Sockets in `TIME-WAIT`, as the kernel listed them from the start of the trace until all was
+/// quiet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TimeWaits {
-    /// Local and remote address of each that was ever listed.
+    /// Local and remote address of each connection that was ever listed.
     pub listed: BTreeSet<(SocketAddr, SocketAddr)>,
-    /// Local addresses of all sockets that were listed in any state: these ends are on this machine.
+    /// Local addresses of all listed sockets, in any state: these ends are on this machine.
     pub here: BTreeSet<SocketAddr>,
-    /// How often the kernel had no room for one meanwhile, whoever's it was (`TCPTimeWaitOverflow` in
-    /// `/proc/net/netstat`).
+    /// How often the kernel had no room for a `TIME-WAIT` entry meanwhile, system-wide
+    /// (`TCPTimeWaitOverflow` in `/proc/net/netstat`).
     pub overflows: Option<u64>,
-    /// For how many there is room (`net.ipv4.tcp_max_tw_buckets`).
+    /// How many entries fit (`net.ipv4.tcp_max_tw_buckets`).
     pub room: Option<u64>,
 }
 
-/// Something that the client saw by itself.
+/// An event on the client's side, noted by the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
-    /// When, in ns.
+    /// Time of the event, in ns.
     pub at_ns: u64,
-    /// Of which connection, counted from 0.
+    /// Number of the connection, counted from 0.
     pub connection: usize,
-    /// The thread that saw it, which makes one connection after another.
+    /// The client thread, which makes one connection after another.
     pub tid: u32,
-    /// Its address, as soon as it has one.
+    /// The client's address, once it has one.
     pub local: Option<SocketAddr>,
-    /// What.
+    /// The event itself.
     pub what: What,
 }
 
-/// What a client can see.
+/// Events that a client can see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    /// It asks for a connection.
+    /// The client asks for a connection.
     Connecting,
-    /// It has one.
+    /// The connection is established.
     Connected,
-    /// It has handed over a request of so many bytes.
+    /// The client has written this many bytes of a request.
     Sent(usize),
-    /// Bytes of an answer came in.
+    /// This many bytes of a response have arrived.
     Received(usize),
-    /// An answer is complete; its status.
+    /// A response is complete; its status.
     Answered(u16),
     /// The server closed the connection.
     EndOfFile,
-    /// The answer is complete, and the server has not closed within [`GRACE`](super::client::GRACE), though it
-    /// was asked to.
+    /// The response is complete, but the server has not closed within
+    /// [`GRACE`](super::client::GRACE) although the client asked it to.
     KeptOpen,
-    /// It closes its half of the connection.
+    /// The client shuts down its sending side.
     ShutDown,
-    /// It closes the connection.
+    /// The client closes the connection.
     Closed,
-    /// It gives up: what it was at (`connect`, `send`, `recv`), and the error in plain words.
+    /// The client gives up: the failed call (`connect`, `send`, `recv`), and the error in plain
+    /// words.
     Failed(&'static str, String),
     /// `tcp_info` of the connection at this moment.
     Info(Info),

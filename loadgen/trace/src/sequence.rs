@@ -2,22 +2,22 @@
 
 use super::model::{Packet, TcpOption};
 
-/// Whether one number comes before another. Numbers wrap: of two, the nearer way decides.
+/// Whether sequence number `a` comes before `b`. Numbers wrap, so the shorter distance decides.
 pub fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
-/// Whether one number is another or comes before it.
+/// Whether sequence number `a` equals `b` or comes before it.
 pub fn at_most(a: u32, b: u32) -> bool {
     !before(b, a)
 }
 
-/// The later of two numbers.
+/// The later of two sequence numbers.
 pub fn later(a: u32, b: u32) -> u32 {
     if before(a, b) { b } else { a }
 }
 
-/// How many numbers a segment takes: its bytes, and one each for SYN and FIN.
+/// Sequence numbers that a segment occupies: its bytes, and one each for SYN and FIN.
 pub fn length(packet: &Packet) -> u32 {
     let flags = packet.flags;
     (packet.payload_bytes)
@@ -25,13 +25,13 @@ pub fn length(packet: &Packet) -> u32 {
         .wrapping_add(u32::from(flags.fin))
 }
 
-/// The number behind a segment.
+/// The sequence number after a segment.
 pub fn end_of(packet: &Packet) -> u32 {
     packet.sequence.wrapping_add(length(packet))
 }
 
-/// Whether a receiver that expects `next` and takes `window` numbers accepts a segment: some of it, or its place
-/// if it takes no number, lies in the window (RFC 9293 §3.10.7.4, first).
+/// Whether a receiver that expects `next` and offers `window` accepts a segment: part of it, or its
+/// position if it is empty, lies in the window (RFC 9293 §3.10.7.4, first check).
 pub fn is_acceptable(first: u32, length: u32, next: u32, window: u32) -> bool {
     let within = |number: u32| number.wrapping_sub(next) < window;
     match (length, window) {
@@ -42,21 +42,21 @@ pub fn is_acceptable(first: u32, length: u32, next: u32, window: u32) -> bool {
     }
 }
 
-/// How far a stream has arrived without a gap, and what has arrived beyond one.
+/// How far a stream has arrived without a gap, and what has arrived beyond a gap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Arrived {
     edge: Option<u32>,
-    /// Beyond a gap; ranges that touch are one.
+    /// Ranges beyond a gap; adjacent ranges are merged.
     beyond: Vec<(u32, u32)>,
 }
 
 impl Arrived {
-    /// The number up to which nothing is missing; none before anything has arrived.
+    /// The sequence number up to which nothing is missing; `None` before anything has arrived.
     pub fn edge(&self) -> Option<u32> {
         self.edge
     }
 
-    /// These numbers arrive; the first that do are the beginning.
+    /// Records that these numbers arrived; the first range defines the start of the stream.
     pub fn arrives(&mut self, first: u32, behind: u32) {
         let edge = *self.edge.get_or_insert(first);
         if !before(edge, first) {
@@ -69,7 +69,7 @@ impl Arrived {
         }
     }
 
-    /// Everything before this number has arrived, and what waited behind the gaps that are filled by that.
+    /// Everything before this number has arrived; ranges that become adjacent are merged.
     pub fn advance_to(&mut self, number: u32) {
         let mut edge = self.edge.map_or(number, |edge| later(edge, number));
         while let Some(at) = (self.beyond.iter())
@@ -82,22 +82,22 @@ impl Arrived {
     }
 }
 
-/// What is known of how the windows of one direction are scaled.
+/// What is known about window scaling in one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scale {
     /// The SYN was not captured: true windows may be up to 16,384 times as large.
     #[default]
     Unknown,
-    /// By so many bits; 0 where one of the sides did not offer it.
+    /// Windows are shifted by this many bits; 0 where one side did not offer scaling.
     Bits(u8),
 }
 
 impl Scale {
-    /// RFC 7323 §2.3 forbids more.
+    /// The largest shift that RFC 7323 §2.3 allows.
     const BITS_MAX: u8 = 14;
 
-    /// From what the SYN of this side and that of its peer offer; the outer `None` is a SYN not captured. Both
-    /// must offer scaling, so one SYN without it tells of both directions.
+    /// The scaling that two SYNs agree on; an outer `None` is a SYN that was not captured. Both
+    /// must offer scaling, so one SYN without the option decides both directions.
     pub fn agreed(own: Option<Option<u8>>, peer: Option<Option<u8>>) -> Self {
         match (own, peer) {
             (Some(None), _) | (_, Some(None)) => Scale::Bits(0),
@@ -106,12 +106,12 @@ impl Scale {
         }
     }
 
-    /// The largest that a window can be where nothing is known of how it is scaled.
+    /// The largest window possible when the scaling is unknown.
     pub fn largest_window_bytes(packet: &Packet) -> u32 {
         u32::from(packet.window) << Self::BITS_MAX
     }
 
-    /// A window in bytes, if that is known. That of a SYN is never scaled.
+    /// A window in bytes, if its scaling is known. The window of a SYN is never scaled.
     pub fn window_bytes(self, packet: &Packet) -> Option<u32> {
         let window = u32::from(packet.window);
         match self {
@@ -122,7 +122,7 @@ impl Scale {
     }
 }
 
-/// By how many bits the sender of a SYN offers to scale its windows.
+/// The shift that the sender of a SYN offers for its windows.
 pub fn offered_scale(packet: &Packet) -> Option<u8> {
     packet.options.iter().find_map(|option| match option {
         TcpOption::WindowScale(bits) => Some(*bits),

@@ -10,6 +10,7 @@ use libtest_mimic::Trial;
 use trace::client::{Close, Plan};
 use trace::live::{Job, Tracing};
 use trace::model::{Side, Source, State, What};
+use trace::output::tcpdump;
 use trace::packets;
 use trace::story::{EndingKind, StateChange, tell};
 
@@ -100,7 +101,7 @@ fn is_seen(subject: &Subject, close: Close, expected: EndingKind) -> Result<Poss
     let Some(theirs) = tool("tcpdump", &["-n", "-t", "-r"], &file)? else {
         return Ok(Possible::Not("tcpdump is not installed".to_owned()));
     };
-    let ours = packets::tcpdump_lines(&record.packets);
+    let ours = tcpdump::lines(&record.packets);
     let theirs: Vec<&str> = theirs.lines().collect();
     ensure!(ours == theirs, "{ours:#?}\ntcpdump: {theirs:#?}");
     let Some(theirs) = tool("tshark", &["-n", "-r"], &file)? else {

@@ -1,4 +1,4 @@
-//! One of the connections of a plan: a place that holds one socket after another.
+//! One of a plan's connections: a slot that holds one socket after another.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,31 +15,31 @@ use crate::plan::{Close, ConnectionLife, Plan};
 use crate::record::{Kind, Phase};
 use crate::response::{Asked, Reader};
 
-/// Times are nanoseconds since the start of the run.
+/// A connection of a plan. Times are nanoseconds since the start of the run.
 pub(super) struct Connection {
     pub(super) state: State,
     pub(super) reader: Reader,
-    /// Requests not yet answered, in the order in which they were sent.
+    /// Unanswered requests, in the order in which they were sent.
     pub(super) in_flight: VecDeque<Sent>,
-    /// What the socket has not taken yet of the requests last sent.
+    /// The part of the last requests that the socket has not accepted yet.
     pub(super) unsent: Range<usize>,
-    /// When the first byte of the response now being read came.
+    /// When the first byte of the current response arrived.
     pub(super) first_byte_at: Option<u64>,
-    /// Requests sent and answered on the present socket.
+    /// Requests sent and answered on the current socket.
     pub(super) sent: u64,
     pub(super) answered: u64,
-    /// Since when the server, asked to close, has been waited for.
+    /// The time since which the generator waits for the server to close, as requested.
     pub(super) closing_since: Option<u64>,
-    /// Since when there is a part of what the server says without having been asked.
+    /// The time since which part of an unsolicited message is pending.
     pub(super) unasked_since: Option<u64>,
-    /// Since when it could take a request: it was established, answered the one before, or its place
-    /// became free.
+    /// The time since which the connection could take a request: it was established, the previous
+    /// request was answered, or its slot became free.
     pub(super) free_since: u64,
-    /// How late the generator was to open the present socket, until its first request is sent.
+    /// How late the generator opened the current socket; valid until its first request is sent.
     pub(super) opened_late: u64,
-    /// In open loop: it stands in the queue of those that are free.
+    /// In open loop: the connection is in the queue of free ones.
     pub(super) idle: bool,
-    /// It has held a socket.
+    /// The slot has held a socket before.
     pub(super) used: bool,
     /// Failures since the last response.
     failures: u32,
@@ -47,26 +47,26 @@ pub(super) struct Connection {
 }
 
 pub(super) enum State {
-    /// Since this time.
+    /// Connecting since this time.
     Connecting(TcpStream, u64),
     Open(TcpStream),
-    /// Opened anew at this time.
+    /// To be opened again at this time.
     Waiting(u64),
     /// In closed loop: no more requests to send. In open loop: not needed now.
     Empty,
 }
 
-/// Requests sent in one go.
+/// Requests that were sent together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
-    /// When they were meant to be sent.
+    /// The intended send time.
     pub(super) intended: u64,
-    /// When they were.
+    /// The actual send time.
     pub(super) at: u64,
     pub(super) count: u64,
-    /// Number of the first in the rotation.
+    /// The number of the first request in the rotation.
     pub(super) number: usize,
-    /// Whether they count: meant to be sent between warm-up and end.
+    /// Whether the requests count: their intended send time lies between the warm-up and the end.
     pub(super) counts: bool,
 }
 
@@ -95,7 +95,7 @@ impl Connection {
         }
     }
 
-    /// Makes it ready for a new socket.
+    /// Prepares the slot for a new socket.
     pub(super) fn reset(&mut self) {
         self.reader.reset();
         self.in_flight.clear();
@@ -108,7 +108,7 @@ impl Connection {
         self.idle = false;
     }
 
-    /// The phase of the exchange that is going on.
+    /// The phase of the current exchange.
     pub(super) fn phase(&self) -> Phase {
         match self.state {
             State::Connecting(..) | State::Waiting(_) => Phase::Connect,
@@ -119,7 +119,7 @@ impl Connection {
         }
     }
 
-    /// Since when it has waited for the peer, if it waits.
+    /// The time since which the connection waits for the peer, if it does.
     pub(super) fn waits_since(&self) -> Option<u64> {
         match self.state {
             State::Connecting(_, since) => Some(since),
@@ -131,18 +131,18 @@ impl Connection {
         self.in_flight.iter().map(|sent| sent.count).sum()
     }
 
-    /// A response has come: whatever failed before, the server works.
+    /// Records a response: whatever failed before, the server works.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
     }
 
-    /// Its last attempt to connect has failed.
+    /// Whether its last attempt to connect failed.
     pub(super) fn cannot_connect(&self) -> bool {
         self.cannot_connect && matches!(self.state, State::Waiting(_))
     }
 
-    /// How long to wait before the next attempt after a failure in `phase`: the longer the more have
-    /// failed, but a connection lost in use is replaced at once.
+    /// How long to wait before the next attempt after a failure in `phase`: longer with each
+    /// consecutive failure, but a connection that was lost in use is replaced at once.
     pub(super) fn back_off(&mut self, phase: Phase) -> Duration {
         const SHORTEST: Duration = Duration::from_millis(10);
         const LONGEST: Duration = Duration::from_secs(1);
@@ -155,25 +155,26 @@ impl Connection {
     }
 }
 
-/// Starts to connect, from `source` or from where the kernel chooses. Says whether the connection is
-/// established already.
+/// Starts to connect from `source`, or from an address that the kernel chooses. Returns whether the
+/// connection is already established.
 pub(super) fn connect(plan: &Plan, source: Option<IpAddr>) -> io::Result<(TcpStream, bool)> {
     let target = plan.target;
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
     if plan.life != ConnectionLife::Requests(1) {
-        // Where a request may follow another, Nagle's algorithm could hold it back.
+        // Nagle's algorithm could hold back a request that follows another.
         socket.set_tcp_nodelay(true)?;
     }
     if let Some(source) = source {
-        // The port is chosen with the whole connection in view, not now for the address alone.
+        // The kernel chooses the port when the whole connection is known, not now for the address
+        // alone.
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     let connected = match socket.connect(&target.into()) {
         Ok(()) => true,
-        // On loopback the handshake is over by now all the same: the answer to the SYN came while
-        // connect held the socket, and was taken in when it let go.
+        // On loopback the handshake is already complete here: the answer to the SYN arrived while
+        // connect held the socket, and was processed when it released the socket.
         Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {
             socket.peer_addr().is_ok()
         }
@@ -182,17 +183,17 @@ pub(super) fn connect(plan: &Plan, source: Option<IpAddr>) -> io::Result<(TcpStr
     Ok((TcpStream::from_std(socket.into()), connected))
 }
 
-/// Ends a connection. By default that sends a FIN, and the generator keeps TIME_WAIT.
+/// Closes a connection. By default that sends a FIN, and the generator's side enters TIME_WAIT.
 pub(super) fn close(stream: TcpStream, close: Close) {
     if close == Close::Rst {
-        // On failure the connection ends in good order, which is no worse.
+        // If this fails, the connection closes with a FIN, which is no worse.
         SockRef::from(&stream)
             .set_linger(Some(Duration::ZERO))
             .unwrap_or_default();
     }
 }
 
-/// Sorts an error of the operating system.
+/// Classifies an error of the operating system.
 pub(super) fn kind_of(error: &io::Error) -> Kind {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED) => Kind::Refused,

@@ -1,8 +1,9 @@
-//! Connections that only stay open, beside those of a run: what they cost the others is to be seen.
+//! Idle connections besides those of a run, to measure what they cost the others.
 //!
-//! Each sends one request and is answered, since that is what an idle connection of a server has behind
-//! it: its buffers have been used. That is over when the run begins. From then on nothing waits for them
-//! and nothing runs for them; the kernel keeps what happens to them until the end.
+//! Each makes one request and receives the answer, because a server's idle connections usually have
+//! a request behind them: their buffers have been used. This is finished before the run begins.
+//! During the run nothing waits for them and nothing runs for them; the kernel keeps what arrives
+//! on them until the end.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
@@ -27,9 +28,9 @@ pub(super) struct Idle<'a> {
     plan: &'a Plan,
     poll: Poll,
     sources: Vec<IpAddr>,
-    /// By token; the place of one that failed is empty.
+    /// By token; the entry of a failed connection is empty.
     peers: Vec<Option<Peer>>,
-    /// Those that have not been answered yet.
+    /// The number of connections that are not answered yet.
     opening: usize,
     buffer: Vec<u8>,
     seen: record::Idle,
@@ -42,11 +43,11 @@ struct Peer {
 
 enum State {
     Connecting,
-    /// So much of the request was sent, and its answer is read.
+    /// This many bytes of the request are sent, and the answer is being read.
     Asked(usize, Box<Reader>),
-    /// Answered, and open as far as is known.
+    /// Answered, and still open as far as is known.
     Idle,
-    /// By the server.
+    /// Closed by the server.
     Closed,
 }
 
@@ -55,20 +56,20 @@ const OPENING_MAX: usize = 64;
 const EVENTS: usize = 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Without an answer for so long, no more are served.
+/// After this long without an answer, the server is assumed to serve no more connections.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether the user wants to stop.
+/// Interval between checks whether the user wants to stop.
 const TICK: Duration = Duration::from_millis(100);
 
 impl<'a> Idle<'a> {
-    /// Opens the idle connections of `plan` and has each served once, telling `on` before the first, after
-    /// half of them and after the last; `None` when it has none. What goes wrong ends that early, and is
-    /// told by [`Idle::look`].
+    /// Opens the idle connections of `plan` and makes a request on each. Reports to `on` before the
+    /// first, after half of them and after the last. `None` if the plan has none. A failure ends
+    /// the opening early and is reported by [`Idle::look`].
     ///
     /// # Errors
     ///
-    /// When there can be no poll.
+    /// If no poll can be created.
     pub(super) fn open(
         plan: &'a Plan,
         interrupted: &AtomicBool,
@@ -97,11 +98,11 @@ impl<'a> Idle<'a> {
         Ok(Some(idle))
     }
 
-    /// What became of them until now.
+    /// What has happened to the connections so far.
     ///
     /// # Errors
     ///
-    /// Those of the poll.
+    /// If the poll fails.
     pub(super) fn look(&mut self) -> io::Result<record::Idle> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
@@ -118,7 +119,7 @@ impl<'a> Idle<'a> {
         }
     }
 
-    /// Opens so many in all, and says whether all of them were served.
+    /// Opens connections up to a total of `all`, and returns whether all of them were served.
     fn open_until(&mut self, all: usize, interrupted: &AtomicBool) -> io::Result<bool> {
         let within = self.plan.timeout.min(STALLED);
         let mut events = Events::with_capacity(EVENTS);
@@ -155,7 +156,7 @@ impl<'a> Idle<'a> {
         self.seen.fault.is_some()
     }
 
-    /// What the connection that has waited for longest waits for.
+    /// The phase of the connection that has waited longest.
     fn waits_in(&self) -> Phase {
         let mut states = self.peers.iter().flatten().map(|peer| &peer.state);
         let asked = states.find_map(|state| match state {
@@ -168,18 +169,18 @@ impl<'a> Idle<'a> {
         asked.unwrap_or(Phase::Connect)
     }
 
-    /// The first fault ends the opening, so that it is the one that is told.
+    /// Records a fault. The first one ends the opening, so only that one is reported.
     fn fail(&mut self, phase: Phase, kind: Kind) {
         self.seen.fault.get_or_insert(Fault { phase, kind });
     }
 
-    /// Closes those that were not served.
+    /// Closes connections that were not served.
     fn give_up(&mut self) {
         for place in &mut self.peers {
             let Some(peer) = place.take_if(|peer| peer.is_opening()) else {
                 continue;
             };
-            // The server may have accepted what was not told here any more.
+            // The server may have accepted a connection without a report of it here.
             if matches!(peer.state, State::Connecting) && peer.stream.peer_addr().is_ok() {
                 self.seen.connections += 1;
             }
@@ -193,7 +194,7 @@ impl<'a> Idle<'a> {
         let sources = &self.sources;
         let source = (!sources.is_empty()).then(|| sources[index % sources.len()]);
         let opened = connect(self.plan, source).and_then(|(mut stream, connected)| {
-            // How far it has come is told by its first event.
+            // The first event shows whether the connection is established.
             let interest = Interest::READABLE | Interest::WRITABLE;
             let registry = self.poll.registry();
             registry.register(&mut stream, Token(index), interest)?;
@@ -276,7 +277,7 @@ impl<'a> Idle<'a> {
         }
     }
 
-    /// Reads all that there is.
+    /// Reads everything that is available.
     fn receive(&mut self, index: usize) {
         let Some(Peer { stream, state }) = &mut self.peers[index] else {
             return;
@@ -296,8 +297,8 @@ impl<'a> Idle<'a> {
                 Ok(0) if in_body => break Err((Phase::Body, Kind::ShortBody)),
                 Ok(0) => break Err((Phase::FirstByte, Kind::ClosedEarly)),
                 Ok(n) => match reader.take(&self.buffer[..n]) {
-                    // Empty lines between responses are skipped (RFC 9112 §9.2).
-                    // Behind a switch comes another protocol.
+                    // Empty lines between responses are skipped (RFC 9112 §9.2). After a switch,
+                    // another protocol follows.
                     Taken::Complete(response, used)
                         if !response.switches && !self.buffer[used..n].trim_ascii().is_empty() =>
                     {
@@ -342,7 +343,7 @@ impl Peer {
     }
 }
 
-/// As all connections of the plan are closed.
+/// Closes the connections in the same way as the plan's other connections.
 impl Drop for Idle<'_> {
     fn drop(&mut self) {
         for peer in self.peers.drain(..).flatten() {

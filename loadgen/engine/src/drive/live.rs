@@ -1,6 +1,6 @@
-//! What threads tell while they run. Each leaves its response times of the last moments in a mailbox,
-//! from which the observer takes them: a histogram changes hands, nothing is copied or waited for on the
-//! thread that sends.
+//! What threads report while they run. Each leaves its latest response times in a mailbox, from
+//! which the observer takes them: the histogram changes owner, so the sending thread does not copy
+//! or wait.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 
 use crate::record::{Serial, latency_histogram};
 
-/// What one thread saw.
+/// The tally of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) errors: u64,
@@ -18,18 +18,18 @@ pub(super) struct Tally {
     pub(super) serial: Serial,
 }
 
-/// Between one thread and the observer.
+/// A mailbox between one thread and the observer.
 pub(super) struct Mailbox {
     content: Mutex<Content>,
-    /// Responses so far, those of the warm-up included; up to date at any time.
+    /// Responses so far, including the warm-up; always up to date.
     responses: AtomicU64,
 }
 
 struct Content {
     tally: Tally,
-    /// Response times since the observer last looked.
+    /// Response times since the observer last collected them.
     full: Option<Histogram<u64>>,
-    /// An empty one to go on with; there is none while `full` waits.
+    /// An empty histogram to continue with; `None` while `full` waits.
     spare: Option<Histogram<u64>>,
 }
 
@@ -45,7 +45,7 @@ impl Mailbox {
         }
     }
 
-    /// Tells how many responses there are, which only its thread does.
+    /// Publishes the number of responses; only the mailbox's own thread does this.
     #[inline]
     pub(super) fn tell_responses(&self, responses: u64) {
         self.responses.store(responses, Relaxed);
@@ -55,7 +55,8 @@ impl Mailbox {
         self.responses.load(Relaxed)
     }
 
-    /// Leaves what was seen, unless the observer is just looking: then the next time will do.
+    /// Leaves the tally, unless the observer is collecting at this moment; then it is left next
+    /// time.
     pub(super) fn leave(&self, tally: Tally, response: &mut Histogram<u64>) {
         let Ok(mut content) = self.content.try_lock() else {
             return;
@@ -66,10 +67,11 @@ impl Mailbox {
         }
     }
 
-    /// Adds the response times left to `all`, and calls `see` with the rest.
+    /// Adds the mailbox's response times to `all`, and calls `see` with the tally.
     pub(super) fn fetch(&self, all: &mut Histogram<u64>, see: impl FnOnce(&Tally)) {
         let full = {
-            // A thread that panicked while it held the lock ends the run; until then its tally will do.
+            // A thread that panicked while holding the lock ends the run; its tally is good enough
+            // until then.
             let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
             see(&content.tally);
             content.full.take()

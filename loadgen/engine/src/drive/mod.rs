@@ -1,8 +1,8 @@
-//! The send/receive loop: threads, each with its own share of the connections.
+//! The send/receive loop: threads that each handle a share of the connections.
 //!
-//! A run has three parts: the warm-up, the time that counts, and the drain, in which requests that were
-//! due before the end are still sent and waited for, so that the slowest are not cut off. Idle connections
-//! are opened before the first and closed after the last.
+//! A run has three parts: the warm-up, the counted time, and the drain. During the drain, requests
+//! that were due before the end are still sent and awaited, so that the slowest are not cut off.
+//! Idle connections are opened before the run and closed after it.
 
 mod connection;
 mod idle;
@@ -40,65 +40,66 @@ use idle::Idle;
 use live::Mailbox;
 use worker::Worker;
 
-/// Tells an observer where a run stands.
+/// A moment of a run, reported to an observer.
 #[derive(Debug, Clone, Copy)]
 pub enum Moment<'a> {
-    /// So many idle connections are open and were served, of none, half and all of those asked for; no other
-    /// connection is there yet. Told of plans that have some, as long as all goes well.
+    /// This many idle connections are open and served: none, half, or all of those requested. No other
+    /// connection exists yet. Reported only if the plan has idle connections and no failure occurred.
     Idle(usize),
-    /// The warm-up is over: from here on requests count.
+    /// The warm-up is over: requests count from here on.
     Begin,
-    /// Several times a second.
+    /// Reported several times a second.
     Progress(&'a Progress<'a>),
-    /// The time of the run is over, or all of its requests are answered. What is in flight is waited for; no
-    /// connection has been closed because of that.
+    /// The run's time is over, or all requests are answered. Requests in flight are awaited; no
+    /// connection has been closed yet because of the end.
     End,
 }
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// Since the start, warm-up included.
+    /// Time since the start, including the warm-up.
     pub elapsed: Duration,
-    /// Since the progress told before.
+    /// Time since the previous report.
     pub interval: Duration,
-    /// Responses within that interval, those of the warm-up included.
+    /// Responses within the interval, including the warm-up.
     pub interval_responses: u64,
-    /// Responses since the start, those of the warm-up included, up to now. Told right before
-    /// [`Moment::Begin`] and [`Moment::End`] too.
+    /// Responses since the start, including the warm-up. Also reported directly before
+    /// [`Moment::Begin`] and [`Moment::End`].
     pub responses_all: u64,
-    /// Requests that count and are answered so far.
+    /// Counted requests that are answered so far.
     pub responses: u64,
     /// Errors so far.
     pub errors: u64,
     /// Connections open now.
     pub connections_open: u64,
-    /// Response times of the requests that count, nanoseconds.
+    /// Response times of the counted requests, in nanoseconds.
     pub response: &'a hdrhistogram::Histogram<u64>,
 }
 
-/// Runs `plan`. Ends early when `interrupted` becomes true, with what was seen until then.
+/// Runs `plan`. Ends early if `interrupted` becomes true, with what was seen until then.
 ///
 /// # Errors
 ///
-/// When the generator itself cannot run: no poll, no thread, CPUs that cannot be pinned to. What goes
-/// wrong with the server is in the record.
+/// If the generator itself cannot run: no poll, no thread, or CPUs that it cannot be pinned to.
+/// Failures of the server are in the record.
 pub fn run(plan: &Plan, interrupted: &AtomicBool) -> io::Result<Outcome> {
     run_observed(plan, interrupted, &mut |_| {})
 }
 
-/// [`run`], calling `on` at the moments named, on the calling thread, which otherwise sleeps.
+/// Runs `plan` like [`run`] and calls `on` at each [`Moment`], on the calling thread, which sleeps
+/// otherwise.
 ///
 /// # Errors
 ///
-/// As [`run`].
+/// The same as for [`run`].
 pub fn run_observed(
     plan: &Plan,
     interrupted: &AtomicBool,
     on: &mut dyn FnMut(Moment<'_>),
 ) -> io::Result<Outcome> {
     let mut idle = Idle::open(plan, interrupted, on)?;
-    // The time of the run begins here.
+    // The time of the run starts here.
     let shared = Shared::new(plan);
     let (done, all_done) = mpsc::channel();
     thread::scope(|scope| {
@@ -111,7 +112,7 @@ pub fn run_observed(
                     connections: part(plan.connections as u64, plan.threads, index) as usize,
                     requests: match (plan.pace, plan.limit) {
                         (Pace::Closed, Limit::Requests(all)) => part(all, plan.threads, index),
-                        // The end of the run is what limits it.
+                        // The end of the run limits the progress.
                         _ => u64::MAX,
                     },
                 };
@@ -130,7 +131,7 @@ pub fn run_observed(
                     })
             })
             .collect::<io::Result<_>>()
-            // Those which did start must not go on alone.
+            // Threads that did start must not continue alone.
             .inspect_err(|_| shared.failed.store(true, Relaxed))?;
         drop(done);
 
@@ -166,7 +167,7 @@ pub fn run_observed(
             .collect::<io::Result<Vec<Part>>>()?;
         let parts = parts.into_iter().map(|part| part.disconnected(plan.close));
         let parts: Vec<Part> = parts.collect();
-        // What threads told since the last tick, and will tell no more.
+        // Reports that threads left since the last tick.
         for mailbox in &shared.mailboxes {
             mailbox.fetch(&mut watch.response, |_| {});
         }
@@ -188,33 +189,34 @@ pub fn run_observed(
     })
 }
 
-/// The calling thread while the others work.
+/// The calling thread, which watches the others.
 struct Watch<'a> {
     shared: &'a Shared<'a>,
     interrupted: &'a AtomicBool,
     all_done: mpsc::Receiver<()>,
-    /// Threads that are not done.
+    /// The number of threads that are not done.
     running: usize,
-    /// Of the requests that count, as far as threads have told.
+    /// Response times of the counted requests, as far as threads have reported them.
     response: Histogram<u64>,
-    /// How many samples there were when the precision was last looked at.
+    /// The number of samples at the last check of the precision.
     checked_at: u64,
-    /// When progress was last told, and the responses by then.
+    /// The time of the last progress report, and the responses by then.
     last: (u64, u64),
 }
 
-/// How long a server that was asked to close is waited for.
+/// How long to wait for a server that was asked to close.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_millis(100);
 
-/// How often progress is told.
+/// Interval between progress reports.
 const TICK: Duration = Duration::from_millis(200);
 
-/// By how much a sample grows before it is looked at again whether it is large enough: the more often one
-/// looks, the more often chance says so.
+/// The precision is checked again after the sample has grown by this factor: frequent checks would
+/// find a precise sample by chance.
 const GROWTH: f64 = 1.25;
 
 impl Watch<'_> {
-    /// Watches until a time that may move, or until all threads are done. Progress is told last.
+    /// Watches until a time that may move, or until all threads are done. Progress is reported
+    /// last.
     fn until(&mut self, time: &dyn Fn(&Shared<'_>) -> u64, on: &mut dyn FnMut(Moment<'_>)) {
         let mut is_told = false;
         loop {
@@ -234,7 +236,7 @@ impl Watch<'_> {
         }
     }
 
-    /// Waits for the requests in flight; an interruption ends that too.
+    /// Waits for the requests in flight, or for an interruption.
     fn drain(&mut self) {
         while self.running > 0 {
             self.wait(TICK);
@@ -248,7 +250,7 @@ impl Watch<'_> {
         match self.all_done.recv_timeout(time) {
             Ok(()) => self.running -= 1,
             Err(RecvTimeoutError::Timeout) => {}
-            // Those that are left have panicked, which joining them will tell.
+            // The remaining threads have panicked; joining them reports it.
             Err(RecvTimeoutError::Disconnected) => self.running = 0,
         }
     }
@@ -293,32 +295,32 @@ impl Watch<'_> {
     }
 }
 
-/// What all threads know. Times are nanoseconds since the start.
+/// State shared by all threads. Times are nanoseconds since the start.
 struct Shared<'a> {
     plan: &'a Plan,
     start: Instant,
-    /// From when on requests count.
+    /// The time from which requests count.
     begin: u64,
-    /// From when on they do not; `u64::MAX` when the run ends with its last request.
+    /// The time up to which requests count; `u64::MAX` if the run ends with its last request.
     end: AtomicU64,
     planned_end: u64,
-    /// How long after the end it is still waited for answers.
+    /// How long answers are awaited after the end.
     drain: u64,
-    /// Not even that.
+    /// Answers are not awaited any longer.
     enough: AtomicBool,
-    /// [`Moment::End`] was told: connections that are not needed any more may be closed.
+    /// [`Moment::End`] was reported: connections that are no longer needed may be closed.
     end_told: AtomicBool,
     /// A thread could not start or run; the others end.
     failed: AtomicBool,
-    /// A connection was established by some thread.
+    /// At least one connection was established.
     reached: AtomicBool,
-    /// Where connections come from in turn; empty when the kernel chooses.
+    /// The local addresses that connections use in turn; empty if the kernel chooses.
     sources: Vec<IpAddr>,
-    /// For each request in the rotation, the length of the first body.
+    /// For each request in the rotation, the length of its first response body.
     lengths: Vec<OnceLock<u64>>,
-    /// One for each thread.
+    /// One mailbox for each thread.
     mailboxes: Vec<Mailbox>,
-    /// Each thread has a CPU of its own to spin on.
+    /// Each thread has its own CPU to spin on.
     spin: bool,
 }
 
@@ -360,13 +362,13 @@ impl<'a> Shared<'a> {
         self.end.load(Relaxed)
     }
 
-    /// Ends the run at `time`, unless it ends before.
+    /// Ends the run at `time`, unless it ends earlier.
     fn end_by(&self, time: u64) {
         self.end.fetch_min(time, Relaxed);
     }
 
-    /// Whether a body is as long as the first answer to the same request; without a meaning where
-    /// something else is expected.
+    /// Whether a body is as long as the first one for the same request; meaningless if another
+    /// expectation is set.
     fn has_usual_length(&self, request: usize, response: Response) -> bool {
         self.plan.expect.is_some()
             || *self.lengths[request].get_or_init(|| response.body_bytes) == response.body_bytes
@@ -377,8 +379,8 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Whether each thread can have a CPU that nobody else is likely to need: they are pinned, by us or by
-/// whoever started us, to enough of them, or there is one more than threads.
+/// Whether each thread can have a CPU to itself: the threads are pinned, by us or by the process
+/// that started us, to enough CPUs, or there is one more CPU than threads.
 fn has_own_cpus(plan: &Plan) -> bool {
     let allowed = affinity::own_cpus().len();
     let online = affinity::online_cpus().unwrap_or(allowed);
@@ -389,25 +391,26 @@ fn has_own_cpus(plan: &Plan) -> bool {
     }
 }
 
-/// What one thread has to do of a plan.
+/// One thread's share of a plan.
 #[derive(Debug, Clone, Copy)]
 struct Share {
     index: usize,
-    /// Number of its first connection among all.
+    /// The number of the thread's first connection among all connections.
     first_slot: usize,
     connections: usize,
     requests: u64,
 }
 
-/// What one thread comes back with.
+/// The result of one thread.
 struct Part {
     record: Record,
-    /// When it was done, nanoseconds since the start.
+    /// When the thread was done, in nanoseconds since the start.
     finished: u64,
-    /// They stay open until [`Moment::End`] was told, so that their end costs the server nothing before.
+    /// The connections, which stay open until [`Moment::End`] was reported, so that closing them
+    /// costs the server nothing before that.
     connections: Vec<Connection>,
     cost: ClientCost,
-    /// The time that the cost is of.
+    /// The period that the cost covers.
     span: Duration,
 }
 
@@ -422,13 +425,13 @@ impl Part {
     }
 }
 
-/// The part of `all` that falls to thread `index` of `threads`; the first ones share the remainder.
+/// The share of `all` for thread `index` of `threads`; the first threads share the remainder.
 fn part(all: u64, threads: usize, index: usize) -> u64 {
     let (threads, index) = (threads as u64, index as u64);
     all / threads + u64::from(index < all % threads)
 }
 
-/// `response`: the response times that threads have told of before.
+/// Merges the threads' results; `response` holds the response times that were reported earlier.
 fn merge(shared: &Shared<'_>, parts: Vec<Part>, response: &Histogram<u64>) -> Outcome {
     let finished = parts.iter().map(|part| part.finished).max().unwrap_or(0);
     let end = shared.end().min(finished);
@@ -479,7 +482,7 @@ fn merge(shared: &Shared<'_>, parts: Vec<Part>, response: &Histogram<u64>) -> Ou
         .add(response)
         .expect("both have the same bounds");
     if shared.plan.pace == Pace::Closed {
-        // A request is meant to be sent when it is sent.
+        // In closed loop, the intended send time is the actual send time.
         record.service = record.response.clone();
     }
     Outcome {

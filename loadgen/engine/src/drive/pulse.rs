@@ -1,8 +1,8 @@
-//! Whether the generator itself ran: times in which a thread should have been awake and was not.
+//! Detects periods in which a thread of the generator should have been awake but did not run.
 //!
-//! A thread knows until when it meant to sleep. When it wakes much later and has used no CPU time meanwhile, it
-//! had no CPU, or was stopped (SIGSTOP, a debugger, a virtual machine that was suspended). The kernel tells
-//! these two apart: who waits for a CPU has a run delay.
+//! A thread knows until when it meant to sleep. If it wakes much later and has used no CPU time
+//! meanwhile, it had no CPU or was stopped (SIGSTOP, a debugger, a suspended virtual machine). The
+//! kernel distinguishes these: a thread that waits for a CPU has a run delay.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -12,43 +12,46 @@ use nix::time::ClockId;
 
 use crate::schedstat::Schedule;
 
-/// Of one thread, which it is made on. Times are nanoseconds since the start of the run.
+/// The pulse of one thread, on which it must be created. Times are nanoseconds since the start of
+/// the run.
 pub(super) struct Pulse {
     schedstat: Option<File>,
-    /// When the thread is to be awake at the latest; `u64::MAX` while it is.
+    /// The latest time at which the thread should be awake; `u64::MAX` while it is awake.
     planned: u64,
-    /// Since when it is awake.
+    /// The time since which the thread is awake.
     awake: u64,
-    /// As of the last look.
+    /// The readings at the last check.
     checked: Reading,
     checked_at: u64,
     pauses: Vec<Pause>,
 }
 
-/// A time in which a thread should have run and did not.
+/// A period in which a thread should have run but did not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pause {
     pub(super) from: u64,
     pub(super) to: u64,
-    /// Of this, the time it waited for a CPU.
+    /// The part of the period in which it waited for a CPU.
     pub(super) delayed_ns: u64,
 }
 
-/// What a thread has had and wanted of the CPUs since it began.
+/// The CPU time that a thread used and waited for since it began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Reading {
     ran_ns: u64,
-    /// Absent where the kernel does not tell.
+    /// `None` if the kernel does not report it.
     pub(super) delayed_ns: Option<u64>,
 }
 
-/// Shorter ones are what any machine does now and then.
+/// Shorter pauses occur on any machine now and then.
 const PAUSE_NS_MIN: u64 = 20_000_000;
 
-/// How often the clocks are looked at, so that a pause is not hidden by what was used before it; two system calls.
+/// Interval between checks of the clocks, so that earlier CPU use does not hide a pause; a check
+/// takes two system calls.
 const CHECK_EVERY_NS: u64 = 10_000_000;
 
-/// Pauses that are kept at the most, as many as silences; more than that take five minutes together.
+/// The maximum number of pauses kept, the same as of silences; more of them would take more than
+/// five minutes together.
 const PAUSES_MAX: usize = 16_384;
 
 impl Pulse {
@@ -65,19 +68,19 @@ impl Pulse {
         pulse
     }
 
-    /// The thread sleeps, from now until this time at the latest.
+    /// Records that the thread sleeps until this time at the latest.
     #[inline]
     pub(super) fn sleeps(&mut self, now: u64, until: u64) {
         let round = now.saturating_sub(self.awake);
         if round >= PAUSE_NS_MIN {
-            // It may have lost its CPU in the middle of its work.
+            // The thread may have lost its CPU in the middle of its work.
             self.look(now, round);
         }
-        // What is overdue was seen to be so by now.
+        // Overdue work was noticed by this time.
         self.planned = until.max(now);
     }
 
-    /// The thread is awake and goes round.
+    /// Records that the thread is awake and handles events.
     #[inline]
     pub(super) fn beat(&mut self, now: u64) {
         let late = now.saturating_sub(self.planned);
@@ -92,10 +95,10 @@ impl Pulse {
         let reading = self.read();
         let earlier = std::mem::replace(&mut self.checked, reading);
         let earlier_at = std::mem::replace(&mut self.checked_at, now);
-        // Late because it had much to do is not late.
+        // A thread that is late because it was busy has not paused.
         let still = late.saturating_sub(reading.ran_ns.saturating_sub(earlier.ran_ns));
         let delayed_ns = reading.delayed_since(&earlier).unwrap_or(0);
-        // An answer may have woken it long before it was to wake up by itself: from then on it waited.
+        // An answer may have woken it long before it meant to wake up; it has waited since then.
         let still = still.max(delayed_ns.min(now.saturating_sub(earlier_at)));
         if still >= PAUSE_NS_MIN && self.pauses.len() < PAUSES_MAX {
             self.pauses.push(Pause {
@@ -106,7 +109,7 @@ impl Pulse {
         }
     }
 
-    /// What the thread has had and wanted so far.
+    /// The CPU time that the thread used and waited for so far.
     pub(super) fn read(&self) -> Reading {
         let ran = ClockId::CLOCK_THREAD_CPUTIME_ID.now();
         let ran = ran.map_or(Duration::ZERO, Duration::from);
@@ -122,7 +125,7 @@ impl Pulse {
         Schedule::parse(std::str::from_utf8(&text[..length]).ok()?)
     }
 
-    /// Those between two times.
+    /// The pauses between two times.
     pub(super) fn pauses(&self, begin: u64, end: u64) -> Vec<Pause> {
         let within = |pause: &Pause| {
             let (from, to) = (pause.from.max(begin), pause.to.min(end));
@@ -160,7 +163,7 @@ mod tests {
         assert_eq!(pulse.pauses, []);
     }
 
-    /// Sleeping stands for being stopped: the thread neither runs nor wants to.
+    /// Sleeping simulates being stopped: the thread neither runs nor waits for a CPU.
     #[test]
     fn a_thread_that_is_woken_late_was_stopped() {
         let mut pulse = Pulse::new();
@@ -178,7 +181,7 @@ mod tests {
         assert_eq!(pulse.pauses(2_000_001_000, 9_000_000_000), []);
     }
 
-    /// Who has noticed that it was late is not late for the same reason once more.
+    /// A thread that has noticed its delay is not late again for the same reason.
     #[test]
     fn a_pause_counts_once() {
         let mut pulse = Pulse::new();
@@ -189,12 +192,13 @@ mod tests {
         assert_eq!(pulse.pauses.len(), 1, "{:?}", pulse.pauses);
     }
 
-    /// Between waking up and the next sleep, too. Sleeping stands for having no CPU.
+    /// Pauses also occur between a wake-up and the next sleep. Sleeping simulates the lack of a
+    /// CPU.
     #[test]
     fn a_thread_may_be_kept_from_its_work() {
         let mut pulse = Pulse::new();
         pulse.beat(1_000);
-        // It wanted to do something else long ago.
+        // The thread meant to act long ago.
         pulse.sleeps(1_000 + 2_000_000_000, 5_000);
         pulse.beat(2_000_010_000);
         let [pause] = pulse.pauses[..] else {
@@ -204,11 +208,11 @@ mod tests {
         assert!(pause.to - pause.from > 1_000_000_000, "{pause:?}");
     }
 
-    /// However long it takes to get so much CPU time.
+    /// Spins until the thread has used this much CPU time, however long it takes.
     #[test]
     fn a_thread_that_has_much_to_do_has_no_pause() {
         let mut pulse = Pulse::new();
-        // It may really wait for a CPU meanwhile, which is a pause.
+        // The thread may really wait for a CPU meanwhile, which counts as a pause.
         pulse.schedstat = None;
         let before = pulse.read().ran_ns;
         let start = Instant::now();

@@ -2,18 +2,19 @@
 
 use std::ops::Range;
 
-/// Requests one behind the other, so that any number of them, from any on, is one piece.
+/// Concatenated requests, so that any number of them, from any position on, is one contiguous
+/// range.
 pub(super) struct Rotation {
     bytes: Vec<u8>,
-    /// Where each request in `bytes` starts, and the last ends.
+    /// Where each request in `bytes` starts; the last entry is the end.
     starts: Vec<usize>,
-    /// Of how many different ones.
+    /// The number of different requests.
     requests: usize,
     next: usize,
 }
 
 impl Rotation {
-    /// Starts with number `first`; at most `batch` will be taken at once.
+    /// Starts with request `first`; at most `batch` are taken at once.
     pub(super) fn new(requests: &[Vec<u8>], batch: usize, first: usize) -> Self {
         let mut bytes = Vec::new();
         let mut starts = vec![0];
@@ -29,14 +30,15 @@ impl Rotation {
         }
     }
 
-    /// Takes the next `count` requests: where in [`Rotation::bytes`] they are, and the number of the first.
+    /// Takes the next `count` requests: their range in [`Rotation::bytes`], and the number of the
+    /// first.
     pub(super) fn take(&mut self, count: usize) -> (Range<usize>, usize) {
         let first = self.next;
         self.next = (first + count) % self.requests;
         (self.starts[first]..self.starts[first + count], first)
     }
 
-    /// The number of the request behind `number`.
+    /// The number of the request after `number`.
     pub(super) fn after(&self, number: usize) -> usize {
         (number + 1) % self.requests
     }

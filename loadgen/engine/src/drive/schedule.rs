@@ -1,9 +1,9 @@
-//! When the requests of an open loop are due: fixed before the run starts, in nanoseconds, whatever
+//! When the requests of an open loop are due: in nanoseconds, fixed before the run starts, whatever
 //! the server does.
 //!
-//! A schedule is a rule and no list, so that a run of any length takes the same memory. Each thread
-//! follows the same one and takes every `threads`th arrival of it, so that together they make one
-//! process, the same for a seed however many they are.
+//! A schedule is a rule, not a list, so a run of any length takes the same memory. All threads
+//! follow the same schedule, and each takes every `threads`th arrival. Together they form one
+//! process, which for a given seed does not depend on the number of threads.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
@@ -11,17 +11,17 @@ use rand_distr::{Distribution as _, Exp1};
 
 use crate::plan::{Pace, Rate};
 
-/// The arrivals that fall to one thread, one after another.
+/// The arrivals of one thread, in order.
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
     arrivals: Arrivals,
-    /// Of how many it takes one.
+    /// The number of threads: each takes one of this many arrivals.
     threads: u64,
     next: u64,
 }
 
 impl Schedule {
-    /// The part of thread `index` of `threads`; `None` in closed loop, where nothing is due.
+    /// The share of thread `index` of `threads`; `None` in closed loop, which has no schedule.
     pub(super) fn new(pace: Pace, seed: u64, index: usize, threads: usize) -> Option<Self> {
         let mut arrivals = Arrivals::new(pace, seed)?;
         let next = arrivals.skip_to(index as u64);
@@ -32,12 +32,12 @@ impl Schedule {
         })
     }
 
-    /// When the next arrival is due, nanoseconds since the start of the run.
+    /// When the next arrival is due, in nanoseconds since the start of the run.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
 
-    /// Goes on to the one after it, and returns the one that was next.
+    /// Advances to the following arrival, and returns the one that was next.
     pub(super) fn advance(&mut self) -> u64 {
         let due = self.next;
         self.next = self.arrivals.skip_to(self.threads - 1);
@@ -45,8 +45,8 @@ impl Schedule {
     }
 }
 
-/// The end of a run of `requests` arrivals from `begin` on: when the first one is due that no longer
-/// counts. Nanoseconds since the start.
+/// The end of a run of `requests` arrivals from `begin` on: when the first arrival that no longer
+/// counts is due. In nanoseconds since the start.
 pub(super) fn end_after(pace: Pace, seed: u64, begin: u64, requests: u64) -> Option<u64> {
     let mut arrivals = Arrivals::new(pace, seed)?;
     let mut counted = 0;
@@ -67,10 +67,10 @@ pub(super) fn end_after(pace: Pace, seed: u64, begin: u64, requests: u64) -> Opt
 
 #[derive(Debug, Clone)]
 enum Arrivals {
-    /// Arrival `index` is due after so many gaps; a sum of gaps would drift.
+    /// Arrival `index` is due after this many gaps; adding up gaps would drift.
     Constant { gap_ns: f64, index: u64 },
-    /// Independent, exponentially distributed gaps. The generator's stream is the same everywhere and in
-    /// every version.
+    /// Independent, exponentially distributed gaps. The random generator's sequence is the same on
+    /// every machine and in every version.
     Poisson {
         gap_ns: f64,
         at_ns: f64,
@@ -95,7 +95,7 @@ impl Arrivals {
         }
     }
 
-    /// Leaves out so many arrivals and returns the one behind them.
+    /// Skips arrivals and returns the next one.
     fn skip_to(&mut self, left_out: u64) -> u64 {
         match self {
             Arrivals::Constant { gap_ns, index } => {
@@ -162,7 +162,7 @@ mod tests {
         let first = arrivals("poisson:1000/s", 1, 1, 1000);
         assert_eq!(first, arrivals("poisson:1000/s", 1, 1, 1000));
         assert_ne!(first, arrivals("poisson:1000/s", 2, 1, 1000));
-        // Whatever becomes of the libraries, a seed stays what it is.
+        // A seed must keep its meaning across versions of the libraries.
         assert_eq!(first[..3], [446903, 603604, 1818402]);
     }
 

@@ -1,5 +1,5 @@
-//! Waiting to the microsecond. The timeout of `epoll_wait` counts whole milliseconds, and the kernel
-//! adds 50 us of slack; a timerfd has neither.
+//! Timers with microsecond precision. The timeout of `epoll_wait` counts whole milliseconds, and
+//! the kernel adds 50 us of slack; a timerfd has neither limitation.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -13,7 +13,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 /// A timer that wakes a poll.
 pub(super) struct Timer {
     timer: TimerFd,
-    /// When it will go off, nanoseconds since the start of the run.
+    /// When the timer expires, in nanoseconds since the start of the run.
     armed: Option<u64>,
 }
 
@@ -26,8 +26,8 @@ impl Timer {
         Ok(Timer { timer, armed: None })
     }
 
-    /// Makes it go off at `at`; `now` and `at` are nanoseconds since the start of the run. Nobody needs to
-    /// read it: readiness is told by edges, and each new setting makes one.
+    /// Sets the timer to expire at `at`; `now` and `at` are nanoseconds since the start of the run.
+    /// The timer need not be read: readiness is edge-triggered, and each setting makes a new edge.
     pub(super) fn set(&mut self, now: u64, at: u64) -> io::Result<()> {
         if self.armed == Some(at) && at > now {
             return Ok(());
@@ -39,7 +39,7 @@ impl Timer {
         Ok(())
     }
 
-    /// If it has gone off since this was last asked: how long ago, nanoseconds.
+    /// If the timer has expired since the last call: how long ago, in nanoseconds.
     pub(super) fn late(&mut self, now: u64) -> Option<u64> {
         let at = self.armed.filter(|&at| at <= now)?;
         self.armed = None;

@@ -1,22 +1,23 @@
-//! What a server says on a connection on which nothing is in flight: it answers no request that may follow
-//! (RFC 9112 §9.2), and costs none. Except after empty lines, the connection is not used again.
+//! Unsolicited messages on a connection with no request in flight: they answer no later request
+//! (RFC 9112 §9.2), and no request is lost to them. Unless they are empty lines, the connection is
+//! not used again.
 
 use crate::record::{Kind, Phase, Record};
 use crate::response::{Misread, Reader, Response, Rule, Taken};
 
 use super::connection::Connection;
 
-/// What becomes of the connection.
+/// What happens to the connection after an unsolicited message.
 pub(super) enum Unasked {
-    /// It stays as it was.
+    /// It continues as before.
     Skipped,
-    /// It waits for the rest of what is being said.
+    /// It waits for the rest of the message.
     Waits,
     /// It is not used again.
     Ended,
 }
 
-/// Takes bytes that nobody asked for. `is_behind`: they came in one go with a response.
+/// Handles unsolicited bytes. `is_behind`: they arrived together with a response.
 #[cold]
 pub(super) fn take(
     connection: &mut Connection,
@@ -32,19 +33,19 @@ pub(super) fn take(
         }
         Taken::Incomplete => {
             connection.unasked_since.get_or_insert(now);
-            // In open loop it is in the queue of those that can take a request.
+            // In open loop it is in the queue of free connections.
             connection.idle = false;
             return Unasked::Waits;
         }
         Taken::Complete(response, _) => count_response(record, response.status),
-        // A body that is longer than it says, not something that the server says by itself.
+        // A body that exceeds its stated length, not a message of its own.
         Taken::Malformed if is_behind => count_bytes_behind(record, input),
         Taken::Malformed => count_bytes(record, connection.reader.misread().cloned()),
     }
     Unasked::Ended
 }
 
-/// The rest of what was being said will not come, or is no longer waited for.
+/// The rest of the message will not arrive, or is not awaited any longer.
 #[cold]
 pub(super) fn ends(connection: &Connection, record: &mut Record) {
     let reader = &connection.reader;
@@ -57,7 +58,7 @@ pub(super) fn ends(connection: &Connection, record: &mut Record) {
     }
 }
 
-/// What came in one go with a response that ended its connection.
+/// Handles what arrived together with a response that ended its connection.
 #[cold]
 pub(super) fn left_over(record: &mut Record, input: &[u8]) {
     let mut reader = Reader::new(false);
@@ -72,9 +73,10 @@ pub(super) fn left_over(record: &mut Record, input: &[u8]) {
     }
 }
 
-/// Whether a 408 says that the request was not read: on a connection that was used before, it ends the wait for
-/// another request (RFC 9110 §15.5.9), and crossed with the one just sent. Browsers send that again on another
-/// connection; here it is lost, as if the connection had been closed without a word.
+/// Whether a 408 means that the request was not read. On a connection that was used before, it ends
+/// the wait for another request (RFC 9110 §15.5.9) and crossed with the one just sent. Browsers
+/// resend such a request on another connection; here it is lost, as if the connection had been
+/// closed without a response.
 #[cold]
 pub(super) fn answers_nothing(
     connection: &Connection,
@@ -104,7 +106,7 @@ fn count_bytes_behind(record: &mut Record, input: &[u8]) {
     (record.misread).get_or_insert_with(|| Misread::new(Rule::BytesBehind, input));
 }
 
-/// Empty lines, however their bytes are split.
+/// The number of empty lines, however their bytes are split.
 fn lines(input: &[u8]) -> u64 {
     input.iter().filter(|&&byte| byte == b'\n').count() as u64
 }

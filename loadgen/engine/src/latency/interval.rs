@@ -1,13 +1,14 @@
-//! How well the percentiles of one run are known.
+//! Confidence intervals for the percentiles of one run.
 //!
-//! By order statistics: of `n` independent samples, the `q`-quantile lies with 95% confidence between
-//! those of rank `nq - 1.96 sqrt(nq(1-q))` and `nq + 1.96 sqrt(nq(1-q))`, whatever their distribution
-//! (Le Boudec, Performance Evaluation of Computer and Communication Systems, §2.2.2). Responses that
-//! follow each other share a queue and are not independent, so `n` is the number of independent samples
-//! that would say as much.
+//! The intervals use order statistics: with 95% confidence, the `q`-quantile of `n` independent
+//! samples lies between those of rank `nq - 1.96 sqrt(nq(1-q))` and `nq + 1.96 sqrt(nq(1-q))`,
+//! whatever their distribution (Le Boudec, Performance Evaluation of Computer and Communication
+//! Systems, §2.2.2). Consecutive responses share a queue and are not independent, so `n` is the
+//! number of independent samples that would carry the same information.
 //!
-//! This is how well a run knows *itself*. Another run, of another server process, may settle elsewhere:
-//! for a comparison the run is the sample.
+//! These intervals say how well a run knows *itself*. Another run, with another server process, may
+//! settle elsewhere; in a comparison each run is one sample. Intervals over the rounds of a set are
+//! in `lab::estimate`.
 
 use hdrhistogram::Histogram;
 
@@ -15,12 +16,12 @@ use super::{samples_needed, us};
 use crate::plan::Precision;
 use crate::record::Serial;
 
-/// Of the standard normal distribution: 95% lie within so many deviations.
+/// The quantile of the standard normal distribution: 95% lie within this many standard deviations.
 const Z_95: f64 = 1.96;
 
-/// How many independent samples say as much as `n` of a series: `n(1-rho)/(1+rho)`, as for a first-order
-/// autoregressive one, where rho is the correlation of each sample with the next. A negative one counts as
-/// none.
+/// The number of independent samples equivalent to `n` samples of a series: `n(1-rho)/(1+rho)`, as
+/// for a first-order autoregressive series, where rho is the correlation of each sample with the
+/// next. A negative rho counts as 0.
 pub fn effective_size(n: u64, serial: &Serial) -> f64 {
     worth(n, serial.autocorrelation())
 }
@@ -31,8 +32,8 @@ fn worth(n: u64, autocorrelation: Option<f64>) -> f64 {
     (n * (1.0 - rho) / (1.0 + rho)).clamp(n.min(1.0), n)
 }
 
-/// The 95% interval of a percentile (0 to 100, not included) of a histogram of nanoseconds, in
-/// microseconds. Its upper end is absent when it would lie beyond the largest sample.
+/// The 95% interval of a percentile (0 to 100, exclusive) of a histogram of nanoseconds, in
+/// microseconds. The upper end is absent if it would exceed the largest sample.
 pub fn interval(
     histogram: &Histogram<u64>,
     n_effective: f64,
@@ -40,14 +41,14 @@ pub fn interval(
 ) -> (f64, Option<f64>) {
     let q = percentile / 100.0;
     let reach = Z_95 * (q * (1.0 - q) / n_effective).sqrt();
-    // A bucket stands for all the values in it, so that the interval ends with its buckets.
+    // A bucket represents all values in it, so the interval extends to the edges of its buckets.
     let low = histogram.lowest_equivalent(histogram.value_at_quantile((q - reach).max(0.0)));
     let high = (q + reach <= 1.0).then(|| histogram.value_at_quantile(q + reach));
     (us(low as f64), high.map(|high| us(high as f64)))
 }
 
-/// How far the ends of [`interval`] lie from the percentile at the most, as a share of it; absent when
-/// the interval has no upper end, or there are fewer than [`samples_needed`].
+/// The largest distance of the ends of [`interval`] from the percentile, as a share of it; `None`
+/// if the interval has no upper end, or with fewer samples than [`samples_needed`].
 pub fn half_width(histogram: &Histogram<u64>, n_effective: f64, percentile: f64) -> Option<f64> {
     let (low, high) = interval(histogram, n_effective, percentile);
     let value = us(histogram.value_at_percentile(percentile) as f64);
@@ -56,7 +57,7 @@ pub fn half_width(histogram: &Histogram<u64>, n_effective: f64, percentile: f64)
         .map(|high| (high - value).max(value - low) / value)
 }
 
-/// Whether a run may end because it knows what it was to find out.
+/// Whether a run has reached the requested precision and may end.
 pub fn precise_enough(histogram: &Histogram<u64>, n_effective: f64, precision: &Precision) -> bool {
     half_width(histogram, n_effective, precision.percentile)
         .is_some_and(|half| half <= precision.within)
@@ -83,7 +84,7 @@ mod tests {
         let (low, high) = interval(&histogram, 1000.0, 90.0);
         assert!((low - 882.0).abs() < 1.0, "{low}");
         assert!((high.unwrap() - 919.0).abs() < 1.0, "{high:?}");
-        // A quarter of the samples: twice as wide.
+        // Equivalent to a quarter of the samples: twice as wide.
         let (low, high) = interval(&histogram, 250.0, 90.0);
         assert!((low - 863.0).abs() < 1.0, "{low}");
         assert!((high.unwrap() - 938.0).abs() < 1.0, "{high:?}");
@@ -104,7 +105,7 @@ mod tests {
             let whole = interval(&histogram, enough, percentile);
             assert_eq!(whole, (1.0, Some(1.0)), "p{percentile}");
             assert_eq!(half_width(&histogram, enough, percentile), Some(0.0));
-            // As many, but each tells what the one before has told.
+            // The same number of samples, but each repeats what the previous one said.
             let same = worth(needed, Some(0.5));
             assert_eq!(interval(&histogram, same, percentile).1, None);
         }
@@ -135,7 +136,7 @@ mod tests {
             within,
             at_most: Duration::from_secs(60),
         };
-        // The interval of the median is 98 ranks wide to either side of 5,000.
+        // The interval of the median extends 98 ranks to either side of rank 5,000.
         assert!(precise_enough(&histogram, 1e4, &precision(50.0, 0.022)));
         assert!(!precise_enough(&histogram, 1e4, &precision(50.0, 0.018)));
         assert!(!precise_enough(&histogram, 1e3, &precision(50.0, 0.022)));
@@ -144,7 +145,7 @@ mod tests {
         assert!(!precise_enough(&nothing, 0.0, &precision(50.0, 0.5)));
     }
 
-    /// In how many of 1,000 samples the interval holds the true value, nanoseconds.
+    /// In how many of 1,000 samples the interval contains the true value, in nanoseconds.
     fn coverage(
         percentile: f64,
         truth_ns: f64,
@@ -161,7 +162,7 @@ mod tests {
         f64::from((0..1000).filter(holds).count() as u32) / 1000.0
     }
 
-    /// A mean response time, nanoseconds.
+    /// A mean response time, in nanoseconds.
     const MEAN_NS: f64 = 1e6;
 
     #[test]
@@ -180,7 +181,7 @@ mod tests {
         }
     }
 
-    /// Response times whose logarithms are a first-order autoregressive series of variance 1.
+    /// Response times whose logarithms form a first-order autoregressive series of variance 1.
     fn correlated(random: &mut ChaCha8Rng, phi: f64, n: u32, mut push: impl FnMut(f64)) {
         let mut x: f64 = StandardNormal.sample(random);
         for _ in 0..n {
@@ -206,7 +207,7 @@ mod tests {
         }
     }
 
-    /// With the whole number of samples the interval would hold the truth far too seldom.
+    /// With the total number of samples, the interval would miss the true value far too often.
     #[test]
     fn intervals_of_correlated_samples_hold_the_truth() {
         let (phi, n) = (0.8, 1000);

@@ -1,5 +1,5 @@
-//! A histogram of nanoseconds as figures for people and programs: microseconds, and only those
-//! percentiles that the sample supports.
+//! Summaries of histograms for people and programs: in microseconds, with only those percentiles
+//! that the sample supports.
 
 mod interval;
 
@@ -11,15 +11,15 @@ use serde::Serialize;
 
 pub use interval::{effective_size, half_width, interval, precise_enough};
 
-/// Summary of a histogram; times in microseconds. A figure that the sample is too small to support is
-/// absent.
+/// Summary of a histogram, times in microseconds. Figures that the sample is too small to support
+/// are absent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Latency {
-    /// Samples.
+    /// Number of samples.
     pub count: u64,
-    /// Absent, like mean, deviation and maximum, when there is no sample.
+    /// The minimum; absent without samples, like mean, standard deviation and maximum.
     pub min: Option<f64>,
-    /// Of the samples, by their buckets.
+    /// The mean, computed from the histogram's buckets.
     pub mean: Option<f64>,
     /// Standard deviation of the samples.
     pub stddev: Option<f64>,
@@ -35,10 +35,11 @@ pub struct Latency {
     pub p99_99: Option<f64>,
     /// Largest sample.
     pub max: Option<f64>,
-    /// Independent samples that would say as much, see [`effective_size`]; where it is known.
+    /// The number of independent samples that would carry the same information, see
+    /// [`effective_size`]; if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_effective: Option<f64>,
-    /// How well the percentiles are known; goes with the effective size.
+    /// 95% intervals of the percentiles; present together with the effective size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intervals: Option<Intervals>,
     /// HdrHistogram V2 with DEFLATE, in base64. Its values are whole microseconds, unlike those of the
@@ -46,23 +47,23 @@ pub struct Latency {
     pub histogram: String,
 }
 
-/// 95% intervals of percentiles, each from its lower end to its upper one, which is absent when the
-/// sample does not bound it. A percentile that is absent has none.
+/// 95% intervals of percentiles, each with a lower and an upper end; the upper end is absent if the
+/// sample does not bound it. An absent percentile has no interval.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Intervals {
-    /// Of the median.
+    /// Interval of the median.
     pub p50: Option<Interval>,
-    /// Of the 90th percentile.
+    /// Interval of the 90th percentile.
     pub p90: Option<Interval>,
-    /// Of the 99th percentile.
+    /// Interval of the 99th percentile.
     pub p99: Option<Interval>,
-    /// Of the 99.9th percentile.
+    /// Interval of the 99.9th percentile.
     pub p99_9: Option<Interval>,
-    /// Of the 99.99th percentile.
+    /// Interval of the 99.99th percentile.
     pub p99_99: Option<Interval>,
 }
 
-/// From, and to, microseconds.
+/// Lower and upper end, in microseconds.
 pub type Interval = (f64, Option<f64>);
 
 impl Latency {
@@ -86,7 +87,8 @@ impl Latency {
         }
     }
 
-    /// The same, and how well it is known when the samples say as much as so many independent ones.
+    /// Summarises a histogram with intervals, for samples equivalent to `n_effective` independent
+    /// ones.
     pub fn with_intervals(histogram: &Histogram<u64>, n_effective: f64) -> Self {
         let interval_of =
             |p: f64| percentile(histogram, p).map(|_| interval(histogram, n_effective, p));
@@ -104,14 +106,14 @@ impl Latency {
     }
 }
 
-/// The `p`th percentile (0 to 100, not included) of a histogram of nanoseconds, in microseconds; absent
-/// below [`samples_needed`].
+/// The `p`th percentile (0 to 100, exclusive) of a histogram of nanoseconds, in microseconds;
+/// `None` below [`samples_needed`].
 pub fn percentile(histogram: &Histogram<u64>, p: f64) -> Option<f64> {
     (histogram.len() >= samples_needed(p)).then(|| us(histogram.value_at_percentile(p) as f64))
 }
 
-/// The smallest number of samples that bounds the `p`th percentile (0 to 100, not included) from above:
-/// 381 for p99.
+/// The smallest number of samples that bounds the `p`th percentile (0 to 100, exclusive) from
+/// above: 381 for p99.
 ///
 /// By order statistics, its 95% interval ends at rank `np + 1.96 sqrt(np(1-p))`, which must be among
 /// the `n` samples.
@@ -200,7 +202,7 @@ mod tests {
         };
         let intervals = r#"{"p50":[180.992,220.031],"p90":[348.928,372.223],"p99":[392.96,400.127],"p99_9":null,"p99_99":null}"#;
         assert_eq!(json(400.0), ("400.0".to_owned(), intervals.to_owned()));
-        // A third of the samples: wider, and p99 has no upper end.
+        // Equivalent to a third of the samples: wider, and p99 has no upper end.
         let intervals = r#"{"p50":[166.912,234.111],"p90":[339.968,381.183],"p99":[389.888,null],"p99_9":null,"p99_99":null}"#;
         assert_eq!(
             json(400.0 / 3.0),
@@ -223,7 +225,7 @@ mod tests {
     }
 
     proptest! {
-        /// The exported histogram holds the same samples, to half a microsecond and 3 digits.
+        /// The exported histogram contains the same samples, to half a microsecond and 3 digits.
         #[test]
         fn export_keeps_samples(samples in prop::collection::vec(1..4_000_000_000_u64, 1..50)) {
             let mut histogram = latency_histogram();

@@ -1,13 +1,13 @@
-//! What frames the chunks of a body (RFC 9112 §7.1), byte by byte.
+//! The framing of chunked bodies (RFC 9112 §7.1), byte by byte.
 
 use super::misread::Rule;
 
-/// Where in a chunked body the reader stands.
+/// The position of the parser in a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chunk {
-    /// The size so far, and whether it has a digit yet.
+    /// In a size: its value so far, and whether it has a digit yet.
     Size(u64, bool),
-    /// Blanks between the size and what follows.
+    /// In blanks after a size.
     SizeBlank(u64),
     Extension(u64),
     SizeEnd(u64),
@@ -15,17 +15,17 @@ pub(super) enum Chunk {
     DataEnd,
     DataEndLf,
     TrailerStart,
-    /// Within a line of the trailer section, and whether it has a colon or is folded into the one before.
+    /// In a line of the trailer section; whether the line has a colon or continues the one before.
     Trailer(bool),
     LastLf,
 }
 
 impl Chunk {
-    /// The first of a body.
+    /// The state at the start of a body.
     pub(super) const FIRST: Chunk = Chunk::Size(0, false);
 
-    /// The state after one byte; `None` behind the last. Lines of the trailer section may end with a lone LF,
-    /// as all fields may (9112 §2.2); those with the size of a chunk may not.
+    /// The state after one byte; `None` after the last. Lines of the trailer section may end with a
+    /// lone LF, like all fields (RFC 9112 §2.2); chunk size lines may not.
     pub(super) fn step(self, byte: u8) -> Result<Option<Chunk>, Rule> {
         Ok(Some(match (self, byte) {
             (Chunk::Size(size, _), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {

@@ -1,4 +1,4 @@
-//! What content must be, and holding it against that as it comes.
+//! Expected content, and its comparison with content as it arrives.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use hmac_sha256::Hash as Sha256;
 
-/// What the content of a response must be.
+/// The content that a response must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// These bytes.
+    /// Exactly these bytes.
     Text(Vec<u8>),
-    /// Bytes with this SHA-256 (FIPS 180-4).
+    /// Content with this SHA-256 hash (FIPS 180-4).
     Sha256([u8; 32]),
 }
 
-/// `sha256:` and 64 hexadecimal digits, or those digits alone, are a hash; all else is the text itself.
+/// `sha256:` with 64 hexadecimal digits, or the digits alone, is a hash; anything else is the text
+/// itself.
 impl FromStr for Expected {
     type Err = String;
 
@@ -37,10 +38,10 @@ impl FromStr for Expected {
     }
 }
 
-/// Holds content against what is expected, as it comes.
+/// Compares content with what is expected, as it arrives.
 pub(super) enum Check {
     Nothing,
-    /// So many bytes were as expected; `None` when one was not.
+    /// The number of matching bytes so far; `None` after a mismatch.
     Text(Arc<Expected>, Option<usize>),
     Sha256(Arc<Expected>, Box<Sha256>),
 }
@@ -79,7 +80,7 @@ impl Check {
         }
     }
 
-    /// Whether the content was as expected; ready for the next.
+    /// Whether the content was as expected; resets the check for the next response.
     #[inline]
     pub(super) fn finish(&mut self) -> bool {
         match self {

@@ -1,10 +1,10 @@
-//! The head of a response (RFC 9112 §4, §5), line by line, as far as it has come.
+//! Parses the head of a response (RFC 9112 §4, §5) line by line as it arrives.
 
 use memchr::memchr;
 
 use super::misread::Rule;
 
-/// What the lines of a head have said so far.
+/// The content of a head's lines so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Head {
     /// 0 before the status line.
@@ -14,37 +14,37 @@ pub(super) struct Head {
     keep_alive: bool,
     pub(super) length: Length,
     pub(super) coding: Coding,
-    /// How long the lines read so far are.
+    /// Total length of the lines read so far.
     pub(super) bytes: usize,
 }
 
-/// What Content-Length says.
+/// The value of Content-Length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Length {
-    /// There is none.
+    /// There is no such field.
     #[default]
     Absent,
-    /// So many bytes.
+    /// The length in bytes.
     Bytes(u64),
-    /// It is not a number, or two of them differ.
+    /// The value is not a number, or two values differ.
     Invalid,
 }
 
-/// What Transfer-Encoding says.
+/// The value of Transfer-Encoding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// There is none.
+    /// There is no such field.
     #[default]
     Absent,
-    /// Chunked is the last one.
+    /// The last coding is chunked.
     Chunked,
-    /// Another is the last one.
+    /// The last coding is another one.
     Other,
-    /// Chunked has a parameter, which it must not (9112 §7.1).
+    /// The chunked coding has a parameter, which is not allowed (RFC 9112 §7.1).
     Invalid,
 }
 
-/// What is wrong with a head, and where its line begins.
+/// The fault in a head, and where its line begins.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fault {
     pub(super) rule: Rule,
@@ -52,10 +52,11 @@ pub(super) struct Fault {
 }
 
 impl Head {
-    /// Reads the lines of `input` that are whole. Returns how long they are, and whether the last of them
-    /// is the empty one that ends the head.
+    /// Parses the complete lines of `input`. Returns their length, and whether the last one is the
+    /// empty line that ends the head.
     ///
-    /// A line is CR LF or a lone LF at its end (9112 §2.2). But for an empty one, only the byte behind that
+    /// A line ends with CR LF or a lone LF (RFC 9112 §2.2). Unless the line is empty, only the next
+    /// byte shows whether it is complete: a blank continues the field on the next line (§5.2).
     /// says whether it is whole: a blank there folds the next line into it (§5.2).
     #[inline]
     pub(super) fn read(&mut self, input: &[u8]) -> Result<(usize, bool), Fault> {
@@ -83,14 +84,14 @@ impl Head {
         }
     }
 
-    /// The connection may be used again (9112 §9.3). A message of HTTP/1.0 with a Transfer-Encoding is
-    /// faulty, and its connection is closed (§6.1).
+    /// Whether the connection may be reused (RFC 9112 §9.3). An HTTP/1.0 message with a
+    /// Transfer-Encoding is faulty, and its connection is closed (§6.1).
     #[inline]
     pub(super) fn persists(&self) -> bool {
         !self.close && (self.minor > 0 || (self.keep_alive && self.coding == Coding::Absent))
     }
 
-    /// What need not be waited for: a line that is wrong already, however it goes on.
+    /// Detects a fault in an unfinished line that no continuation can mend.
     #[cold]
     fn has_begun_well(&self, line: &[u8]) -> Result<(), Rule> {
         const START: &[u8] = b"HTTP/1.";
@@ -119,7 +120,7 @@ impl Head {
         }
     }
 
-    /// The status line, or an empty line before it (9112 §2.2).
+    /// Parses the status line, or an empty line before it (RFC 9112 §2.2).
     #[inline]
     fn first_line(&mut self, line: &[u8]) -> Result<(), Rule> {
         match status_line(line) {
@@ -130,9 +131,9 @@ impl Head {
         Ok(())
     }
 
-    /// A line, and `all` of it with what is folded into it. A line end and the blanks around it are no more
-    /// than blanks (9112 §5.2). What is folded into the status line belongs to no field and is ignored
-    /// (§2.2).
+    /// Parses a line; `all` includes its continuations. A line end with the blanks around it counts
+    /// as blanks (RFC 9112 §5.2). A continuation of the status line belongs to no field and is
+    /// ignored (§2.2).
     #[cold]
     fn folded(&mut self, line: &[u8], all: &[u8]) -> Result<(), Rule> {
         if self.status == 0 {
@@ -151,12 +152,12 @@ impl Head {
     fn field(&mut self, line: &[u8]) -> Result<(), Rule> {
         let colon = memchr(b':', line).ok_or(Rule::NoColon)?;
         let mut name = &line[..colon];
-        // A proxy must take these blanks out (9112 §5.1), so that they mean nothing.
+        // A proxy must remove these blanks (RFC 9112 §5.1), so they are meaningless.
         if name.last().is_some_and(|&byte| is_blank(byte)) {
             name = trim_end(name);
         }
         let value = &line[colon + 1..];
-        // Told apart by length first: most header fields are none of these.
+        // Comparing lengths first is fast: most header fields are none of these.
         match name.len() {
             14 if is(name, b"Content-Length") => self.content_length(value),
             17 if is(name, b"Transfer-Encoding") => self.transfer_encoding(value),
@@ -166,7 +167,7 @@ impl Head {
         Ok(())
     }
 
-    /// A list of equal numbers counts as one of them (9112 §6.3).
+    /// A list of equal numbers counts as one number (RFC 9112 §6.3).
     #[inline]
     fn content_length(&mut self, value: &[u8]) {
         let length = match decimal(trim(value)) {
@@ -180,7 +181,7 @@ impl Head {
         };
     }
 
-    /// Codings of several fields are one list (9110 §5.3).
+    /// The codings of several fields form one list (RFC 9110 §5.3).
     #[inline(never)]
     fn transfer_encoding(&mut self, value: &[u8]) {
         let Some(last) = list(value).last() else {
@@ -205,7 +206,7 @@ impl Head {
     }
 }
 
-/// Where the line of which `end` is the first line end has its last one, once that is known.
+/// The end of the last continuation line after `end`, once it is known.
 #[cold]
 fn folds_end(input: &[u8], mut end: usize) -> Option<usize> {
     while let b' ' | b'\t' = *input.get(end + 1)? {
@@ -219,7 +220,7 @@ fn without_cr(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// `HTTP/1.x SSS reason`: the minor version and the status.
+/// Parses `HTTP/1.x SSS reason`: the minor version and the status.
 #[inline]
 fn status_line(line: &[u8]) -> Result<(u8, u16), Rule> {
     let [
@@ -251,14 +252,14 @@ fn status_line(line: &[u8]) -> Result<(u8, u16), Rule> {
     }
 }
 
-/// Whether a name is the one that is `usual` written so. All but a few servers do that, and it is compared
-/// in a moment.
+/// Compares a field name, trying the usual spelling first: nearly all servers use it, and the
+/// comparison is fast.
 #[inline]
 fn is<const N: usize>(name: &[u8], usual: &[u8; N]) -> bool {
     name == usual || name.eq_ignore_ascii_case(usual)
 }
 
-/// A CR that is not part of a line end counts as a blank (9112 §2.2).
+/// A CR outside a line end counts as a blank (RFC 9112 §2.2).
 #[inline]
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r')
@@ -284,13 +285,13 @@ fn trim_end(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// The elements of a list that are not empty (9110 §5.6.1).
+/// The non-empty elements of a list (RFC 9110 §5.6.1).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let elements = value.split(|&byte| byte == b',').map(trim);
     elements.filter(|element| !element.is_empty())
 }
 
-/// The number that all elements of a list are.
+/// The number that all elements of a list share.
 #[cold]
 fn one_of_all(value: &[u8]) -> Option<u64> {
     let mut numbers = list(value).map(decimal);

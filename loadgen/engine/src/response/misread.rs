@@ -1,42 +1,42 @@
-//! Bytes that came instead of a response, and what they may be.
+//! Bytes that arrived instead of a response, and what they may be.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What was not understood, and why.
+/// Bytes that could not be parsed, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misread {
-    /// What is wrong with it.
+    /// The rule that they break.
     pub rule: Rule,
-    /// Its first bytes, at most [`Misread::BYTES_MAX`]: of the response, or of the line or chunk that is
-    /// wrong.
+    /// The first bytes, at most [`Misread::BYTES_MAX`], of the response or of the faulty line or
+    /// chunk.
     pub bytes: Vec<u8>,
 }
 
-/// What is wrong with bytes that should be a response.
+/// The rule that a malformed response breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// RFC 9112 §4.
+    /// The status line is malformed (RFC 9112 §4).
     StatusLine,
-    /// RFC 9112 §5.
+    /// A header field has no colon (RFC 9112 §5).
     NoColon,
-    /// RFC 9112 §6.3: not a number, or several that differ.
+    /// Content-Length is not a number, or several values differ (RFC 9112 §6.3).
     ContentLength,
-    /// RFC 9112 §7.1: chunked has a parameter.
+    /// The chunked coding has a parameter (RFC 9112 §7.1).
     ChunkedParameter,
-    /// RFC 9112 §7.1: not hexadecimal, or beyond 64 bits.
+    /// A chunk size is not hexadecimal, or exceeds 64 bits (RFC 9112 §7.1).
     ChunkSize,
-    /// RFC 9112 §7.1: no line end behind the data of a chunk.
+    /// The data of a chunk is not followed by a line end (RFC 9112 §7.1).
     ChunkEnd,
-    /// A limit of this program.
+    /// The head exceeds a limit of this program.
     HeadTooLong,
-    /// A limit of this program: the line of a chunk's size, or a trailer section.
+    /// A chunk size line or trailer section exceeds a limit of this program.
     LineTooLong,
-    /// A limit of this program.
+    /// The number of interim responses exceeds a limit of this program.
     TooManyInterim,
-    /// More came than the response has.
+    /// Bytes follow the end of the response.
     BytesBehind,
 }
 
@@ -57,17 +57,17 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What bytes that are not HTTP/1 seem to be.
+/// The likely identity of bytes that are not HTTP/1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocol {
-    /// As in "it sent ...".
+    /// A noun phrase that completes "it sent ...".
     pub name: &'static str,
-    /// What to do about it, as a sentence.
+    /// Advice, as a sentence.
     pub advice: &'static str,
 }
 
 impl Misread {
-    /// As many bytes are kept.
+    /// The number of bytes that are kept.
     pub const BYTES_MAX: usize = 64;
 
     /// Keeps the first of `bytes`.
@@ -78,7 +78,7 @@ impl Misread {
         }
     }
 
-    /// Its first bytes in quotation marks, all but printable ASCII escaped.
+    /// The first bytes in quotation marks; everything except printable ASCII is escaped.
     pub fn quoted(&self) -> String {
         const QUOTED_MAX: usize = 32;
         let shown = &self.bytes[..self.bytes.len().min(QUOTED_MAX)];
@@ -90,7 +90,7 @@ impl Misread {
         format!("\"{}\"{more}", shown.escape_ascii())
     }
 
-    /// The protocol that they look like; `None` for HTTP/1 with a fault, and for what is not known.
+    /// The protocol that the bytes resemble; `None` for faulty HTTP/1, and if it is unknown.
     pub fn protocol(&self) -> Option<Protocol> {
         (self.rule == Rule::StatusLine)
             .then(|| Protocol::of(&self.bytes))
@@ -98,7 +98,7 @@ impl Misread {
     }
 }
 
-/// `not an HTTP/1 status line: "SSH-2.0-..."`, with the protocol's name where it is known.
+/// In words: `not an HTTP/1 status line: "SSH-2.0-..."`, with the protocol's name if known.
 impl fmt::Display for Misread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.protocol() {
@@ -109,11 +109,11 @@ impl fmt::Display for Misread {
 }
 
 const WELL_FORMED: &str =
-    "The status line should read `HTTP/1.1 200 OK` (RFC 9112 §4): see the server.";
+    "The status line should read `HTTP/1.1 200 OK` (RFC 9112 §4): check the server.";
 const OTHER_PORT: &str = "Use the port on which the server speaks HTTP/1.1.";
 
 impl Protocol {
-    /// By the first bytes that a server sent.
+    /// Guesses from the first bytes that a server sent.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let named = |name, advice| Some(Protocol { name, advice });
         let other = |name| named(name, OTHER_PORT);
@@ -130,21 +130,21 @@ impl Protocol {
                     _ => "a TLS record",
                 },
                 "This port speaks TLS, which is not supported: use the server's plain-text port, or a proxy that \
-                 ends TLS.",
+                 terminates TLS.",
             ),
-            // A frame of nine bytes: length, type, flags, stream (RFC 9113 §4.1).
+            // A frame header has nine bytes: length, type, flags, stream (RFC 9113 §4.1).
             [0, _, _, kind @ 0..=9, _, 0 | 0x80, 0, 0, _, ..] => named(
                 match kind {
                     4 => "an HTTP/2 SETTINGS frame",
                     7 => "an HTTP/2 GOAWAY frame",
                     _ => "an HTTP/2 frame",
                 },
-                "This port speaks HTTP/2 alone: use one on which the server speaks HTTP/1.1.",
+                "This port speaks only HTTP/2: use a port on which the server speaks HTTP/1.1.",
             ),
             [b'H', b'T', b'T', b'P', b'/', b'0' | b'2' | b'3', ..]
             | [b'P', b'R', b'I', b' ', b'*', ..] => named(
                 "another version of HTTP",
-                "Let the server answer with HTTP/1.1.",
+                "Configure the server to answer with HTTP/1.1.",
             ),
             [b'H', b'T', b'T', b'P', b'/', b'1', b'.', ..] => {
                 named("a status line that is not well-formed", WELL_FORMED)
@@ -183,9 +183,10 @@ impl Protocol {
                 other("a Redis or POP3 reply")
             }
             [b'E', b'R', b'R', b'O', b'R', b'\r' | b'\n', ..] => other("a memcached reply"),
-            // An error: its length, then its severity.
+            // A PostgreSQL error begins with its length and severity.
             [b'E', 0, 0, _, _, b'S', ..] => other("a PostgreSQL error"),
-            // A packet: its length, its number; then the version of the protocol, or an error.
+            // A MySQL packet begins with its length and number, followed by the protocol version or
+            // an error.
             [_, _, 0, _, 0x0a, b'0'..=b'9', ..] | [_, _, 0, 0 | 1, 0xff, _, ..] => {
                 other("a MySQL packet")
             }
@@ -198,13 +199,13 @@ impl Protocol {
             | [b'P', b'O', b'S' | b'U', ..]
                 if says(b" http/1.") =>
             {
-                other("a request: the port sends back what it gets")
+                other("a request: the port echoes what it receives")
             }
             _ => Self::of_text(bytes),
         }
     }
 
-    /// A body alone is what HTTP/0.9 answers with (RFC 1945 §1.1, RFC 9112 §1).
+    /// HTTP/0.9 answers with a bare body (RFC 1945 §1.1, RFC 9112 §1).
     fn of_text(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let bytes = bytes.trim_ascii_start();
@@ -234,13 +235,14 @@ impl Protocol {
         };
         Some(Protocol {
             name,
-            advice: "The server must send a status line and header fields before the body: HTTP/0.9 and other \
-                     text are not supported.",
+            advice: "The server must send a status line and header fields before the body: HTTP/0.9 and plain \
+             text are not supported.",
         })
     }
 }
 
-/// Whether the first line is `name: value` (RFC 9112 §5), as from a CGI program whose head nobody has completed.
+/// Whether the first line is `name: value` (RFC 9112 §5), as from a CGI program without a status
+/// line.
 fn is_field(bytes: &[u8]) -> bool {
     let first_line = bytes.split(|&byte| byte == b'\n').next().unwrap_or(bytes);
     let name = first_line.split(|&byte| byte == b':').next();
@@ -249,7 +251,8 @@ fn is_field(bytes: &[u8]) -> bool {
     name.is_some_and(|name| !name.is_empty() && name.iter().all(is_token)) && is_text(first_line)
 }
 
-/// Whether a line is `:server NOTICE ...`, or has a number of three digits as its second word (RFC 1459 §2.3).
+/// Whether a line is `:server NOTICE ...`, or its second word is a number of three digits (RFC 1459
+/// §2.3).
 fn is_irc(line: &[u8]) -> bool {
     let mut words = line.split(|&byte| byte == b' ').skip(1);
     words.next().is_some_and(|word| {
@@ -258,7 +261,7 @@ fn is_irc(line: &[u8]) -> bool {
     })
 }
 
-/// Whether this is UTF-8 without control characters; it may be cut within a character.
+/// Whether this is UTF-8 without control characters; the last character may be truncated.
 fn is_text(bytes: &[u8]) -> bool {
     let is_whole = |error: std::str::Utf8Error| error.error_len().is_none();
     let is_utf8 = std::str::from_utf8(bytes).map_or_else(is_whole, |_| true);
@@ -369,7 +372,7 @@ mod tests {
             (b"\x1f\x8b\x08\0\0", "gzip data without a head"),
             (
                 b"GET / HTTP/1.1\r\nHost: x\r\n",
-                "a request: the port sends back what it gets",
+                "a request: the port echoes what it receives",
             ),
             (
                 b"<html><body>hello</body></html>",
@@ -407,7 +410,7 @@ mod tests {
             field.to_string(),
             r#"a header field without a colon, "no colon\r\n""#
         );
-        // A field is part of HTTP/1, whatever it looks like.
+        // A header field is HTTP/1, whatever it resembles.
         assert_eq!(Misread::new(Rule::NoColon, b"SSH-2.0").protocol(), None);
     }
 

@@ -1,9 +1,10 @@
-//! The generator's own reading of responses (RFC 9112 §4 to §7), shared with no server: a parser that
-//! both sides used would hide its own faults.
+//! The generator's own parser of responses (RFC 9112 §4 to §7). It shares no code with the servers:
+//! a common parser would hide its own faults.
 //!
-//! A [`Reader`] takes bytes as they come and tells where each response ends; the outcome does not depend on
-//! how they were split. It keeps no body, but can hold it against what is [`Expected`]. Of bytes that are
-//! not HTTP/1 it keeps the first, and says which rule they break: a [`Misread`].
+//! A [`Reader`] takes bytes as they arrive and reports where each response ends; the result does
+//! not depend on how the bytes were split. It keeps no body but can compare it with what is
+//! [`Expected`]. If bytes are not HTTP/1, it keeps the first ones and the rule that they break: a
+//! [`Misread`].
 
 mod chunked;
 mod expected;
@@ -18,35 +19,35 @@ pub use expected::Expected;
 use head::{Coding, Head, Length};
 pub use misread::{Misread, Protocol, Rule};
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Response {
     /// Status code, 101 or 200 to 999.
     pub status: u16,
-    /// Length of its content in bytes, without chunked framing.
+    /// Length of the content in bytes, without chunked framing.
     pub body_bytes: u64,
-    /// The connection may be used again (9112 §9.3).
+    /// The connection may be reused (RFC 9112 §9.3).
     pub persists: bool,
-    /// Behind it, the connection speaks another protocol: a 101, or a success of CONNECT.
+    /// After it, the connection carries another protocol: a 101, or a successful CONNECT.
     pub switches: bool,
-    /// Its content is what was expected, or nothing was.
+    /// The content is as expected, or nothing was expected.
     pub as_expected: bool,
 }
 
-/// How the method of a request decides where its response ends (9112 §6.3).
+/// How the request's method determines the end of the response (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Asked {
-    /// Where its framing says.
+    /// Determined by the framing.
     #[default]
     Content,
-    /// HEAD: behind its head, whatever that says.
+    /// HEAD: after the head, whatever the head says.
     Head,
-    /// CONNECT: behind its head, if it succeeds; what follows is no HTTP.
+    /// CONNECT: after the head, if successful; what follows is not HTTP.
     Connect,
 }
 
 impl Asked {
-    /// By a method, which is case-sensitive.
+    /// Chooses by method, which is case-sensitive.
     pub fn by(method: &[u8]) -> Self {
         match method {
             b"HEAD" => Asked::Head,
@@ -55,38 +56,38 @@ impl Asked {
         }
     }
 
-    /// By the bytes of a request.
+    /// Chooses by the bytes of a request.
     pub fn of_request(request: &[u8]) -> Self {
         let method = request.split(|&byte| byte == b' ').next();
         Asked::by(method.unwrap_or_default())
     }
 }
 
-/// What [`Reader::take`] found.
+/// The result of [`Reader::take`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// A response ends within the bytes given: so many of them belong to it.
+    /// A response ends within the input; the number of input bytes that belong to it.
     Complete(Response, usize),
-    /// All bytes given belong to a response that goes on.
+    /// The whole input belongs to a response that continues.
     Incomplete,
-    /// This is not HTTP/1: [`Reader::misread`] says why.
+    /// The input is not HTTP/1; [`Reader::misread`] says why.
     Malformed,
 }
 
-/// Reads the responses of one connection, one after another.
+/// Parses the responses of one connection, one after another.
 #[derive(Debug)]
 pub struct Reader {
     asked: Asked,
     state: State,
-    /// What the lines read so far of an unfinished head say.
+    /// The fields of an unfinished head so far.
     head: Head,
-    /// What has come of its next line.
+    /// The part of the head's next line that has arrived.
     partial: Vec<u8>,
-    /// Interim responses before the one being read.
+    /// The number of interim responses before the current one.
     interim: usize,
-    /// Bytes of the line of a chunk's size, or of the trailer section, being read.
+    /// Bytes of the current chunk size line or trailer section.
     line_bytes: usize,
-    /// Of the response whose body is being read.
+    /// The response whose body is being read.
     response: Response,
     check: Check,
     misread: Option<Misread>,
@@ -101,11 +102,11 @@ enum State {
     UntilClose,
 }
 
-/// Longest head in bytes, the empty lines before it included; also the longest line with the size of a
-/// chunk, and the longest trailer section.
+/// The longest head in bytes, including empty lines before it; also the longest chunk size line and
+/// the longest trailer section.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Most interim responses before a final one.
+/// The maximum number of interim responses before a final one.
 const INTERIM_MAX: usize = 100;
 
 const NOTHING: Response = Response {
@@ -136,18 +137,18 @@ impl Reader {
         }
     }
 
-    /// The same, holding all content against what is expected.
+    /// Compares all content with what is expected.
     pub fn expecting(self, expected: Option<&Arc<Expected>>) -> Self {
         let check = expected.map_or(Check::Nothing, Check::new);
         Reader { check, ..self }
     }
 
-    /// The responses from the next one on answer such requests.
+    /// Sets the kind of request that the responses from the next one on answer.
     pub fn answers(&mut self, asked: Asked) {
         self.asked = asked;
     }
 
-    /// Forgets what it has read: the connection is a new one.
+    /// Resets the reader for a new connection.
     pub fn reset(&mut self) {
         self.state = State::Head;
         self.head = Head::default();
@@ -156,12 +157,12 @@ impl Reader {
         self.check.finish();
     }
 
-    /// Whether the head of a response has come, and its body not wholly.
+    /// Whether the current response's head is complete but its body is not.
     pub fn in_body(&self) -> bool {
         self.state != State::Head
     }
 
-    /// Whether nothing of a response has come, but for empty lines before it.
+    /// Whether nothing of a response has arrived, except empty lines before it.
     pub fn is_between(&self) -> bool {
         self.state == State::Head
             && self.head.status == 0
@@ -172,7 +173,7 @@ impl Reader {
                 .all(|byte| matches!(byte, b'\r' | b'\n'))
     }
 
-    /// Of a response of which a part has come, the status, or that of the last interim response before it; `None`
+    /// The status of a partly received response, or of the last interim response before it; `None`
     /// before a status line.
     pub fn status(&self) -> Option<u16> {
         let status = match self.state {
@@ -182,12 +183,12 @@ impl Reader {
         (status != 0).then_some(status)
     }
 
-    /// What was last malformed.
+    /// The last malformed bytes.
     pub fn misread(&self) -> Option<&Misread> {
         self.misread.as_ref()
     }
 
-    /// What has come of a response that is not whole, as far as it was kept.
+    /// The bytes of an incomplete response, as far as they were kept.
     pub fn unread(&self) -> &[u8] {
         &self.partial
     }
@@ -205,7 +206,7 @@ impl Reader {
         Taken::Malformed
     }
 
-    /// Reads on over `input`, to the end of the next response at most.
+    /// Parses `input`, at most to the end of the next response.
     pub fn take(&mut self, input: &[u8]) -> Taken {
         let mut at = 0;
         loop {
@@ -267,7 +268,7 @@ impl Reader {
         }
     }
 
-    /// The connection has ended. Returns the response that ended with it, if one did.
+    /// Ends the connection. Returns the response that ends with it, if any.
     pub fn end(&mut self) -> Option<Response> {
         let ended = self.state == State::UntilClose;
         self.response.as_expected = self.check.finish();
@@ -275,8 +276,9 @@ impl Reader {
         ended.then_some(self.response)
     }
 
-    /// Reads a head, of which earlier bytes may have been kept. Returns how many bytes of `input` it
-    /// took once it is whole; the state is then that of its body, or [`State::Head`] without one.
+    /// Parses a head, of which earlier bytes may be in `partial`. Returns the number of bytes of
+    /// `input` used once the head is complete; the state is then that of the body, or
+    /// [`State::Head`] without a body.
     fn take_head(&mut self, input: &[u8]) -> Result<Option<usize>, Malformed> {
         if input.is_empty() {
             return Ok(None);
@@ -317,7 +319,8 @@ impl Reader {
         Ok(Some(used - kept))
     }
 
-    /// Keeps a head that goes on; its lines took `used` bytes of what was kept of it and of `input`.
+    /// Keeps the unfinished rest of a head; its complete lines took `used` bytes of the kept bytes
+    /// and `input`.
     #[cold]
     fn unfinished(
         &mut self,
@@ -331,7 +334,7 @@ impl Reader {
         }
         self.head = head;
         self.head.bytes += used;
-        // One that has come wholly is too long as well.
+        // A complete head may also be too long.
         if self.head.bytes + self.partial.len() >= HEAD_BYTES_MAX {
             let beginning = std::mem::take(&mut self.partial);
             self.malformed(Rule::HeadTooLong, &beginning);
@@ -340,7 +343,8 @@ impl Reader {
         Ok(None)
     }
 
-    /// Where the body behind a head ends; [`State::Head`] when there is none. 9112 §6.3, in its order.
+    /// How the body after a head ends; [`State::Head`] if there is no body. Applies the rules of
+    /// RFC 9112 §6.3 in order.
     #[inline]
     fn body_of(&mut self, head: &Head) -> Result<State, Rule> {
         if head.status < 200 {
@@ -377,7 +381,7 @@ impl Reader {
         })
     }
 
-    /// A 101 answers the request; other interim responses come before the final one.
+    /// A 101 is the final answer; other interim responses precede it.
     #[cold]
     fn body_of_informational(&mut self, status: u16) -> Result<State, Rule> {
         if !is_interim(status) {
@@ -409,7 +413,8 @@ mod tests {
 
     use super::*;
 
-    /// Reads all responses of `input` given in pieces; `None` at the end for something malformed.
+    /// Parses all responses of `input` given in pieces; the last is `None` if the input is
+    /// malformed.
     fn read<'a>(
         pieces: impl IntoIterator<Item = &'a [u8]>,
         head_only: bool,
@@ -441,7 +446,8 @@ mod tests {
 
     type Found = &'static [Option<(u16, u64, bool)>];
 
-    /// What stands on the wire, whether it answers HEAD, whether the peer then closes, what is in it.
+    /// The bytes on the wire, whether they answer HEAD, whether the peer then closes, and the
+    /// expected responses.
     const CASES: &[(&str, bool, bool, Found)] = &[
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
@@ -628,7 +634,7 @@ mod tests {
                 for wire in answer(body) {
                     for size in [1, 7, wire.len()] {
                         let mut reader = Reader::new(false).expecting(Some(&expected));
-                        // Twice, as a check must not carry over to the next response.
+                        // Twice, because the check must not carry over to the next response.
                         for _ in 0..2 {
                             let mut found = None;
                             for piece in wire.as_bytes().chunks(size) {

@@ -1,4 +1,4 @@
-//! The counters of a server's threads.
+//! Counters on the threads of a server.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,21 +13,23 @@ use super::tracefs::{Numbers, PARANOID, refused};
 use super::{Counts, EVENTS, Error, OTHER};
 use crate::process::Processes;
 
-/// The tracepoints of this machine, found and permitted; to be kept while servers are counted.
+/// The tracepoints of this machine, available and permitted; keep this while servers are counted.
 #[derive(Debug)]
 pub struct Tracepoints {
     numbers: Numbers,
-    /// One on each, which counts nothing. The kernel takes tens of milliseconds to be sure that the last
-    /// user of a tracepoint is gone; as long as these are there, that is nobody else.
+    /// One counter on each tracepoint, which counts nothing. The kernel takes tens of milliseconds to release the last
+    /// user of a tracepoint; while these exist, no other counter is the last.
     _held: Vec<Held>,
 }
 
 impl Tracepoints {
-    /// Finds them, and mounts `tracefs` where it is not and this process may.
+    /// Finds the tracepoints, and mounts `tracefs` if it is not mounted and this process may mount
+    /// it.
     ///
     /// # Errors
     ///
-    /// When counting is not permitted, with what to do; when the kernel has none.
+    /// If counting is not permitted (the error says what to do), or the kernel has no such
+    /// tracepoints.
     pub fn open() -> Result<Self, Error> {
         let numbers = Numbers::find()?;
         let all = numbers.calls.iter().map(|&(_, number)| number);
@@ -52,27 +54,28 @@ impl std::fmt::Debug for Held {
     }
 }
 
-/// In the order of [`EVENTS`].
+/// Software events in the order of [`EVENTS`].
 const SOFTWARE: [Software; EVENTS.len()] = [
     Software::CONTEXT_SWITCHES,
     Software::CPU_MIGRATIONS,
     Software::PAGE_FAULTS,
 ];
 
-/// How often the threads are looked up again, when some came or went while counters were put on them.
+/// How many times the threads are looked up again if some came or went while counters were
+/// attached.
 const TRIES: usize = 20;
 
-/// Counts what all threads of a server do between [`begin`](Counters::begin) and
-/// [`end`](Counters::end), those that begin or end meanwhile included.
+/// Counts the operations of all threads of a server between [`begin`](Counters::begin) and
+/// [`end`](Counters::end), including threads that start or end meanwhile.
 #[derive(Debug)]
 pub struct Counters {
     names: Vec<&'static str>,
     threads: Vec<Thread>,
 }
 
-/// Those of one thread and of all that it starts.
+/// The counters of one thread and of everything that it starts.
 struct Thread {
-    /// Of all system calls. Leads the group: while it stands, the others do.
+    /// Counts all system calls. It leads the group: while it is stopped, so are the others.
     all_calls: Counter,
     calls: Vec<Counter>,
     events: Vec<Counter>,
@@ -85,13 +88,14 @@ impl std::fmt::Debug for Thread {
 }
 
 impl Counters {
-    /// Puts counters on every thread of these processes, or of the group that a process leads with all that
-    /// it has started; they stand until [`begin`](Counters::begin). To be called while they are at rest.
+    /// Attaches stopped counters to every thread of these processes, or of the group that a process
+    /// leads with everything that it has started. Call this while they are at rest; counting starts
+    /// with [`begin`](Counters::begin).
     ///
     /// # Errors
     ///
-    /// When it is not permitted, with what to do; when there is no such process; when their threads come and go
-    /// all the time.
+    /// If counting is not permitted (the error says what to do), if there is no such process, or if
+    /// its threads keep coming and going.
     pub fn attach(
         tracepoints: &Tracepoints,
         processes: impl Into<Processes>,
@@ -103,13 +107,13 @@ impl Counters {
             allow_files(tids.len() * (1 + numbers.calls.len() + SOFTWARE.len()));
             let attached = tids.iter().map(|&tid| Thread::attach(tid, numbers));
             match attached.collect::<Result<Vec<_>, _>>() {
-                // One that was started meanwhile is counted with its parent, or it is not: nobody knows.
+                // A thread that started meanwhile may or may not be counted with its parent.
                 Ok(threads) if threads_of(processes)? == tids => {
                     let names = numbers.calls.iter().map(|(name, _)| *name).collect();
                     return Ok(Counters { names, threads });
                 }
                 Ok(_) => {}
-                // It has just ended.
+                // The thread has just ended.
                 Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => {}
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(refused(&error, PARANOID));
@@ -122,11 +126,11 @@ impl Counters {
         )))
     }
 
-    /// From now on all is counted.
+    /// Starts counting.
     ///
     /// # Errors
     ///
-    /// Those of the kernel.
+    /// If the kernel reports an error.
     pub fn begin(&mut self) -> Result<(), Error> {
         for thread in &mut self.threads {
             thread.all_calls.enable()?;
@@ -134,11 +138,11 @@ impl Counters {
         Ok(())
     }
 
-    /// Stops, and tells what was counted since [`begin`](Counters::begin).
+    /// Stops counting, and returns the counts since [`begin`](Counters::begin).
     ///
     /// # Errors
     ///
-    /// Those of the kernel.
+    /// If the kernel reports an error.
     pub fn end(mut self) -> Result<Counts, Error> {
         for thread in &mut self.threads {
             thread.all_calls.disable()?;
@@ -183,14 +187,14 @@ impl Thread {
     }
 }
 
-/// Of what this thread, and all that it starts, does on any CPU.
+/// A builder of counters for this thread, and everything that it starts, on any CPU.
 fn builder(event: impl Event, tid: i32) -> Builder<'static> {
     let mut builder = Builder::new(event);
     builder
         .observe_pid(tid)
         .any_cpu()
         .inherit(true)
-        // Switches and system calls happen within the kernel.
+        // Switches and system calls happen inside the kernel.
         .include_kernel()
         .read_format(ReadFormat::empty());
     builder
@@ -208,8 +212,8 @@ fn threads_of(processes: Processes) -> io::Result<BTreeSet<i32>> {
     Ok(tids)
 }
 
-/// Raises the limit of open files where need be, and where that is allowed; where it is not, opening them
-/// fails and says so.
+/// Raises the limit on open files if necessary and permitted; otherwise opening counters fails with
+/// its own message.
 pub fn allow_files(more: usize) {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard

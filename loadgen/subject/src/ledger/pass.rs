@@ -3,51 +3,52 @@ use std::time::{Duration, Instant};
 use super::{Counters, Counts, Error};
 use engine::drive::Moment;
 
-/// Counts a server while a load runs, told of its moments.
+/// Counts a server's operations while a load runs, following the load's moments.
 ///
-/// The load should go on until it [is over](Pass::is_over): when a load ends, connections end too, which
+/// The load should continue until the pass [is over](Pass::is_over): at the end of a load
+/// connections close, which belongs to no request.
 /// belongs to no request.
 #[derive(Debug)]
 pub struct Pass {
     stage: Stage,
     at_least: AtLeast,
-    /// By the last that was told.
+    /// The responses at the last reported moment.
     responses: u64,
 }
 
-/// How long it is counted.
+/// The minimum extent of a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AtLeast {
-    /// For so long...
+    /// The minimum time.
     pub time: Duration,
-    /// ... and so many responses.
+    /// The minimum number of responses.
     pub responses: u64,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// The warm-up is not counted.
+    /// Before the end of the warm-up, which is not counted.
     Before(Counters),
-    /// Since then, and since so many responses.
+    /// Counting since this time, and since this number of responses.
     Counting(Counters, Instant, u64),
     Over(Result<Counted, Error>),
     /// The load never ran.
     Never,
 }
 
-/// What was counted.
+/// The result of a pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
-    /// Responses that came meanwhile. What was in flight at the begin is among them, what was at the end is
-    /// not: the two balance.
+    /// Responses during the count. It includes requests in flight at the start and excludes those
+    /// in flight at the end: the two balance.
     pub responses: u64,
-    /// How often what happened.
+    /// How often each operation happened.
     pub counts: Counts,
 }
 
 impl Pass {
-    /// With counters that stand. It counts from the end of the warm-up on until progress is told that is
-    /// enough, or the load ends.
+    /// A pass with attached, stopped counters. It counts from the end of the warm-up until a
+    /// progress report shows that it has enough, or the load ends.
     pub fn new(counters: Counters, at_least: AtLeast) -> Self {
         Pass {
             stage: Stage::Before(counters),
@@ -56,7 +57,7 @@ impl Pass {
         }
     }
 
-    /// To be called at every moment of the load.
+    /// Must be called at every moment of the load.
     pub fn on(&mut self, moment: Moment<'_>) {
         match moment {
             Moment::Idle(_) => {}
@@ -74,16 +75,16 @@ impl Pass {
         }
     }
 
-    /// Whether it has counted all that it was to count.
+    /// Whether the pass has counted enough.
     pub fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over(_))
     }
 
-    /// What was counted.
+    /// The result.
     ///
     /// # Errors
     ///
-    /// Those of the kernel.
+    /// If the kernel reports an error.
     pub fn finish(mut self) -> Result<Counted, Error> {
         self.end();
         match self.stage {

@@ -1,4 +1,4 @@
-//! Where the kernel lists its tracepoints.
+//! Finds the kernel's list of tracepoints.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -9,13 +9,13 @@ use nix::unistd::getgid;
 
 use super::Error;
 
-/// Where it is mounted, or can be.
+/// Where `tracefs` is mounted, or can be.
 const MOUNT_POINT: &str = "/sys/kernel/tracing";
-/// Where it appears in `debugfs`.
+/// Where `tracefs` appears in `debugfs`.
 const WITHIN_DEBUGFS: &str = "/sys/kernel/debug/tracing";
 
-/// The system calls that get a counter of their own: what a server plausibly calls while it works. Every
-/// counter costs each switch between threads something, so that not all that there are have one.
+/// The system calls that get their own counter: those that a working server plausibly makes. Every
+/// counter makes thread switches slower, so not all calls have one.
 const CALLS: [&str; 60] = [
     "accept",
     "accept4",
@@ -79,20 +79,22 @@ const CALLS: [&str; 60] = [
     "writev",
 ];
 
-/// How far `kernel.perf_event_paranoid` must be lowered for counting what one may not look into.
+/// The value to which `kernel.perf_event_paranoid` must be lowered for an unprivileged user to
+/// count.
 pub(super) const PARANOID: i8 = 1;
 
-/// Numbers by which tracepoints are counted.
+/// The IDs with which tracepoints are opened.
 #[derive(Debug)]
 pub(super) struct Numbers {
-    /// Every system call.
+    /// The tracepoint of every system call.
     pub(super) all_calls: u64,
-    /// Some of them by name.
+    /// The tracepoints of some system calls, by name.
     pub(super) calls: Vec<(&'static str, u64)>,
 }
 
 impl Numbers {
-    /// Looks them up, and mounts `tracefs` where it is not and this process may.
+    /// Looks up the tracepoints, and mounts `tracefs` if it is not mounted and this process may
+    /// mount it.
     pub(super) fn find() -> Result<Self, Error> {
         let events = events(PARANOID)?;
         let number = |name: &str| number(&events.join(name).join("id"));
@@ -100,7 +102,7 @@ impl Numbers {
         for name in CALLS {
             match number(&format!("syscalls/sys_enter_{name}")) {
                 Ok(id) => calls.push((name, id)),
-                // Not on this architecture, or not in this kernel.
+                // The call does not exist on this architecture or in this kernel.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(refused(&error, PARANOID)),
             }
@@ -117,7 +119,8 @@ impl Numbers {
     }
 }
 
-/// The folder of events, mounted if need be. Who may not is told to lower `perf_event_paranoid` to this.
+/// The folder of events, mounted if necessary. If this user may not, the error advises to lower
+/// `perf_event_paranoid` to this value.
 pub fn events(paranoid: i8) -> Result<PathBuf, Error> {
     let within = |path: &str| Path::new(path).join("events");
     for path in [MOUNT_POINT, WITHIN_DEBUGFS] {
@@ -149,10 +152,10 @@ pub fn events(paranoid: i8) -> Result<PathBuf, Error> {
 fn number(path: &Path) -> io::Result<u64> {
     let text = fs::read_to_string(path)?;
     let number = text.trim().parse();
-    number.map_err(|_| io::Error::new(ErrorKind::InvalidData, format!("{text:?} is no number")))
+    number.map_err(|_| io::Error::new(ErrorKind::InvalidData, format!("{text:?} is not a number")))
 }
 
-/// What the kernel said, and what would help.
+/// The kernel's error, and what would help.
 pub fn refused(cause: &io::Error, paranoid: i8) -> Error {
     let remount = match is_mounted() {
         true => "mount -o remount,",
@@ -161,7 +164,7 @@ pub fn refused(cause: &io::Error, paranoid: i8) -> Error {
     let device = if is_mounted() { "" } else { "nodev " };
     Error::NotPermitted {
         cause: cause.to_string(),
-        // The mode lets others in, and the files within can be read by the group alone.
+        // The mode lets other users in; the files inside can be read only by the group.
         advice: format!(
             "`sudo sysctl kernel.perf_event_paranoid={paranoid}` and \
              `sudo {remount}mode=755,gid={} {device}{MOUNT_POINT}`",
@@ -194,7 +197,7 @@ mod tests {
             "tracefs",
             "mode=755,gid=",
         ] {
-            // Where it is mounted, the advice is to mount it again.
+            // If it is mounted already, the advice is to remount it.
             let part = if part == "tracefs" { MOUNT_POINT } else { part };
             assert!(error.contains(part), "{error}");
         }

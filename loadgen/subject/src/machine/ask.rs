@@ -1,4 +1,4 @@
-//! What programs of others say, without waiting for them for ever.
+//! The output of other programs, within a time limit.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt as _;
@@ -14,13 +14,13 @@ use nix::unistd::Pid;
 
 use engine::{foreign, signals};
 
-/// How long one may take to say something.
+/// How long one program may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The most that is read of one; the names of a million files fit in.
+/// The most that is read of an answer; the names of a million files fit.
 const BYTES_MAX: u64 = 256 << 20;
 
-/// How long questions may take together, and whether somebody wants no answers any more.
+/// The time limit for all questions together, and whether the user has interrupted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience<'a> {
     pub(super) deadline: Instant,
@@ -28,7 +28,7 @@ pub(super) struct Patience<'a> {
 }
 
 impl Patience<'_> {
-    /// Why there is no more time, if there is none.
+    /// Why there is no time left, if there is none.
     pub(super) fn end(&self) -> Option<&'static str> {
         match (
             self.interrupted.load(Relaxed) || signals::interrupted(),
@@ -44,7 +44,7 @@ impl Patience<'_> {
 /// What a program prints, if it succeeds.
 pub(super) fn output(folder: &Path, program: &str, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
-    // Labels are looked for by their English names.
+    // Labels are searched by their English names.
     command
         .args(arguments)
         .current_dir(folder)
@@ -57,12 +57,12 @@ pub(super) fn output(folder: &Path, program: &str, arguments: &[&str]) -> Option
     Some(String::from_utf8_lossy(&output).trim().to_owned())
 }
 
-/// What a command prints, if it succeeds in time. It leads a process group of its own, which is ended when it
-/// does not.
+/// What a command prints, if it succeeds in time. It leads its own process group, which is killed
+/// otherwise.
 ///
 /// # Errors
 ///
-/// Why there is no answer, in one line: what it says on stderr, if anything.
+/// One line with the reason: the text on stderr, if any.
 pub(super) fn ask(command: &mut Command, patience: Patience<'_>) -> Result<Vec<u8>, String> {
     let mut child = command
         .stdin(Stdio::null())
@@ -84,14 +84,14 @@ pub(super) fn ask(command: &mut Command, patience: Patience<'_>) -> Result<Vec<u
         match child.try_wait() {
             Ok(None) => {}
             Ok(Some(status)) => {
-                // Something that it has left behind may hold its pipes open.
+                // A process that it has left behind may hold its pipes open.
                 let rest = |text: &Receiver<Vec<u8>>| {
                     text.recv_timeout(patience.deadline.saturating_duration_since(Instant::now()))
                 };
                 break match (rest(&stdout), rest(&stderr)) {
                     (Ok(output), _) if status.success() => Ok(output),
                     (Ok(_), Ok(said)) => Err(first_line(&said, &status.to_string())),
-                    _ => Err("it left something behind that goes on".to_owned()),
+                    _ => Err("it left a process behind that is still running".to_owned()),
                 };
             }
             Err(error) => break Err(error.to_string()),
@@ -103,7 +103,7 @@ pub(super) fn ask(command: &mut Command, patience: Patience<'_>) -> Result<Vec<u
         pause = (pause * 2).min(Duration::from_millis(20));
     };
     if answer.is_err() {
-        // Nobody has waited for it yet, or it has left others: the number is still that of its group.
+        // It was not reaped yet, or has left others: the ID still refers to its group.
         let _ = killpg(group, Signal::SIGKILL);
         let _ = child.wait();
     }
@@ -159,7 +159,7 @@ mod tests {
         assert!(error.is_err());
     }
 
-    /// Neither one that hangs nor what it leaves behind is waited for; both are ended.
+    /// A program that hangs, and processes that it leaves behind, are not waited for but killed.
     #[test]
     fn it_is_not_waited_for() {
         let short = Duration::from_millis(300);

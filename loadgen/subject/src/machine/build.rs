@@ -1,4 +1,4 @@
-//! What was built: the source it came from, and the programs themselves.
+//! What was built: the source, and the programs themselves.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -18,55 +18,55 @@ use crate::catalogue::Server;
 use engine::foreign;
 use engine::shell::command_line;
 
-/// How long it may take to find out what was built.
+/// How long the examination of the build may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `build.toml`.
+/// The content of `build.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
-    /// Commit of the repository that was measured.
+    /// The commit of the measured repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Whether there were changes that are in no commit, `results/` and sets aside; absent where that cannot
-    /// be told.
+    /// Whether there were uncommitted changes, apart from `results/` and sets; `None` if that
+    /// cannot be determined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dirty: Option<bool>,
-    /// Hash of those changes; absent when there are none.
+    /// A hash of those changes; `None` without changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<String>,
-    /// `rustc --version`.
+    /// The output of `rustc --version`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rustc: Option<String>,
     /// Version of the generator.
     pub loadgen: String,
-    /// SHA-256 of the generator's program; the first sets have none.
+    /// The SHA-256 hash of the generator's program; absent in the first sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loadgen_sha256: Option<String>,
     /// Profile of the generator: `release` or `debug`.
     pub profile: String,
-    /// By name.
+    /// The servers, by name.
     pub servers: BTreeMap<String, ServerBuild>,
-    /// Why revision or changes are not known, while it is being found out; in no file, as it may name paths.
+    /// Why revision or changes are not known. Only in memory, since it may contain paths.
     #[serde(skip)]
     pub unknown: Option<String>,
 }
 
-/// What is known of a server.
+/// What is known about a server's build.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerBuild {
-    /// What its version command prints.
+    /// The output of its version command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The command that built it, which tells its profile.
+    /// The command that built it, which shows the profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// SHA-256 of the words that start it, its program, and the files among its arguments; the first sets have
-    /// none.
+    /// The SHA-256 hash of the words that start it, its program, and the files among its arguments;
+    /// absent in the first sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
 
-/// The changes in no commit.
+/// The uncommitted changes.
 #[derive(Debug, PartialEq, Eq)]
 enum Changes<'a> {
     None,
@@ -85,8 +85,9 @@ impl Changes<'_> {
 }
 
 impl Build {
-    /// Of the repository at `root` and of these servers, once they are built, each with the version that it tells.
-    /// `is_own` are files that this program has written, which do not change the source.
+    /// Examines the repository at `root` and these servers after they are built, each with the
+    /// version that it reports. `is_own` recognizes files that this program has written, which do
+    /// not change the source.
     pub fn here(
         root: &Path,
         servers: &[(Server, Option<String>)],
@@ -127,10 +128,11 @@ impl Build {
         }
     }
 
-    /// In what `other` is another build, or may be one. Of servers, those in both count.
+    /// How `other` differs from this build, or may differ. Only servers in both builds count.
     ///
-    /// Where revisions are not known, equal hashes of all programs do: that is said, as a program may read
-    /// files that nobody knows. Changes in no commit that cannot be told are never equal.
+    /// If revisions are not known, equal hashes of all programs decide; a remark says so, since a
+    /// program may read files that are not known. Uncommitted changes that cannot be determined are
+    /// never equal.
     pub fn likeness(&self, other: &Build) -> Likeness {
         let mut likeness = Likeness::default();
         let programs = self.programs(other, &mut likeness);
@@ -142,7 +144,7 @@ impl Build {
                 let (mine, theirs) = (self.changes(), other.changes());
                 if mine != theirs || mine == Changes::Unknown {
                     likeness.differences.push(format!(
-                        "changes in no commit: {} and {}",
+                        "uncommitted changes: {} and {}",
                         mine.shown(),
                         theirs.shown()
                     ));
@@ -157,7 +159,7 @@ impl Build {
                 match programs {
                     Programs::Same => likeness
                         .remarks
-                        .push(format!("{fact}; all programs are the same by their hashes")),
+                        .push(format!("{fact}; the hashes of all programs are equal")),
                     Programs::Unknown | Programs::Other => likeness.differences.push(fact),
                 }
             }
@@ -174,7 +176,7 @@ impl Build {
         likeness
     }
 
-    /// Holds the programs of both against each other.
+    /// Compares the programs of both builds.
     fn programs(&self, other: &Build, likeness: &mut Likeness) -> Programs {
         let mut all = Programs::of(self.loadgen_sha256.as_ref(), other.loadgen_sha256.as_ref());
         if all == Programs::Other {
@@ -192,7 +194,7 @@ impl Build {
                 (Some(_), Some(_)) => {
                     likeness.fact(&what, mine.version.as_ref(), theirs.version.as_ref());
                 }
-                // Its hash tells as much, and is remarked on where it is unknown.
+                // The hash covers the version, and a missing hash gets its own remark.
                 (None, None) => {}
                 _ => likeness
                     .remarks
@@ -211,7 +213,7 @@ impl Build {
         all
     }
 
-    /// Without a hash, nothing tells that a program was built from the revision beside it.
+    /// Without a hash, nothing proves that a program was built from the recorded revision.
     fn remark_unknown_hashes(&self, other: &Build, likeness: &mut Likeness) {
         let servers = self.servers.iter().filter_map(|(name, mine)| {
             let theirs = other.servers.get(name)?;
@@ -243,38 +245,39 @@ impl Build {
         }
     }
 
-    /// What a set with this build lacks to be compared with others, and why; empty when it lacks nothing.
+    /// What a set with this build lacks to be compared with others, and why; `None` if it lacks
+    /// nothing.
     pub fn lacks(&self) -> Option<String> {
         let why = self.unknown.as_deref().unwrap_or("git was not asked");
         match (&self.revision, self.changes()) {
             (None, _) => Some(format!(
-                "the revision is unknown ({why}): only sets whose programs have the same hashes are taken \
-                 together with this one"
+                "the revision is unknown ({why}): this set is only combined with sets whose programs have \
+                 the same hashes"
             )),
             (Some(_), Changes::Unknown) => Some(format!(
-                "it cannot be told which changes are in no commit ({why}): no set will be taken together \
-                 with this one"
+                "uncommitted changes cannot be determined ({why}): this set will not be combined with any \
+                 other"
             )),
             _ => None,
         }
     }
 
-    /// The revision, shortened, and whether it is dirty.
+    /// The shortened revision, and whether there are uncommitted changes.
     pub fn summary(&self) -> String {
         let revision = self.revision.as_deref().unwrap_or("unknown");
         let revision: String = revision.chars().take(12).collect();
         let revision = foreign::escaped(&revision);
         match (&self.revision, self.changes()) {
-            (Some(_), Changes::Hash(_)) => format!("{revision} with changes in no commit"),
+            (Some(_), Changes::Hash(_)) => format!("{revision} with uncommitted changes"),
             (Some(_), Changes::Unknown) => {
-                format!("{revision}, with changes in no commit that are unknown")
+                format!("{revision} with unknown uncommitted changes")
             }
             _ => revision,
         }
     }
 }
 
-/// What hashes say of programs, from what is best to be said to what is worst.
+/// The verdict of the hashes on programs, from the best to the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Programs {
     Same,
@@ -292,8 +295,8 @@ impl Programs {
     }
 }
 
-/// A hash over the words of a command, its program, and the files that its arguments name; `None` where one of
-/// them cannot be read, or the program that serves is not the first word.
+/// A hash over the words of a command, its program, and the files that its arguments name; `None`
+/// if one of them cannot be read, or if the first word is not the serving program.
 fn hash_of_program(run: &[String], root: &Path, patience: Patience<'_>) -> Option<String> {
     let (program, arguments) = run.split_first()?;
     if hides_its_program(program, arguments) {
@@ -314,7 +317,7 @@ fn hash_of_program(run: &[String], root: &Path, patience: Patience<'_>) -> Optio
     Some(hex(&hash.finalize()))
 }
 
-/// Programs that start another one, which is found somewhere among their arguments.
+/// Programs that start another program, which is among their arguments.
 const WRAPPERS: [&str; 33] = [
     "busybox",
     "cargo",
@@ -351,7 +354,8 @@ const WRAPPERS: [&str; 33] = [
     "uv",
 ];
 
-/// Interpreters, without their versions, and the options by which they run something else than a file.
+/// Interpreters without their versions, and the options with which they run something other than a
+/// file.
 const INTERPRETERS: [(&[&str], &[&str]); 6] = [
     (
         &["ash", "bash", "dash", "fish", "ksh", "mksh", "sh", "zsh"],
@@ -370,7 +374,8 @@ const INTERPRETERS: [(&[&str], &[&str]); 6] = [
     ),
 ];
 
-/// Whether these words start a program that is not the first of them, so that the hash of that one says nothing.
+/// Whether these words start a program other than the first word, whose hash would then prove
+/// nothing.
 fn hides_its_program(program: &str, arguments: &[String]) -> bool {
     let name = program.rsplit('/').next().unwrap_or(program);
     if WRAPPERS.contains(&name) {
@@ -380,8 +385,8 @@ fn hides_its_program(program: &str, arguments: &[String]) -> bool {
     let Some((_, options)) = (INTERPRETERS.iter()).find(|(names, _)| names.contains(&name)) else {
         return false;
     };
-    // Short options may stand together, as in `-ec`, and before their value, as in `-mhttp.server`. Behind the
-    // script, arguments are the script's.
+    // Short options may be combined, as in `-ec`, and joined with their value, as in
+    // `-mhttp.server`. Arguments after the script belong to the script.
     let is_such = |argument: &&String| {
         let is_short = argument.starts_with('-') && !argument.starts_with("--");
         options.iter().any(|option| match option.strip_prefix('-') {
@@ -417,19 +422,19 @@ mod tests {
 
     use super::*;
 
-    /// A repository in a folder of its own, asked as by a user whose settings are in our way.
+    /// A repository in its own folder, examined as by a user with interfering settings.
     struct Repository(tempfile::TempDir);
 
-    /// Whether a file stands in a folder named `own`.
+    /// Whether a file is in a folder named `own`.
     fn is_own(file: &Path) -> bool {
         file.parent().is_some_and(|folder| folder.ends_with("own"))
     }
 
     impl Repository {
-        /// With one commit; `None`, said for all to see, where there is no git.
+        /// A repository with one commit; `None`, with a visible message, if git is missing.
         fn new(test: &str) -> Option<Self> {
             if Command::new("git").arg("--version").output().is_err() {
-                // Past the capture of test output, so that it is seen.
+                // Written past the capture of test output, so that it is seen.
                 writeln!(io::stderr(), "SKIPPED: {test}: no git").unwrap();
                 return None;
             }
@@ -469,7 +474,7 @@ mod tests {
             assert!(output.status.success(), "{arguments:?}: {output:?}");
         }
 
-        /// A commit of all there is in a folder, which becomes a repository if it is none.
+        /// Commits everything in a folder, which becomes a repository first if needed.
         fn commit(&self, folder: &str) {
             if !self.path(folder).join(".git").exists() {
                 self.git(folder, &["init", "--quiet"]);
@@ -484,7 +489,7 @@ mod tests {
         }
     }
 
-    /// Whatever is in no commit makes another build, and the same changes the same one.
+    /// Any uncommitted change makes a different build, and equal changes make equal builds.
     #[test]
     fn every_change_is_seen() {
         let Some(repository) = Repository::new("every_change_is_seen") else {
@@ -522,7 +527,7 @@ mod tests {
         }
     }
 
-    /// Ways in which a change is hidden from `git status`.
+    /// Ways to hide a change from `git status`.
     #[test]
     fn no_setting_hides_a_change() {
         let Some(repository) = Repository::new("no_setting_hides_a_change") else {
@@ -625,8 +630,8 @@ mod tests {
         drop(repository);
     }
 
-    /// Line ends that a commit asks for are no change, those that nobody asks for are one. A filter is not run, be
-    /// it committed: what it would hide counts.
+    /// Line-end conversions requested by a commit are not changes, others are. A filter is not run
+    /// even if it is committed: the content that it would hide counts.
     #[test]
     fn committed_attributes_hold_and_run_nothing() {
         let Some(repository) = Repository::new("committed_attributes_hold_and_run_nothing") else {
@@ -647,7 +652,7 @@ mod tests {
         assert!(!ran.exists(), "git has run a program");
     }
 
-    /// Repositories within the repository: another commit, a change, one without a commit.
+    /// Nested repositories: another commit, a change, one without a commit.
     #[test]
     fn repositories_within() {
         let Some(repository) = Repository::new("repositories_within") else {
@@ -665,14 +670,15 @@ mod tests {
             let others = seen[..at].iter();
             assert!(others.into_iter().all(|it| it.changes != build.changes));
         }
-        // As a submodule of a commit.
+        // The nested repository as a submodule of a commit.
         repository.commit(".");
         assert_eq!(repository.build().dirty, Some(false));
         repository.write("inner/a", "c");
         assert_eq!(repository.build().dirty, Some(true));
         repository.write("inner/a", "b");
         assert_eq!(repository.build().dirty, Some(false));
-        // Without its .git, nobody knows what has changed; one that was never fetched is empty.
+        // Without its .git, changes cannot be determined; a submodule that was never fetched is
+        // empty.
         let (git, aside) = (repository.path("inner/.git"), repository.path("target"));
         fs::rename(&git, &aside).unwrap();
         let build = repository.build();
@@ -699,7 +705,7 @@ mod tests {
         assert!(build.lacks().unwrap().contains("newborn"), "{build:?}");
     }
 
-    /// Files that the caller calls its own, wherever they are, and all below `results/`.
+    /// Files that the caller calls its own, wherever they are, and everything below `results/`.
     #[test]
     fn own_output_does_not_change_the_source() {
         let Some(repository) = Repository::new("own_output_does_not_change_the_source") else {
@@ -720,7 +726,7 @@ mod tests {
         let Some(repository) = Repository::new("what_git_does_not_tell_is_unknown") else {
             return;
         };
-        // A folder that the repository around it ignores is none of its revision.
+        // A folder that the surrounding repository ignores does not belong to its revision.
         repository.write("target/project/benches/servers.toml", "");
         let never = AtomicBool::new(false);
         let inner = |folder: &Path| Build::here(folder, &[], &|_| false, &never);
@@ -732,10 +738,10 @@ mod tests {
                 .unwrap()
                 .contains("ignores benches/servers.toml")
         );
-        // No repository.
+        // There is no repository.
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(inner(folder.path()).revision, None);
-        // A working tree elsewhere.
+        // The working tree is in another place.
         repository.git(".", &["config", "core.worktree", "/proc/self"]);
         let build = repository.build();
         assert_eq!(build.dirty, None, "{build:?}");
@@ -870,7 +876,7 @@ mod tests {
         }
     }
 
-    /// What stands behind the name is known, through links and among arguments.
+    /// The content behind the name counts, through links and among arguments.
     #[test]
     fn programs_have_a_hash() {
         let folder = tempfile::tempdir().unwrap();
@@ -898,7 +904,7 @@ mod tests {
         fs::write(root.join("two"), "3").unwrap();
         assert_ne!(hash(&["sh", "one", "--config=two"]), script);
         assert_eq!(hash(&["./absent"]), None);
-        // The program that serves is another one than the first word.
+        // The serving program is not the first word.
         for run in [
             &["sh", "-c", "exec ./one"][..],
             &["/bin/sh", "-ec", "exec ./one"],

@@ -1,5 +1,5 @@
-//! Facts about this machine and what was built on it, without which a number says nothing. What cannot
-//! be found out is absent. Nothing here names a host, a user or a path.
+//! Facts about this machine and the build, without which a figure is meaningless. Unknown facts are
+//! absent. No fact names a host, a user or a path.
 
 mod ask;
 mod build;
@@ -18,20 +18,20 @@ pub use build::{Build, ServerBuild};
 use engine::affinity::CpuList;
 use engine::{contention, foreign};
 
-/// Which CPUs the server and the generator run on; empty for all there are.
+/// The CPUs that server and generator run on; empty means all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pinning {
-    /// The server's.
+    /// The CPUs of the server.
     pub server: Vec<usize>,
-    /// The generator's.
+    /// The CPUs of the generator.
     pub client: Vec<usize>,
 }
 
 impl Pinning {
-    /// The first half of the cores that `cpus` belong to for the server, the second, and larger when they
-    /// are odd in number, for the generator: threads of one core share its units, and would measure each
-    /// other. Only where there is a single core are its threads divided. One CPU cannot be divided: then
-    /// neither is pinned.
+    /// Divides the cores of `cpus`: the first half for the server, the second (the larger one if
+    /// the number is odd) for the generator. Threads of one core share its execution units and
+    /// would affect each other, so they stay together unless there is a single core. A single CPU
+    /// cannot be divided: then neither side is pinned.
     pub fn split(cpus: &[usize], siblings: &Siblings) -> Self {
         let cores = match cores_of(cpus, siblings) {
             cores if cores.len() > 1 => cores,
@@ -53,11 +53,11 @@ impl Pinning {
     }
 }
 
-/// For each CPU, itself and those that are threads of the same core. One that is missing is supposed to
-/// have none.
+/// For each CPU, the CPUs of the same core, itself included. A missing CPU is assumed to have no
+/// siblings.
 pub type Siblings = BTreeMap<usize, Vec<usize>>;
 
-/// What the system tells of these CPUs.
+/// The siblings of these CPUs, as reported by the system.
 pub fn siblings_of(cpus: &[usize]) -> Siblings {
     let siblings = |cpu: usize| {
         let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
@@ -67,7 +67,7 @@ pub fn siblings_of(cpus: &[usize]) -> Siblings {
     cpus.iter().filter_map(|&cpu| siblings(cpu)).collect()
 }
 
-/// These CPUs by the cores they are threads of.
+/// These CPUs grouped by core.
 pub fn cores_of(cpus: &[usize], siblings: &Siblings) -> Vec<Vec<usize>> {
     let mut cores: Vec<Vec<usize>> = Vec::new();
     for &cpu in cpus {
@@ -83,48 +83,49 @@ pub fn cores_of(cpus: &[usize], siblings: &Siblings) -> Vec<Vec<usize>> {
     cores
 }
 
-/// `machine.toml`.
+/// The content of `machine.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Machine {
-    /// As in `/proc/cpuinfo`.
+    /// The model as in `/proc/cpuinfo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_model: Option<String>,
-    /// CPUs that the generator could use when it started; 0 where that is unknown.
+    /// CPUs that the generator could use when it started; 0 if unknown.
     pub cpus: usize,
-    /// Name, release and architecture.
+    /// Name, release and architecture of the kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
-    /// Whose; `unknown` when there is one that does not tell its name.
+    /// The hypervisor; `unknown` if there is one that does not give its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hypervisor: Option<String>,
-    /// GiB, rounded to one digit.
+    /// Memory in GiB, with one decimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_gib: Option<f64>,
-    /// Frequency governor of the first CPU.
+    /// The frequency governor of the first CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub governor: Option<String>,
-    /// CPUs' worth of time that the control groups of the generator, and of what it starts, may use, the least
-    /// of all of them; absent without a quota.
+    /// The smallest CPU quota of the control groups of the generator and the processes it starts,
+    /// in CPUs; absent without a quota.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_quota: Option<f64>,
-    /// Soft limit of open files for the generator.
+    /// The generator's soft limit on open files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_files_max: Option<u64>,
-    /// Time that the hypervisor took from all CPUs during the measurement, percent; the largest when it
-    /// was resumed.
+    /// The share of all CPUs' time that the hypervisor took during the measurement, in percent; the
+    /// largest value if the measurement was resumed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steal_percent: Option<f64>,
-    /// Who ran where.
+    /// The CPUs of server and generator.
     pub pinning: Pinning,
-    /// Those that matter, by name.
+    /// The relevant settings, by name.
     pub sysctls: BTreeMap<String, String>,
-    /// What the kernel does about each vulnerability of the CPU, in its own words; the first sets have none.
+    /// The kernel's mitigation of each CPU vulnerability, in its own words; absent in the first
+    /// sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mitigations: Option<BTreeMap<String, String>>,
 }
 
-/// The one that changes what a request costs: some take turns with timers, others do not.
+/// The setting that affects the cost of a request: some algorithms use timers, others do not.
 const CONGESTION_CONTROL: &str = "net.ipv4.tcp_congestion_control";
 
 const SYSCTLS: [&str; 6] = [
@@ -137,7 +138,7 @@ const SYSCTLS: [&str; 6] = [
 ];
 
 impl Machine {
-    /// This one.
+    /// Examines this machine.
     pub fn here(cpus: usize, pinning: Pinning) -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -152,7 +153,7 @@ impl Machine {
         };
         Machine {
             cpu_model: field(&cpuinfo, "model name").or_else(|| {
-                // Not every architecture has it there.
+                // Some architectures do not list the model in `/proc/cpuinfo`.
                 let model = field(&output(Path::new("/"), "lscpu", &[])?, "Model name")?;
                 (model != "-").then_some(model)
             }),
@@ -172,8 +173,8 @@ impl Machine {
         }
     }
 
-    /// In what `other` is another machine, or one set up in another way. What changes its speed makes it
-    /// another; the rest is to be said.
+    /// How `other` differs from this machine. Facts that affect its speed are differences; others
+    /// are remarks.
     pub fn likeness(&self, other: &Machine) -> Likeness {
         let mut likeness = Likeness::default();
         likeness.known("CPU", self.cpu_model.as_ref(), other.cpu_model.as_ref());
@@ -188,7 +189,7 @@ impl Machine {
         likeness.known("number of CPUs", cpus(self).as_ref(), cpus(other).as_ref());
         self.compare_mitigations(other, &mut likeness);
         let (mine, theirs) = (&self.pinning, &other.pinning);
-        // However they were listed, they are the same CPUs.
+        // The order in which CPUs were listed does not matter.
         let set = |cpus: &[usize]| cpus.iter().copied().collect::<BTreeSet<usize>>();
         for (what, mine, theirs) in [
             ("server's CPUs", &mine.server, &theirs.server),
@@ -207,7 +208,7 @@ impl Machine {
         }
         let (mine, theirs) = (self.cpu_quota.as_ref(), other.cpu_quota.as_ref());
         likeness.fact("CPU quota", mine, theirs);
-        // The kernel may keep a little more or less for itself.
+        // The kernel may reserve a little more or less memory for itself.
         let gib = |machine: &Machine| machine.memory_gib.map(f64::round);
         likeness.remark("memory, GiB", gib(self).as_ref(), gib(other).as_ref());
         let (mine, theirs) = (&self.open_files_max, &other.open_files_max);
@@ -233,7 +234,7 @@ impl Machine {
         }
     }
 
-    /// In one line: CPU, count, kernel, hypervisor.
+    /// A summary in one line: CPU, count, kernel, hypervisor.
     pub fn summary(&self) -> String {
         let model = self.cpu_model.as_deref().unwrap_or("unknown CPU");
         let kernel = self.kernel.as_deref().unwrap_or("unknown kernel");
@@ -247,29 +248,29 @@ impl Machine {
             1 => "1 CPU".to_owned(),
             cpus => format!("{cpus} CPUs"),
         };
-        // A record may hold anything, and this stands on terminals.
+        // A record may contain anything, and this is shown on terminals.
         foreign::escaped(&format!("{model}, {cpus}, {kernel}{virtual_machine}"))
     }
 }
 
-/// How two machines, or two builds, are like each other.
+/// How similar two machines or two builds are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Likeness {
-    /// What makes them different ones: nothing that was measured with one is held against the other.
+    /// Differences that prevent a comparison of their measurements.
     pub differences: Vec<String>,
-    /// What differs and changes no figure, or is not known: to be said.
+    /// Differences that affect no figure, and unknown facts, to be mentioned.
     pub remarks: Vec<String>,
 }
 
 impl Likeness {
-    /// A fact that must be the same. That something is not there is a fact as well.
+    /// Compares a fact that must be equal. Absence is a fact as well.
     fn fact<T: PartialEq + Debug>(&mut self, what: &str, one: Option<&T>, other: Option<&T>) {
         if one != other {
             self.differences.push(both(what, one, other, "none"));
         }
     }
 
-    /// A fact that must be the same, and is not known where it is not there.
+    /// Compares a fact that must be equal if it is known.
     fn known<T: PartialEq + Debug>(&mut self, what: &str, one: Option<&T>, other: Option<&T>) {
         match (one, other) {
             (None, None) => self.remarks.push(format!("{what}: unknown in both")),
@@ -278,7 +279,7 @@ impl Likeness {
         }
     }
 
-    /// A fact that may differ.
+    /// Compares a fact that may differ.
     fn remark<T: PartialEq + Debug>(&mut self, what: &str, one: Option<&T>, other: Option<&T>) {
         if one != other {
             self.remarks.push(both(what, one, other, "none"));
@@ -319,7 +320,7 @@ fn hypervisor(cpuinfo: &str) -> Option<String> {
         })
 }
 
-/// The value of the first line `key : value`.
+/// The value in the first line `key : value`.
 fn field(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -327,20 +328,20 @@ fn field(text: &str, key: &str) -> Option<String> {
     })
 }
 
-/// The first line of a file; none when that is empty.
+/// The first line of a file; `None` if it is empty.
 fn line_of(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().next()?.trim();
     (!line.is_empty()).then(|| line.to_owned())
 }
 
-/// What the kernel tells in this folder, a file each.
+/// The kernel's reports in this folder, one file each.
 fn mitigations(folder: &Path) -> Option<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(folder).ok()? {
         let entry = entry.ok()?;
         let name = entry.file_name().into_string().ok()?;
-        // One that must not be read is no knowledge.
+        // A file that may not be read is unknown, not empty.
         let text = fs::read_to_string(entry.path()).ok()?;
         all.insert(name, text.trim().to_owned());
     }
@@ -400,7 +401,7 @@ mod tests {
         );
     }
 
-    /// What changes the speed of a machine makes it another; what is not known is said.
+    /// Facts that affect speed are differences; unknown ones are remarks.
     #[test]
     fn what_makes_another_machine() {
         let table = |rows: &[(&str, &str)]| -> BTreeMap<String, String> {
@@ -429,7 +430,7 @@ mod tests {
                 machine.sysctls.insert(name.to_owned(), "cubic".to_owned());
             }
         };
-        /// What is changed, how, the differences and the remarks.
+        /// The change, the way it is made, the differences and the remarks.
         type Row<'a> = (&'a str, &'a dyn Fn(&mut Machine), &'a str, &'a str);
         let rows: [Row<'_>; 12] = [
             ("nothing", &|_| {}, "", ""),

@@ -1,12 +1,13 @@
-//! The source that was built: its revision, and a hash of what is in no commit.
+//! The source that was built: its revision, and a hash of the uncommitted changes.
 //!
-//! Git is asked for lists of names only, in a way that no setting or environment of the user changes; what is
-//! in no commit is then read here. The user's index takes no part, so that no flag in it hides a change.
+//! Git is only asked for lists of names, in a way that the user's settings and environment do not
+//! affect; uncommitted files are then read here. The user's index is not used, so a flag in it
+//! cannot hide a change.
 //!
-//! What the working tree holds is asked of a repository made for that question: the commit's objects and the
-//! working tree are those of the user, settings and attributes of `.git` are not. So only what is committed,
-//! `.gitignore` and `.gitattributes`, decides which files count and how line ends are compared, and git runs
-//! no filter program, as none is set up there.
+//! The state of the working tree is asked of a scratch repository: it uses the commit's objects and
+//! the working tree of the user, but not the settings and attributes in `.git`. So only the commit,
+//! `.gitignore` and `.gitattributes` decide which files count and how line ends are compared, and
+//! git runs no filter program, since none is configured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -24,20 +25,20 @@ use tempfile::TempDir;
 use super::ask::{Patience, ask};
 use engine::foreign;
 
-/// What is known of it.
+/// What is known about the source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Source {
     pub(super) revision: Option<String>,
-    /// Whether there are changes that are in no commit; absent where that cannot be told.
+    /// Whether there are uncommitted changes; `None` if that cannot be determined.
     pub(super) dirty: Option<bool>,
-    /// Hash of those changes; absent when there are none.
+    /// A hash of those changes; `None` without changes.
     pub(super) changes: Option<String>,
     /// Why something is not known.
     pub(super) unknown: Option<String>,
 }
 
-/// Settings that would change what git lists or does. That a user has called a repository of somebody else
-/// safe (`safe.directory`) holds here as well.
+/// Settings that would change what git lists or does. The user's `safe.directory`, which permits
+/// repositories of other owners, still applies.
 const SETTINGS: [&str; 14] = [
     "core.attributesFile=/dev/null",
     "core.autocrlf=false",
@@ -55,16 +56,16 @@ const SETTINGS: [&str; 14] = [
     "index.sparse=false",
 ];
 
-/// Ignore rules that count: those of the working tree, and not those of `.git/info/exclude`.
+/// The ignore rules that apply: those of the working tree, but not `.git/info/exclude`.
 const IGNORED: &str = "--exclude-per-directory=.gitignore";
 
-/// Repositories within repositories that are looked into.
+/// The depth of nested repositories that are examined.
 const DEPTH_MAX: usize = 8;
 
 impl Source {
-    /// That of the repository that holds `root`, as far as it is below `root`. `landmark` is a file of it:
-    /// where git leaves that out, its repository is not the one of `root`. `is_own` are files that this
-    /// program has written.
+    /// Examines the repository that contains `root`, as far as it lies below `root`. `landmark` is
+    /// a file of it: if git ignores that file, the repository is not that of `root`. `is_own`
+    /// recognizes files that this program has written.
     pub(super) fn of(
         root: &Path,
         landmark: &Path,
@@ -102,11 +103,11 @@ struct Git<'a> {
     root: &'a Path,
     is_own: &'a dyn Fn(&Path) -> bool,
     patience: Patience<'a>,
-    /// So many repositories are around it.
+    /// The number of repositories around it.
     depth: usize,
 }
 
-/// What is in no commit, by its path below the root.
+/// Uncommitted content, by path below the root.
 type Changes = BTreeMap<PathBuf, Vec<u8>>;
 
 impl Git<'_> {
@@ -151,7 +152,7 @@ impl Git<'_> {
         }
     }
 
-    /// Whether git has this file in view, committed or not.
+    /// Whether git would consider this file, committed or not.
     fn knows(&self, file: &Path) -> Result<bool, String> {
         let arguments = ["ls-files", "-z", "--cached", "--others", IGNORED, "--"];
         let path = file.to_str().ok_or("its name is not UTF-8")?;
@@ -163,7 +164,7 @@ impl Git<'_> {
     fn changes(&self, revision: &str) -> Result<Changes, String> {
         let scratch = self.scratch()?;
         scratch.ask(self, &["read-tree", "--no-sparse-checkout", revision])?;
-        // It fails where a file has changed, which the next question is about.
+        // The command fails if a file has changed, which the next question is about.
         let _ = scratch.ask(self, &["update-index", "-q", "--really-refresh"]);
         if let Some(why) = self.patience.end() {
             return Err(why.to_owned());
@@ -176,7 +177,7 @@ impl Git<'_> {
             "--ignore-submodules=all",
         ];
         let untracked = ["ls-files", "-z", "--others", IGNORED];
-        // What is ignored and was added all the same is seen in the user's index alone.
+        // An ignored file that was added anyway appears only in the user's index.
         let added = [
             "diff-index",
             "--cached",
@@ -225,7 +226,7 @@ impl Git<'_> {
         Ok(changes)
     }
 
-    /// A repository that holds the objects and the working tree of this one, and nothing else of it.
+    /// A repository with the objects and the working tree of this one, and nothing else of it.
     fn scratch(&self) -> Result<Scratch, String> {
         let line = |arguments: &[&str]| {
             let mut said = self.ask(arguments)?;
@@ -237,7 +238,7 @@ impl Git<'_> {
         let work_tree = line(&["rev-parse", "--show-toplevel"])?;
         let root = self.root.canonicalize().map_err(|it| it.to_string())?;
         if !root.starts_with(&work_tree) {
-            return Err("its working tree is elsewhere (core.worktree)".to_owned());
+            return Err("its working tree is in another place (core.worktree)".to_owned());
         }
         let objects = line(&["rev-parse", "--git-path", "objects"])?;
         let objects = objects.canonicalize().map_err(|it| it.to_string())?;
@@ -259,7 +260,7 @@ impl Git<'_> {
         })
     }
 
-    /// What stands where a commit has a repository. Its files cannot be compared without one.
+    /// What is at the place of a submodule. Its files cannot be compared without a repository.
     fn submodule(&self, path: &Path) -> Result<Submodule, String> {
         let folder = self.root.join(path);
         if folder.join(".git").exists() {
@@ -279,17 +280,17 @@ impl Git<'_> {
         }
     }
 
-    /// Whether a change of this file is one of the source.
+    /// Whether a change of this file is a change of the source.
     fn counts(&self, path: &Path) -> bool {
         let is_result = self.depth == 0 && path.starts_with("results");
         !is_result && !(self.is_own)(&self.root.join(path))
     }
 
-    /// The revision and the changes of a repository within this one.
+    /// The revision and the changes of a nested repository.
     fn repository(&self, path: &Path) -> Result<[String; 2], String> {
         let shown = path.display();
         if self.depth >= DEPTH_MAX {
-            return Err(format!("{shown}: too many repositories, one in the other"));
+            return Err(format!("{shown}: repositories are nested too deeply"));
         }
         let inner = Git {
             root: &self.root.join(path),
@@ -303,7 +304,7 @@ impl Git<'_> {
         }
     }
 
-    /// What stands at this path, in short: its kind and a hash.
+    /// A digest of what is at this path: its kind and a hash.
     fn content(&self, path: &Path) -> Result<Vec<u8>, String> {
         let whole = self.root.join(path);
         let failed = |error: io::Error| format!("{}: {error}", path.display());
@@ -331,7 +332,7 @@ impl Git<'_> {
         ask(&mut command, self.patience).map_err(|why| format!("git {}: {why}", arguments[0]))
     }
 
-    /// Git in this folder, with nothing of the user's environment that means something to it.
+    /// A git command in this folder, without the user's git environment.
     fn git(&self) -> Command {
         let mut command = Command::new("git");
         for (name, _) in env::vars_os() {
@@ -357,16 +358,16 @@ impl Git<'_> {
     }
 }
 
-/// What stands where a commit has a repository.
+/// What is at the place of a submodule.
 enum Submodule {
     Fetched,
-    /// One that was never fetched is an empty folder.
+    /// An empty folder: the submodule was never fetched.
     Absent,
     /// A file or a link.
     Replaced,
 }
 
-/// See [`Git::scratch`].
+/// The repository made by [`Git::scratch`].
 struct Scratch {
     folder: TempDir,
     objects: PathBuf,
@@ -386,7 +387,7 @@ impl Scratch {
     }
 }
 
-/// Without those of the user and of the system.
+/// Removes the settings of the user and of the system.
 fn without_settings(command: &mut Command) {
     command.envs([
         ("GIT_CONFIG_GLOBAL", "/dev/null"),
@@ -401,7 +402,7 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-/// Paths that git prints with `-z`, in whatever bytes.
+/// The paths that git prints with `-z`, in arbitrary bytes.
 fn paths(text: &[u8]) -> impl Iterator<Item = PathBuf> {
     let names = text
         .split(|&byte| byte == 0)
@@ -409,7 +410,7 @@ fn paths(text: &[u8]) -> impl Iterator<Item = PathBuf> {
     names.map(|name| PathBuf::from(OsString::from(OsStr::from_bytes(name))))
 }
 
-/// The commits and paths of repositories that a commit refers to, in what `ls-files -s -z` prints.
+/// The commits and paths of submodules in the output of `ls-files -s -z`.
 fn links(text: &[u8]) -> Vec<(String, PathBuf)> {
     let link = |entry: &[u8]| {
         let entry = entry.strip_prefix(b"160000 ")?;
@@ -435,7 +436,7 @@ fn hash_of(changes: &Changes) -> Option<String> {
     Some(hex(&hash.finalize()))
 }
 
-/// SHA-256 of a file.
+/// The SHA-256 hash of a file.
 pub(super) fn hash_of_file(path: &Path, patience: Patience<'_>) -> io::Result<[u8; 32]> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();

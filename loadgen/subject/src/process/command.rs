@@ -1,4 +1,4 @@
-//! Commands of the catalogue that come to an end: builds and versions.
+//! Commands of the catalogue that run to completion: builds and versions.
 
 use std::io;
 use std::path::Path;
@@ -13,16 +13,16 @@ use super::{Error, program};
 use crate::catalogue::Server;
 use engine::{foreign, signals};
 
-/// How long a version command may take. A build may take as long as it wants, until Ctrl-C.
+/// How long a version command may take. A build has no limit other than Ctrl-C.
 pub const VERSION_WITHIN: Duration = Duration::from_secs(5);
 
-/// Runs the build command of `server` in `root`, with its output on stderr; does nothing when it has
-/// none. Cargo is made to build into `root/target`, where the run commands look. Nothing that it starts is
+/// Runs the build command of `server` in `root`, with its output on stderr; does nothing without
+/// one. Cargo builds into `root/target`, where the run commands look. No process that it starts is
 /// left behind.
 ///
 /// # Errors
 ///
-/// When it cannot be run or fails, with the end of its output; when the user interrupts.
+/// If it cannot be run or fails, with the end of its output; if the user interrupts.
 pub fn build(server: &Server, root: &Path) -> Result<(), Error> {
     let Some(build) = &server.build else {
         return Ok(());
@@ -61,9 +61,9 @@ pub fn build(server: &Server, root: &Path) -> Result<(), Error> {
     })
 }
 
-/// The first line of what the version command of `server` prints, on stdout or else on stderr, as it may be
-/// shown; `None` when it has none, does not succeed, or takes longer than [`VERSION_WITHIN`], of which the
-/// user is warned. Nothing that it starts is left behind.
+/// The first line that the version command of `server` prints, on stdout or else on stderr, in printable form.
+/// `None` without a command, if it fails, or if it takes longer than [`VERSION_WITHIN`], which prints a warning.
+/// No process that it starts is left behind.
 pub fn version(server: &Server, root: &Path) -> Option<String> {
     let line = server.version.as_ref()?;
     let shown = foreign::quoted(&line.join(" "));
@@ -97,18 +97,18 @@ fn command(line: &[String], root: &Path) -> Command {
     command
 }
 
-/// How a command is run to its end.
+/// A command to run to completion.
 struct Job<'a> {
-    /// For the user.
+    /// A description for the user.
     what: &'a str,
     within: Option<Duration>,
-    /// Which part of its output.
+    /// The part of its output to keep.
     keep: Keep,
-    /// Its output goes to stderr as well.
+    /// The output is also copied to stderr.
     is_shown: bool,
 }
 
-/// A command that came to its end.
+/// A completed command.
 struct Finished {
     status: ExitStatus,
     stdout: String,
@@ -122,7 +122,7 @@ enum Failure {
 }
 
 impl Job<'_> {
-    /// All that the command has started ends with it.
+    /// Runs the command; everything that it started ends with it.
     fn run(&self, mut command: Command) -> Result<Finished, Failure> {
         const POLL: Duration = Duration::from_millis(5);
 
@@ -160,10 +160,10 @@ impl Job<'_> {
             waiting.go_on(self.within);
             thread::sleep(POLL);
         };
-        // What it has left behind may hold the pipes open.
+        // Processes that it has left behind may hold the pipes open.
         for left in kept.end() {
             tell(&format!(
-                "warning: process {left}, left by {}, still runs",
+                "warning: process {left}, left by {}, is still running",
                 self.what
             ));
         }

@@ -1,7 +1,7 @@
-//! What a server consumes while it is measured, read from its processes at the begin and the end of the
-//! time that counts, and every 100 ms what has peaks. All of that is kept by the kernel anyway; reading it
-//! takes no time from the server where that has CPUs of its own, and at each end a millisecond, and 35 µs for
-//! each thread, from whoever else runs on this one.
+//! What a server consumes during a measurement. Its processes are read at the start and the end of
+//! the counted time, and values that have peaks every 100 ms. The kernel keeps all of these values
+//! anyway. Reading them takes no time from a server that has its own CPUs; at each end it takes a
+//! millisecond, plus 35 µs per thread, from whatever else runs on the reader's CPU.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,81 +21,89 @@ use super::proc::{Stat, named, status_number};
 use super::processes::Processes;
 use super::threads::{Threads, between, threads};
 
-/// What a server consumed: the sum over all of its [`Processes`], those that ended meanwhile included.
+/// What a server consumed: the sum over all of its [`Processes`], including those that ended
+/// meanwhile.
 ///
-/// The kernel counts switches and delays by thread and forgets those of a thread that ended, so that a sum
-/// over the threads that are left would be too low: they are absent when threads came or went.
+/// The kernel counts switches and delays per thread and forgets those of an ended thread. A sum
+/// over the remaining threads would be too low, so these values are absent if threads started or
+/// ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServerCost {
-    /// User CPU time, seconds. The sum of user and system time has nanosecond grain; how it divides
-    /// is known to the kernel's tick only.
+    /// User CPU time, in seconds. The sum of user and system time has nanosecond resolution; its
+    /// division into the two has only the resolution of the kernel's tick.
     pub cpu_user_s: f64,
-    /// System CPU time, seconds.
+    /// System CPU time, in seconds.
     pub cpu_system_s: f64,
-    /// Voluntary and involuntary context switches of all threads; absent when threads came or went.
+    /// Voluntary and involuntary context switches of all threads; absent if threads started or
+    /// ended.
     pub context_switches: Option<u64>,
-    /// Most threads seen at once; sampled every 100 ms.
+    /// The largest number of threads at once; sampled every 100 ms.
     pub threads_max: u64,
-    /// Most memory resident at once since the processes started, bytes. Pages that processes of the
-    /// group share are counted once for each.
+    /// The peak of resident memory since the processes started, in bytes. Pages that processes
+    /// share count once for each.
     pub rss_bytes_max: u64,
-    /// What its idle connections cost in memory; absent when it had none, or had some before.
+    /// The memory cost of idle connections; absent if the server had none, or had some before.
     pub idle: Option<IdleCost>,
-    /// Context switches because a thread waited; absent when threads came or went.
+    /// Context switches because a thread waited; absent if threads started or ended.
     #[serde(default)]
     pub context_switches_voluntary: Option<u64>,
-    /// Context switches because another thread had its turn; absent when threads came or went.
+    /// Context switches because another thread was scheduled; absent if threads started or ended.
     #[serde(default)]
     pub context_switches_involuntary: Option<u64>,
-    /// How long threads could have run and had no CPU, seconds; absent when threads came or went.
+    /// How long threads were runnable without a CPU, in seconds; absent if threads started or
+    /// ended.
     #[serde(default)]
     pub run_delay_s: Option<f64>,
-    /// Page faults that needed no disk.
+    /// Page faults that needed no disk access.
     #[serde(default)]
     pub page_faults_minor: Option<u64>,
     /// Page faults that waited for a disk.
     #[serde(default)]
     pub page_faults_major: Option<u64>,
-    /// Most files open at once; sampled every 100 ms (before Linux 6.2 at the begin and the end only).
+    /// The largest number of files open at once; sampled every 100 ms (before Linux 6.2 only at the
+    /// start and the end).
     #[serde(default)]
     pub files_max: Option<u64>,
-    /// Connections dropped because an accept queue was full; of the whole network namespace, as are the
-    /// following.
+    /// Connections dropped because an accept queue was full; counted for the whole network
+    /// namespace, like the next three.
     #[serde(default)]
     pub listen_overflows: Option<u64>,
     /// Connections dropped by listeners for any reason.
     #[serde(default)]
     pub listen_drops: Option<u64>,
-    /// Segments sent again.
+    /// Retransmitted segments.
     #[serde(default)]
     pub tcp_retransmits: Option<u64>,
-    /// Segments with RST sent, the generator's included.
+    /// Segments sent with RST, including the generator's.
     #[serde(default)]
     pub tcp_resets_sent: Option<u64>,
-    /// Share of the time of the CPUs that it is pinned to which other processes used, 0 to 1; absent when it
-    /// is not pinned.
+    /// The share of the server's pinned CPUs that other processes used, 0 to 1; absent without
+    /// pinning.
     #[serde(default)]
     pub cpus_used_by_others: Option<f64>,
-    /// By how much the CPU time may be too low, seconds.
+    /// How much the CPU time may be too low, in seconds.
     #[serde(skip)]
     pub cpu_grain_s: f64,
 }
 
-/// Less CPU time than any server takes to read requests from a connection once, and to write the responses,
-/// seconds. The kernel alone takes about 3 µs for that where the floor runs.
+/// A lower bound for the CPU time, in seconds, in which any server can read requests from a
+/// connection once and write the responses. The kernel alone needs about 3 µs for that where the
+/// floor was measured.
 const CPU_S_PER_BATCH_MIN: f64 = 0.2e-6;
 
-/// By how much the sum may be too low when processes ended: their time is known by the tick, at both ends.
+/// How much the sum may be too low if processes ended: their time is known only to the tick, at
+/// both ends.
 const CPU_GRAIN_S: f64 = 0.02;
 
 impl ServerCost {
-    /// User and system CPU time, seconds.
+    /// User and system CPU time, in seconds.
     pub fn cpu_s(&self) -> f64 {
         self.cpu_user_s + self.cpu_system_s
     }
 
-    /// Whether so many responses can have come of this CPU time, with so many requests in flight on each
-    /// connection. When they cannot, others have worked for the server, and the time is not its cost.
+    /// Whether this CPU time can have produced this many responses, with this many requests in
+    /// flight on each connection. If not, other processes did the work, and the time is not the
+    /// server's cost.
     pub fn can_have_answered(&self, responses: u64, pipeline: usize) -> bool {
         let needed_s = responses as f64 / pipeline.max(1) as f64 * CPU_S_PER_BATCH_MIN;
         responses == 0 || self.cpu_s() > 0.0 && self.cpu_s() + self.cpu_grain_s >= needed_s
@@ -111,13 +119,13 @@ pub struct Sampler {
     peaks: JoinHandle<Peaks>,
 }
 
-/// Why there is no cost.
+/// Why the cost is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum CostError {
     /// There is no process, or it could not be watched.
     #[error("reading what the server used: {0}")]
     Io(#[from] io::Error),
-    /// CPU time was used that the kernel no longer knows of.
+    /// CPU time was used that the kernel has forgotten.
     #[error(
         "the CPU time of some of its processes is lost: their parent, process {0}, ignores SIGCHLD, and the \
          kernel forgets them when they end"
@@ -125,20 +133,20 @@ pub enum CostError {
     Lost(String),
 }
 
-/// Often enough to see threads that live for a moment, seldom enough to cost nothing.
+/// The sampling interval: short enough to see brief threads, long enough to cost nothing.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
-/// Looking for new processes takes at most one in so many parts of the time: it goes through all processes
-/// of the machine, on a CPU that may be the generator's.
+/// Searching for new processes takes at most one part in this many of the time: it reads all
+/// processes of the machine, on a CPU that may be the generator's.
 const SEARCH_SHARE: u32 = 50;
 
 impl Sampler {
-    /// Begins to count the cost of these processes, or of the group that a process leads, with all that they
-    /// have started.
+    /// Starts to count the cost of these processes, or of the group that a process leads, with
+    /// everything that they have started.
     ///
     /// # Errors
     ///
-    /// When there is no such process, or no thread to watch them.
+    /// If there is no such process, or no thread to watch it.
     pub fn start(processes: impl Into<Processes>) -> io::Result<Self> {
         let processes = processes.into();
         let (stop, stopped) = mpsc::channel();
@@ -173,9 +181,9 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// When no process is left, or CPU time is known to be lost.
+    /// If no process is left, or CPU time is known to be lost.
     pub fn finish(self) -> Result<ServerCost, CostError> {
-        // Read first: what comes after is not to be counted.
+        // Read first, so that what follows is not counted.
         let end = Usage::of(self.processes)?;
         drop(self.stop);
         let mut peaks = self.peaks.join().expect("the sampler does not panic");
@@ -195,7 +203,7 @@ impl Sampler {
         } else {
             0.5
         };
-        // By when all of them were read, the first ones had used this at least.
+        // The time at which all were read; the first ones had used at least this much.
         let cpu_s_of_threads = end.cpu_s - begin.cpu_s_after_threads;
         let threads = between(&begin.threads, &end.threads, cpu_s_of_threads);
         let schedule = threads.and_then(|threads| threads.schedule);
@@ -231,11 +239,11 @@ impl Sampler {
 #[derive(Debug, Default)]
 struct Family {
     now: BTreeMap<i32, Stat>,
-    /// The last process that was made on this machine by the time of the last look.
+    /// The last process that had been created on this machine at the last search.
     last_made: Option<String>,
-    /// No look before that.
+    /// The time of the next search.
     next: Option<Instant>,
-    /// A process that ignores SIGCHLD, and had children that came or went.
+    /// A process that ignores SIGCHLD and whose children came or went.
     loses: Option<i32>,
 }
 
@@ -245,7 +253,7 @@ impl Family {
         speakers.collect()
     }
 
-    /// Unless no process was made since.
+    /// Searches again, unless no process was created since.
     fn look_again(&mut self, processes: Processes) {
         let is_early = self.next.is_some_and(|next| Instant::now() < next);
         if !is_early && (self.last_made.is_none() || last_made() != self.last_made) {
@@ -283,14 +291,14 @@ impl Family {
     }
 }
 
-/// The number of the last process or thread that was made, in the last field of `/proc/loadavg`.
+/// The ID of the last created process or thread, from the last field of `/proc/loadavg`.
 fn last_made() -> Option<String> {
     let text = fs::read_to_string("/proc/loadavg").ok()?;
     Some(text.split_ascii_whitespace().next_back()?.to_owned())
 }
 
-/// Whether a process ignores SIGCHLD, so that the kernel reaps its children and drops their CPU time. That it
-/// has asked for the same by `SA_NOCLDWAIT` is not seen.
+/// Whether a process ignores SIGCHLD, so that the kernel reaps its children and drops their CPU
+/// time. The same effect of `SA_NOCLDWAIT` is not visible.
 fn ignores_children(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -302,17 +310,18 @@ fn ignores_children(pid: i32) -> bool {
 #[derive(Debug, Default)]
 struct Usage {
     pids: Vec<i32>,
-    /// CPU time of the living with nanosecond grain and of their reaped children by the tick, seconds.
-    /// A child's time moves to its parent when it is reaped, so that the sum never falls.
+    /// CPU time of living processes with nanosecond resolution, and of their reaped children by the
+    /// tick, in seconds. A child's time moves to its parent when it is reaped, so the sum never
+    /// decreases.
     cpu_s: f64,
-    /// User and system CPU time, ticks.
+    /// User and system CPU time, in ticks.
     ticks: (u64, u64),
     /// Minor and major page faults.
     faults: (u64, u64),
-    /// Minor page faults of those that have ended and were waited for.
+    /// Minor page faults of processes that have ended and were reaped.
     ended_faults: u64,
     threads: Threads,
-    /// The CPU time again when the threads were read, which may have taken a while.
+    /// The CPU time after the threads were read, which may have taken a while.
     cpu_s_after_threads: f64,
     network: Network,
 }
@@ -324,8 +333,8 @@ impl Usage {
         let found = processes.found()?;
         let mut is_alive = false;
         for pid in found.into_keys() {
-            // A process that just ended has no clock and no figures left, unless it has yet to be waited
-            // for.
+            // A process that just ended has no clock and no values, unless it has not been reaped
+            // yet.
             let Some(clock_s) = clock_s(pid) else {
                 continue;
             };
@@ -356,7 +365,7 @@ impl Usage {
             usage.ended_faults += stat.children_faults_minor;
             usage.faults.1 += stat.children_faults_major;
         }
-        // Behind the clocks at both ends, so that the time between is the same.
+        // Read after the clocks at both ends, so that the period is the same.
         for &pid in &usage.pids {
             usage.threads.extend(threads(pid));
             usage.cpu_s_after_threads += clock_s(pid).unwrap_or(0.0);
@@ -367,7 +376,7 @@ impl Usage {
     }
 }
 
-/// What a process and its threads, ended ones included, have used, seconds.
+/// CPU time of a process and its threads, including ended ones, in seconds.
 fn clock_s(pid: i32) -> Option<f64> {
     let clock = clock_getcpuclockid(Pid::from_raw(pid)).and_then(ClockId::now);
     Some(Duration::from(clock.ok()?).as_secs_f64())
@@ -388,8 +397,8 @@ impl Peaks {
         let mut files = 0;
         for (&pid, stat) in &self.family.now {
             let pid = stat.speaker(pid);
-            // Since Linux 6.2 the size of that folder is the number of files in it, which the kernel knows
-            // without looking at each; before that it is 0.
+            // Since Linux 6.2 the size of that folder is the number of open files, which the kernel
+            // knows without counting; before that it is 0.
             let folder = fs::metadata(format!("/proc/{pid}/fd"));
             files += folder.map_or(0, |folder| folder.size());
             let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
@@ -403,8 +412,8 @@ impl Peaks {
         self.files = self.files.max(files);
     }
 
-    /// Counts open files one by one where the kernel does not tell their number, which takes a millisecond
-    /// for some thousand.
+    /// Counts open files one by one if the kernel does not report their number; this takes a
+    /// millisecond per some thousand files.
     fn count_files(&mut self, pids: &[i32]) {
         let tells = |pid: &i32| {
             fs::metadata(format!("/proc/{pid}/fd")).is_ok_and(|folder| folder.size() > 0)
@@ -448,7 +457,7 @@ mod tests {
         assert_eq!(Stat::parse("17 (a"), None);
     }
 
-    /// One that computes, and its child that computes too: both count.
+    /// A process that computes, and a child that computes too: both count.
     #[test]
     fn a_group_that_is_busy() {
         use std::os::unix::process::CommandExt as _;
@@ -477,7 +486,7 @@ mod tests {
         assert_eq!(cost.context_switches, Some(sum), "{cost:?}");
         assert!(cost.run_delay_s.is_some_and(|s| s < 2.0), "{cost:?}");
         assert!(cost.page_faults_minor.is_some() && cost.page_faults_major.is_some());
-        // Their standard streams, whatever else they were handed.
+        // Their standard streams, whatever else they inherited.
         assert!(
             cost.files_max
                 .is_some_and(|files| (6..100).contains(&files)),

@@ -1,17 +1,19 @@
-//! A process between ours and a command: it has nothing to do but to see that nothing of the command is
-//! left behind.
+//! A process between ours and a command. Its only task is to ensure that no process of the command
+//! is left behind.
 //!
-//! It is forked before the command is executed, and is a child subreaper (`prctl(2)`): every process that
-//! the command starts stays its descendant, whatever session or process group it makes its own, because
-//! the kernel gives orphans to their nearest subreaper. So these processes are known as long as any of them
-//! runs ([`super::Processes`]). It waits for those that become its children, whose CPU time the kernel adds
-//! to its own sum, and it ends when none is left.
+//! It is forked before the command is executed and is a child subreaper (`prctl(2)`): every process
+//! that the command starts stays its descendant, in whatever session or process group, because the
+//! kernel gives orphans to their nearest subreaper. So these processes are known as long as any of
+//! them runs ([`super::Processes`]). The keeper reaps the processes that become its children, whose
+//! CPU time the kernel adds to its own sum, and it ends when none is left.
 //!
-//! When our end of its pipe is closed, be it by SIGKILL, it kills its children until there are no more. What
-//! a command asks somebody else to start, such as a service manager, is not in its reach.
+//! When our end of its pipe is closed, even by SIGKILL, it kills its children until there are no
+//! more. Processes that a command asks another program to start, such as a service manager, are out
+//! of reach.
 //!
-//! When it is itself killed by somebody else, the command dies with it, and others that the command has started
-//! become children of `init`. Those that were seen before ([`Kept::remember`]) are killed from here then.
+//! If another program kills the keeper, the command dies with it, and other processes of the
+//! command become children of `init`. Those that were seen before ([`Kept::remember`]) are then
+//! killed from here.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -36,24 +38,24 @@ use super::processes::{Processes, with_descendants};
 use super::waiting::tell;
 use engine::affinity::cpu_set;
 
-/// How long killed processes may take to be gone. Those that the kernel does not let go, as they wait for a
-/// device, take longer.
+/// How long killed processes may take to disappear. Processes that the kernel cannot end because
+/// they wait for a device take longer.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
-/// How many processes that were ended by a signal are reported, beside the command itself.
+/// How many processes ended by a signal are reported, besides the command itself.
 const CRASHED_MAX: u32 = 100;
 
-/// A command that was started, and all that it has started since.
+/// A started command, and everything that it has started since.
 #[derive(Debug)]
 pub(super) struct Kept {
-    /// The process in between.
+    /// The keeper process.
     keeper: Mutex<std::process::Child>,
     /// The command itself, which leads a process group.
     leader: Pid,
-    /// Nothing is ever written to it; that it is closed says that all are to be killed.
+    /// Nothing is ever written to it; closing it makes the keeper kill all processes.
     control: Option<OwnedFd>,
     heard: Mutex<Heard>,
-    /// Processes that were seen, with their start times: a number may be used again.
+    /// Processes that were seen, with their start times, since process IDs are reused.
     seen: Mutex<BTreeMap<i32, u64>>,
 }
 
@@ -62,17 +64,17 @@ pub(super) struct Kept {
 struct Heard {
     reports: File,
     leader: Option<ExitStatus>,
-    /// Other processes that were ended by a signal, the first of them.
+    /// The first other process that was ended by a signal.
     crashed: Option<ExitStatus>,
 }
 
-/// A report: the number of a process, and its status as `waitpid(2)` has it. The first is about the leader
+/// A report: a process ID, and a status as from `waitpid(2)`. The first report is about the leader
 /// and says that it was started.
 type Report = [i32; 2];
 
 impl Kept {
-    /// Starts `command` with nothing on stdin and pipes for its output, on these CPUs if there are any, as
-    /// the leader of a process group.
+    /// Starts `command` with empty stdin and pipes for its output, on these CPUs if given, as the
+    /// leader of a process group.
     pub(super) fn start(command: &mut Command, cpus: &[usize]) -> io::Result<Kept> {
         let (control_theirs, control) = pipe2(OFlag::O_CLOEXEC)?;
         let (reports, reports_theirs) = pipe2(OFlag::O_CLOEXEC)?;
@@ -85,8 +87,8 @@ impl Kept {
         let ends = (control_theirs.as_raw_fd(), reports_theirs.as_raw_fd());
         let parent = getpid();
         let in_child = move || divide(parent, affinity.as_ref(), ends);
-        // Only between fork and exec can a process be put between.
-        // SAFETY: the closure, and what it calls, makes system calls only, and allocates nothing.
+        // A process can be inserted only between fork and exec. SAFETY: the closure and the
+        // functions it calls only make system calls, and allocate nothing.
         #[allow(unsafe_code)]
         unsafe {
             command.pre_exec(in_child);
@@ -95,7 +97,7 @@ impl Kept {
         drop((control_theirs, reports_theirs));
         let mut reports = File::from(reports);
         let Ok(Some((leader, _))) = read_report(&mut reports) else {
-            // It cannot have come so far without a word.
+            // The keeper reports before it gets this far.
             let _ = keeper.kill();
             let _ = keeper.wait();
             return Err(io::Error::other("the process that keeps it has ended"));
@@ -116,57 +118,58 @@ impl Kept {
         Ok(kept)
     }
 
-    /// The pipes of its output; each can be taken once.
+    /// The pipes of the command's output; each can be taken once.
     pub(super) fn output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
         let keeper = self.keeper.get_mut().expect("no holder panics");
         (keeper.stdout.take(), keeper.stderr.take())
     }
 
-    /// The command itself.
+    /// The command's process.
     pub(super) fn leader(&self) -> Pid {
         self.leader
     }
 
-    /// The command and all that it has started.
+    /// The command and everything that it has started.
     pub(super) fn processes(&self) -> Processes {
         Processes::kept_by(self.keeper().id().cast_signed())
     }
 
-    /// How the command itself has ended; nothing while it runs.
+    /// How the command itself has ended; `None` while it runs.
     pub(super) fn status(&self) -> Option<ExitStatus> {
         self.hear().leader
     }
 
-    /// How the first of the other processes that were ended by a signal was ended.
+    /// How the first other process that was ended by a signal has ended.
     pub(super) fn crashed(&self) -> Option<ExitStatus> {
         self.hear().crashed
     }
 
-    /// Whether nothing of it is left.
+    /// Whether no process is left.
     pub(super) fn is_over(&self) -> bool {
-        // An error would be that somebody else has waited for it.
+        // An error would mean that another part of this process has reaped it.
         !matches!(self.keeper().try_wait(), Ok(None))
     }
 
-    /// Whether the process in between was killed, so that nobody will tell how the command has ended.
+    /// Whether the keeper was killed, so that the end of the command will not be reported.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self.keeper().try_wait(), Ok(Some(status)) if !status.success())
     }
 
-    /// Takes note of the processes that there are now.
+    /// Records the current processes.
     pub(super) fn remember(&self) {
         let found = self.processes().found().unwrap_or_default();
         let found = found.into_iter().map(|(pid, stat)| (pid, stat.started));
         self.seen.lock().expect("no holder panics").extend(found);
     }
 
-    /// Asks for an orderly end (SIGTERM): the command itself, or what it has left when it has ended.
+    /// Requests an orderly end (SIGTERM) from the command, or from the processes it has left if it
+    /// has ended.
     pub(super) fn terminate(&mut self) {
         if self.is_over() {
             return;
         }
         match self.status() {
-            // The keeper waits for it before it tells, so its number may be somebody else's for a moment.
+            // The keeper reaps the process before it reports, so its ID may be reused for a moment.
             None if self.processes().contains(self.leader.as_raw()) => {
                 let _ = kill(self.leader, Signal::SIGTERM);
             }
@@ -178,7 +181,8 @@ impl Kept {
         }
     }
 
-    /// Kills all of it. Returns those that are still there after some seconds, as `NUMBER (COMMAND)`.
+    /// Kills everything. Returns the processes that still exist after some seconds, as `NUMBER
+    /// (COMMAND)`.
     pub(super) fn end(&mut self) -> Vec<String> {
         self.control = None;
         let deadline = Instant::now() + GONE_WITHIN;
@@ -199,7 +203,8 @@ impl Kept {
         }
     }
 
-    /// Kills those that were seen and run, with all that they have started. Returns them.
+    /// Kills the recorded processes that still run, with everything that they have started. Returns
+    /// them.
     fn kill_seen(&self) -> Vec<i32> {
         let seen = self.seen.lock().expect("no holder panics");
         let found =
@@ -235,14 +240,14 @@ impl Drop for Kept {
         if self.control.is_some() {
             for left in self.end() {
                 tell(&format!(
-                    "warning: process {left} cannot be killed, and still runs"
+                    "warning: process {left} cannot be killed and is still running"
                 ));
             }
         }
     }
 }
 
-/// Nothing when there is none now, or there will be none.
+/// Reads a report; `None` if none is available now, or none will follow.
 fn read_report(reports: &mut File) -> io::Result<Option<(i32, i32)>> {
     let mut bytes = [0; size_of::<Report>()];
     match reports.read_exact(&mut bytes) {
@@ -256,27 +261,26 @@ fn read_report(reports: &mut File) -> io::Result<Option<(i32, i32)>> {
     Ok(Some((number(pid), number(status))))
 }
 
-// What follows runs between fork and exec: system calls only, and nothing that allocates.
+// The rest runs between fork and exec: it makes only system calls and does not allocate.
 
-/// Forks once more: returns in the process that is to execute the command, and never in the one that keeps
-/// it.
+/// Forks once more. Returns in the process that is to execute the command, and never in the keeper.
 fn divide(parent: Pid, affinity: Option<&CpuSet>, ends: (RawFd, RawFd)) -> io::Result<()> {
-    // Where whoever started us ignores it, children would end without a trace.
-    // SAFETY: the default action is no code of ours.
+    // If the process that started us ignores SIGCHLD, children would disappear without a trace.
+    // SAFETY: the default action runs no code of ours.
     #[allow(unsafe_code)]
     unsafe {
         signal(Signal::SIGCHLD, SigHandler::SigDfl)?;
     }
     prctl::set_child_subreaper(true)?;
     let keeper = getpid();
-    // SAFETY: there is one thread here, and both processes make system calls only.
+    // SAFETY: there is a single thread here, and both processes only make system calls.
     #[allow(unsafe_code)]
     match unsafe { fork() }? {
         ForkResult::Parent { child } => keep(parent, child, ends),
         ForkResult::Child => {
             setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
             prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // It may have ended before that.
+            // The parent may have ended earlier.
             if getppid() != keeper {
                 return Err(io::ErrorKind::Interrupted.into());
             }
@@ -288,25 +292,25 @@ fn divide(parent: Pid, affinity: Option<&CpuSet>, ends: (RawFd, RawFd)) -> io::R
     }
 }
 
-/// Waits for all children, for those that it inherits too, until there are no more; kills them when the pipe
-/// is closed at the other end.
+/// Reaps all children, including inherited ones, until there are none; kills them when the other
+/// end of the pipe is closed.
 fn keep(parent: Pid, leader: Pid, (control, reports): (RawFd, RawFd)) -> ! {
-    // What is sent to all processes of our name must not leave the others alone.
+    // A signal to all processes of our name must not leave the others without a keeper.
     for ignored in [
         Signal::SIGINT,
         Signal::SIGTERM,
         Signal::SIGHUP,
         Signal::SIGPIPE,
     ] {
-        // SAFETY: to ignore is no code of ours.
+        // SAFETY: ignoring a signal runs no code of ours.
         #[allow(unsafe_code)]
         let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
     }
     let _ = prctl::set_name(c"loadgen-keeper");
-    // Until the other end of the pipe is known to be watched.
+    // The keeper must first watch the other end of the pipe.
     let mut is_to_end = getppid() != parent;
-    // SAFETY: the descriptors are ours, nothing else uses them in this process, and all that is left open
-    // are these three; the buffers are as long as is said.
+    // SAFETY: the descriptors are ours, nothing else uses them in this process, and only these
+    // three are open; the buffers have the stated lengths.
     #[allow(unsafe_code)]
     unsafe {
         libc::dup2(control, 0);
@@ -329,7 +333,7 @@ fn keep(parent: Pid, leader: Pid, (control, reports): (RawFd, RawFd)) -> ! {
                     -1 if Errno::last() == Errno::ECHILD => libc::_exit(0),
                     -1 => {}
                     pid if pid == leader.as_raw() => report(pid, status),
-                    // Few enough that the pipe keeps room for the leader's.
+                    // There are few enough reports that the pipe keeps room for the leader's.
                     pid if libc::WIFSIGNALED(status) && crashed < CRASHED_MAX => {
                         crashed += 1;
                         report(pid, status);
@@ -345,7 +349,8 @@ fn keep(parent: Pid, leader: Pid, (control, reports): (RawFd, RawFd)) -> ! {
                 events: libc::POLLIN,
                 revents: 0,
             };
-            // Once the pipe is closed it would not wait any more; killed ones are looked after soon.
+            // The poll returns immediately once the pipe is closed; killed processes are checked
+            // again soon.
             let (mut fds, timeout_ms) = match is_to_end {
                 true => ([wait(-1), wait(2)], 2),
                 false => ([wait(0), wait(2)], -1),
@@ -358,10 +363,11 @@ fn keep(parent: Pid, leader: Pid, (control, reports): (RawFd, RawFd)) -> ! {
     }
 }
 
-/// Pipes of others, and those of the command's output, must not be held open here.
+/// Closes the pipes of others and of the command's output, which must not be held open here.
 #[allow(unsafe_code)]
 unsafe fn close_from_3() {
-    // SAFETY: nothing in this process uses what is closed. Before Linux 5.9 they are closed one by one.
+    // SAFETY: nothing in this process uses the closed descriptors. Before Linux 5.9 they are closed
+    // one by one.
     unsafe {
         if libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) == 0 {
             return;
@@ -376,17 +382,17 @@ unsafe fn close_from_3() {
 #[allow(unsafe_code)]
 unsafe fn report(pid: i32, status: i32) {
     let report: Report = [pid, status];
-    // SAFETY: so many bytes are there. That nobody reads them any more changes nothing.
+    // SAFETY: the buffer has this many bytes. An error, if there is no reader any more, is ignored.
     unsafe {
         libc::write(1, report.as_ptr().cast(), size_of::<Report>());
     }
 }
 
-/// Kills every child. Their children become ours, and have their turn when this is called again.
+/// Kills every child. Grandchildren then become children, and are killed by the next call.
 #[allow(unsafe_code)]
 unsafe fn kill_children(leader: Pid) {
     let mut text = [0_u8; 4096];
-    // SAFETY: the path ends in a zero, and the buffer is as long as is said.
+    // SAFETY: the path ends in a zero byte, and the buffer has the stated length.
     let read = unsafe {
         let fd = libc::open(c"/proc/thread-self/children".as_ptr(), libc::O_RDONLY);
         let read = libc::read(fd, text.as_mut_ptr().cast(), text.len());
@@ -394,8 +400,8 @@ unsafe fn kill_children(leader: Pid) {
         read
     };
     if read <= 0 {
-        // A kernel without that list (`CONFIG_PROC_CHILDREN`): the group is what is known.
-        // SAFETY: no memory is concerned; so below.
+        // The kernel lacks the list of children (`CONFIG_PROC_CHILDREN`), so only the group is
+        // known. SAFETY: the call concerns no memory, and neither do those below.
         unsafe { libc::kill(-leader.as_raw(), libc::SIGKILL) };
         return;
     }
@@ -403,7 +409,7 @@ unsafe fn kill_children(leader: Pid) {
     for &byte in &text[..read.unsigned_abs().min(text.len())] {
         match byte {
             b'0'..=b'9' => pid = pid.wrapping_mul(10).wrapping_add(i32::from(byte - b'0')),
-            // A number that was cut off has no blank behind it.
+            // A truncated number is not followed by a blank.
             _ => {
                 if pid > 1 {
                     unsafe { libc::kill(pid, libc::SIGKILL) };

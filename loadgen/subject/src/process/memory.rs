@@ -1,4 +1,4 @@
-//! What idle connections cost a server in memory: by how much it grows while they become more.
+//! The memory cost of idle connections: how much a server grows as their number increases.
 
 use std::fs;
 use std::io;
@@ -10,43 +10,45 @@ use serde::{Deserialize, Serialize};
 use super::proc::status_number;
 use super::processes::Processes;
 
-/// What idle connections cost in memory.
+/// The memory cost of idle connections.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct IdleCost {
-    /// Memory of the server that grew with each connection, bytes: the slope between half and all of them,
-    /// because the first ones also fill pools and caches. Absent when that is too few, or was not read.
+    /// The server's memory per additional connection, in bytes: the slope between half and all of the connections,
+    /// because the first half also fills pools and caches. Absent with too few connections, or if it was not read.
     pub bytes_per_connection: Option<f64>,
-    /// The same of what the kernel holds for the server's threads and memory. The sockets are not in it:
-    /// they cost every server the same, and the kernel keeps for the next ones what it had for others, so
-    /// that they are not seen to grow.
+    /// Kernel memory for the server's threads and page tables per additional connection, in bytes.
+    /// Sockets are not included: they cost every server the same, and the kernel reuses memory of
+    /// earlier ones, so their growth is not visible.
     pub kernel_bytes_per_connection: Option<f64>,
-    /// As it was read: with none, half and all of the connections.
+    /// The readings with none, half and all of the connections.
     pub memory: Vec<Memory>,
 }
 
-/// Memory while so many idle connections were open.
+/// Memory while a number of idle connections is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// Idle connections, each served.
+    /// The number of idle connections, each served once.
     pub connections: u64,
-    /// Anonymous memory that is resident (heap and stacks, not code), bytes: the sum over all processes of
-    /// the server. Pages that they share are counted once for each.
+    /// Resident anonymous memory (heap and stacks, not code) in bytes: the sum over all processes
+    /// of the server. Shared pages count once for each process.
     pub bytes: u64,
-    /// Page tables of these processes, and the kernel stacks of all threads of the machine, bytes.
+    /// Page tables of these processes, and the kernel stacks of all threads of the machine, in
+    /// bytes.
     pub kernel_bytes: u64,
 }
 
-/// Connections between two readings that make a slope. Memory comes in pages and arenas: with fewer, that
-/// is what would be seen.
+/// The minimum number of connections between two readings for a slope. Memory grows by pages and
+/// arenas, which would dominate a smaller number.
 const CONNECTIONS_MIN: u64 = 100;
 
-/// A server has settled when two readings so far apart agree...
+/// A server's memory has settled when two readings this far apart agree; see [`SETTLE_WITHIN`].
 const SETTLE_EVERY: Duration = Duration::from_millis(20);
-/// ... or by then.
+/// A server's memory is assumed to have settled after this time.
 const SETTLE_WITHIN: Duration = Duration::from_millis(500);
 
 impl IdleCost {
-    /// From readings with none, half and all of the connections; of fewer, nothing follows.
+    /// Computes the cost from readings with none, half and all of the connections; with fewer
+    /// readings nothing is known.
     pub fn of(memory: Vec<Memory>) -> Self {
         let slope = |of: fn(&Memory) -> u64| match memory[..] {
             [_, before, after]
@@ -66,12 +68,12 @@ impl IdleCost {
 }
 
 impl Memory {
-    /// Of these processes, or of the group that a process leads with all that it has started, once they have
-    /// settled with so many idle connections.
+    /// Reads the memory of these processes, or of the group that a process leads with everything
+    /// that it has started, once it has settled with this many idle connections.
     ///
     /// # Errors
     ///
-    /// When there is no such process, or the kernel does not tell.
+    /// If there is no such process, or the kernel does not report its memory.
     pub fn settled(processes: impl Into<Processes>, connections: u64) -> io::Result<Self> {
         let processes = processes.into();
         let end = Instant::now() + SETTLE_WITHIN;
@@ -91,7 +93,8 @@ impl Memory {
         let (mut bytes, mut kernel_bytes) = (0, kib(&machine, "KernelStack:")?);
         for member in processes.speakers()? {
             let read = |file: &str| fs::read_to_string(format!("/proc/{member}/{file}"));
-            // The resident sizes in `status` would not do: they are kept by CPU and added up in batches.
+            // The resident sizes in `status` are unsuitable: the kernel keeps them per CPU and adds
+            // them up in batches.
             match (read("smaps_rollup"), read("status")) {
                 (Ok(maps), Ok(status)) => {
                     bytes += kib(&maps, "Anonymous:")?;
@@ -100,7 +103,7 @@ impl Memory {
                 (Err(error), _) if error.kind() == io::ErrorKind::PermissionDenied => {
                     return Err(error);
                 }
-                // It has just ended, and has no memory.
+                // The process has just ended and has no memory.
                 _ => {}
             }
         }
@@ -112,7 +115,7 @@ impl Memory {
     }
 }
 
-/// The bytes behind `key`, which stand there in KiB.
+/// The value of `key`, given in KiB, in bytes.
 fn kib(text: &str, key: &str) -> io::Result<u64> {
     match status_number(text, key) {
         Some(kib) => Ok(kib << 10),
@@ -135,7 +138,7 @@ mod tests {
         }
     }
 
-    /// What the first half fills up is in no slope.
+    /// The slope leaves out what the first half fills.
     #[test]
     fn the_slope_is_that_of_the_second_half() {
         let cost = IdleCost::of(vec![
@@ -160,14 +163,14 @@ mod tests {
         }
     }
 
-    /// A mebibyte that is written is seen, to the page.
+    /// A written mebibyte shows up, exact to the page.
     #[test]
     fn memory_of_a_process_that_grows() {
         use std::io::{Read as _, Write as _};
         use std::os::unix::process::CommandExt as _;
         use std::process::{Command, Stdio};
 
-        // `read` is a builtin, so that only the shell's own variable grows.
+        // `read` is a builtin, so only the shell's own variable grows.
         let script = "echo ready; read x; y=$(printf '%01048576d' 0); echo ready; read x";
         let mut child = Command::new("sh")
             .args(["-c", script])

@@ -1,23 +1,23 @@
-//! A server as a process: started, waited for until it can accept, stopped, reaped.
+//! A server as a process: started, ready, stopped, reaped.
 //!
-//! In the `run` command of a [`Server`], `{addr}` is the address to listen on as HOST:PORT, `{host}`
-//! and `{port}` are its halves, and `{empty_dir}` is a fresh folder that is removed with the
-//! [`Target`]. A server that tells its address in a ready line picks its port itself (port 0);
-//! otherwise, and when `{port}` is asked for, a free one is picked here, just before the start.
+//! In the `run` command of a [`Server`], `{addr}` is the listening address as HOST:PORT, `{host}`
+//! and `{port}` are its parts, and `{empty_dir}` is a fresh folder that is removed with the
+//! [`Target`]. A server with a ready line picks its own port (port 0). For other servers, and if
+//! the command contains `{port}`, a free port is picked here just before the start.
 //!
-//! **What belongs to a server** is the process that is started, which gets a process group of its own, and
-//! all that it starts in turn, whichever session or group that goes to: a process in between
-//! (`keeper`) inherits its orphans. These are the processes whose cost is counted ([`Processes`]). A server
-//! that makes itself a daemon, so that the process that was started exits with 0, runs as long as one of
-//! those that it left listens at its address.
+//! **The processes of a server** are the started process, which gets its own process group, and
+//! everything that it starts in turn, in whatever session or group: an intermediate process
+//! (`keeper`) inherits orphans. The cost of these processes is counted ([`Processes`]). If a server
+//! becomes a daemon, so that the started process exits with 0, it counts as running as long as one
+//! of its remaining processes listens at its address.
 //!
-//! **Nothing outlives its target.** All of these processes are killed when the [`Target`] is dropped, and
-//! when this process ends, be that by SIGKILL. What cannot be killed is named. Only what a server asks
-//! somebody else to start, such as a service manager or a container engine, is out of reach; when it is
-//! somebody else who answers at the address, the server has not started ([`Error::Foreign`]), or what was
-//! measured is not its own ([`Target::owner`]).
+//! **Nothing outlives its target.** All of these processes are killed when the [`Target`] is
+//! dropped and when this process ends, even by SIGKILL. Processes that cannot be killed are named.
+//! Only processes that a server asks another program to start, such as a service manager or a
+//! container engine, are out of reach. If such a process answers at the address, the server has not
+//! started ([`Error::Foreign`]), or the measurement is not of the server ([`Target::owner`]).
 //!
-//! Every wait ends when the user interrupts, and says on stderr what it waits for when it is long.
+//! Every wait ends when the user interrupts, and a long wait says on stderr what it waits for.
 
 mod command;
 mod cost;
@@ -64,16 +64,17 @@ use waiting::Waiting;
 /// How long a server may take until it can accept.
 pub const READY_WITHIN: Duration = Duration::from_secs(10);
 
-/// With how many free ports a server is started that is told its port, where others take them before it does.
+/// How many free ports are tried for a server that is given its port, if other programs take the
+/// port first.
 const PORTS_TRIED_MAX: u32 = 3;
 
-/// How long a server may take to stop after SIGTERM: its own 5 s, and a margin.
+/// How long a server may take to stop after SIGTERM: its own 5 s, plus a margin.
 pub const STOP_WITHIN: Duration = Duration::from_secs(6);
 
-/// How long it may take when the user has interrupted.
+/// How long a server may take to stop if the user has interrupted.
 const INTERRUPTED_STOP_WITHIN: Duration = Duration::from_millis(500);
 
-/// A server that runs.
+/// A running server.
 #[derive(Debug)]
 pub struct Target {
     name: String,
@@ -81,18 +82,18 @@ pub struct Target {
     kept: Kept,
     stdout: Output,
     stderr: Output,
-    /// Removed when the target is dropped.
+    /// The empty folder, removed when the target is dropped.
     _empty_dir: Option<TempDir>,
 }
 
-/// How to start a server.
+/// Options for starting a server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// CPUs that it may run on; empty for those of the calling thread.
+    /// The CPUs that the server may run on; empty for those of the calling thread.
     pub cpus: Vec<usize>,
-    /// Further arguments, behind those of its command.
+    /// Arguments to append to the server's command.
     pub arguments: Vec<String>,
-    /// How long it may take until it can accept.
+    /// How long the server may take until it can accept.
     pub ready_within: Duration,
 }
 
@@ -106,20 +107,20 @@ impl Default for Options {
     }
 }
 
-/// What became of a server.
+/// How a server ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its exit status; of one that became a daemon, that of the process that crashed, if one did.
+    /// The exit status. For a daemon, the status of its first crashed process, if any.
     pub status: ExitStatus,
-    /// It was still there when its time to stop was over, and was killed.
+    /// The server was still running after its time to stop, and was killed.
     pub killed: bool,
-    /// The last of what it wrote on stderr, at most 8 KiB, without what was taken before.
+    /// The end of its stderr, at most 8 KiB, without what was taken earlier.
     pub stderr: String,
-    /// The last of what it wrote on stdout, at most 8 KiB, without its first line.
+    /// The end of its stdout, at most 8 KiB, without the first line.
     pub stdout: String,
-    /// Processes of it that could not be killed, as `NUMBER (COMMAND)`.
+    /// Its processes that could not be killed, as `NUMBER (COMMAND)`.
     pub left: Vec<String>,
-    /// Somebody killed the process that looks after it. How it ended itself is unknown then.
+    /// Another program killed the server's keeper process, so how the server ended is unknown.
     pub lost: bool,
 }
 
@@ -137,7 +138,8 @@ impl std::fmt::Display for Ended {
             (None, None) => f.write_str("ended")?,
         }
         let mut said = foreign::last_words(&self.stderr);
-        // Who gives up by itself may say why on stdout; otherwise that is what it says anyway.
+        // A server that gives up may give the reason on stdout; otherwise stdout has only its usual
+        // output.
         if said.is_empty() && self.status.code().is_some_and(|code| code != 0) {
             said = foreign::last_words(&self.stdout);
         }
@@ -151,46 +153,46 @@ impl std::fmt::Display for Ended {
     }
 }
 
-/// Why a server did not start, or was not built. Each is one line that names the server.
+/// Why a server was not started or built, in one line that names the server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such program.
+    /// The program does not exist.
     #[error("starting {server}: {program} not found; {hint}")]
     NotFound {
         /// Name of the server.
         server: String,
-        /// As in its command.
+        /// The program as written in the command.
         program: String,
         /// What to try.
         hint: String,
     },
-    /// The operating system refused.
+    /// The operating system refused an action.
     #[error("starting {server}: {action}: {cause}")]
     Io {
         /// Name of the server.
         server: String,
-        /// What was tried.
+        /// The action that was tried.
         action: String,
-        /// Why not.
+        /// The operating system's error.
         cause: io::Error,
     },
-    /// A placeholder that means nothing.
+    /// A command contains an unknown placeholder.
     #[error("starting {server}: {message}")]
     Placeholder {
         /// Name of the server.
         server: String,
-        /// Which one, and those there are.
+        /// The placeholder, and the known ones.
         message: String,
     },
-    /// It ended before it was ready.
+    /// The server ended before it was ready.
     #[error("starting {server}: it {ended} before it could accept")]
     Died {
         /// Name of the server.
         server: String,
-        /// With its status and stderr.
+        /// Its exit status and stderr.
         ended: Ended,
     },
-    /// It was not ready in time, and was killed.
+    /// The server was not ready in time, and was killed.
     #[error(
         "starting {server}: not ready after {} s: {waited_for}{}",
         within.as_secs_f64(),
@@ -199,14 +201,14 @@ pub enum Error {
     NotReady {
         /// Name of the server.
         server: String,
-        /// How long it had.
+        /// The time limit.
         within: Duration,
-        /// What did not come.
+        /// What did not happen.
         waited_for: String,
-        /// The last of its stderr.
+        /// The end of its stderr.
         stderr: String,
     },
-    /// Its first line on stdout is not the ready line.
+    /// The first line on stdout is not a ready line.
     #[error(
         "starting {server}: its first line on stdout should be `listening on ADDRESS:PORT`, \
          but is \"{}\"{}",
@@ -216,40 +218,40 @@ pub enum Error {
     ReadyLine {
         /// Name of the server.
         server: String,
-        /// What it said instead, or its beginning.
+        /// The line it printed instead, possibly shortened.
         line: String,
     },
-    /// Somebody else answers at its address.
+    /// Other processes answer at the server's address.
     #[error(
-        "starting {server}: {address} is served by what loadgen did not start: process {others}; stop that, \
-         or use another port"
+        "starting {server}: {address} is served by a process that loadgen did not start: {others}; stop it, or \
+         use another port"
     )]
     Foreign {
         /// Name of the server.
         server: String,
-        /// Where it says to listen.
+        /// The address that it claims to listen on.
         address: SocketAddr,
-        /// Who does, as `NUMBER (COMMAND), ...`.
+        /// The other processes, as `NUMBER (COMMAND), ...`.
         others: String,
     },
-    /// The user did not want to wait.
+    /// The user interrupted a wait.
     #[error("{action} {server}: interrupted")]
     Interrupted {
         /// Name of the server.
         server: String,
-        /// What was under way.
+        /// What was going on.
         action: &'static str,
     },
-    /// Its build failed.
+    /// The server's build failed.
     #[error("building {server}: `{command}` {status}{}", stderr_note(tail))]
     Build {
         /// Name of the server.
         server: String,
-        /// The command.
+        /// The build command.
         command: String,
-        /// How it ended.
+        /// How the command ended.
         status: ExitStatus,
-        /// The last of its output.
+        /// The end of its output.
         tail: String,
     },
 }
@@ -259,14 +261,15 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// When it cannot be started, ends, is not ready in time, or somebody else answers at its address; when
+    /// If it cannot be started, ends, or is not ready in time; if another process answers at its
+    /// address; if the user interrupts. The server has been removed by then.
     /// the user interrupts. It is no longer there then.
     pub fn start(server: &Server, root: &Path, options: &Options) -> Result<Self, Error> {
         let is_port_ours = server.ready == Ready::Connect || asks_for(server, "{port}");
         if !is_port_ours {
             return Target::start_at(0, server, root, options);
         }
-        // Between our choice and the server's bind(2), somebody else may take the port.
+        // Another program may take the port between our choice and the server's bind(2).
         let mut starts_left = PORTS_TRIED_MAX;
         loop {
             let port = free_port().map_err(|cause| Error::Io {
@@ -282,7 +285,8 @@ impl Target {
         }
     }
 
-    /// [`start`](Target::start), with this port in its command; 0 for one that it picks itself.
+    /// Starts the server like [`start`](Target::start), with this port in its command; 0 if it
+    /// picks its own.
     fn start_at(port: u16, server: &Server, root: &Path, options: &Options) -> Result<Self, Error> {
         let io_error = |action: &str, cause| Error::Io {
             server: server.name.clone(),
@@ -345,28 +349,29 @@ impl Target {
         }
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The process that was started, which leads a process group.
+    /// The started process, which leads a process group.
     pub fn pid(&self) -> u32 {
         self.kept.leader().as_raw().cast_unsigned()
     }
 
-    /// That process and all that it has started.
+    /// The started process and everything that it has started.
     pub fn processes(&self) -> Processes {
         self.kept.processes()
     }
 
-    /// Asks for `/` once and makes sure that the answer is `hello world`, and that it came from this server.
+    /// Requests `/` once, and checks that the answer is `hello world` and that this server sent it.
     ///
     /// # Errors
     ///
-    /// When it is anything else.
+    /// If the answer is anything else.
     pub fn probe(&self) -> Result<(), ProbeError> {
-        // Who serves connections is seen while one is open, which is not sure to be so at the end of a run.
+        // The owner of a connection can be seen only while it is open, and at the end of a run none
+        // may be.
         let _answered = probe::ask(self.address)?;
         self.kept.remember();
         match self.owner() {
@@ -375,13 +380,14 @@ impl Target {
         }
     }
 
-    /// Who answers at its address: who listens there, and has the connections that were accepted.
+    /// The processes that answer at the server's address: those that listen there or hold accepted
+    /// connections.
     pub fn owner(&self) -> Owner {
         owner::owner(self.address, self.processes())
     }
 
-    /// Whether it has ended by itself; [`stop`](Target::stop) tells how. One that has made itself a daemon
-    /// has not as long as it listens.
+    /// Whether the server has ended by itself; [`stop`](Target::stop) says how. A daemon has not
+    /// ended as long as it listens.
     pub fn has_ended(&self) -> bool {
         match self.kept.status() {
             _ if self.kept.is_lost() => true,
@@ -392,14 +398,14 @@ impl Target {
         }
     }
 
-    /// What it has written on stderr since this was last called, at most the last 8 KiB;
-    /// [`Ended::stderr`] holds the rest.
+    /// What the server has written to stderr since the last call, at most the last 8 KiB;
+    /// [`Ended::stderr`] contains the rest.
     pub fn take_stderr(&self) -> String {
         self.stderr.take()
     }
 
-    /// Asks it to stop (SIGTERM), waits up to `within`, and kills what is left of it. When the user has
-    /// interrupted, the wait is short.
+    /// Asks the server to stop (SIGTERM), waits up to `within`, and kills what is left. If the user
+    /// has interrupted, the wait is short.
     pub fn stop(mut self, within: Duration) -> Ended {
         const POLL: Duration = Duration::from_millis(2);
         let what = format!("{} to stop", self.name);
@@ -408,7 +414,7 @@ impl Target {
         self.kept.terminate();
         let mut was_interrupted = None;
         let killed = loop {
-            // Whoever outlives the process that was asked is not asked again.
+            // Processes that outlive the one that was asked are not asked again.
             let is_over = match is_daemon {
                 true => self.kept.is_over(),
                 false => self.kept.status().is_some() || self.kept.is_lost(),
@@ -456,7 +462,7 @@ impl Target {
                         }
                     },
                     Err(RecvTimeoutError::Timeout) => {}
-                    // It closed its stdout; if it ended, that is said below.
+                    // The server closed its stdout; if it ended, that is reported below.
                     Err(RecvTimeoutError::Disconnected) => thread::sleep(POLL),
                 },
                 Ready::Connect => {
@@ -496,8 +502,8 @@ impl Target {
         }
     }
 
-    /// Whether it will never be ready: it has failed, or nothing of it is left. What it has left behind when
-    /// it ended with 0 may be a daemon that is about to listen.
+    /// Whether the server will never be ready: it failed, or none of its processes is left. After
+    /// an exit with 0, the processes left behind may be a daemon that is about to listen.
     fn is_gone(&mut self) -> bool {
         match self.kept.status() {
             None => self.kept.is_lost(),
@@ -505,7 +511,7 @@ impl Target {
         }
     }
 
-    /// Kills what there is of it.
+    /// Kills everything that is left of the server.
     fn end(&mut self, killed: bool) -> Ended {
         let crashed = self.kept.crashed();
         let by_itself = self.kept.status();
@@ -525,8 +531,8 @@ impl Target {
     }
 }
 
-/// Starts a command in `root` with pipes for its output, in a process group of its own, on these CPUs if
-/// there are any. The kernel kills it when the calling thread ends.
+/// Starts a command in `root` with pipes for its output, in its own process group, on these CPUs if
+/// given. The kernel kills it when the calling thread ends.
 pub fn spawn(run: &[String], root: &Path, cpus: &[usize]) -> io::Result<Child> {
     let mut command = program(&run[0], root);
     command
@@ -539,7 +545,7 @@ pub fn spawn(run: &[String], root: &Path, cpus: &[usize]) -> io::Result<Child> {
     let parent = getpid();
     let in_child = move || {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The parent may have ended before that.
+        // The parent may have ended earlier.
         if getppid() != parent {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -548,8 +554,8 @@ pub fn spawn(run: &[String], root: &Path, cpus: &[usize]) -> io::Result<Child> {
         }
         Ok(())
     };
-    // Only the process itself can ask to die with its parent, so this must run between fork and exec.
-    // SAFETY: it makes three system calls, all async-signal-safe, and allocates nothing.
+    // Only the process itself can ask to die with its parent, so this must run between fork and
+    // exec. SAFETY: it makes three system calls, all async-signal-safe, and allocates nothing.
     #[allow(unsafe_code)]
     unsafe {
         command.pre_exec(in_child);
@@ -557,7 +563,7 @@ pub fn spawn(run: &[String], root: &Path, cpus: &[usize]) -> io::Result<Child> {
     command.spawn()
 }
 
-/// A command that runs in `root`, where a program with a `/` in its name is looked for too.
+/// A command that runs in `root`; a program whose name contains `/` is also looked up there.
 fn program(name: &str, root: &Path) -> Command {
     let mut command = if name.contains('/') {
         Command::new(root.join(name))
@@ -568,7 +574,7 @@ fn program(name: &str, root: &Path) -> Command {
     command
 }
 
-/// Whether a server did not start because its port is somebody else's by now.
+/// Whether a server did not start because another program took its port.
 fn was_taken(port: u16, error: &Error) -> bool {
     match error {
         Error::Foreign { .. } => true,
@@ -590,10 +596,10 @@ fn free_port() -> io::Result<u16> {
         .port())
 }
 
-/// The address of a ready line, one that can be connected to.
+/// The address in a ready line, in a form that can be connected to.
 fn listening_on(line: &str) -> Option<SocketAddr> {
     let mut address = address_of(line)?;
-    // An IPv6 socket that talks IPv4 is listed by its address of IPv4.
+    // An IPv6 socket that serves IPv4 is listed with its IPv4 address.
     address.set_ip(address.ip().to_canonical());
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -609,7 +615,7 @@ fn address_of(line: &str) -> Option<SocketAddr> {
     address.parse().ok()
 }
 
-/// What is wrong with a line that looks like a ready line.
+/// What is wrong with a line that resembles a ready line.
 fn port_note(line: &str) -> &'static str {
     match address_of(line) {
         Some(address) if address.port() == 0 => {

@@ -1,9 +1,9 @@
-//! What the kernel has counted of TCP, in the network namespace of this process: of the server, of the
-//! generator, and of whatever else talks there.
+//! TCP counters of this process's network namespace: they cover the server, the generator, and
+//! everything else there.
 
 use std::fs;
 
-/// Counts since the namespace began; one that this kernel does not keep is absent.
+/// Counts since the namespace was created; a count that this kernel does not keep is absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Network {
     pub(super) listen_overflows: Option<u64>,
@@ -38,8 +38,8 @@ impl Network {
     }
 }
 
-/// What stands under `name`. A group of counts has two lines that begin with its name: one of names, one of
-/// numbers.
+/// The count called `name`. A group of counts has two lines that begin with its name: one with
+/// names, one with numbers.
 fn count(text: &str, group: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(group));
     let (names, numbers) = (lines.next()?, lines.next()?);

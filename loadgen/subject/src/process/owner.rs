@@ -1,4 +1,4 @@
-//! Who answers at an address: the holders of its sockets, by the kernel's lists.
+//! Which processes answer at an address: the holders of its sockets, from the kernel's lists.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -10,23 +10,25 @@ use super::processes::Processes;
 use crate::sockets;
 use crate::sockets::Socket;
 
-/// Who holds the sockets of an address: its listeners, and the connections that were accepted there.
+/// The holder of the sockets at an address: the listeners, and the connections that were accepted
+/// there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
-    /// The processes of the server, as far as is seen.
+    /// The processes of the server, as far as can be seen.
     Server,
-    /// Others, as `NUMBER (COMMAND), ...`.
+    /// Other processes, as `NUMBER (COMMAND), ...`.
     Others(String),
-    /// Nobody that can be seen, in words that follow "because".
+    /// No holder can be seen; the reason in words that follow "because".
     Unknown(&'static str),
 }
 
-/// How long later others are looked for again: lists that are read while processes come and go may miss one.
+/// The pause before other holders are looked up again: a list read while processes come and go may
+/// miss one.
 const AGAIN_AFTER: Duration = Duration::from_millis(5);
-/// How often.
+/// How many times other holders are looked up again.
 const AGAIN_MAX: u32 = 10;
 
-/// Who answers at `address`, where these processes are expected to.
+/// The holder of the sockets at `address`, where these processes are expected.
 pub(super) fn owner(address: SocketAddr, processes: Processes) -> Owner {
     let mut found = owner_now(address, processes);
     for _ in 0..AGAIN_MAX {
@@ -50,15 +52,16 @@ fn owner_now(address: SocketAddr, processes: Processes) -> Owner {
     sockets::holders(Some(&speakers(processes)), &mut serving);
     let is_all_held = serving.iter().all(|socket| !socket.holders.is_empty());
     let own = pids(processes);
-    // What the server holds may be served by another process all the same, which was handed a listener or a
-    // connection. Only this one hands out nothing, and has as many files as there are connections.
+    // Another process may serve the server's sockets too, if it was handed a listener or a
+    // connection. Our own process is skipped once every socket has a holder: it hands out nothing,
+    // and has as many files as there are connections.
     let this = std::process::id();
     let elsewhere: Vec<u32> = everybody()
         .filter(|pid| !own.contains(pid) && (*pid != this || !is_all_held))
         .collect();
     sockets::holders(Some(&elsewhere), &mut serving);
-    // Some may have begun, or ended, since they were looked up: looked up again, those that are there and
-    // are not the server's are others.
+    // Some processes may have begun or ended since they were looked up. After another lookup,
+    // running processes that do not belong to the server are others.
     let own = pids(processes);
     let holders = serving.iter().flat_map(|socket| &socket.holders);
     let others: BTreeSet<u32> = (holders.map(|holder| holder.pid))
@@ -68,7 +71,7 @@ fn owner_now(address: SocketAddr, processes: Processes) -> Owner {
         let names = others.into_iter().map(|pid| named(pid.cast_signed()));
         return Owner::Others(names.collect::<Vec<_>>().join(", "));
     }
-    // Its holder ended a moment ago, or is hidden: those that are there still tell.
+    // The holder ended a moment ago, or is hidden; the visible holders still decide.
     serving.retain(|socket| socket.holders.is_empty());
     match !serving.is_empty() && serving.iter().all(is_still_there) {
         true => {
@@ -87,11 +90,11 @@ pub(super) fn is_listening(address: SocketAddr, processes: Processes) -> bool {
     listeners.iter().any(|socket| !socket.holders.is_empty())
 }
 
-/// The listeners that get connections to `address`, and the accepted ones. Connections in an accept queue
-/// have no file yet, and are nobody's.
+/// The listeners that receive connections to `address`, and the accepted connections. Connections
+/// in an accept queue have no file yet, and no holder.
 fn of_address(address: SocketAddr, sockets: Vec<Socket>) -> Vec<Socket> {
     let is_exact = |socket: &Socket| socket.local.ip() == address.ip();
-    // The kernel prefers a listener at the very address.
+    // The kernel prefers a listener at the exact address.
     let has_exact = sockets.iter().any(|it| it.remote.is_none() && is_exact(it));
     let reaches = |local: IpAddr| local.is_unspecified() && (local.is_ipv6() || address.is_ipv4());
     let is_wanted = |socket: &Socket| match socket.remote {
@@ -104,8 +107,8 @@ fn of_address(address: SocketAddr, sockets: Vec<Socket>) -> Vec<Socket> {
     wanted
 }
 
-/// Of the processes, those included that have ended and were not waited for yet, and the threads that stand
-/// for processes among [`speakers`].
+/// The IDs of the processes, including unreaped ones, and the threads that represent processes
+/// among [`speakers`].
 fn pids(processes: Processes) -> BTreeSet<u32> {
     let found = processes.found().unwrap_or_default();
     let with_threads = found
@@ -114,7 +117,7 @@ fn pids(processes: Processes) -> BTreeSet<u32> {
     with_threads.map(i32::cast_unsigned).collect()
 }
 
-/// Of the processes that run, the numbers below which their files are listed.
+/// The IDs under which the files of running processes are listed.
 fn speakers(processes: Processes) -> Vec<u32> {
     let speakers = processes.speakers().unwrap_or_default();
     speakers.into_iter().map(i32::cast_unsigned).collect()

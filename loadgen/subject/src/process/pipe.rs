@@ -1,4 +1,4 @@
-//! What a child writes, read by a thread for each pipe, so that a full pipe never blocks it.
+//! The output of a child, read by one thread per pipe so that a full pipe never blocks the child.
 
 use std::io::{self, Read, Write as _};
 use std::mem;
@@ -12,14 +12,14 @@ use engine::foreign;
 /// How much of an output is kept.
 const BYTES_MAX: usize = 8 << 10;
 
-/// How much of a first line is kept.
+/// How much of the first line is kept.
 const LINE_BYTES_MAX: usize = 1 << 10;
 
-/// How long a source may take to end once its process has: it is over at once, unless somebody who was not
-/// started here holds the other end.
+/// How long a pipe may take to end after its process: it ends at once unless a process that was not started here
+/// holds the other end.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
-/// Which part of an output is kept.
+/// The part of an output to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
     Beginning,
@@ -34,11 +34,11 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Reads `source` to its end; copies it to `copy`, if given, as it comes.
+    /// Reads `source` to its end; also copies it to `copy`, if given.
     ///
     /// # Errors
     ///
-    /// When there can be no further thread.
+    /// If no thread can be created.
     pub(super) fn of(
         source: impl Read + Send + 'static,
         keep: Keep,
@@ -52,12 +52,13 @@ impl Output {
         })
     }
 
-    /// As [`of`](Output::of), with the end kept. The receiver gets the first line, or its beginning when it
-    /// is long or does not end; it is disconnected when there is none. That line is not among what is kept.
+    /// Reads `source` like [`of`](Output::of) and keeps the end. The receiver gets the first line,
+    /// shortened if it is long or does not end; it is disconnected if there is none. The first line
+    /// is not part of the kept output.
     ///
     /// # Errors
     ///
-    /// When there can be no further thread.
+    /// If no thread can be created.
     pub(super) fn with_first_line(
         source: impl Read + Send + 'static,
     ) -> io::Result<(Self, Receiver<String>)> {
@@ -70,7 +71,7 @@ impl Output {
         Ok((output, receiver))
     }
 
-    /// `watch` says how many bytes at the end of the chunk may be kept.
+    /// `watch` returns how many bytes at the end of the chunk may be kept.
     fn watched(
         source: impl Read + Send + 'static,
         keep: Keep,
@@ -93,13 +94,13 @@ impl Output {
         Ok(Output { bytes, end })
     }
 
-    /// What was kept of what has come since this was last called.
+    /// The kept output that has arrived since the last call.
     pub(super) fn take(&self) -> String {
         let bytes = mem::take(&mut *self.bytes.lock().expect("no holder panics"));
         foreign::text(&bytes)
     }
 
-    /// The rest, when its process has ended.
+    /// The remaining output, once the process has ended.
     pub(super) fn finish(&self) -> String {
         let _ = self.end.recv_timeout(END_WITHIN);
         self.take()
@@ -124,12 +125,12 @@ impl Keep {
 
 struct FirstLine {
     line: Vec<u8>,
-    /// Until it has been sent.
+    /// The sender, until the line has been sent.
     sender: Option<mpsc::SyncSender<String>>,
 }
 
 impl FirstLine {
-    /// Returns how many bytes at the end of the chunk belong to no first line.
+    /// Returns how many bytes at the end of the chunk do not belong to the first line.
     fn take(&mut self, chunk: &[u8]) -> usize {
         if self.sender.is_none() {
             return chunk.len();
@@ -190,7 +191,7 @@ mod tests {
         }
     }
 
-    /// One byte for each read.
+    /// Yields one byte per read.
     struct Slow(Vec<u8>);
 
     impl Read for Slow {

@@ -8,29 +8,27 @@ use engine::http_url::HttpUrl;
 use engine::response::{Expected, Reader, Response, Taken};
 use engine::signals;
 
-/// Why a server is not the one that is to be measured.
+/// Why a server is not fit to be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// No connection, no request, or no response.
+    /// There was no connection, no request, or no response.
     #[error("it does not answer GET /: {0}")]
     Io(io::Error),
-    /// The response is no HTTP/1, or ends early.
-    #[error("its answer to GET / is no HTTP/1.1: {0:?}")]
+    /// The response is not HTTP/1, or ends early.
+    #[error("its answer to GET / is not HTTP/1.1: {0:?}")]
     Malformed(String),
-    /// Another response than all servers give.
+    /// The response differs from the one that all servers give.
     #[error(
         "it answers GET / with status {status} and {body:?}, not with status 200 and {HELLO:?}"
     )]
     Wrong {
-        /// Of the response.
+        /// The status of the response.
         status: u16,
-        /// Its body, or its beginning.
+        /// The body of the response, possibly shortened.
         body: String,
     },
-    /// Somebody else has sockets there, as `NUMBER (COMMAND), ...`.
-    #[error(
-        "it does not answer alone: process {0} has sockets at its address, and was not started by loadgen"
-    )]
+    /// Other processes hold sockets at the address, as `NUMBER (COMMAND), ...`.
+    #[error("another process has sockets at its address and was not started by loadgen: {0}")]
     Foreign(String),
 }
 
@@ -40,26 +38,26 @@ impl From<io::Error> for ProbeError {
     }
 }
 
-/// What all servers of a catalogue answer `GET /` with.
+/// The body with which all servers of a catalogue answer `GET /`.
 pub const HELLO: &str = "hello world";
 
-/// How long the connect, and then the answer, may take.
+/// The time limit for the connect, and again for the answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether the user has interrupted.
+/// Interval between checks whether the user has interrupted.
 const LISTEN_EVERY: Duration = Duration::from_millis(50);
 
-/// Asks for `/` once and makes sure that the answer is `hello world`: what a wrong answer costs is of no
-/// interest.
+/// Requests `/` once, and checks that the answer is `hello world`.
 ///
 /// # Errors
 ///
-/// When it is anything else.
+/// If the answer is anything else.
 pub fn probe(address: SocketAddr) -> Result<(), ProbeError> {
     ask(address).map(drop)
 }
 
-/// [`probe`]; hands over the connection, which the client does not ask the server to close.
+/// Probes like [`probe`], and returns the connection, which the request does not ask the server to
+/// close.
 pub(super) fn ask(address: SocketAddr) -> Result<TcpStream, ProbeError> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(LISTEN_EVERY))?;
@@ -104,7 +102,7 @@ pub(super) fn ask(address: SocketAddr) -> Result<TcpStream, ProbeError> {
     }
 }
 
-/// `bytes` are all that came.
+/// `bytes` are all received bytes.
 fn check(response: Response, bytes: &[u8]) -> Result<(), ProbeError> {
     if response.status == 200 && response.as_expected {
         return Ok(());
@@ -115,7 +113,7 @@ fn check(response: Response, bytes: &[u8]) -> Result<(), ProbeError> {
     })
 }
 
-/// What comes behind the head of the final response: its body as it was sent, which may be in chunks.
+/// The bytes after the head of the final response: the body as sent, possibly chunked.
 fn behind_heads(bytes: &[u8]) -> &[u8] {
     let mut rest = bytes;
     loop {

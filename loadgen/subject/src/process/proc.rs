@@ -4,10 +4,10 @@ use std::fs;
 
 use engine::foreign;
 
-/// What is needed of `/proc/PID/stat`, proc_pid_stat(5). Times are in ticks.
+/// The needed fields of `/proc/PID/stat`, proc_pid_stat(5). Times are in ticks.
 #[derive(Debug, PartialEq)]
 pub(super) struct Stat {
-    /// `R`, `S`, `Z`, ...
+    /// The state: `R`, `S`, `Z`, ...
     pub(super) state: char,
     pub(super) parent: i32,
     pub(super) group: i32,
@@ -19,7 +19,7 @@ pub(super) struct Stat {
     pub(super) system: u64,
     pub(super) children_user: u64,
     pub(super) children_system: u64,
-    /// Threads that have not ended, and the main one in any case.
+    /// Threads that have not ended; the main thread always counts.
     pub(super) threads: u64,
     pub(super) started: u64,
 }
@@ -30,7 +30,7 @@ impl Stat {
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        // The name of the program, in parentheses, may hold anything, so fields are counted after it.
+        // The program's name, in parentheses, may contain anything, so fields are counted after it.
         let (_, after_name) = text.rsplit_once(')')?;
         let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
         // proc_pid_stat(5) counts from 1 and the state behind the name is field 3.
@@ -52,7 +52,8 @@ impl Stat {
         })
     }
 
-    /// It has yet to be waited for. One whose main thread has ended runs on as long as another thread does.
+    /// Whether the process has ended but was not reaped. A process whose main thread has ended runs
+    /// on as long as another thread does.
     pub(super) fn has_ended(&self) -> bool {
         self.has_main_ended() && self.threads <= 1
     }
@@ -61,8 +62,8 @@ impl Stat {
         matches!(self.state, 'Z' | 'X')
     }
 
-    /// The number below which `/proc` shows the files and the memory of process `pid`, which this is of: that of
-    /// another thread once the main one has ended, and has neither any more.
+    /// The ID under which `/proc` shows the files and memory of process `pid`. Once the main thread
+    /// has ended, it shows neither; another thread's ID is used then.
     pub(super) fn speaker(&self, pid: i32) -> i32 {
         if !self.has_main_ended() || self.has_ended() {
             return pid;
@@ -74,13 +75,13 @@ impl Stat {
     }
 }
 
-/// The number behind `key` in `/proc/PID/status` and what is like it.
+/// The number after `key` in `/proc/PID/status` and similar files.
 pub(super) fn status_number(status: &str, key: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(key))?;
     value.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// A process as it is named to the user.
+/// A process as shown to the user: `NUMBER (COMMAND)`.
 pub(super) fn named(pid: i32) -> String {
     let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = foreign::quoted(foreign::text(&name).trim_end());

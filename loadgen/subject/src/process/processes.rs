@@ -1,4 +1,4 @@
-//! Which processes a server consists of.
+//! The processes that a server consists of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,8 +6,8 @@ use std::io;
 
 use super::proc::Stat;
 
-/// The processes whose work counts as that of a server, found anew whenever they are asked for: those of a
-/// process group and all that they have started, whichever session or group that went to.
+/// The processes whose work counts as a server's, determined anew on each call: a process group and
+/// everything that it has started, in whatever session or group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Processes(Root);
 
@@ -31,7 +31,8 @@ impl Processes {
         Processes(Root::Keeper(keeper))
     }
 
-    /// The process that waits for orphans, so that their CPU time is among that of its children.
+    /// The process that waits for orphans, so that their CPU time is included in that of its
+    /// children.
     pub(super) fn keeper(self) -> Option<i32> {
         match self.0 {
             Root::Group(_) => None,
@@ -39,20 +40,21 @@ impl Processes {
         }
     }
 
-    /// Those that run.
+    /// The running processes.
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// If there are none.
     pub fn members(self) -> io::Result<Vec<i32>> {
         Ok(self.running()?.into_keys().collect())
     }
 
-    /// Those that run, by the numbers below which `/proc` shows their files and memory ([`Stat::speaker`]).
+    /// The running processes, by the IDs under which `/proc` shows their files and memory
+    /// ([`Stat::speaker`]).
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// If there are none.
     pub(super) fn speakers(self) -> io::Result<Vec<i32>> {
         let running = self.running()?.into_iter();
         Ok(running.map(|(pid, stat)| stat.speaker(pid)).collect())
@@ -70,12 +72,12 @@ impl Processes {
         }
     }
 
-    /// Whether this is one of those that run.
+    /// Whether a process is one of the running ones.
     pub(super) fn contains(self, pid: i32) -> bool {
         self.members().is_ok_and(|members| members.contains(&pid))
     }
 
-    /// With those that have ended and that nobody has waited for yet.
+    /// All processes, including those that have ended but were not reaped.
     pub(super) fn found(self) -> io::Result<BTreeMap<i32, Stat>> {
         with_descendants(|_, stat| match self.0 {
             Root::Group(group) => stat.group == group,
@@ -84,7 +86,7 @@ impl Processes {
     }
 }
 
-/// The processes for which this holds, and all their descendants.
+/// The processes that satisfy a condition, and all their descendants.
 pub(super) fn with_descendants(
     is_root: impl Fn(i32, &Stat) -> bool,
 ) -> io::Result<BTreeMap<i32, Stat>> {

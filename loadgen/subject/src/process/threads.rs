@@ -1,4 +1,4 @@
-//! What the kernel counts of each thread, and forgets when the thread ends.
+//! Per-thread counters of the kernel, which are lost when a thread ends.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,30 +8,30 @@ use engine::schedstat::Schedule;
 
 use super::proc::{Stat, status_number};
 
-/// Of one thread since it began, or of several together within a time.
+/// The counters of one thread since it began, or of several threads together during a period.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ThreadUse {
-    /// Switches to another thread, because it waited.
+    /// Switches to another thread because this one waited.
     pub(super) voluntary: u64,
-    /// Switches to another thread, because that had its turn.
+    /// Switches to another thread because it was that thread's turn.
     pub(super) involuntary: u64,
-    /// CPU time and time in a run queue, where this kernel keeps them.
+    /// CPU time and time in a run queue, if this kernel keeps them.
     pub(super) schedule: Option<Schedule>,
 }
 
-/// By id and start time, as an id may be used again.
+/// By ID and start time, since IDs are reused.
 pub(super) type Threads = BTreeMap<(i32, u64), ThreadUse>;
 
-/// Reading a thread takes some 35 µs of a CPU that may be the generator's. With more threads than this their
-/// figures are left out, so that no more than some 10 ms are lost at the begin of a run.
+/// Reading a thread takes some 35 µs of a CPU that may be the generator's. Beyond this number of threads their
+/// counters are left out, so that at most some 10 ms are lost at the start of a run.
 const THREADS_MAX: usize = 300;
 
-/// CPU time that may be missing from the sum over the threads that are there at both ends: the kernel adds to
-/// a thread's own when it is switched or at a tick.
+/// The share of CPU time that may be missing from the sum over the threads present at both ends:
+/// the kernel updates a thread's time only at switches and ticks.
 const MISSING_SHARE: f64 = 0.02;
 const MISSING: Duration = Duration::from_millis(10);
 
-/// The threads of a process; none when there are too many to read.
+/// The threads of a process; `None` if there are too many to read.
 pub(super) fn threads(pid: i32) -> Threads {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     let tasks: Vec<fs::DirEntry> = tasks.into_iter().flatten().flatten().collect();
@@ -52,9 +52,10 @@ pub(super) fn threads(pid: i32) -> Threads {
     tasks.iter().filter_map(of_task).collect()
 }
 
-/// What all threads did together while their processes used at least `cpu_s` seconds of CPU time; absent when threads
-/// came or went. Most who did are seen because they are not there at both ends. Those that lived in between
-/// are known by the CPU time that nobody else has used.
+/// The counters of all threads during a period in which their processes used at least `cpu_s`
+/// seconds of CPU time; `None` if threads started or ended. Most such threads are missing at one of
+/// the ends. Threads that lived in between are recognized by CPU time that no other thread has
+/// used.
 pub(super) fn between(begin: &Threads, end: &Threads, cpu_s: f64) -> Option<ThreadUse> {
     if begin.is_empty() || !begin.keys().eq(end.keys()) {
         return None;
@@ -85,7 +86,7 @@ pub(super) fn between(begin: &Threads, end: &Threads, cpu_s: f64) -> Option<Thre
 mod tests {
     use super::*;
 
-    /// Id, start, voluntary switches, and times that it ran and was delayed.
+    /// ID, start time, voluntary switches, and the times that it ran and was delayed.
     type Sample = (i32, u64, u64, Option<(u64, u64)>);
 
     fn threads_of(rows: &[Sample]) -> Threads {

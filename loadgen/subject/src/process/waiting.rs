@@ -1,15 +1,15 @@
-//! Waits for somebody else: a word about them when they are long.
+//! Waits that tell the user, once they are long, what they wait for.
 
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-/// A wait of which the user is told when it has lasted so long.
+/// A wait is reported to the user after this time.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
 
 /// A wait that has begun.
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
-    /// What is waited for, such as `event-loop to stop`.
+    /// What is awaited, such as `event-loop to stop`.
     what: &'a str,
     since: Instant,
     is_told: bool,
@@ -24,7 +24,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// To be called again and again; says once what is waited for, and for how long at the most.
+    /// Must be called repeatedly; says once what is awaited, and for how long at most.
     pub(super) fn go_on(&mut self, within: Option<Duration>) {
         if self.is_told || self.since.elapsed() < TOLD_AFTER {
             return;
@@ -42,7 +42,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-/// Says a line on stderr, if that is possible.
+/// Prints a line on stderr, ignoring errors.
 pub(super) fn tell(line: &str) {
     let _ = io::stderr()
         .lock()

@@ -1,7 +1,8 @@
-//! Questions to `sock_diag(7)` and its answers.
+//! Requests to `sock_diag(7)` and its answers.
 //!
-//! `netlink-packet-sock-diag` writes the questions and reads what has a name in the answers. Of timers it
-//! drops some of what there is, and `struct tcp_info` it leaves as bytes; these two are read here.
+//! `netlink-packet-sock-diag` writes the requests and parses the named parts of the answers. It
+//! drops some information about timers, and leaves `struct tcp_info` as bytes; both are parsed
+//! here.
 
 use std::io::{self, ErrorKind};
 use std::mem::offset_of;
@@ -24,15 +25,17 @@ use nix::libc::tcp_info;
 use super::canonical;
 use crate::sockets::{Info, Socket, State, Timer};
 
-/// How often a list is asked for again, when the kernel says that it changed its tables meanwhile.
+/// How many times a list is requested again if the kernel reports that its tables changed
+/// meanwhile.
 const TRIES: usize = 5;
 
-/// All TCP sockets for whose local and remote address this holds.
+/// All TCP sockets whose local and remote address satisfy `wanted`.
 pub(super) fn dump(wanted: impl Fn(SocketAddr, SocketAddr) -> bool) -> io::Result<Vec<Socket>> {
     dump_of(&(StateFlags::all(), ExtensionFlags::INFO), wanted)
 }
 
-/// Those of them that listen, or are connected and not closed on this side; without their figures.
+/// The matching sockets that listen, or are connected and not closed on this side; without their
+/// figures.
 pub(super) fn dump_serving(
     wanted: impl Fn(SocketAddr, SocketAddr) -> bool,
 ) -> io::Result<Vec<Socket>> {
@@ -63,7 +66,7 @@ fn dump_of(
     Ok(sockets)
 }
 
-/// Of the connection between these addresses.
+/// The figures of the connection between these addresses.
 pub(super) fn info(local: SocketAddr, remote: SocketAddr) -> io::Result<Info> {
     let interface_id = match local {
         SocketAddr::V4(_) => 0,
@@ -76,7 +79,7 @@ pub(super) fn info(local: SocketAddr, remote: SocketAddr) -> io::Result<Info> {
         destination_address: remote.ip(),
         destination_port: remote.port(),
         interface_id,
-        // Any.
+        // Any interface.
         cookie: [0xff; 8],
     };
     let answers = ask(&id, 0, &(StateFlags::all(), ExtensionFlags::INFO))?.answers;
@@ -84,11 +87,11 @@ pub(super) fn info(local: SocketAddr, remote: SocketAddr) -> io::Result<Info> {
     info.ok_or_else(|| ErrorKind::NotConnected.into())
 }
 
-/// What the kernel answered.
+/// An answer of the kernel.
 #[derive(Debug, Default)]
 struct Answers {
     answers: Vec<Answer>,
-    /// Its tables changed so that something may be missing.
+    /// The kernel's tables changed, so something may be missing.
     interrupted: bool,
 }
 
@@ -124,7 +127,8 @@ fn ask(
     loop {
         let (datagram, _) = socket.recv_from_full()?;
         let is_complete = answers.take(&datagram)?;
-        // Who asks for a list gets an end; who asks for one gets one.
+        // A request for a list is answered by several messages and an end, a request for one socket
+        // by one message.
         if is_complete || flags & NLM_F_DUMP == 0 {
             return Ok(answers);
         }
@@ -132,7 +136,7 @@ fn ask(
 }
 
 impl Answers {
-    /// Takes the messages of a datagram, and tells whether the last was among them.
+    /// Parses the messages of a datagram; returns whether the last one was among them.
     fn take(&mut self, datagram: &[u8]) -> io::Result<bool> {
         let mut rest = datagram;
         while !rest.is_empty() {
@@ -150,7 +154,7 @@ impl Answers {
                 }
                 _ => {}
             }
-            // Each begins at a multiple of four bytes.
+            // Each message begins at a multiple of four bytes.
             let length = (message.header.length as usize).next_multiple_of(4);
             rest = rest.get(length..).unwrap_or_default();
         }
@@ -162,7 +166,7 @@ fn invalid(error: DecodeError) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, error)
 }
 
-/// A socket of the list.
+/// A socket in the list.
 #[derive(Debug)]
 struct Answer {
     response: InetResponse,
@@ -187,7 +191,7 @@ impl Answer {
         (canonical(local), canonical(remote))
     }
 
-    /// Absent in a state that there was not when this was written.
+    /// The socket; `None` if its state is unknown to this program.
     fn socket(&self) -> Option<Socket> {
         let header = &self.response.header;
         let state = State::from_linux(header.state.into())?;
@@ -225,14 +229,14 @@ impl Answer {
     }
 }
 
-/// Of a `struct inet_diag_msg`: which timer in its third byte, how often it has run out in its fourth, and
-/// behind the addresses when it will.
+/// The timer in a `struct inet_diag_msg`: the third byte is its kind, the fourth how often it has
+/// expired; when it expires follows the addresses.
 fn timer(message: &[u8], state: u8) -> Option<Timer> {
     const EXPIRES: usize = 52;
     let kind = match (*message.get(2)?, State::from_linux(state.into())) {
         (1, _) => "retransmit",
         (2, _) => "keepalive",
-        // What is left of a socket waits here for the peer's FIN, and not for late segments.
+        // This orphan waits for the peer's FIN, not for late segments.
         (3, Some(State::FinWait2)) => "FIN timeout",
         (3, _) => "time-wait",
         (4, _) => "zero-window probe",
@@ -272,7 +276,7 @@ mod tests {
         bytes
     }
 
-    /// `struct inet_diag_msg` of `127.0.0.1:80`, whose peer is `127.0.0.2:40000`.
+    /// A `struct inet_diag_msg` of `127.0.0.1:80` with peer `127.0.0.2:40000`.
     fn socket(state: u8, timer: u8) -> Vec<u8> {
         let mut bytes = vec![AF_INET, state, timer, 3];
         bytes.extend(80_u16.to_be_bytes());
@@ -288,7 +292,7 @@ mod tests {
         bytes
     }
 
-    /// With attributes: one of an unknown kind, and the beginning of a `struct tcp_info`.
+    /// Appends attributes: one of an unknown kind, and the start of a `struct tcp_info`.
     fn with_info(info_bytes: usize) -> Vec<u8> {
         let mut bytes = socket(1, 0);
         bytes.extend([8, 0, 250, 0, 1, 2, 3, 4]);
@@ -309,7 +313,7 @@ mod tests {
         let datagram = [
             message(SOCK_DIAG_BY_FAMILY, 0, &socket(1, 1)),
             message(SOCK_DIAG_BY_FAMILY, 0, &socket(6, 3)),
-            // One that is not a multiple of four bytes long.
+            // The attribute's length is not a multiple of four bytes.
             message(
                 SOCK_DIAG_BY_FAMILY,
                 0,
@@ -364,7 +368,7 @@ mod tests {
 
     #[test]
     fn figures_of_tcp_are_where_the_kernel_has_them() {
-        // The offsets in Linux since 2.6.
+        // The offsets are unchanged since Linux 2.6.
         let expected = Info {
             rto_us: u32::from_ne_bytes([8, 9, 10, 11]),
             mss_bytes: u32::from_ne_bytes([16, 17, 18, 19]),
@@ -372,7 +376,7 @@ mod tests {
             congestion_window: u32::from_ne_bytes([80, 81, 82, 83]),
             retransmitted: u32::from_ne_bytes([100, 101, 102, 103]),
         };
-        // Later kernels have more, earlier ones may have less.
+        // Later kernels have more fields, earlier ones may have fewer.
         for (bytes, expected) in [(104, Some(expected)), (248, Some(expected)), (96, None)] {
             let datagram = message(SOCK_DIAG_BY_FAMILY, 0, &with_info(bytes));
             let (answers, is_complete) = taken(&datagram).unwrap();

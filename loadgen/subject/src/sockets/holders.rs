@@ -1,4 +1,4 @@
-//! Who has a socket open.
+//! Looks up which processes hold a socket.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -6,8 +6,8 @@ use std::fs;
 
 use crate::sockets::{Holder, Socket};
 
-/// Adds to these sockets who holds them: of these processes, or of all that we may look into. What may not
-/// be looked into, and who ends meanwhile, is left out.
+/// Adds the holders of these sockets: among the given processes, or all that we may inspect.
+/// Processes that may not be inspected, or end meanwhile, are left out.
 pub fn holders(pids: Option<&[u32]>, sockets: &mut [Socket]) {
     let mut by_inode: HashMap<u32, Vec<&mut Socket>> = HashMap::new();
     for socket in sockets.iter_mut().filter(|socket| socket.inode != 0) {
@@ -41,7 +41,7 @@ pub fn holders(pids: Option<&[u32]>, sockets: &mut [Socket]) {
     }
 }
 
-/// Names of files that are numbers, in order; none where it may not be read.
+/// File names that are numbers, in order; empty if the folder may not be read.
 fn numbers<T: std::str::FromStr + Ord>(folder: &str) -> Vec<T> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let number = |name: &OsStr| name.to_str()?.parse().ok();
@@ -52,7 +52,7 @@ fn numbers<T: std::str::FromStr + Ord>(folder: &str) -> Vec<T> {
     numbers
 }
 
-/// Of a socket: the file is a link to `socket:[12345]`.
+/// The inode of a socket: its file is a link to `socket:[12345]`.
 fn inode(pid: u32, fd: i32) -> Option<u32> {
     let link = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
     let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;

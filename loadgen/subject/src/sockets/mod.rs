@@ -17,36 +17,33 @@ pub use holders::holders;
 
 pub use model::{Holder, Info, Socket, State, Timer};
 
-/// How long a socket stays in `TIME-WAIT`, in seconds. RFC 9293 asks for twice the longest time that a segment
-/// may live, and Linux takes that time to be 30 s. It is a constant of its source (`TCP_TIMEWAIT_LEN`): no
-/// setting changes it, [`tcp_fin_timeout`](fin_timeout_s) least of all.
-pub const TIME_WAIT_S: u32 = 60;
-
-/// How long a socket that its program has closed waits in `FIN-WAIT-2` for the peer's FIN, in seconds
-/// (`net.ipv4.tcp_fin_timeout`). One that its program has only shut down waits without end.
+/// How long an orphaned socket, which its program has closed, waits in `FIN-WAIT-2` for the peer's
+/// FIN, in seconds (`net.ipv4.tcp_fin_timeout`). A socket that was only shut down waits without
+/// limit.
 ///
 /// # Errors
 ///
-/// When the kernel does not tell.
+/// If the kernel does not report it.
 pub fn fin_timeout_s() -> io::Result<u32> {
     let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_fin_timeout")?;
     let number = text.trim().parse();
     number.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// How often the kernel had no room for a socket in `TIME-WAIT` since it started, and closed the connection at
-/// once instead (`TCPTimeWaitOverflow`), in the network namespace of this process.
+/// How often since boot the kernel had no room for a socket in `TIME-WAIT` and closed the
+/// connection at once (`TCPTimeWaitOverflow`), in the network namespace of this process.
 ///
 /// # Errors
 ///
-/// When the kernel does not tell.
+/// If the kernel does not report it.
 pub fn time_wait_overflows() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/net/netstat")?;
     counter(&text, "TcpExt:", "TCPTimeWaitOverflow")
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no TCPTimeWaitOverflow"))
 }
 
-/// Names stand in one line and figures in the next, each behind the same word.
+/// A counter from a text in which names are on one line and values on the next, both after the same
+/// word.
 fn counter(text: &str, of: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(of));
     let (names, figures) = (lines.next()?, lines.next()?);
@@ -54,27 +51,28 @@ fn counter(text: &str, of: &str, name: &str) -> Option<u64> {
     figures.split_whitespace().nth(at)?.parse().ok()
 }
 
-/// For how many sockets in `TIME-WAIT` there is room (`net.ipv4.tcp_max_tw_buckets`).
+/// How many sockets in `TIME-WAIT` fit (`net.ipv4.tcp_max_tw_buckets`).
 ///
 /// # Errors
 ///
-/// When the kernel does not tell.
+/// If the kernel does not report it.
 pub fn time_wait_room() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_max_tw_buckets")?;
     let number = text.trim().parse();
     number.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// All TCP sockets of IPv4 and IPv6 whose local or remote port is among these, listeners first, in the order
-/// of their addresses. Nobody [holds](holders) them yet.
+/// All TCP sockets of IPv4 and IPv6 whose local or remote port is among these: listeners first,
+/// then by address. Their [`holders`] are not looked up.
 ///
-/// Queues are as `ss` shows them: the peer's FIN counts as one byte received, ours as one sent. A connection
-/// of an IPv6 socket with an IPv4 peer has addresses of IPv4. While the kernel goes through its tables they
-/// change: a socket that changes its state meanwhile can be missing, or be there twice.
+/// Queues are as in `ss`: the peer's FIN counts as one byte received, ours as one sent. A
+/// connection of an IPv6 socket with an IPv4 peer has IPv4 addresses. The tables change while the
+/// kernel walks through them: a socket that changes its state meanwhile may be missing or appear
+/// twice.
 ///
 /// # Errors
 ///
-/// When the kernel has no `sock_diag` (`CONFIG_INET_DIAG`), or refuses.
+/// If the kernel has no `sock_diag` (`CONFIG_INET_DIAG`), or refuses.
 #[cfg(feature = "sock-diag")]
 pub fn list(ports: &[u16]) -> io::Result<Vec<Socket>> {
     let mut sockets = diag::dump(|local, remote| {
@@ -84,13 +82,13 @@ pub fn list(ports: &[u16]) -> io::Result<Vec<Socket>> {
     Ok(sockets)
 }
 
-/// The TCP sockets at this local port that serve: listeners, and connections whose end at that port is open.
-/// Nothing is read of their paths, and those that wait for late segments are left out, so that it takes
-/// little time where there are many.
+/// The TCP sockets at this local port that serve: listeners, and connections whose end at that port
+/// is open. Path figures are not read and sockets in `TIME-WAIT` are left out, so that many sockets
+/// take little time.
 ///
 /// # Errors
 ///
-/// As [`list`].
+/// The same as for [`list`].
 pub(crate) fn serving(port: u16) -> io::Result<Vec<Socket>> {
     #[cfg(feature = "sock-diag")]
     return diag::dump_serving(|local, _| local.port() == port);
@@ -98,17 +96,17 @@ pub(crate) fn serving(port: u16) -> io::Result<Vec<Socket>> {
     return proc_net::serving(port);
 }
 
-/// What TCP knows of the path of this connection.
+/// The kernel's figures about the path of a connection.
 ///
 /// # Errors
 ///
-/// When it has no peer, or the kernel refuses.
+/// If the socket has no peer, or the kernel refuses.
 #[cfg(feature = "sock-diag")]
 pub fn info_of(stream: &TcpStream) -> io::Result<Info> {
     diag::info(stream.local_addr()?, stream.peer_addr()?)
 }
 
-/// An IPv6 socket that talks to IPv4 sends packets of IPv4.
+/// An IPv6 socket that is connected over IPv4 sends IPv4 packets.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

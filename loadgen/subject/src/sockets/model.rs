@@ -8,32 +8,33 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "SCREAMING-KEBAB-CASE")]
 pub enum State {
-    /// There is none.
+    /// There is no connection.
     Closed,
     /// A server waits for connections.
     Listen,
     /// A client has sent its SYN.
     SynSent,
-    /// Both SYNs are there, the last ACK is not. Linux: `SYN_RECV`, `NEW_SYN_RECV`.
+    /// Both SYNs were sent, the last ACK has not arrived. Linux: `SYN_RECV`, `NEW_SYN_RECV`.
     SynReceived,
     /// Data flows.
     Established,
-    /// Closed first; the FIN is not acknowledged yet.
+    /// This end closed first; its FIN is not acknowledged yet.
     FinWait1,
-    /// Closed first; the FIN is acknowledged, the peer's has not come.
+    /// This end closed first; its FIN is acknowledged, the peer's has not arrived.
     FinWait2,
     /// The peer closed first.
     CloseWait,
-    /// Both closed at the same time.
+    /// Both ends closed at the same time.
     Closing,
-    /// Closed last; waits for the last acknowledgement.
+    /// This end closed last and waits for the last acknowledgement.
     LastAck,
-    /// Closed first, all is done; waits so that no late segment reaches a later connection.
+    /// This end closed first and both are done; it waits so that late segments cannot reach a new
+    /// connection on the same ports.
     TimeWait,
 }
 
 impl State {
-    /// As in RFC 9293 and in Linux: `FIN-WAIT-1`.
+    /// The name in RFC 9293 and Linux: `FIN-WAIT-1`.
     pub fn name(self) -> &'static str {
         match self {
             State::Closed => "CLOSED",
@@ -50,12 +51,13 @@ impl State {
         }
     }
 
-    /// By the number that Linux has for it (`include/net/tcp_states.h`).
+    /// Converts Linux's number (`include/net/tcp_states.h`).
     pub fn from_linux(number: i32) -> Option<Self> {
         Some(match number {
             1 => State::Established,
             2 => State::SynSent,
-            // SYN_RECV of a socket, NEW_SYN_RECV of a request that is no socket yet.
+            // SYN_RECV is the state of a socket, NEW_SYN_RECV of a request that is not a socket
+            // yet.
             3 | 12 => State::SynReceived,
             4 => State::FinWait1,
             5 => State::FinWait2,
@@ -76,35 +78,36 @@ impl std::fmt::Display for State {
     }
 }
 
-/// A socket as the kernel lists it.
+/// A TCP socket in the kernel's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Socket {
-    /// Who holds it; nobody, where the program has closed it or we may not know.
+    /// The processes that hold the socket; empty if its program has closed it, or if we may not
+    /// know.
     pub holders: Vec<Holder>,
-    /// Its own address.
+    /// The local address.
     pub local: SocketAddr,
-    /// Its peer; none of a listener.
+    /// The peer's address; `None` for a listener.
     pub remote: Option<SocketAddr>,
-    /// Its state.
+    /// The state of the connection.
     pub state: State,
-    /// Bytes received and not read; of a listener, connections in the accept queue.
+    /// Bytes received but not read; for a listener, connections in the accept queue.
     pub receive_queue: u32,
-    /// Bytes sent and not acknowledged; of a listener, how long the accept queue may get (backlog).
+    /// Bytes sent but not acknowledged; for a listener, the limit of the accept queue (backlog).
     pub send_queue: u32,
-    /// The timer that runs.
+    /// The running timer.
     pub timer: Option<Timer>,
-    /// 0 where there is none: `TIME-WAIT`.
+    /// The inode; 0 if there is none, as in `TIME-WAIT`.
     pub inode: u32,
-    /// What TCP knows of the path.
+    /// The kernel's figures about the path.
     pub info: Option<Info>,
 }
 
 /// A process that has a socket open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its name (`/proc/PID/comm`).
+    /// The name of its program (`/proc/PID/comm`).
     pub command: String,
-    /// Its number.
+    /// The process ID.
     pub pid: u32,
     /// The descriptor.
     pub fd: i32,
@@ -113,15 +116,15 @@ pub struct Holder {
 /// A timer of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timer {
-    /// `retransmit`, `keepalive`, `time-wait`, `zero-window probe`, `delayed ACK`.
+    /// The kind: `retransmit`, `keepalive`, `time-wait`, `zero-window probe`, `delayed ACK`.
     pub kind: &'static str,
-    /// When it runs out, from the time of the snapshot.
+    /// Time until it expires, counted from the snapshot.
     pub left_ms: u32,
-    /// How often it has run out already.
+    /// How often it has expired already.
     pub tries: u8,
 }
 
-/// Of `struct tcp_info`.
+/// Figures from `struct tcp_info`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Info {
     /// Smoothed round-trip time.
@@ -130,8 +133,8 @@ pub struct Info {
     pub rto_us: u32,
     /// Congestion window, in segments.
     pub congestion_window: u32,
-    /// Segments that were sent again, in total.
+    /// Retransmitted segments, in total.
     pub retransmitted: u32,
-    /// Largest segment that is sent, in bytes.
+    /// The largest segment that is sent, in bytes.
     pub mss_bytes: u32,
 }

@@ -1,27 +1,27 @@
-//! System calls in strace's words, as far as registers tell: what lies in memory is not seen.
+//! System calls in the style of strace, as far as registers show: memory is not read.
 
 use nix::errno::Errno;
 use nix::libc;
 
 use crate::model::Call;
 
-/// The arguments: `3, 128` of `listen`, `5, 38 bytes` of `read`, `5, SHUT_WR` of `shutdown`. Addresses and
-/// buffers are left out; where nothing is known to be worth a word it is empty.
+/// The arguments: `3, 128` for `listen`, `5, 38 bytes` for `read`, `5, SHUT_WR` for `shutdown`.
+/// Addresses and buffers are left out; may be empty.
 pub fn describe(call: &Call) -> String {
     let [a, b, c, d, ..] = call.arguments;
     let fd = int(a);
     match call.name {
-        // Its registers were not seen.
+        // The registers were not recorded.
         _ if call.entered_ns.is_none() => String::new(),
         "socket" | "socketpair" => {
             let family = constant(a, &FAMILIES);
-            // The kernel takes flags in with the type.
+            // The type argument may contain flags.
             let kind = constant(b & 0xf, &TYPES);
             let kind = match b & !0xf {
                 0 => kind,
                 bits => format!("{kind}|{}", flags(bits, &SOCKET_FLAGS)),
             };
-            // 0 is the usual one of the type.
+            // 0 is the type's default protocol.
             let protocol = constant(c, &[(libc::IPPROTO_TCP as u64, "IPPROTO_TCP")]);
             format!("{family}, {kind}, {protocol}")
         }
@@ -81,7 +81,7 @@ pub fn describe(call: &Call) -> String {
     }
 }
 
-/// What it returned: `5`, `-1 ECONNRESET`; absent where it did not.
+/// The result: `5`, `-1 ECONNRESET`; `None` if the call did not return.
 pub fn result(call: &Call) -> Option<String> {
     let result = call.result?;
     let error = match result {
@@ -91,7 +91,7 @@ pub fn result(call: &Call) -> Option<String> {
     Some(match (error, call.name) {
         (None, "mmap" | "mremap" | "brk" | "shmat") => format!("{result:#x}"),
         (None, _) => format!("{result}"),
-        // Of these the program learns nothing: the call is begun again, or EINTR is made of it.
+        // The program never sees these: the kernel restarts the call or returns EINTR.
         (Some(512), _) => "? ERESTARTSYS".to_owned(),
         (Some(513), _) => "? ERESTARTNOINTR".to_owned(),
         (Some(514), _) => "? ERESTARTNOHAND".to_owned(),
@@ -103,15 +103,15 @@ pub fn result(call: &Call) -> Option<String> {
     })
 }
 
-/// The descriptor that it is about, which may be a socket: of `accept` the listener, of `epoll_ctl` the one
-/// that is watched. Absent of those that are about several or none, such as `epoll_wait`, and where the
-/// trace began within it.
+/// The descriptor that a call is about, which may be a socket: the listener for `accept`, the
+/// watched descriptor for `epoll_ctl`. `None` for calls about several or no descriptors, such as
+/// `epoll_wait`, and if the trace began within the call.
 pub fn descriptor(call: &Call) -> Option<i32> {
     call.entered_ns?;
     Some(int(call.arguments[descriptor_argument(call.name)?]))
 }
 
-/// The descriptor that it made, where that is a socket or the copy of another.
+/// The descriptor that a call creates, if it is a socket or a copy of one.
 pub fn makes_descriptor(call: &Call) -> Option<i32> {
     let makes = match call.name {
         "socket" | "accept" | "accept4" | "dup" | "dup2" | "dup3" => true,
@@ -125,7 +125,7 @@ pub fn makes_descriptor(call: &Call) -> Option<i32> {
     i32::try_from(result).ok()
 }
 
-/// Which argument is the descriptor that a call is about.
+/// The index of the argument that is the call's descriptor.
 pub(super) fn descriptor_argument(name: &str) -> Option<usize> {
     Some(match name {
         "bind" | "connect" | "listen" | "accept" | "accept4" | "shutdown" | "close" => 0,
@@ -142,12 +142,12 @@ pub(super) fn descriptor_argument(name: &str) -> Option<usize> {
 
 const WORD: u64 = u32::MAX as u64;
 
-/// As C has it: the upper half of the register says nothing.
+/// The value of a C `int`: the upper half of the register is meaningless.
 fn int(register: u64) -> i32 {
     (register as u32).cast_signed()
 }
 
-/// By its name, or its number.
+/// A constant by name, or its number.
 fn constant(register: u64, names: &[(u64, &str)]) -> String {
     let value = register & WORD;
     match names.iter().find(|(other, _)| *other == value) {
@@ -156,7 +156,7 @@ fn constant(register: u64, names: &[(u64, &str)]) -> String {
     }
 }
 
-/// `MSG_NOSIGNAL|MSG_MORE`; those without a name as a number, none as `0`.
+/// Flags by name: `MSG_NOSIGNAL|MSG_MORE`; unknown ones as a number, no flags as `0`.
 fn flags(register: u64, names: &[(u64, &str)]) -> String {
     let mut rest = register & WORD;
     let mut parts = Vec::new();
@@ -184,7 +184,7 @@ fn message_flags(register: u64) -> String {
     }
 }
 
-/// Of an open file: how it may be used, and the rest.
+/// The status flags of an open file: the access mode and the rest.
 fn status_flags(register: u64) -> String {
     let access = constant(register & libc::O_ACCMODE as u64, &ACCESS_MODES);
     match register & !(libc::O_ACCMODE as u64) & WORD {
@@ -207,7 +207,7 @@ fn timeout(register: u64) -> String {
     }
 }
 
-/// A table of constants of C by their names.
+/// A table of C constants by name.
 macro_rules! names {
     ($name:ident: $($constant:ident)*) => {
         const $name: [(u64, &str); [$(stringify!($constant)),*].len()] =
@@ -240,7 +240,7 @@ names!(EPOLL_OPERATIONS: EPOLL_CTL_ADD EPOLL_CTL_DEL EPOLL_CTL_MOD);
 names!(FUTEX_OPERATIONS: FUTEX_WAIT FUTEX_WAKE FUTEX_REQUEUE FUTEX_CMP_REQUEUE FUTEX_WAKE_OP FUTEX_LOCK_PI
     FUTEX_UNLOCK_PI FUTEX_TRYLOCK_PI FUTEX_WAIT_BITSET FUTEX_WAKE_BITSET);
 
-/// They say how memory is shared and which clock is meant.
+/// These flags say how memory is shared and which clock is used.
 const FUTEX_FLAGS: u64 = (libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u64;
 
 #[cfg(test)]
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn arguments_are_told_as_strace_does() {
-        // -1 as C has it in the lower half of a register.
+        // -1 as a C `int`, in the lower half of a register.
         const MINUS_ONE: i64 = 0xffff_ffff;
         const POINTER: i64 = 0x7fff_1234_5678;
         for (name, arguments, expected) in [

@@ -1,4 +1,4 @@
-//! From what the kernel wrote to who did what.
+//! Turns the kernel's records into calls and state changes.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,7 +13,7 @@ use super::rings::Gathered;
 use super::{Traced, Watch};
 use crate::model::{Call, Change, Side, State};
 
-/// Which tracepoint.
+/// The tracepoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `raw_syscalls:sys_enter`
@@ -24,22 +24,22 @@ pub(super) enum Kind {
     Change,
 }
 
-/// Half of a system call.
+/// One half of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) at_ns: u64,
     pub(super) tid: u32,
-    /// By which it is called; on leaving, -1 where the kernel has forgotten it.
+    /// The number of the call; on return, -1 if the kernel has forgotten it.
     pub(super) number: i64,
     pub(super) half: Half,
 }
 
-/// Which half.
+/// Which half of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Half {
-    /// With its arguments.
+    /// The entry, with the arguments.
     Enter([u64; 6]),
-    /// With its result.
+    /// The return, with the result.
     Exit(i64),
 }
 
@@ -55,7 +55,7 @@ pub(super) struct StateChange {
     new: i32,
 }
 
-/// Where the tracepoints have what is used of them.
+/// The offsets of the tracepoints' fields that are used.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     enter: Enter,
@@ -94,7 +94,7 @@ struct ChangeLayout {
 }
 
 impl Layout {
-    /// Reads it in the folder of events.
+    /// Reads the offsets from the folder of events.
     pub(super) fn read(events: &Path) -> io::Result<Self> {
         let enter = Format::read(events, "raw_syscalls/sys_enter")?;
         let exit = Format::read(events, "raw_syscalls/sys_exit")?;
@@ -127,7 +127,7 @@ impl Layout {
         })
     }
 
-    /// By which the tracepoint is asked for.
+    /// The ID with which a tracepoint is opened.
     pub(super) fn id(&self, kind: Kind) -> u64 {
         match kind {
             Kind::Enter => self.enter.id,
@@ -136,7 +136,7 @@ impl Layout {
         }
     }
 
-    /// Of a record of `sys_enter` or `sys_exit`; absent where it is too short.
+    /// Parses a record of `sys_enter` or `sys_exit`; `None` if it is too short.
     pub(super) fn call(&self, kind: Kind, at_ns: u64, tid: u32, record: &[u8]) -> Option<Event> {
         let (number, half) = match kind {
             Kind::Enter => {
@@ -161,7 +161,7 @@ impl Layout {
         })
     }
 
-    /// Of a record of `inet_sock_set_state`; absent where it is too short.
+    /// Parses a record of `inet_sock_set_state`; `None` if it is too short.
     pub(super) fn change(&self, at_ns: u64, record: &[u8]) -> Option<StateChange> {
         let layout = &self.change;
         let half = |field: Field| Some(u16::from_ne_bytes(field.bytes(record)?));
@@ -169,7 +169,7 @@ impl Layout {
         let is_v6 = i32::from(half(layout.family)?) == libc::AF_INET6;
         let address = |v4: Field, v6: Field| {
             Some(match is_v6 {
-                // An IPv6 socket that talks to IPv4 sends packets of IPv4.
+                // An IPv6 socket that is connected over IPv4 sends IPv4 packets.
                 true => Ipv6Addr::from(v6.bytes::<16>(record)?).to_canonical(),
                 false => IpAddr::V4(Ipv4Addr::from(v4.bytes::<4>(record)?)),
             })
@@ -189,7 +189,8 @@ impl Layout {
 }
 
 impl StateChange {
-    /// Absent where the socket is not of TCP: the states of others have the same numbers.
+    /// The change as one of a TCP socket; `None` for other protocols, whose states have the same
+    /// numbers.
     fn of_tcp(&self) -> Option<Change> {
         if i32::from(self.protocol) != libc::IPPROTO_TCP {
             return None;
@@ -206,7 +207,7 @@ impl StateChange {
 }
 
 impl Gathered {
-    /// What of it is of those who are watched.
+    /// The calls and changes of the watched processes and ports.
     pub(super) fn seen_by(mut self, watch: &Watch) -> Traced {
         let mut calls = Vec::new();
         let mut lost = self.lost;
@@ -219,7 +220,7 @@ impl Gathered {
             };
             if is_server || process.events.iter().any(is_client) {
                 lost += process.lost;
-                // Each CPU has its own buffers.
+                // Each CPU has its own rings.
                 process.events.sort_by_key(|event| event.at_ns);
                 calls.extend(pair(*pid, &process.events, side));
             }
@@ -234,7 +235,7 @@ impl Gathered {
     }
 }
 
-/// Those of TCP sockets with one of these ports, in the order of time.
+/// Changes of TCP sockets with one of these ports, sorted by time.
 fn changes(all: &[StateChange], ports: &[u16]) -> Vec<Change> {
     let mut changes: Vec<Change> = all.iter().filter_map(StateChange::of_tcp).collect();
     changes.sort_by_key(|change| change.at_ns);
@@ -246,8 +247,8 @@ fn changes(all: &[StateChange], ports: &[u16]) -> Vec<Change> {
     changes
 }
 
-/// A socket's first change is told before it has its addresses: a client's before its port is picked, a
-/// server's before the peer is entered. Its next change has them.
+/// Fills in missing addresses. A socket's first change is reported before a client's port is chosen
+/// or a server's peer is entered; its next change has both.
 fn complete(changes: &mut [Change]) {
     let mut known: HashMap<u64, (SocketAddr, SocketAddr)> = HashMap::new();
     for change in changes.iter_mut().rev() {
@@ -261,17 +262,17 @@ fn complete(changes: &mut [Change]) {
                 known.insert(change.socket, (change.local, change.remote));
             }
         }
-        // What comes before is another socket at the same place.
+        // Earlier changes belong to another socket at the same kernel address.
         if matches!(change.old, State::Closed | State::Listen) {
             known.remove(&change.socket);
         }
     }
 }
 
-/// Calls of a process from their halves, which are in the order of time.
+/// Pairs the sorted halves of a process's calls.
 fn pair(pid: u32, events: &[Event], side: impl Fn(&Event) -> Option<Side>) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
-    // By thread, the call that it is within; none where it is within none.
+    // The call that each thread is in, or `None`.
     let mut within: HashMap<u32, Option<usize>> = HashMap::new();
     for event in events {
         let Some(side) = side(event) else { continue };
@@ -299,7 +300,7 @@ fn pair(pid: u32, events: &[Event], side: impl Fn(&Event) -> Option<Side>) -> Ve
                         call.left_ns = Some(event.at_ns);
                         call.result = Some(result);
                     }
-                    // A new thread or process comes out of the call that made it, which is its parent's.
+                    // A new thread or process returns from a call that its parent made.
                     _ if is_new && result == 0 && is_birth(name(event.number)) => {}
                     _ if forgotten => {}
                     _ => calls.push(call(None, Some(event.at_ns), [0; 6], Some(result))),
@@ -310,7 +311,7 @@ fn pair(pid: u32, events: &[Event], side: impl Fn(&Event) -> Option<Side>) -> Ve
     calls
 }
 
-/// `recvfrom`
+/// The name of a call: `recvfrom`.
 fn name(number: i64) -> &'static str {
     let number = usize::try_from(number).ok().and_then(Sysno::new);
     number.map_or("unknown", |number| number.name())
@@ -320,7 +321,7 @@ fn is_birth(name: &str) -> bool {
     matches!(name, "clone" | "clone3" | "fork" | "vfork")
 }
 
-/// Whether it has to do with descriptors that may be sockets, with waiting, or with threads.
+/// Whether a call concerns descriptors that may be sockets, waiting, or threads.
 fn is_kept(name: &str) -> bool {
     super::describe::descriptor_argument(name).is_some()
         || is_birth(name)
@@ -379,7 +380,7 @@ mod tests {
         }
     }
 
-    /// Forgotten by the kernel.
+    /// A return whose number the kernel has forgotten.
     fn exit_of_any(at_ns: u64, tid: u32, result: i64) -> Event {
         Event {
             number: -1,
@@ -522,7 +523,7 @@ mod tests {
             (Side::Server, 20, 21, "read"),
         ];
         assert_eq!(found, expected);
-        // What was not kept of those who are not watched is missed by nobody.
+        // Lost events of processes that are not watched do not count.
         assert_eq!(traced.lost, 8 + 1 + 2);
         assert_eq!(seen(true).calls.len(), 6);
     }
@@ -573,7 +574,7 @@ mod tests {
             change(32, 6, (SYN_RECV, ESTABLISHED), (40_003, 80)),
         ];
         let unanswered = [change(40, 5, (CLOSE, SYN_SENT), (0, 80))];
-        // A later socket at the place of an earlier one; in an order of several buffers.
+        // A later socket at the same address; events from several rings are out of order.
         let all = [
             &accept[..],
             &unanswered,

@@ -1,17 +1,17 @@
-//! How a tracepoint lays out its fields: its `format` file in `tracefs`.
+//! The layout of a tracepoint's fields, from its `format` file in `tracefs`.
 
 use std::path::Path;
 use std::{fs, io};
 
-/// Where the fields of a tracepoint are.
+/// The fields of a tracepoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Format {
-    /// By which the tracepoint is asked for.
+    /// The ID with which the tracepoint is opened.
     pub(super) id: u64,
     fields: Vec<(String, Field)>,
 }
 
-/// Where a field is, in bytes.
+/// Offset and size of a field, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Field {
     offset: usize,
@@ -19,7 +19,8 @@ pub(super) struct Field {
 }
 
 impl Format {
-    /// Reads that of `sock/inet_sock_set_state`, as an example, in this folder of events.
+    /// Reads the format of a tracepoint, such as `sock/inet_sock_set_state`, in this folder of
+    /// events.
     pub(super) fn read(events: &Path, tracepoint: &str) -> io::Result<Self> {
         let text = fs::read_to_string(events.join(tracepoint).join("format"))?;
         let malformed = |why| {
@@ -33,24 +34,24 @@ impl Format {
         let mut id = None;
         let mut fields = Vec::new();
         for line in text.lines().map(str::trim_start) {
-            // What follows are expressions for printing, and may contain anything.
+            // The rest is an expression for printing, which may contain anything.
             if line.starts_with("print fmt:") {
                 break;
             }
             if let Some(number) = line.strip_prefix("ID:") {
                 let number = number.trim().parse();
-                id = Some(number.map_err(|_| format!("there is no number in {line:?}"))?);
+                id = Some(number.map_err(|_| format!("{line:?} has no number"))?);
             } else if line.starts_with("field:") {
-                fields.push(field(line).ok_or_else(|| format!("{line:?} is no field"))?);
+                fields.push(field(line).ok_or_else(|| format!("{line:?} is not a field"))?);
             }
         }
         Ok(Format {
-            id: id.ok_or("it has no ID")?,
+            id: id.ok_or("the ID is missing")?,
             fields,
         })
     }
 
-    /// A field that must be there and have this size.
+    /// A required field of this size.
     pub(super) fn field(&self, name: &str, size: usize) -> io::Result<Field> {
         let found = self.fields.iter().find(|(other, _)| other == name);
         let message = match found {
@@ -65,7 +66,7 @@ impl Format {
     }
 }
 
-/// `field:__u8 saddr[4]; offset:32; size:4; signed:0;`, with tabs in between
+/// Parses `field:__u8 saddr[4]; offset:32; size:4; signed:0;`, which contains tabs.
 fn field(line: &str) -> Option<(String, Field)> {
     let mut parts = line.split(';').map(str::trim);
     let declaration = parts.next()?.strip_prefix("field:")?;
@@ -76,13 +77,13 @@ fn field(line: &str) -> Option<(String, Field)> {
         offset: number(parts.next(), "offset:")?,
         size: number(parts.next(), "size:")?,
     };
-    // So that its end can be told.
+    // Rejects a field whose end would overflow.
     field.offset.checked_add(field.size)?;
     Some((name.to_owned(), field))
 }
 
 impl Field {
-    /// Its bytes in a record; absent where the record is shorter.
+    /// The bytes of this field in a record; `None` if the record is shorter.
     pub(super) fn bytes<const N: usize>(self, record: &[u8]) -> Option<[u8; N]> {
         record
             .get(self.offset..self.offset + self.size)?
@@ -141,21 +142,21 @@ ID: 7
     #[test]
     fn what_is_malformed_is_named() {
         for (text, expected) in [
-            ("", "it has no ID"),
-            ("name: a\nformat:\n", "it has no ID"),
-            ("ID: x\n", "there is no number in \"ID: x\""),
-            ("ID: 1\nfield:int;\n", "\"field:int;\" is no field"),
+            ("", "the ID is missing"),
+            ("name: a\nformat:\n", "the ID is missing"),
+            ("ID: x\n", "\"ID: x\" has no number"),
+            ("ID: 1\nfield:int;\n", "\"field:int;\" is not a field"),
             (
                 "ID: 1\nfield:int a;\tsize:4;\toffset:0;\n",
-                "\"field:int a;\\tsize:4;\\toffset:0;\" is no field",
+                "\"field:int a;\\tsize:4;\\toffset:0;\" is not a field",
             ),
             (
                 "ID: 1\nfield:int a;\toffset:-1;\tsize:4;\n",
-                "\"field:int a;\\toffset:-1;\\tsize:4;\" is no field",
+                "\"field:int a;\\toffset:-1;\\tsize:4;\" is not a field",
             ),
             (
                 "ID: 1\nfield:int a;\toffset:18446744073709551615;\tsize:4;\n",
-                "\"field:int a;\\toffset:18446744073709551615;\\tsize:4;\" is no field",
+                "\"field:int a;\\toffset:18446744073709551615;\\tsize:4;\" is not a field",
             ),
         ] {
             assert_eq!(Format::parse(text).unwrap_err(), expected, "{text:?}");

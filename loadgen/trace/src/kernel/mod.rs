@@ -1,10 +1,10 @@
-//! System calls and changes of state, as the kernel's tracepoints tell them.
+//! System calls and state changes, reported by the kernel's tracepoints.
 //!
-//! Tracepoints are sampled on every CPU, for all processes, because what is to be traced may not be there
-//! yet: a server that is started under the trace shows its `socket`, `bind` and `listen`. Who was meant is
-//! told at the [end](Tracer::end).
+//! Tracepoints are sampled on every CPU, for all processes, because the traced process may not
+//! exist yet: a server that is started under the trace shows its `socket`, `bind` and `listen`. The
+//! processes of interest are named at the [end](Tracer::end).
 //!
-//! **Tracing disturbs.** As long as it lasts, every system call of this machine takes a slower path.
+//! **Tracing disturbs.** While it lasts, every system call on this machine takes a slower path.
 
 mod describe;
 mod events;
@@ -22,44 +22,44 @@ use rings::Drain;
 use subject::ledger;
 use subject::ledger::tracefs;
 
-/// Tracing processes that are none of ours needs more than counting them does.
+/// Tracing other users' processes requires a lower level than counting them.
 const PARANOID: i8 = -1;
 
-/// The kernel's tracepoints, while they are recorded.
+/// Running tracepoints.
 #[derive(Debug)]
 pub struct Tracer {
     drain: Drain,
 }
 
-/// Who and what was meant.
+/// What to extract from the recorded events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Watch {
-    /// The client's threads.
+    /// Threads of the client.
     pub client_tids: Vec<u32>,
-    /// The server's processes, all there were.
+    /// All processes of the server.
     pub server_pids: Vec<u32>,
-    /// Changes of state are those of sockets with one of these ports, at either end.
+    /// State changes count if the socket has one of these ports, at either end.
     pub ports: Vec<u16>,
-    /// All system calls, and not only those that have to do with sockets, waiting and threads.
+    /// Whether to keep all system calls, not only those about sockets, waiting and threads.
     pub all_calls: bool,
 }
 
-/// What they did.
+/// The events of the watched processes and ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Traced {
-    /// In the order of time. The local port of a client's first one is 0 where the trace ends before its
-    /// SYN is answered: only then has the kernel told it.
+    /// Sorted by time. The local port of a client's first change is 0 if the trace ends before its
+    /// SYN is answered: the kernel reports the port only then.
     pub changes: Vec<Change>,
-    /// In the order of their entry.
+    /// Sorted by entry.
     pub calls: Vec<Call>,
-    /// Events that there was no room for. Where there are any, what is missing may be anybody's.
+    /// Events that did not fit. If there are any, the missing ones may belong to any process.
     pub lost: u64,
 }
 
-/// Why nothing can be traced. Each is one line.
+/// Why tracing is not possible, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel lets this user not see tracepoints, or not those of other processes.
+    /// The kernel does not let this user see tracepoints, or not those of other processes.
     #[error("tracing system calls is not permitted ({cause}): run as root, or {advice}")]
     NotPermitted {
         /// What was refused.
@@ -67,10 +67,10 @@ pub enum Error {
         /// What to do.
         advice: String,
     },
-    /// It has no such tracepoints.
+    /// The kernel has no such tracepoints.
     #[error("tracing system calls is not possible: {0}")]
     NotSupported(String),
-    /// The kernel refused for another reason.
+    /// The kernel failed for another reason.
     #[error("tracing system calls: {0}")]
     Io(#[from] io::Error),
 }
@@ -86,7 +86,7 @@ impl From<ledger::Error> for Error {
 }
 
 impl Error {
-    /// Of something that root may.
+    /// The error for an operation that root may perform.
     fn new(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::PermissionDenied => tracefs::refused(&error, PARANOID).into(),
@@ -99,12 +99,13 @@ impl Error {
 }
 
 impl Tracer {
-    /// Begins: what is done from its return on is recorded. Mounts `tracefs` where it is not and this
-    /// process may.
+    /// Starts recording; everything after its return is recorded. Mounts `tracefs` if it is not
+    /// mounted and this process may mount it.
     ///
     /// # Errors
     ///
-    /// When tracing is not permitted, with what to do; when the kernel has no such tracepoints.
+    /// If tracing is not permitted (the error says what to do), or if the kernel has no such
+    /// tracepoints.
     pub fn begin() -> Result<Self, Error> {
         let events = tracefs::events(PARANOID)?;
         Tracer::begin_within(&events).map_err(Error::new)
@@ -117,11 +118,11 @@ impl Tracer {
         })
     }
 
-    /// Ends it, and tells what those who are watched did until now.
+    /// Stops recording, and returns the events of the watched processes and ports.
     ///
     /// # Errors
     ///
-    /// Those of the kernel.
+    /// If the kernel reports an error.
     pub fn end(self, watch: &Watch) -> Result<Traced, Error> {
         Ok(self.drain.stop()?.seen_by(watch))
     }

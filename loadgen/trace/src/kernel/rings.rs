@@ -1,4 +1,4 @@
-//! The buffers into which the kernel writes what happens, and the thread that empties them.
+//! The ring buffers that the kernel writes events into, and the thread that empties them.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,24 +18,24 @@ use crate::clock::now_ns;
 use engine::affinity::CpuList;
 use subject::ledger::allow_files;
 
-/// One that holds some ten thousand system calls. At the rate of a busy CPU that is a tenth of a second,
-/// within which the thread has its turn.
+/// The largest ring. It holds some ten thousand system calls: a tenth of a second of a busy CPU,
+/// during which the thread gets its turn.
 const RING_BYTES_MAX: usize = 4 << 20;
-/// Of any.
+/// The smallest ring.
 const RING_BYTES_MIN: usize = 64 << 10;
-/// Of all together, on a machine with many CPUs.
+/// The limit for all rings together, on a machine with many CPUs.
 const RINGS_BYTES: usize = 128 << 20;
 
-/// A record has a header of 8 bytes, two numbers, a time, and what there is to tell.
+/// A record has a header of 8 bytes, two numbers, a time, and the event's data.
 const RECORD_BYTES_MIN: usize = 32;
 
-/// Events that are kept of one process. A process that is traced has a few hundred; a neighbour that does not
-/// stop calling is not to fill the memory.
+/// The limit of events per process. A traced process has a few hundred; another process that calls
+/// without pause must not fill the memory.
 const EVENTS_PER_PROCESS_MAX: usize = 1 << 17;
 
 const STOP: Token = Token(usize::MAX);
 
-/// The thread that empties the buffers.
+/// The thread that empties the rings.
 #[derive(Debug)]
 pub(super) struct Drain {
     waker: Waker,
@@ -43,23 +43,23 @@ pub(super) struct Drain {
     begun_ns: u64,
 }
 
-/// All that was written into them.
+/// Everything that was written into the rings.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    /// Of any socket, in no order.
+    /// State changes of all sockets, unordered.
     pub(super) changes: Vec<StateChange>,
-    /// By process.
+    /// The events of each process.
     pub(super) processes: HashMap<u32, Process>,
-    /// Events for which there was no room in a buffer, whosoever they were.
+    /// Events of any process that did not fit into a ring.
     pub(super) lost: u64,
 }
 
-/// What one process did.
+/// The events of one process.
 #[derive(Debug, Default)]
 pub(super) struct Process {
-    /// In no order.
+    /// Unordered.
     pub(super) events: Vec<Event>,
-    /// Those beyond what is kept.
+    /// Events beyond the limit.
     pub(super) lost: u64,
 }
 
@@ -76,7 +76,7 @@ impl Drain {
             for &cpu in &cpus {
                 match Ring::open(kind, &layout, cpu, cpus.len()) {
                     Ok(ring) => rings.push(ring),
-                    // It was switched off just now.
+                    // The tracepoint was switched off just now.
                     Err(error) if error.raw_os_error() == Some(Errno::ENODEV as i32) => {}
                     Err(error) => return Err(error),
                 }
@@ -93,10 +93,10 @@ impl Drain {
             ring.sampler.enable()?;
         }
         let (sender, gathered) = mpsc::sync_channel(1);
-        // It ends by itself: see `stop`.
+        // The thread ends by itself: see `stop`.
         let run = move || {
             let result = run(poll, &mut rings, &layout);
-            // Nobody waits for it when the trace was given up.
+            // The receiver is gone if the trace was abandoned.
             sender.send(result).unwrap_or_default();
             drop(rings);
         };
@@ -108,14 +108,14 @@ impl Drain {
         })
     }
 
-    /// All that happened since it was started. The kernel takes a tenth of a second until the last user of a
-    /// tracepoint is gone. Nobody needs to wait for that: the thread does, and so does the process if it ends
-    /// before.
+    /// Everything that happened since the start. The kernel takes a tenth of a second to release
+    /// the last user of a tracepoint. Only the thread waits for that; if the process ends earlier,
+    /// it waits too.
     pub(super) fn stop(self) -> io::Result<Gathered> {
         let within = self.begun_ns..now_ns();
         self.waker.wake()?;
         let gathered = self.gathered.recv().map_err(io::Error::other)?;
-        // What lies outside is the making of the trace itself.
+        // Events outside this period come from the setup of the trace itself.
         gathered.map(|mut gathered| {
             gathered.keep(&within);
             gathered
@@ -129,7 +129,7 @@ impl Drop for Drain {
     }
 }
 
-/// Empties them until it is told to stop.
+/// Empties the rings until told to stop.
 fn run(mut poll: Poll, rings: &mut [Ring], layout: &Layout) -> io::Result<Gathered> {
     let mut gathered = Gathered::default();
     let mut events = Events::with_capacity(64);
@@ -145,23 +145,23 @@ fn run(mut poll: Poll, rings: &mut [Ring], layout: &Layout) -> io::Result<Gather
             ring.take(layout, &mut gathered)?;
         }
     }
-    // What is filled no more can be emptied for good.
+    // Once the rings are disabled, they can be emptied completely.
     for ring in &mut *rings {
         ring.sampler.disable()?;
     }
     for ring in &mut *rings {
         ring.take(layout, &mut gathered)?;
-        // Every event was counted, had it room in the buffer or not.
+        // The kernel counted every event, whether it fit into the ring or not.
         gathered.lost += ring.sampler.read()?.saturating_sub(ring.samples);
     }
     Ok(gathered)
 }
 
-/// Of one tracepoint on one CPU.
+/// The ring of one tracepoint on one CPU.
 struct Ring {
     kind: Kind,
     sampler: Sampler,
-    /// That were read from it.
+    /// The number of samples read.
     samples: u64,
 }
 
@@ -170,7 +170,7 @@ impl Ring {
         let share = (RINGS_BYTES / 2 / cpus).clamp(RING_BYTES_MIN, RING_BYTES_MAX);
         let mut bytes = match kind {
             Kind::Enter | Kind::Exit => share,
-            // There are fewer of them by far.
+            // State changes are far rarer than calls.
             Kind::Change => share / 4,
         };
         loop {
@@ -193,20 +193,21 @@ impl Ring {
                         samples: 0,
                     });
                 }
-                // There is not so much memory, or it may not be locked.
+                // Not enough memory, or not enough lockable memory.
                 Err(_) if bytes > RING_BYTES_MIN => bytes /= 4,
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Takes all that is in it, and no more than it can hold: it may be filled as fast as it is emptied.
+    /// Reads everything in the ring, but at most its capacity: it may be filled as fast as it is
+    /// emptied.
     fn take(&mut self, layout: &Layout, gathered: &mut Gathered) -> io::Result<()> {
         for _ in 0..RING_BYTES_MAX / RECORD_BYTES_MIN {
             let Some(record) = self.sampler.next_record() else {
                 break;
             };
-            // Others tell of samples that were lost, which is known better by the count.
+            // Other records report lost samples; the counter is more accurate.
             let Record::Sample(sample) = record.parse_record().map_err(io::Error::other)? else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! Two servers side by side: what differs in segments, calls and states for the same request.
+//! Two servers side by side: how segments, calls and states differ for the same request.
 
 use std::collections::BTreeMap;
 
@@ -11,47 +11,47 @@ use engine::figures::count;
 use engine::figures::listed;
 use engine::foreign::in_markdown as escaped;
 
-/// What is compared, in the order in which it is told.
+/// What is compared, in the order of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Topic {
     /// How the connection ended.
     Ending,
-    /// In how many segments the response came.
+    /// The number of segments of the response.
     ResponseSegments,
-    /// Whether the request is acknowledged by a segment of its own.
+    /// How the server acknowledges the request: with a separate segment or not.
     RequestAcknowledged,
-    /// Who closes first.
+    /// The side that closes first.
     ClosesFirst,
-    /// Who holds `TIME-WAIT`.
+    /// The side that holds `TIME-WAIT`.
     TimeWait,
-    /// Calls of the server by name.
+    /// The server's calls, by name.
     ServerCalls,
-    /// Segments of the client.
+    /// Number of segments from the client.
     ClientSegments,
-    /// Segments of the server.
+    /// Number of segments from the server.
     ServerSegments,
-    /// Payload of the client.
+    /// Payload bytes from the client.
     ClientBytes,
-    /// Payload of the server.
+    /// Payload bytes from the server.
     ServerBytes,
-    /// Segments that were sent again, of both.
+    /// Retransmitted segments of both sides.
     Retransmissions,
-    /// What the server offers in its SYN+ACK.
+    /// The options that the server offers in its SYN+ACK.
     SynAckOptions,
-    /// States of the client.
+    /// States that the client goes through.
     ClientStates,
-    /// States of the server.
+    /// States that the server goes through.
     ServerStates,
-    /// From the SYN to the client's ACK.
+    /// Time from the SYN to the client's ACK.
     ConnectTime,
-    /// From the request to the first byte of the response.
+    /// Time from the request to the first byte of the response.
     FirstByteTime,
-    /// From the first FIN to the last segment.
+    /// Time from the first FIN to the last segment.
     CloseTime,
 }
 
 impl Topic {
-    /// As it stands in a table.
+    /// The title of a table row.
     pub fn title(self) -> &'static str {
         match self {
             Topic::Ending => "ending",
@@ -59,22 +59,22 @@ impl Topic {
             Topic::RequestAcknowledged => "request acknowledged",
             Topic::ClosesFirst => "closes first",
             Topic::TimeWait => "holds TIME-WAIT",
-            Topic::ServerCalls => "calls of the server",
-            Topic::ClientSegments => "segments of the client",
-            Topic::ServerSegments => "segments of the server",
-            Topic::ClientBytes => "payload of the client",
-            Topic::ServerBytes => "payload of the server",
-            Topic::Retransmissions => "sent again",
+            Topic::ServerCalls => "server calls",
+            Topic::ClientSegments => "client segments",
+            Topic::ServerSegments => "server segments",
+            Topic::ClientBytes => "client payload",
+            Topic::ServerBytes => "server payload",
+            Topic::Retransmissions => "retransmissions",
             Topic::SynAckOptions => "SYN+ACK offers",
-            Topic::ClientStates => "states of the client",
-            Topic::ServerStates => "states of the server",
+            Topic::ClientStates => "client states",
+            Topic::ServerStates => "server states",
             Topic::ConnectTime => "time to connect",
             Topic::FirstByteTime => "time to the first byte",
             Topic::CloseTime => "time to close",
         }
     }
 
-    /// Such a figure differs from one trace of the same server to the next.
+    /// Whether the figure is a time, which differs between two traces of the same server.
     fn is_time(self) -> bool {
         matches!(
             self,
@@ -83,24 +83,24 @@ impl Topic {
     }
 }
 
-/// Something in which two stories differ.
+/// A difference between two stories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// In what.
+    /// The property that differs.
     pub topic: Topic,
-    /// A whole sentence, with the names of both.
+    /// A whole sentence with the names of both servers.
     pub sentence: String,
-    /// Of the first.
+    /// The value for the first server.
     pub a: String,
-    /// Of the second.
+    /// The value for the second server.
     pub b: String,
 }
 
-/// What differs for the first connection of each, in the order of [`Topic`]. Times are never among it: a
-/// sample each shows no difference.
+/// The differences between the first connections of two stories, in the order of [`Topic`]. Times
+/// are left out: a single sample of each does not show a difference.
 pub fn differences(a: (&str, &Story), b: (&str, &Story)) -> Vec<Difference> {
     let (facts_a, facts_b) = (Facts::of(a.1), Facts::of(b.1));
-    // Who closes first says the same.
+    // The row about who closes first says the same.
     let both_close = [&facts_a, &facts_b]
         .iter()
         .all(|it| it.closes_first.is_some() && matches!(it.ending, Some(EndingKind::Closed(_))));
@@ -115,7 +115,7 @@ pub fn differences(a: (&str, &Story), b: (&str, &Story)) -> Vec<Difference> {
     differing.map(difference).collect()
 }
 
-/// What differs, in sentences and as a table.
+/// The differences, as sentences and as a table.
 pub fn differing(a: (&str, &Story), b: (&str, &Story), width: usize) -> String {
     let mut page = Page::new(width);
     let differing: Vec<Row> = rows(a.1, b.1).into_iter().filter(Row::differs).collect();
@@ -132,8 +132,8 @@ pub fn differing(a: (&str, &Story), b: (&str, &Story), width: usize) -> String {
     page.text()
 }
 
-/// What differs in sentences, all figures as a table, and the timelines: beside one another from 120 columns
-/// on, else one after the other.
+/// The differences as sentences, all figures as a table, and the timelines: side by side from 120
+/// columns on, otherwise one after the other.
 pub fn side_by_side(a: (&str, &Story), b: (&str, &Story), width: usize) -> String {
     let mut page = Page::new(width);
     in_sentences(&mut page, a, b);
@@ -169,7 +169,7 @@ fn in_sentences(page: &mut Page, a: (&str, &Story), b: (&str, &Story)) {
         page.item(&difference.sentence);
     }
     if differences.is_empty() {
-        page.paragraph("Nothing that is compared here.");
+        page.paragraph("Nothing among the properties compared here.");
     }
 }
 
@@ -177,7 +177,7 @@ fn has_several(a: &Story, b: &Story) -> bool {
     [a, b].iter().any(|it| it.connections.len() > 1)
 }
 
-/// What differs as a list, and all figures as a table.
+/// The differences as a list, and all figures as a table.
 pub fn markdown(a: (&str, &Story), b: (&str, &Story)) -> String {
     let mut out = String::new();
     for difference in differences(a, b) {
@@ -194,13 +194,13 @@ pub fn markdown(a: (&str, &Story), b: (&str, &Story)) -> String {
     out + &format!("\n{ONE_SAMPLE}\n")
 }
 
-const ONE_SAMPLE: &str = "Times are those of one sample each and no measurement: they differ from one trace of the \
-                          same server to the next.";
-const FIRST_CONNECTION: &str = "Of several connections the first is compared.";
-/// Each timeline needs half of it.
+const ONE_SAMPLE: &str = "Each time is a single sample, not a measurement: times differ from one trace of the same \
+ server to the next.";
+const FIRST_CONNECTION: &str = "If there are several connections, the first is compared.";
+/// Each timeline needs half of this width.
 const WIDTH_OF_TWO: usize = 120;
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) topic: Topic,
@@ -209,13 +209,13 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// In more than a time.
+    /// Whether a property other than a time differs.
     pub(super) fn differs(&self) -> bool {
         self.a != self.b && !self.topic.is_time()
     }
 }
 
-/// Everything that either story knows of.
+/// Every property that at least one story has.
 pub(super) fn rows(a: &Story, b: &Story) -> Vec<Row> {
     let (a, b) = (Facts::of(a).table(), Facts::of(b).table());
     let rows = a
@@ -234,7 +234,7 @@ pub(super) fn rows(a: &Story, b: &Story) -> Vec<Row> {
         .collect()
 }
 
-/// What is compared, of one story's first connection.
+/// The compared properties of a story's first connection.
 #[derive(Debug, Default)]
 struct Facts {
     ending: Option<EndingKind>,
@@ -263,7 +263,7 @@ struct Sent {
     bytes: u64,
 }
 
-/// By which segment of the server.
+/// The kind of segment with which the server acknowledges the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Acknowledged {
     Alone,
@@ -287,7 +287,7 @@ impl Facts {
             let mut sent = Sent::default();
             for (_, segment) in segments.iter().filter(|(_, it)| it.from == side) {
                 sent.segments += 1;
-                // What is sent again carries nothing new.
+                // A retransmission carries nothing new.
                 if segment.packet.payload_bytes > 0 && !segment.retransmission {
                     sent.with_payload += 1;
                     sent.bytes += u64::from(segment.packet.payload_bytes);
@@ -305,7 +305,7 @@ impl Facts {
         let since = |from: Option<(u64, &Segment)>, to: Option<(u64, &Segment)>| {
             Some(to?.0.saturating_sub(from?.0))
         };
-        // The first ACK of the client makes the connection, with data or without.
+        // The client's first ACK completes the connection, with data or without.
         let connected = syn_ack.and(first(&|it| {
             it.from == Side::Client && it.packet.flags.ack && !it.packet.flags.rst
         }));
@@ -339,7 +339,7 @@ impl Facts {
         }
     }
 
-    /// In the order of [`Topic`]; what is not known is absent.
+    /// The values in the order of [`Topic`]; `None` if not known.
     fn table(&self) -> Vec<(Topic, Option<String>)> {
         let seen = |text: String| self.has_segments.then_some(text);
         let segments = |sent: Sent| seen(sent.segments.to_string());
@@ -402,7 +402,7 @@ impl Facts {
         ]
     }
 
-    /// `the response`, `its 3 responses`
+    /// The responses in words: `the response`, `its 3 responses`.
     fn responses(&self) -> String {
         match self.responses {
             0 | 1 => "the response".to_owned(),
@@ -410,7 +410,7 @@ impl Facts {
         }
     }
 
-    /// How often the server calls something that sends.
+    /// How often the server calls a function that sends.
     fn sends(&self) -> usize {
         let sends = self
             .calls
@@ -420,7 +420,7 @@ impl Facts {
     }
 }
 
-/// Calls that hand over bytes.
+/// Calls that hand bytes to the kernel.
 const SENDING: [&str; 8] = [
     "send", "sendfile", "sendmmsg", "sendmsg", "sendto", "splice", "write", "writev",
 ];
@@ -428,7 +428,7 @@ const SENDING: [&str; 8] = [
 impl Acknowledged {
     fn words(self) -> &'static str {
         match self {
-            Acknowledged::Alone => "by an ACK of its own",
+            Acknowledged::Alone => "by a separate ACK",
             Acknowledged::WithData => "with the response",
             Acknowledged::WithFin => "with a FIN",
         }
@@ -442,7 +442,7 @@ fn acknowledged(
 ) -> Option<(Acknowledged, u64)> {
     let next = request.sequence.1;
     let (when_ns, segment) = segments.iter().find(|(when_ns, it)| {
-        // Relative numbers wrap around after 4 GiB, which a request is far from.
+        // Relative numbers wrap after 4 GiB, far beyond any request.
         *when_ns >= at_ns
             && it.from == Side::Server
             && it.acknowledgement.is_some_and(|ack| ack >= next)
@@ -456,7 +456,8 @@ fn acknowledged(
     Some((how, when_ns - at_ns))
 }
 
-/// Calls of the server within a connection. One that began before it counts by its end.
+/// The server's calls during a connection. A call that began earlier counts if it returns during
+/// the connection.
 fn calls(connection: &Connection) -> BTreeMap<&'static str, usize> {
     let mut halves: BTreeMap<&'static str, [usize; 3]> = BTreeMap::new();
     for event in connection.phases.iter().flat_map(|it| &it.events) {
@@ -475,7 +476,7 @@ fn calls(connection: &Connection) -> BTreeMap<&'static str, usize> {
         .collect()
 }
 
-/// The states a side went through, `CLOSED` left out at the beginning.
+/// The states that a side went through, without the initial `CLOSED`.
 fn passed(states: &[StateChange], side: Side) -> Vec<State> {
     (states.iter())
         .filter(|it| it.side == side)
@@ -487,50 +488,50 @@ fn ending(kind: EndingKind) -> String {
     match kind {
         EndingKind::Open => "open at the end of the record".to_owned(),
         EndingKind::Unknown => "not known".to_owned(),
-        EndingKind::Closed(who) => format!("closed, by the {} first", who.name()),
+        EndingKind::Closed(who) => format!("closed by the {} first", who.name()),
         EndingKind::Simultaneous => "closed by both at once".to_owned(),
         EndingKind::Refused => "refused".to_owned(),
         EndingKind::Unreachable => "unreachable".to_owned(),
         EndingKind::NoAnswer => "no answer".to_owned(),
         EndingKind::Reset(who) => format!("reset by the {}", who.name()),
-        EndingKind::HalfClosed(who) => format!("half closed, by the {}", who.name()),
+        EndingKind::HalfClosed(who) => format!("half closed by the {}", who.name()),
         EndingKind::Silent => "silent".to_owned(),
     }
 }
 
-/// What a difference comes to, in words.
+/// A difference in words.
 fn sentence(topic: Topic, a: (&str, &Facts), b: (&str, &Facts), row: &Row) -> String {
     let (name_a, name_b) = (a.0, b.0);
     let (text_a, text_b) = (&row.a, &row.b);
     let each = |of: &dyn Fn((&str, &Facts)) -> String| format!("{}; {}.", of(a), of(b));
     match topic {
         Topic::Ending => {
-            format!("The connection ends otherwise: {text_a} ({name_a}), {text_b} ({name_b}).")
+            format!("The connection ends differently: {text_a} ({name_a}), {text_b} ({name_b}).")
         }
         Topic::ResponseSegments => each(&|(name, facts)| {
             let segments = count(facts.server.with_payload as u64, "segment");
             let calls = match facts.sends() {
                 0 => String::new(),
-                n => format!(", handed over by {}", count(n as u64, "call")),
+                n => format!(", written in {}", count(n as u64, "call")),
             };
             format!("{name} sends {} in {segments}{calls}", facts.responses())
         }),
         Topic::RequestAcknowledged => each(&|(name, facts)| match facts.request_acknowledged {
             Some((how, after_ns)) => {
                 let (how, after) = (how.words(), duration(after_ns));
-                format!("{name} acknowledges the request {how}, {after} after it")
+                format!("{name} acknowledges the request {how}, {after} later")
             }
-            None => format!("{name} is not seen to acknowledge the request"),
+            None => format!("no acknowledgement of the request by {name} was captured"),
         }),
         Topic::ClosesFirst => each(&|(name, facts)| match facts.closes_first {
             Some(Side::Server) => format!("{name} closes first"),
             Some(Side::Client) => format!("{name} waits until the client closes"),
-            None => format!("nobody closes the connection to {name}"),
+            None => format!("neither side closes the connection to {name}"),
         }),
         Topic::TimeWait => {
-            // A kernel without room for one keeps none, whoever closes first.
+            // If the kernel has no room, there is no `TIME-WAIT`, no matter who closes first.
             let why = match [a.1, b.1].iter().all(|facts| !facts.time_wait.is_empty()) {
-                true => ": by whoever closes first",
+                true => ": the side that closes first holds it",
                 false => "",
             };
             format!(
@@ -551,7 +552,7 @@ fn sentence(topic: Topic, a: (&str, &Facts), b: (&str, &Facts), row: &Row) -> St
         }
         Topic::ServerBytes => format!("{name_a} sends {text_a}, {name_b} {text_b}."),
         Topic::Retransmissions => {
-            format!("Sent again: {text_a} with {name_a}, {text_b} with {name_b}.")
+            format!("Retransmissions: {text_a} with {name_a}, {text_b} with {name_b}.")
         }
         Topic::SynAckOptions => {
             format!("The SYN+ACK of {name_a} offers {text_a}; that of {name_b} {text_b}.")
@@ -567,7 +568,7 @@ fn sentence(topic: Topic, a: (&str, &Facts), b: (&str, &Facts), row: &Row) -> St
     }
 }
 
-/// What one calls and the other does not, and what both call but not as often.
+/// Calls that only one server makes, and calls that the servers make in different numbers.
 fn calls_told(a: (&str, &Facts), b: (&str, &Facts)) -> String {
     let only = |more: &Facts, less: &Facts| -> Vec<String> {
         let names = more
@@ -601,7 +602,7 @@ fn calls_told(a: (&str, &Facts), b: (&str, &Facts)) -> String {
     text
 }
 
-/// The states that only one of them goes through.
+/// States that a side goes through with only one of the servers.
 fn states_told(
     side: &str,
     a: (&str, &Facts),
@@ -623,12 +624,12 @@ fn states_told(
         }
     }
     match parts.is_empty() {
-        true => format!("The {side} goes through its states in another order."),
+        true => format!("The {side} goes through its states in a different order."),
         false => format!("The {side} goes {}.", parts.join("; ")),
     }
 }
 
-/// `nobody`, `the server`
+/// A side with its article: `nobody`, `the server`.
 fn the(who: &str) -> String {
     match who {
         "client" | "server" => format!("the {who}"),
@@ -636,7 +637,7 @@ fn the(who: &str) -> String {
     }
 }
 
-/// The topics, with both columns wrapped within themselves.
+/// The table of properties; both value columns wrap.
 fn table(page: &mut Page, a: &str, b: &str, rows: &[Row]) {
     let titles = rows.iter().map(|it| it.topic.title().len());
     let first = titles.max().unwrap_or(0).min(page.width / 3) + 2;
@@ -679,7 +680,7 @@ fn phases(story: &Story) -> impl Iterator<Item = &Phase> {
     (story.prologue.iter()).chain(first.into_iter().flat_map(|it| &it.phases))
 }
 
-/// Both timelines, so that phases of a kind begin on the same line.
+/// Both timelines, aligned so that phases of the same kind begin on the same line.
 fn beside(page: &mut Page, a: (&str, &Story), b: (&str, &Story)) {
     let column = (page.width - 3) / 2;
     let at = column + 3;
@@ -699,7 +700,7 @@ fn beside(page: &mut Page, a: (&str, &Story), b: (&str, &Story)) {
     }
 }
 
-/// Pairs of the same kind, in the order of both; a phase that the other has not stands alone.
+/// Pairs phases of the same kind, keeping both orders; a phase without a counterpart stands alone.
 fn aligned<'a>(a: &[&'a Phase], b: &[&'a Phase]) -> Vec<(Option<&'a Phase>, Option<&'a Phase>)> {
     let (mut a, mut b) = (a, b);
     let mut pairs = Vec::new();
@@ -710,7 +711,7 @@ fn aligned<'a>(a: &[&'a Phase], b: &[&'a Phase]) -> Vec<(Option<&'a Phase>, Opti
                 pairs.push((Some(*left), Some(*right)));
                 (a, b) = (rest_a, rest_b);
             }
-            // What comes later on the other side waits for it.
+            // A later phase of the other side has to wait for this one.
             ([left, rest @ ..], others) if !others.iter().any(|it| it.kind == left.kind) => {
                 pairs.push((Some(*left), None));
                 a = rest;
@@ -753,7 +754,10 @@ mod tests {
         insta::assert_snapshot!("differences-80", strip_str(&text).to_string());
         let text = differing(("iterative", &a), ("the same", &a), 80);
         let text = strip_str(&text).to_string();
-        assert!(text.contains("Nothing that is compared here."), "{text}");
+        assert!(
+            text.contains("Nothing among the properties compared here."),
+            "{text}"
+        );
         assert!(!text.contains("closes first"), "{text}");
     }
 
@@ -771,7 +775,7 @@ mod tests {
                 assert!(columns <= width, "{columns} at {width}\n{line}");
             }
         }
-        // Whatever is compared.
+        // This holds for any pair of stories.
         let stories = fixture::all();
         for (name_a, a) in &stories {
             for (name_b, b) in &stories {

@@ -1,6 +1,6 @@
-//! Made-up stories, for the tests of the library and for that of the page.
+//! Invented stories, for the tests of the library and of the page.
 //!
-//! Their figures are such as a trace on loopback has them.
+//! The figures resemble those of a trace on loopback.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use trace::story::{
 
 use Side::{Client, Server};
 
-/// What stands above them.
+/// The heading above the stories.
 pub(crate) fn heading() -> trace::output::Heading {
     trace::output::Heading {
         title: "One request, seen whole".to_owned(),
@@ -23,7 +23,7 @@ pub(crate) fn heading() -> trace::output::Heading {
     }
 }
 
-/// Of a connection from port 40000 + `number`.
+/// The addresses of a connection from port 40000 + `number`.
 fn endpoints(number: u16) -> Endpoints {
     Endpoints {
         client: SocketAddr::from(([127, 0, 0, 1], 40_000 + number)),
@@ -34,7 +34,7 @@ fn endpoints(number: u16) -> Endpoints {
 const ISN_CLIENT: u32 = 3_053_812_901;
 const ISN_SERVER: u32 = 905_224_816;
 
-/// Writes down the events of a connection, each a little later than the one before.
+/// Writes the events of a connection, each a little later than the one before.
 struct Teller {
     endpoints: Endpoints,
     at_ns: u64,
@@ -65,7 +65,7 @@ impl Teller {
         self
     }
 
-    /// Of the event before.
+    /// Time of the previous event.
     fn why(&mut self, why: &str) -> &mut Self {
         assert!(why.chars().count() <= 100, "{why}");
         self.events.last_mut().expect("there is one").why = Some(why.to_owned());
@@ -108,7 +108,7 @@ impl Teller {
         self.event(Happening::State(change))
     }
 
-    /// `flags` as tcpdump writes them; `http` is what the payload begins with.
+    /// `flags` in tcpdump's notation; `http` is the first line of the payload.
     fn segment(
         &mut self,
         from: Side,
@@ -195,7 +195,7 @@ impl Teller {
         }))
     }
 
-    /// The segment before went by once more.
+    /// Sends the previous segment once more.
     fn again(&mut self) -> &mut Self {
         let mut event = self.events.last().expect("there is one").clone();
         event.at_ns = self.at_ns;
@@ -449,7 +449,7 @@ fn close_by_server(teller: &mut Teller, sent: u32, got: u32) {
 
 const BY_SERVER: &str = "The server closed first, so it holds TIME-WAIT; nothing was lost.";
 
-/// One request, all layers seen; the server closes first.
+/// One request with all sources available; the server closes first.
 pub(crate) fn normal() -> Story {
     let mut teller = Teller::new(0, 120);
     handshake(&mut teller);
@@ -464,7 +464,7 @@ pub(crate) fn normal() -> Story {
     }
 }
 
-/// Head and body of the response are sent by two calls, and the client closes first.
+/// Two calls send head and body of the response; the client closes first.
 pub(crate) fn two_writes() -> Story {
     let mut teller = Teller::new(0, 120);
     handshake(&mut teller);
@@ -550,8 +550,7 @@ pub(crate) fn refused() -> Story {
     }
 }
 
-/// Three requests on a connection that stays open, the second of which is sent again; and what the
-/// server does beside it.
+/// Three requests on one connection, the second retransmitted; and what the server does outside it.
 pub(crate) fn kept_alive() -> Story {
     let mut teller = Teller::new(1, 0);
     handshake(&mut teller);
@@ -584,7 +583,7 @@ pub(crate) fn kept_alive() -> Story {
     }
 }
 
-/// Two connections, the second of which begins before the first is over.
+/// Two connections; the second begins before the first is over.
 pub(crate) fn two_connections() -> Story {
     let mut story = normal();
     let mut teller = Teller::new(1, 150);
@@ -605,8 +604,8 @@ pub(crate) fn two_connections() -> Story {
     story
 }
 
-/// What can be seen without any privilege: the client's own moments and the sockets. Some of what a stranger
-/// may have written stands in it, too.
+/// What can be seen without privileges: the client's own notes and the sockets. Some fields contain
+/// text that a stranger may have written.
 pub(crate) fn unprivileged() -> Story {
     let mut teller = Teller::new(0, 0);
     let mut moment = |text: &str| {
@@ -649,7 +648,7 @@ pub(crate) fn unprivileged() -> Story {
     }
 }
 
-/// All of them by name.
+/// All stories, with their names.
 pub(crate) fn all() -> Vec<(&'static str, Story)> {
     vec![
         ("normal", normal()),

@@ -1,4 +1,4 @@
-//! A trace for programs.
+//! A trace as JSON.
 
 use serde_json::{Value, json};
 
@@ -9,10 +9,10 @@ use crate::story::{
     Story,
 };
 
-/// Of what [`value`] gives.
+/// Schema version of [`value`].
 pub const SCHEMA: u32 = 1;
 
-/// The whole story. Times are microseconds since the first event; what is not known is null.
+/// The whole story. Times are microseconds since the first event; unknown values are null.
 pub fn value(story: &Story) -> Value {
     json!({
         "schema": SCHEMA,
@@ -114,7 +114,7 @@ fn event(event: &Event) -> Value {
     };
     let mut value = json!({ "at_us": us(event.at_ns), "kind": kind, "why": event.why });
     if let (Value::Object(value), Value::Object(what)) = (&mut value, what) {
-        // The time of the event is that of what happened.
+        // The time of an event is also the time of what happened.
         value.extend(what.into_iter().filter(|(name, _)| name != "at_us"));
     }
     value

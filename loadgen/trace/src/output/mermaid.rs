@@ -1,14 +1,14 @@
-//! A sequence diagram for README files, in the language of Mermaid, which GitHub draws.
+//! A sequence diagram in Mermaid, for README files: GitHub draws it.
 //!
-//! It has the segments as arrows; what programs call and what state they come to stands in notes, those
-//! between two segments together. Sockets are left out: they are tables.
+//! Segments are arrows. Calls and state changes are notes; those between two segments share a note.
+//! Sockets are left out because they are tables.
 
 use super::words::{self, duration, printable};
 use crate::model::Side;
 use crate::story::{Event, Happening, Origin, Phase, Segment, Story, labels};
 use engine::figures::count;
 
-/// The diagram, without a fence around it.
+/// The diagram, without a code fence.
 pub fn diagram(story: &Story) -> String {
     let several = story.connections.len() > 1;
     let client = |index: usize| match several {
@@ -44,7 +44,7 @@ pub fn diagram(story: &Story) -> String {
     out
 }
 
-/// Behind a phase, on a light page as on a dark one.
+/// The background of a phase; it suits light and dark pages.
 const BEHIND: &str = "rgba(128, 128, 128, 0.12)";
 
 fn phase(phase: &Phase, client: &str) -> String {
@@ -157,11 +157,11 @@ fn arrow(segment: &Segment, client: &str) -> String {
     format!("    {from}{arrow}{to}: {}{http}\n", escaped(&text))
 }
 
-/// Notes do not wrap by themselves.
+/// Mermaid does not wrap notes, so the text is wrapped to this many columns.
 const COLUMNS_OVER_BOTH: usize = 34;
 const COLUMNS_AT_SIDE: usize = 40;
 
-/// In lines of so many columns.
+/// Wraps a text to `columns`.
 fn text(text: &str, columns: usize) -> String {
     let text = printable(text);
     let lines = textwrap::wrap(&text, columns);
@@ -169,8 +169,8 @@ fn text(text: &str, columns: usize) -> String {
     lines.join("<br/>")
 }
 
-/// Without anything that Mermaid or Markdown takes for its own: a semicolon ends a statement, `#` begins an
-/// entity, `%%` a comment, `<` markup, `$$` a formula.
+/// Escapes everything that Mermaid or Markdown would interpret: a semicolon ends a statement, `#`
+/// begins an entity, `%%` a comment, `<` markup, `$$` a formula.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in printable(text).chars() {
@@ -193,7 +193,7 @@ mod tests {
     fn of_each_story() {
         for (name, story) in fixture::all() {
             let diagram = diagram(&story);
-            // For whoever wants to have it drawn.
+            // Writes the diagrams to files, for inspection with Mermaid.
             if let Some(folder) = std::env::var_os("LOADGEN_TEST_MERMAID") {
                 let file = std::path::Path::new(&folder).join(format!("{name}.mmd"));
                 std::fs::write(file, &diagram).unwrap();
@@ -210,7 +210,7 @@ mod tests {
         );
     }
 
-    /// Each arrow and each note stands on a line of its own, and blocks are closed.
+    /// Each arrow and each note has its own line, and blocks are closed.
     #[test]
     fn every_segment_is_an_arrow() {
         for (name, story) in fixture::all() {

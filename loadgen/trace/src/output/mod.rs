@@ -1,8 +1,8 @@
-//! A trace for people: a timeline as text, a sequence diagram as a page and as Mermaid, two side by side;
-//! and for programs as JSON.
+//! Output formats: a timeline as text, a sequence diagram as HTML and Mermaid, and a comparison of
+//! two traces for people; JSON for programs.
 //!
-//! All of them print a [`Story`](crate::story::Story) and make nothing up: what is known of an event
-//! stands in it already.
+//! All formats print a [`Story`](crate::story::Story) and add nothing: everything known about an
+//! event is already in it.
 
 pub mod compare;
 #[cfg(test)]
@@ -12,17 +12,18 @@ pub mod json;
 pub mod mermaid;
 mod sockets;
 mod states;
+pub mod tcpdump;
 pub mod text;
 mod words;
 
-/// What was traced, to stand above it.
+/// The heading of a trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Heading {
-    /// In a few words: `One request, traced`.
+    /// A short title: `One request, traced`.
     pub title: String,
-    /// Whom: `iterative at http://127.0.0.1:8000/`.
+    /// The server: `iterative at http://127.0.0.1:8000/`.
     pub target: String,
-    /// What else is to be known: the command, the kernel, the day.
+    /// More about the trace: the command, the kernel, the date.
     pub lines: Vec<String>,
 }
 
@@ -34,7 +35,7 @@ mod tests {
     use super::*;
     use crate::story::{Happening, Story};
 
-    /// The first story with a text wherever one can be that this program has not written.
+    /// The first story, with foreign text in every field that may contain it.
     fn with_text(text: &str) -> Story {
         let mut story = fixture::normal();
         story.notes.push(text.to_owned());
@@ -69,8 +70,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// Whatever was captured, lines are no wider than asked, terminals are not steered, and neither a page
-        /// nor a diagram gets markup of it.
+        /// Whatever was captured, lines keep to the width, terminals are not steered, and foreign
+        /// text adds no markup to pages or diagrams.
         #[test]
         fn any_text_is_only_text(text in "\\PC{0,60}|[ -~]{0,300}|(?s:.){0,80}", width in 60_usize..140) {
             let story = with_text(&text);

@@ -1,9 +1,9 @@
-//! Sockets as `ss` and `lsof -i` show them.
+//! Sockets in the style of `ss` and `lsof -i`.
 
 use super::words::{self, printable, rough, wrap};
 use crate::model::{Socket, State, Timer};
 
-/// A socket in words.
+/// The table cells of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) state: &'static str,
@@ -12,11 +12,12 @@ pub(super) struct Row {
     /// Send-Q
     pub(super) send_queue: String,
     pub(super) local: String,
-    /// `*` of a listener.
+    /// `*` for a listener.
     pub(super) peer: String,
-    /// `iterative[4242] fd 3`
+    /// The holder: `iterative[4242] fd 3`.
     pub(super) process: String,
-    /// The accept queue of a listener; else the timer that runs, and what TCP knows of the path.
+    /// The accept queue of a listener; for other sockets, the running timer and the kernel's
+    /// figures about the path.
     pub(super) remark: String,
 }
 
@@ -28,16 +29,16 @@ impl Row {
         let process = match (holders.is_empty(), socket.state) {
             (false, _) => holders.join(", "),
             (true, State::TimeWait | State::SynReceived) => {
-                "no process: the kernel's own".to_owned()
+                "no process: held by the kernel".to_owned()
             }
-            // Without an inode there is no descriptor of it anywhere.
+            // Without an inode, no process has a descriptor for it.
             (true, State::Established | State::CloseWait) if socket.inode == 0 => {
                 "no process: in the accept queue".to_owned()
             }
             (true, state) if socket.inode == 0 && state != State::Listen => {
                 "no process: its program has closed it".to_owned()
             }
-            (true, _) => "no process that may be seen".to_owned(),
+            (true, _) => "no visible process".to_owned(),
         };
         let remark = match socket.state {
             State::Listen => format!(
@@ -62,7 +63,7 @@ impl Row {
         }
     }
 
-    /// Process and remark.
+    /// Process and remark, joined.
     fn tail(&self) -> String {
         match self.remark.is_empty() {
             true => self.process.clone(),
@@ -71,7 +72,7 @@ impl Row {
     }
 }
 
-/// `time-wait timer: 59.9 s left`
+/// The running timer: `time-wait timer: 59.9 s left`.
 fn timer(timer: &Timer) -> String {
     let tries = match timer.tries {
         0 => String::new(),
@@ -84,7 +85,8 @@ fn timer(timer: &Timer) -> String {
 
 const HEADER: [&str; 5] = ["State", "Recv-Q", "Send-Q", "Local", "Peer"];
 
-/// A table for so many columns. Who holds a socket stands behind it, or below it where there is no room.
+/// A table of at most `width` columns. The holder stands behind its socket, or below it if there is
+/// no room.
 pub(super) fn text(sockets: &[Socket], width: usize) -> Vec<String> {
     if sockets.is_empty() {
         return vec!["none".to_owned()];
@@ -134,7 +136,7 @@ pub(super) fn text(sockets: &[Socket], width: usize) -> Vec<String> {
     lines
 }
 
-/// One below the other, where addresses are too long for columns.
+/// A socket as stacked lines, if its addresses are too long for columns.
 fn stacked(row: &Row, width: usize) -> Vec<String> {
     let Row {
         state,

@@ -3,21 +3,21 @@
 use crate::model::{Side, State};
 use crate::story::{Connection, Origin};
 
-/// A state that an end was in.
+/// A period that an end spent in one state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) side: Side,
     pub(super) state: State,
-    /// Since the origin of the story.
+    /// Time since the origin of the story.
     pub(super) from_ns: u64,
-    /// `None` where it lasts beyond the trace.
+    /// `None` if the state outlasts the trace.
     pub(super) for_ns: Option<u64>,
-    /// How the beginning is known.
+    /// How the start is known.
     pub(super) origin: Origin,
 }
 
-/// Those of the client first, each side's in the order of time. What came before the first change has no
-/// beginning, and is left out. None where times have no meaning.
+/// All periods, the client's first, sorted by time. Time before the first change is left out
+/// because its start is unknown. Empty if times are meaningless.
 pub(super) fn held(connection: &Connection) -> Vec<Held> {
     if connection.lacks_times {
         return Vec::new();
@@ -45,7 +45,7 @@ pub(super) fn held(connection: &Connection) -> Vec<Held> {
         .collect()
 }
 
-/// Who comes to `TIME-WAIT`.
+/// The sides that enter `TIME-WAIT`.
 pub(super) fn holders_of_time_wait(connection: &Connection) -> Vec<Side> {
     let mut sides: Vec<Side> = (connection.states.iter())
         .filter(|it| it.new == State::TimeWait)

@@ -1,6 +1,6 @@
-//! The timeline, for a terminal: one line an event, in microseconds since the first.
+//! The timeline for a terminal: one line per event, in microseconds since the first.
 //!
-//! Who acts stands in a column of its own, so that the eye follows a segment from one side to the other:
+//! Each side has its own column, so the eye can follow a segment from one side to the other:
 //!
 //! ```text
 //!    15.1  client ──► server  Flags [S], seq 3053812901, win 65495, ...
@@ -15,8 +15,8 @@ use super::{Heading, sockets};
 use crate::model::{Side, TcpOption};
 use crate::story::{CallLine, Connection, Event, Happening, Origin, Phase, Segment, Story};
 
-/// The whole trace, in lines of at most `width` columns, of which 40 are needed. It has colours, for whoever
-/// prints it to take out where they are not wanted.
+/// The whole trace, in lines of at most `width` columns; at least 40 are needed. The text contains
+/// colours, which the caller removes where they are not wanted.
 pub fn timeline(story: &Story, heading: &Heading, width: usize) -> String {
     let mut page = Page::new(width);
     let layout = Layout::of(story, page.width);
@@ -45,12 +45,12 @@ pub fn timeline(story: &Story, heading: &Heading, width: usize) -> String {
     }
     if !story.others.is_empty() {
         page.gap();
-        page.rule("Beside the connections");
+        page.rule("Outside the connections");
         page.lines.extend(layout.events(&story.others));
     }
     if !story.notes.is_empty() {
         page.gap();
-        page.rule("To be known of this trace");
+        page.rule("Notes");
         for note in &story.notes {
             page.wrapped(PLAIN, " · ", "   ", note);
         }
@@ -58,7 +58,7 @@ pub fn timeline(story: &Story, heading: &Heading, width: usize) -> String {
     page.text()
 }
 
-/// The same for a terminal that shows nothing but ASCII; every line stays as wide as it was.
+/// Replaces everything outside ASCII; each line keeps its width.
 pub fn ascii(text: &str) -> String {
     let ascii = |c: char| match c {
         '─' => '-',
@@ -77,16 +77,16 @@ pub fn ascii(text: &str) -> String {
     text.chars().map(ascii).collect()
 }
 
-/// No terminal is narrower.
+/// The minimum width of a terminal.
 const WIDTH_MIN: usize = 40;
-/// From here on a segment has all its options, and most of them still fit on a line.
+/// From this width on, segments are shown with all options; most of them still fit on one line.
 const WIDTH_OF_ALL_OPTIONS: usize = 120;
 
 const PLAIN: Style = Style::new();
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 
-/// A line of which it is known how many columns it takes.
+/// A line and the number of columns it occupies.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Line {
     styled: String,
@@ -118,7 +118,7 @@ impl Line {
         self.push(PLAIN, &" ".repeat(missing));
     }
 
-    /// One behind the other, the second from a column on.
+    /// Puts two lines side by side, the second from column `at` on.
     pub(super) fn beside(left: &Line, right: &Line, at: usize) -> Line {
         let mut line = left.clone();
         if right.columns > 0 {
@@ -129,7 +129,7 @@ impl Line {
     }
 }
 
-/// Lines, one below the other.
+/// A column of lines.
 pub(super) struct Page {
     pub(super) width: usize,
     pub(super) lines: Vec<Line>,
@@ -166,7 +166,7 @@ impl Page {
         self.wrapped(PLAIN, " · ", "   ", text);
     }
 
-    /// A name, and what there is to say about it.
+    /// A name and its explanation.
     fn entry(&mut self, name: &str, columns: usize, text: &str) {
         let first = format!("  {name:<columns$}");
         let rest = " ".repeat(columns + 2);
@@ -201,7 +201,7 @@ impl Page {
     }
 }
 
-/// A heading that ends in a rule as far as the width allows.
+/// A heading followed by a rule that fills the width.
 fn rule(heading: &str, width: usize) -> Vec<Line> {
     let texts = wrap(&printable(heading), width, "── ", "   ");
     let mut lines: Vec<Line> = (texts.iter())
@@ -220,7 +220,7 @@ fn rule(heading: &str, width: usize) -> Vec<Line> {
     lines
 }
 
-/// `Connection 1 of 2: client 127.0.0.1:40000, server 127.0.0.1:8000`
+/// The heading of a connection: `Connection 1 of 2: client 127.0.0.1:40000, server 127.0.0.1:8000`.
 pub(super) fn name(connection: &Connection, index: usize, connections: usize) -> String {
     let ends = connection.endpoints;
     let ends = format!("client {}, server {}", ends.client, ends.server);
@@ -230,7 +230,7 @@ pub(super) fn name(connection: &Connection, index: usize, connections: usize) ->
     }
 }
 
-/// What the columns are, and where the lines come from: only of what occurs.
+/// Explains the columns and the sources of lines, as far as they occur.
 fn legend(page: &mut Page, layout: &Layout, story: &Story) {
     const COLUMNS: usize = 9;
     let has = |what: fn(&Happening) -> bool| words::events(story).any(|event| what(&event.what));
@@ -238,18 +238,18 @@ fn legend(page: &mut Page, layout: &Layout, story: &Story) {
     let mut entry = |name: &str, text: &str| page.entry(name, COLUMNS, text);
     entry("time_us", "microseconds since the first event");
     if has(|it| matches!(it, Happening::Call(_))) {
-        let text = "system calls: what a program asks its kernel for, what that answers, and how long it takes; \
-                    `...` where something else happens meanwhile";
+        let text = "system calls: the request, the kernel's answer, and the time in between; `...` if something \
+         else happens during the call";
         entry("name()", text);
     }
     if has(|it| matches!(it, Happening::Segment(_))) {
-        let mut text = "a segment on the interface, as tcpdump shows it: numbers count from the first of each side, \
-                        of a SYN they are as sent"
+        let mut text = "a segment on the interface, in tcpdump's notation: sequence numbers are relative to each \
+         side's first, except in a SYN"
             .to_owned();
-        text += "; beneath it the IP packet that carries it";
+        text += "; below it, the IP packet that carries it";
         if !layout.all_options {
             text += &format!(
-                " (that of each, and timestamps of each, from {WIDTH_OF_ALL_OPTIONS} columns on)"
+                " (shown for all segments, like their timestamps, from {WIDTH_OF_ALL_OPTIONS} columns on)"
             );
         }
         entry(
@@ -268,14 +268,14 @@ fn legend(page: &mut Page, layout: &Layout, story: &Story) {
         };
         let text = match (is(Origin::Kernel), is(Origin::Derived)) {
             (true, true) => {
-                "the state of a side, as the kernel tells it; `derived` where it follows from the segments \
+                "a change of state, reported by the kernel; `derived` if it follows from the segments \
                  (RFC 9293)"
             }
-            (true, false) => "the state of a side, as the kernel tells it",
-            (false, _) => "the state of a side, as it follows from the segments (RFC 9293)",
+            (true, false) => "a change of state, reported by the kernel",
+            (false, _) => "a change of state, derived from the segments (RFC 9293)",
         };
         let likely = match is(Origin::Likely) {
-            true => "; `likely` where what would show it was not captured",
+            true => "; `likely` if the segments that would prove it were not captured",
             false => "",
         };
         entry("A → B", &format!("{text}{likely}"));
@@ -283,15 +283,16 @@ fn legend(page: &mut Page, layout: &Layout, story: &Story) {
     if has(|it| matches!(it, Happening::Sockets(_))) {
         entry(
             "sockets",
-            "the kernel's list of them, as ss and lsof -i show it",
+            "the kernel's list of sockets, as ss and lsof -i show it",
         );
     }
     if words::events(story).any(|event| event.why.is_some()) {
-        entry("·", "why, or what it means");
+        entry("·", "the reason for a line, or its meaning");
     }
 }
 
-/// Such options stand in every segment, and say little beside a line that has its time.
+/// Whether the only options are timestamps, which every segment has and which add little to the
+/// line's own time.
 fn has_only_timestamps(event: &Event) -> bool {
     let Happening::Segment(segment) = &event.what else {
         return false;
@@ -301,14 +302,14 @@ fn has_only_timestamps(event: &Event) -> bool {
     !packet.flags.syn && !packet.options.is_empty() && packet.options.iter().all(is_timestamp)
 }
 
-/// The states of both ends, with how long each lasted.
+/// The states of both ends, and how long each lasted.
 fn states(page: &mut Page, connection: &Connection) {
     let held = held(connection);
     if held.is_empty() {
         return;
     }
     page.gap();
-    page.rule("States, and how long they lasted");
+    page.rule("States and their durations");
     let mut header = Line::default();
     header.push(
         DIM,
@@ -360,16 +361,16 @@ fn colour_of(kind: Kind) -> Style {
     }
 }
 
-/// Where the columns of the timeline stand.
+/// The positions of the timeline's columns.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
     width: usize,
-    /// Of the longest time.
+    /// Width of the longest time.
     time_columns: usize,
-    /// Sides are letters.
+    /// Sides are abbreviated to letters.
     is_narrow: bool,
     all_options: bool,
-    /// A side has several threads, so that calls need to say whose they are.
+    /// A side has several threads, so calls show their thread.
     threads: bool,
 }
 
@@ -392,7 +393,7 @@ impl Layout {
         }
     }
 
-    /// The heading, the explanation, and the events.
+    /// A phase: heading, explanation and events.
     pub(super) fn phase(&self, phase: &Phase) -> Vec<Line> {
         let mut page = Page::new(self.width);
         page.rule(&phase.heading);
@@ -475,7 +476,7 @@ impl Layout {
                 (Who::Calls(side), colour(side), [it.clone()].to_vec(), PLAIN)
             }
             Happening::Silence(ns) => {
-                let text = format!("{} pass with nothing to be seen", duration(*ns));
+                let text = format!("{} pass without an event", duration(*ns));
                 (Who::Time, DIM, [text].to_vec(), DIM)
             }
         };
@@ -542,7 +543,7 @@ impl Layout {
         thread + &words::call(call)
     }
 
-    /// A segment in parts that begin a line each, where all of it does not fit on one.
+    /// A segment in parts; each begins a line if the whole does not fit on one.
     fn segment(&self, segment: &Segment) -> Vec<String> {
         let mut shown = segment.clone();
         let only_timestamps = has_only_timestamps(&Event {
@@ -560,7 +561,7 @@ impl Layout {
             return vec![line];
         }
         let room = self.width - at;
-        // A line of HTTP begins a line; so do options, where all before them fits on one.
+        // A line of HTTP starts a new line; so do options if everything before them fits on one.
         let (fields, http) = match line.find("HTTP: ") {
             Some(at) => line.split_at(at),
             None => (line.as_str(), ""),
@@ -576,8 +577,8 @@ impl Layout {
     }
 }
 
-/// Broken behind commas only, as long as what is between two of them fits. Lines behind the first are
-/// narrower by their indent of two.
+/// Breaks a text after commas only, as long as the parts fit. Continuation lines are narrower by
+/// their indent of two.
 fn at_commas(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for field in text.split_inclusive(',') {
@@ -593,7 +594,7 @@ fn at_commas(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Who does it.
+/// The acting side of an event.
 #[derive(Debug, Clone, Copy)]
 enum Who {
     Calls(Side),
@@ -649,7 +650,7 @@ mod tests {
         }
     }
 
-    /// What is printed has escape sequences of its own and no other.
+    /// The output contains only escape sequences that this program writes.
     #[test]
     fn nothing_captured_steers_the_terminal() {
         let text = plain(&fixture::unprivileged(), 80);

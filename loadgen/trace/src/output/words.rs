@@ -1,20 +1,20 @@
-//! How every way of printing a trace says the same.
+//! Wording shared by all output formats.
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::tcpdump;
 use crate::model::{Flags, IcmpError, Info, Packet, TcpOption};
-use crate::packets::line;
 use crate::story::{CallLine, Event, Happening, Origin, Part, Segment, StateChange, Story, labels};
 use engine::figures::count;
 
-/// Microseconds with one digit behind the point.
+/// Microseconds with one decimal.
 pub(super) fn us(ns: u64) -> String {
     let tenths = (ns + 50) / 100;
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-/// How long something took, in the unit that suits it: `3.2 µs`, `204 ms`; above a second with its
-/// microseconds, `60.012345 s`.
+/// A duration with a fitting unit: `3.2 µs`, `204 ms`; from a second on, with microseconds:
+/// `60.012345 s`.
 pub(super) fn duration(ns: u64) -> String {
     match ns {
         ..999_950_000 => rough(ns),
@@ -22,9 +22,9 @@ pub(super) fn duration(ns: u64) -> String {
     }
 }
 
-/// The same where nobody knows it that well, as of a timer: `60.0 s`.
+/// A duration that is not known precisely, such as that of a timer: `60.0 s`.
 pub(super) fn rough(ns: u64) -> String {
-    // What would be rounded to 1000 is written in the next unit.
+    // A value that would be rounded to 1000 is written in the next unit.
     let (value, unit) = match ns {
         ..999_950 => (ns as f64 / 1e3, "µs"),
         999_950..999_950_000 => (ns as f64 / 1e6, "ms"),
@@ -38,7 +38,7 @@ pub(super) fn rough(ns: u64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
-/// What carries a segment: `IPv4, 112 bytes, 52 of headers, TTL 64, over lo`.
+/// The packet that carries a segment: `IPv4, 112 bytes, 52 of headers, TTL 64, over lo`.
 pub(super) fn layers_below(packet: &Packet) -> String {
     let (version, hops) = match packet.source {
         SocketAddr::V4(_) => ("IPv4", "TTL"),
@@ -56,8 +56,8 @@ pub(super) fn layers_below(packet: &Packet) -> String {
     format!("{version}, {bytes}{headers}, {hops} {}{over}", packet.hops)
 }
 
-/// What a stranger may have written: it must neither steer a terminal nor take more columns than it has
-/// characters.
+/// Makes foreign text safe to print: it cannot steer a terminal, and each character takes one
+/// column.
 pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -69,7 +69,7 @@ pub(super) fn printable(text: &str) -> String {
     out
 }
 
-/// Lines of at most so many columns. Figures stay with their units and with what they are of.
+/// Wraps a text to at most `width` columns. Figures stay with their units and their names.
 pub(super) fn wrap(text: &str, width: usize, first: &str, rest: &str) -> Vec<String> {
     const NO_BREAK: &str = "\u{a0}";
     const TOGETHER: [&str; 7] = [
@@ -94,7 +94,8 @@ pub(super) fn wrap(text: &str, width: usize, first: &str, rest: &str) -> Vec<Str
         .collect()
 }
 
-/// A call as strace shows it, the halves of one that is interrupted by others told apart by `...`.
+/// A call in the style of strace. `...` marks the halves of a call during which something else
+/// happened.
 pub(super) fn call(call: &CallLine) -> String {
     let CallLine {
         name, arguments, ..
@@ -115,7 +116,7 @@ pub(super) fn call(call: &CallLine) -> String {
     out
 }
 
-/// `LISTEN → SYN-RECEIVED (derived)`
+/// A state change: `LISTEN → SYN-RECEIVED (derived)`.
 pub(super) fn change(change: &StateChange) -> String {
     let derived = match change.origin {
         Origin::Kernel => "",
@@ -125,7 +126,7 @@ pub(super) fn change(change: &StateChange) -> String {
     format!("{} → {}{derived}", change.old, change.new)
 }
 
-/// What a segment is called, and how often it was captured: ` (keep-alive)`; empty where that is nothing.
+/// The labels of a segment and the number of its captures: ` (keep-alive)`; may be empty.
 pub(super) fn remarks(segment: &Segment) -> String {
     let mut words = labels(&segment.remarks);
     if segment.copies > 0 {
@@ -138,7 +139,8 @@ pub(super) fn remarks(segment: &Segment) -> String {
     }
 }
 
-/// `ICMP from 10.0.0.254: host unreachable, about the segment from 10.0.0.1:40000 to 10.0.0.2:8000`
+/// An ICMP error: `ICMP from 10.0.0.254: host unreachable, about the segment from 10.0.0.1:40000 to
+/// 10.0.0.2:8000`.
 pub(super) fn icmp(error: &IcmpError) -> String {
     let version = match error.by {
         IpAddr::V4(_) => "ICMP",
@@ -153,7 +155,7 @@ pub(super) fn icmp(error: &IcmpError) -> String {
     )
 }
 
-/// What the kernel knows of a path, in the words of `ss -i`.
+/// The kernel's figures about a path, in the terms of `ss -i`.
 pub(super) fn info(info: &Info) -> String {
     format!(
         "rtt {}, rto {}, cwnd {}, mss {}, {} retransmitted",
@@ -165,7 +167,7 @@ pub(super) fn info(info: &Info) -> String {
     )
 }
 
-/// `SYN+ACK`, as people say it.
+/// The flags in words: `SYN+ACK`.
 pub(super) fn flags(flags: Flags) -> String {
     let names = [
         (flags.syn, "SYN"),
@@ -186,7 +188,7 @@ pub(super) fn flags(flags: Flags) -> String {
     }
 }
 
-/// What a segment is about.
+/// The purpose of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Syn,
@@ -208,7 +210,7 @@ impl Kind {
         }
     }
 
-    /// For people.
+    /// The name for people.
     pub(super) fn title(self) -> &'static str {
         match self {
             Kind::Reset => "RST",
@@ -230,8 +232,8 @@ impl Kind {
     }
 }
 
-/// What a side offers by the options of its SYN: `mss 65495, sackOK, timestamps, wscale 7`. Clocks are left
-/// out, which differ each time.
+/// The options that a side offers in its SYN: `mss 65495, sackOK, timestamps, wscale 7`. Timestamp
+/// values are left out, since they always differ.
 pub(super) fn offers(options: &[TcpOption]) -> String {
     let option = |option: &TcpOption| match option {
         TcpOption::Nop | TcpOption::Sack(_) => None,
@@ -248,23 +250,23 @@ pub(super) fn offers(options: &[TcpOption]) -> String {
     }
 }
 
-/// A segment as tcpdump shows it, without its addresses; with the first line of HTTP on any port.
+/// A segment in tcpdump's notation, without addresses; the first line of HTTP is shown for any
+/// port.
 pub(super) fn segment(segment: &Segment) -> String {
-    let line = line(segment);
+    let line = tcpdump::line(segment);
     match &segment.http {
         Some(http) if !line.contains(": HTTP") => format!("{line}: HTTP: {http}"),
         _ => line,
     }
 }
 
-/// Every event of a story, in the order in which it is printed: that of the prologue, of each connection, and
-/// what belongs to none.
+/// All events of a story in printing order: the prologue's, each connection's, and the rest.
 pub(super) fn events(story: &Story) -> impl Iterator<Item = &Event> {
     let phases = (story.prologue.iter()).chain(story.connections.iter().flat_map(|it| &it.phases));
     phases.flat_map(|it| &it.events).chain(&story.others)
 }
 
-/// The last event, since the origin.
+/// Time of the last event, since the origin.
 pub(super) fn end_ns(story: &Story) -> u64 {
     let end = |event: &Event| match event.what {
         Happening::Silence(ns) => event.at_ns + ns,

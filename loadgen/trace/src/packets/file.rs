@@ -1,5 +1,5 @@
-//! Capture files: pcap and pcapng, as tcpdump and Wireshark write them. What a damaged file still holds is read;
-//! lengths in it are never believed before the bytes are there.
+//! Capture files: pcap and pcapng, as tcpdump and Wireshark write them. The intact part of a
+//! damaged file is read; a length in the file is never trusted before the bytes are there.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -10,59 +10,60 @@ use thiserror::Error;
 use super::{Capture, Link, pcap, pcapng};
 use engine::destination;
 
-/// Why nothing could be read.
+/// Why a capture file could not be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// The file is not there or may not be read.
+    /// The file does not exist or is not readable.
     #[error("cannot read the capture file {name}")]
     Io {
-        /// Its name.
+        /// Name of the file.
         name: String,
-        /// The reason.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Nothing at all.
+    /// The file has no bytes.
     #[error("{0} is empty; a capture file has a header even where nothing was captured")]
     Empty(String),
-    /// A kind of file that no program calls a capture, or none that is known.
+    /// The file's format is unknown.
     #[error(
-        "{0} is no capture file: expected pcap or pcapng, as `tcpdump -w` and Wireshark write them \
-         (`editcap -F pcap` makes it of other kinds)"
+        "{0} is not a capture file: expected pcap or pcapng, as `tcpdump -w` and Wireshark write them \
+         (`editcap -F pcap` converts other kinds)"
     )]
     NotACapture(String),
-    /// A capture of another program.
-    #[error("{0} is {1}, which is not read here; convert it: `editcap -F pcap {0} OUT.pcap`")]
+    /// The file was written by another capture program.
+    #[error("{0} is {1}, which is not supported; convert it: `editcap -F pcap {0} OUT.pcap`")]
     Foreign(String, &'static str),
-    /// What a program printed instead of what it captured.
+    /// The file contains a program's printed output instead of captured packets.
     #[error("{0} is text, not a capture file; `tcpdump -w FILE` and `tshark -w FILE` write one")]
     Text(String),
-    /// One that has to be unpacked first.
+    /// The file is compressed.
     #[error(
         "{0} is compressed; unpack it first: `{1} < {word} | loadgen trace --read -`",
         word = engine::shell::quoted(.0)
     )]
     Compressed(String, &'static str),
-    /// It ends before the first packet could come.
-    #[error("{0} is cut short: it ends in the midst of the header of a capture file")]
+    /// The file ends before the first packet.
+    #[error("{0} is cut short: it ends in the middle of its header")]
     CutHeader(String),
-    /// Its first block makes no sense.
-    #[error("{0} begins like a capture file, but its header makes no sense: it is damaged")]
+    /// The first block is invalid.
+    #[error("{0} begins like a capture file, but its header is invalid: the file is damaged")]
     Damaged(String),
 }
 
-/// Of a file, more is not read: a capture of that size is no longer looked at connection by connection.
+/// Files are read up to this size; a larger capture can no longer be examined connection by
+/// connection.
 const FILE_BYTES_MAX: u64 = 512 << 20;
-/// Of frames, since an empty one takes memory too.
+/// Frames are limited too, since even an empty one takes memory.
 const FRAMES_MAX: usize = 2_000_000;
-/// The longest frame that tcpdump and Wireshark take for one.
+/// The longest frame that tcpdump and Wireshark accept.
 pub(super) const FRAME_BYTES_MAX: usize = 256 << 10;
 /// Reads a capture file; `-` is standard input.
 ///
-/// A file that is cut short or damaged gives the frames that come before, and a note.
+/// A truncated or damaged file yields the frames before the damage, and a note.
 ///
 /// # Errors
 ///
-/// There is no such file, or it is no capture file.
+/// If the file does not exist or is not a capture file.
 pub fn read(path: &Path) -> Result<Capture, ReadError> {
     if path == Path::new("-") {
         return read_from(io::stdin().lock(), "standard input");
@@ -74,20 +75,20 @@ pub fn read(path: &Path) -> Result<Capture, ReadError> {
     }
 }
 
-/// Reads a capture from anything; errors call it by this name.
+/// Reads a capture from any source; errors refer to it as `name`.
 ///
 /// # Errors
 ///
-/// As for [`read`].
+/// If the source cannot be read or is not a capture.
 pub fn read_from(mut source: impl Read, name: &str) -> Result<Capture, ReadError> {
     let io_error = |source| ReadError::Io {
         name: name.to_owned(),
         source,
     };
-    // Looked at before the rest is waited for, which may be endless.
+    // The format is checked before the rest is read, which may be endless.
     let mut bytes = Vec::new();
     (source.by_ref().take(MAGIC_BYTES).read_to_end(&mut bytes)).map_err(io_error)?;
-    let format = Format::of(&bytes, name)?;
+    let format = CaptureFormat::of(&bytes, name)?;
     (source
         .take(FILE_BYTES_MAX + 1 - MAGIC_BYTES)
         .read_to_end(&mut bytes))
@@ -98,8 +99,8 @@ pub fn read_from(mut source: impl Read, name: &str) -> Result<Capture, ReadError
         reading.limit = Some(format!("{} MiB", FILE_BYTES_MAX >> 20));
     }
     let begun = match format {
-        Format::Pcap(kind) => kind.read(&bytes, &mut reading),
-        Format::Pcapng => pcapng::read(&bytes, &mut reading),
+        CaptureFormat::Pcap(kind) => kind.read(&bytes, &mut reading),
+        CaptureFormat::Pcapng => pcapng::read(&bytes, &mut reading),
     };
     match begun {
         Ok(()) => {
@@ -111,33 +112,33 @@ pub fn read_from(mut source: impl Read, name: &str) -> Result<Capture, ReadError
     }
 }
 
-/// Why the header of a file cannot be used.
+/// Why a file header is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadHeader {
-    /// The file ends within it.
+    /// The file ends within the header.
     Cut,
-    /// It contradicts itself.
+    /// The header contradicts itself.
     Senseless,
 }
 
-enum Format {
+enum CaptureFormat {
     Pcap(pcap::Kind),
     Pcapng,
 }
 
-/// As much as the longest magic number below takes.
+/// Length of the longest magic number below.
 const MAGIC_BYTES: u64 = 16;
 
-impl Format {
+impl CaptureFormat {
     fn of(magic: &[u8], name: &str) -> Result<Self, ReadError> {
         if magic.is_empty() {
             return Err(ReadError::Empty(name.to_owned()));
         }
         if let Some(kind) = (magic.first_chunk::<4>()).and_then(|magic| pcap::Kind::of(*magic)) {
-            return Ok(Format::Pcap(kind));
+            return Ok(CaptureFormat::Pcap(kind));
         }
         if magic.starts_with(b"\x0a\x0d\x0d\x0a") {
-            return Ok(Format::Pcapng);
+            return Ok(CaptureFormat::Pcapng);
         }
         let begins = |(start, _): &&(&[u8], &'static str)| magic.starts_with(start);
         if let Some((_, tool)) = PACKERS.iter().find(begins) {
@@ -158,10 +159,10 @@ impl Format {
     }
 }
 
-/// Programs that compress files, and what unpacks them to standard output.
+/// Compression formats, and the commands that decompress to standard output.
 const PACKERS: [(&[u8], &str); 8] = [
     (b"\x1f\x8b", "zcat"),
-    // compress, as old versions of `tcpdump -z` use it.
+    // compress(1), used by old versions of `tcpdump -z`.
     (b"\x1f\x9d", "zcat"),
     (b"\x28\xb5\x2f\xfd", "zstdcat"),
     (b"\x04\x22\x4d\x18", "lz4cat"),
@@ -171,7 +172,7 @@ const PACKERS: [(&[u8], &str); 8] = [
     (b"PK\x03\x04", "funzip"),
 ];
 
-/// Captures of other programs that Wireshark reads.
+/// Capture formats of other programs, which Wireshark reads.
 const FOREIGN: [(&[u8], &str); 13] = [
     (b"snoop\0\0\0", "a snoop file (RFC 1761)"),
     (b"btsnoop\0", "a btsnoop file (Bluetooth)"),
@@ -188,8 +189,8 @@ const FOREIGN: [(&[u8], &str); 13] = [
     (b"\x7fver", "an OmniPeek file"),
 ];
 
-/// ERF has no magic number: its first record must make sense (a time in this century, a known type, lengths that
-/// agree).
+/// Whether a file is ERF. It has no magic number, so the first record must be plausible: a time in
+/// this century, a known type, consistent lengths.
 fn is_erf(record: &[u8]) -> bool {
     const FIRST_S: u32 = 946_684_800; // 2000-01-01
     const TYPE_MAX: u8 = 48;
@@ -226,7 +227,7 @@ fn is_erf(record: &[u8]) -> bool {
         && wire_bytes > 0
 }
 
-/// Which byte of a number comes first.
+/// The byte order of numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Order {
     Big,
@@ -249,12 +250,12 @@ impl Order {
         }
     }
 
-    /// A number of four bytes in a record that may not be all there.
+    /// Reads a number of four bytes from a record that may be truncated.
     pub(super) fn number(self, record: &[u8], at: usize) -> Option<u32> {
         Some(self.long(*record.get(at..)?.first_chunk()?))
     }
 
-    /// One of two bytes.
+    /// Reads a number of two bytes from a record that may be truncated.
     pub(super) fn short_number(self, record: &[u8], at: usize) -> Option<u16> {
         let bytes = *record.get(at..)?.first_chunk()?;
         Some(match self {
@@ -264,11 +265,11 @@ impl Order {
     }
 }
 
-/// A file that is being read.
+/// A file while it is being read.
 #[derive(Default)]
 pub(super) struct Reading {
     pub(super) capture: Capture,
-    /// What of the file was taken, when not all.
+    /// The part of the file that was read, if not all of it.
     limit: Option<String>,
 }
 
@@ -292,7 +293,7 @@ impl Reading {
         }
         let read = self.capture.frames.len();
         self.note(format!(
-            "the file ends in the midst of packet {}; {read} could be read",
+            "the file ends in the middle of packet {}; {read} could be read",
             read + 1
         ));
     }
@@ -309,21 +310,21 @@ impl Reading {
         if let Some(limit) = self.limit.take() {
             self.note(format!(
                 "the file is large: only its first {limit} were read; `tcpdump -r FILE -w SMALLER 'tcp port \
-                 8000'` takes out what is asked for"
+                 8000'` extracts the relevant packets"
             ));
         }
     }
 }
 
 impl Link {
-    /// By the number in a file.
+    /// The link type with this number in a file.
     pub(super) fn from_number(number: u32) -> Self {
-        // The upper half of the field holds other things (length of the frame check sequence).
+        // The upper half of the field has other uses (length of the frame check sequence).
         match (number & 0xffff) as u16 {
             0 => Link::Null,
             1 => Link::Ethernet,
             number @ (9 | 50 | 166) => Link::Ppp(number),
-            // 12 and 14 were taken over from the numbers that BSDs have.
+            // 12 and 14 are numbers from the BSDs.
             number @ (12 | 14 | 101 | 228 | 229) => Link::Ip(number),
             51 => Link::Pppoe,
             104 => Link::CiscoHdlc,
@@ -354,11 +355,12 @@ impl Link {
     }
 }
 
-/// Writes a capture as a pcap file with times in ns since 1970, to any [`destination`].
+/// Writes a capture as a pcap file, with times in ns since 1970, to any [`destination`].
 ///
 /// # Errors
 ///
-/// It cannot be written, or its frames have different link layers, of which a pcap file has but one.
+/// If the file cannot be written, or if the frames have different link layers: a pcap file has only
+/// one.
 pub fn write(path: &Path, capture: &Capture) -> io::Result<()> {
     let mut bytes = Vec::new();
     write_to(&mut bytes, capture)?;
@@ -374,7 +376,7 @@ fn write_to(file: impl Write, capture: &Capture) -> io::Result<()> {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!(
-                "frames of different link types ({} and {}) do not go into one pcap file",
+                "a pcap file cannot hold frames of different link types ({} and {})",
                 link.number(),
                 other.link.number()
             ),
@@ -401,7 +403,7 @@ mod tests {
     use super::super::frame::tests::frame;
     use super::*;
 
-    /// Numbers in one of both byte orders.
+    /// Writes numbers in one of the two byte orders.
     #[derive(Debug, Clone, Copy)]
     enum Writing {
         Big,
@@ -538,7 +540,7 @@ mod tests {
                     panic!("{order:?}")
                 };
                 assert_eq!(first.at_ns, 1_700_000_000_000_000_000 + fraction_ns);
-                // Longer on the wire than the snap length of the file, which is nothing special.
+                // A frame may be longer on the wire than the file's snap length.
                 assert_eq!(
                     (&first.data[..], first.original_bytes),
                     (&b"cut off"[..], 2000)
@@ -571,7 +573,7 @@ mod tests {
             (219, Link::Mpls),
             (239, Link::Nflog),
             (195, Link::Other(195)),
-            // With the length of a frame check sequence.
+            // The link type includes the length of a frame check sequence.
             (0x2400_0001, Link::Ethernet),
         ] {
             assert_eq!(Link::from_number(number), link);
@@ -636,21 +638,21 @@ mod tests {
             assert_eq!(
                 capture.notes,
                 [
-                    "1 block of the file could not be understood",
-                    "1 packet of the file has no time and is shown at that of the one before: how long anything took is not known"
+                    "1 block of the file could not be parsed",
+                    "1 packet of the file has no timestamp and is shown at the time of the packet before: durations are not known"
                 ]
             );
         }
     }
 
-    /// As `options`, but each as it is given: what a program may have written instead.
+    /// An option written exactly as given, as a faulty program may have written it.
     fn raw_option(code: u16, length: u16, value: &[u8]) -> Vec<u8> {
         let mut bytes = [Little.short(code), Little.short(length), value.to_vec()].concat();
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
     }
 
-    /// A section, an interface and two packets, with these options, and blocks between the two.
+    /// A section, an interface and two packets with these options, and blocks between the packets.
     fn with_options(section: &[u8], interface: &[u8], packet: &[u8], between: &[u8]) -> Vec<u8> {
         let head = [
             Little.long(0x1a2b_3c4d),
@@ -795,22 +797,22 @@ mod tests {
             raw_option(7, 8, &[2, 0, 0, 0, 0, 0, 0, 0]),
         ];
         let dropped = with_options(&[], &[], &[], &block(Little, 5, &drops.concat()));
-        // An interface is described too shortly to say what its frames are.
+        // The interface description is too short to contain the link type.
         let short = [section(Little), block(Little, 1, &[]), simple(Little, b"x")].concat();
         let seen = [other_length, not_counted, zeros, dropped, short].map(notes);
         let lines = seen.map(|(frames, notes)| format!("{frames} {notes}"));
         insta::assert_snapshot!(lines.join("\n"), @r"
-        2 1 block of the file contradicts itself: the length behind it is not the one before it, which was taken
-        3 1 packet of the file has no time and is shown at that of the one before: how long anything took is not known
-        2 the file ends with 4,096 bytes of zeros, in which there are no packets
+        2 1 block of the file contradicts itself: its two lengths differ, and the first was used
+        3 1 packet of the file has no timestamp and is shown at the time of the packet before: durations are not known
+        2 the file ends with 4,096 bytes of zeros and no packets in them
         2 9 frames were dropped by the system or the interface while the file was written: segments are missing
-        1 1 packet of the file has no time and is shown at that of the one before: how long anything took is not known
+        1 1 packet of the file has no timestamp and is shown at the time of the packet before: durations are not known
         ");
     }
 
     #[test]
     fn pcap_of_other_makes() {
-        // Records of Kuznetsov's have 8 bytes more.
+        // Records in Kuznetsov's variant are 8 bytes longer.
         for order in [Big, Little] {
             let record = |number: u8| {
                 let lengths = [number.into(), 5, 4, 40].map(|number| order.long(number));
@@ -829,7 +831,7 @@ mod tests {
                 ]
             );
         }
-        // The lengths of old versions stand in the other order, or in any.
+        // Old versions store the two lengths in the other order, or in either.
         for (minor, lengths) in [(2, [40, 4]), (3, [40, 4]), (3, [4, 40]), (4, [4, 40])] {
             let mut file = pcap_header(Little, MICRO, 1);
             file[6] = minor;
@@ -841,7 +843,7 @@ mod tests {
                 (&b"data"[..], 40)
             );
         }
-        // More was captured than the file says it could, and than there was.
+        // More bytes were captured than the file's limit allows, or than the frame had.
         let file = [
             pcap_header(Little, MICRO, 1),
             record(Little, (1, 0), 7, &[1; 200]),
@@ -892,7 +894,7 @@ mod tests {
                 let read = capture.frames.len();
                 assert_eq!(capture.frames, all[..read]);
                 let note = format!(
-                    "the file ends in the midst of packet {}; {read} could be read",
+                    "the file ends in the middle of packet {}; {read} could be read",
                     read + 1
                 );
                 assert!(
@@ -902,7 +904,7 @@ mod tests {
                 );
                 counts.push((read, capture.notes.len()));
             }
-            // Between two packets nobody can tell.
+            // Between two packets, a truncation cannot be recognized.
             counts.dedup();
             assert_eq!(
                 counts.iter().filter(|(_, notes)| *notes == 0).count(),
@@ -926,7 +928,7 @@ mod tests {
         pcapng[second + 4] = 0xff;
         let damaged = read_bytes(&pcapng).unwrap();
         assert_eq!(damaged.frames.len(), 1);
-        // Sound from outside, wrong within.
+        // The outer lengths are valid, the inner ones are not.
         let bad = |kind, body: &[u8]| block(Little, kind, body);
         let file = [
             section(Little),
@@ -936,7 +938,7 @@ mod tests {
         ];
         let within = read_bytes(&file.concat()).unwrap();
         assert_eq!(within.frames.len(), 1);
-        // A name without its padding, at which pcap-file would panic.
+        // A name without padding, on which pcap-file would panic.
         let file = [
             section(Little),
             bad(4, &[0, 0, 1, 0]),
@@ -948,8 +950,8 @@ mod tests {
                     @r"
     the file is damaged at packet 2; 1 could be read
     the file is damaged at packet 2; 1 could be read
-    1 block of the file could not be understood
-    1 packet of the file has no time and is shown at that of the one before: how long anything took is not known
+    1 block of the file could not be parsed
+    1 packet of the file has no timestamp and is shown at the time of the packet before: durations are not known
     "
         );
     }
@@ -981,11 +983,11 @@ mod tests {
             .collect();
         insta::assert_snapshot!(errors.join("\n"), @r"
         FILE is empty; a capture file has a header even where nothing was captured
-        FILE is no capture file: expected pcap or pcapng, as `tcpdump -w` and Wireshark write them (`editcap -F pcap` makes it of other kinds)
-        FILE is cut short: it ends in the midst of the header of a capture file
-        FILE is cut short: it ends in the midst of the header of a capture file
-        FILE begins like a capture file, but its header makes no sense: it is damaged
-        FILE is no capture file: expected pcap or pcapng, as `tcpdump -w` and Wireshark write them (`editcap -F pcap` makes it of other kinds)
+        FILE is not a capture file: expected pcap or pcapng, as `tcpdump -w` and Wireshark write them (`editcap -F pcap` converts other kinds)
+        FILE is cut short: it ends in the middle of its header
+        FILE is cut short: it ends in the middle of its header
+        FILE begins like a capture file, but its header is invalid: the file is damaged
+        FILE is not a capture file: expected pcap or pcapng, as `tcpdump -w` and Wireshark write them (`editcap -F pcap` converts other kinds)
         FILE is text, not a capture file; `tcpdump -w FILE` and `tshark -w FILE` write one
         FILE is text, not a capture file; `tcpdump -w FILE` and `tshark -w FILE` write one
         FILE is compressed; unpack it first: `zcat < FILE | loadgen trace --read -`
@@ -993,10 +995,10 @@ mod tests {
         FILE is compressed; unpack it first: `zstdcat < FILE | loadgen trace --read -`
         FILE is compressed; unpack it first: `xzcat < FILE | loadgen trace --read -`
         FILE is compressed; unpack it first: `bzcat < FILE | loadgen trace --read -`
-        FILE is a snoop file (RFC 1761), which is not read here; convert it: `editcap -F pcap FILE OUT.pcap`
-        FILE is a Network Monitor 1 file, which is not read here; convert it: `editcap -F pcap FILE OUT.pcap`
-        FILE is a Network Monitor 2 file, which is not read here; convert it: `editcap -F pcap FILE OUT.pcap`
-        FILE is most likely an ERF file of an Endace card, which is not read here; convert it: `editcap -F pcap FILE OUT.pcap`
+        FILE is a snoop file (RFC 1761), which is not supported; convert it: `editcap -F pcap FILE OUT.pcap`
+        FILE is a Network Monitor 1 file, which is not supported; convert it: `editcap -F pcap FILE OUT.pcap`
+        FILE is a Network Monitor 2 file, which is not supported; convert it: `editcap -F pcap FILE OUT.pcap`
+        FILE is most likely an ERF file of an Endace card, which is not supported; convert it: `editcap -F pcap FILE OUT.pcap`
         ");
         let endless = read_from(io::repeat(0), "/dev/zero").unwrap_err();
         assert!(matches!(endless, ReadError::NotACapture(_)));
@@ -1029,8 +1031,8 @@ mod tests {
     what the file said
     1 of 5 frames is not understood: IEEE 802.11 (link type 105), not decoded
     2 of 5 frames are not understood: IEEE 802.15.4 (link type 195), not decoded
-    2 of 5 frames are no TCP
-    1 of 5 frames is cut to at most 60 bytes: not all of what it carried is known (`tcpdump -s 0` keeps whole frames)
+    2 of 5 frames are not TCP
+    1 of 5 frames is cut to at most 60 bytes: the payload that it carried is incomplete (`tcpdump -s 0` keeps whole frames)
     ");
         assert_eq!(Capture::default().packets().1, [""; 0]);
     }
@@ -1070,7 +1072,7 @@ mod tests {
         let path = folder.path().join("x.pcap");
         fs::write(&path, "of value").unwrap();
         let mut capture = one_frame();
-        // So late that the field for seconds is too small.
+        // The time exceeds the field for seconds.
         capture.frames.push(Frame {
             at_ns: u64::MAX,
             ..capture.frames[0].clone()
@@ -1080,7 +1082,7 @@ mod tests {
         let error = write(&path, &capture).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "frames of different link types (1 and 0) do not go into one pcap file"
+            "a pcap file cannot hold frames of different link types (1 and 0)"
         );
         assert_eq!(fs::read_to_string(&path).unwrap(), "of value");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -1099,7 +1101,7 @@ mod tests {
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
 
-    /// What holds of any file that can be read at all.
+    /// Properties that hold for any readable file.
     fn holds_together(file: &[u8]) -> Result<(), TestCaseError> {
         if let Ok(capture) = read_bytes(file) {
             let bytes: usize = capture.frames.iter().map(|frame| frame.data.len()).sum();
@@ -1124,7 +1126,7 @@ mod tests {
         ])
     }
 
-    /// A block of a kind that is known, with any body.
+    /// A block of a known kind with an arbitrary body.
     fn any_block() -> impl Strategy<Value = Vec<u8>> {
         let kind = prop_oneof![1_u32..10, Just(0x0a0d_0d0a), any::<u32>()];
         (

@@ -1,16 +1,16 @@
-//! IP packets that came in pieces are put together (RFC 791 §3.2, RFC 8200 §4.5). etherparse has this too, but only
-//! for pieces that were captured to their end.
+//! Reassembles fragmented IP packets (RFC 791 §3.2, RFC 8200 §4.5). etherparse can do this too, but
+//! only for fragments that were captured completely.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::layers::{Ends, Payload, Piece};
 
-/// Packets of which pieces are missing.
+/// Packets with missing fragments.
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     pending: HashMap<Key, Pending>,
-    /// Those that were given up for a later packet of the same identification.
+    /// Packets that were abandoned for a later one with the same identification.
     given_up: Vec<Pending>,
 }
 
@@ -26,33 +26,34 @@ struct Key {
 struct Pending {
     begun_ns: u64,
     parts: Vec<Part>,
-    /// Behind the last piece, when that has come.
+    /// The end of the packet, once its last fragment is known.
     end: Option<usize>,
-    /// It was put together: what comes within a moment are copies, as of a second interface.
+    /// The packet is complete: fragments that follow within a moment are copies, as from a second
+    /// interface.
     is_done: bool,
 }
 
 #[derive(Debug)]
 struct Part {
-    /// Which frame of the capture it came in.
+    /// Index of the frame that contains the fragment.
     frame: usize,
     ends: Ends,
     protocol: u8,
     offset: usize,
-    /// On the wire.
+    /// Length on the wire.
     bytes: usize,
     data: Vec<u8>,
 }
 
-/// A packet that was put together, or the first piece of one that could not be.
+/// A reassembled packet, or the first fragment of an incomplete one.
 #[derive(Debug)]
 pub(super) struct Whole {
-    /// Which frame of the capture its first piece came in.
+    /// Index of the frame that contains the first fragment.
     pub(super) frame: usize,
     ends: Ends,
     protocol: u8,
     bytes: usize,
-    /// As far as it was captured without a gap.
+    /// The data captured without a gap.
     data: Vec<u8>,
 }
 
@@ -67,17 +68,17 @@ impl Whole {
     }
 }
 
-/// Pieces that come later belong to another packet (RFC 791 names 15 s, RFC 8200 60 s).
+/// Fragments that arrive later belong to another packet (RFC 791 suggests 15 s, RFC 8200 60 s).
 const TOGETHER_NS: u64 = 60_000_000_000;
-/// So long after a packet the same pieces are copies of it.
+/// For this long after a packet, the same fragments are copies.
 const COPIES_NS: u64 = 1_000_000_000;
-/// Of a packet more pieces are not kept: the work is bounded, whatever the capture holds.
+/// The limit of fragments per packet, which bounds the work whatever the capture contains.
 const PARTS_MAX: usize = 2048;
-/// No IP packet in pieces can be longer.
+/// The longest possible fragmented IP packet.
 const PACKET_BYTES_MAX: usize = u16::MAX as usize;
 
 impl Fragments {
-    /// Takes a piece; the whole packet if it was the last one missing.
+    /// Adds a fragment; returns the packet if it is complete now.
     pub(super) fn take(
         &mut self,
         frame: usize,
@@ -136,7 +137,7 @@ impl Fragments {
         Some(whole)
     }
 
-    /// The first pieces of packets that could not be put together, and how many of such packets there are.
+    /// The first fragments of incomplete packets, and the number of incomplete packets.
     pub(super) fn unfinished(self) -> (Vec<Whole>, usize) {
         let left: Vec<Pending> = (self.pending.into_values())
             .chain(self.given_up)

@@ -1,5 +1,5 @@
-//! The TCP segment in a frame. Frames are what anyone may have sent or written: whatever they hold, the worst
-//! that comes of it is that there is no segment.
+//! Finds the TCP segment in a frame. A frame may contain anything that someone sent or wrote; the
+//! worst result is that no segment is found.
 
 use std::net::SocketAddr;
 
@@ -10,8 +10,8 @@ use super::icmp;
 use super::layers::{Inner, Payload, Unread, in_frame, in_payload, is_icmp};
 
 impl Frame {
-    /// The TCP segment in it. None where there is no whole TCP header: another protocol, a fragment of an IP
-    /// packet that is not the first, a frame of which too little was captured.
+    /// The TCP segment. `None` without a complete TCP header: another protocol, a later IP
+    /// fragment, a frame that was cut too short.
     pub fn packet(&self) -> Option<Packet> {
         let mut inner = in_frame(self.link, &self.data, self.missing_bytes()).ok()?;
         for _ in 0..FRAGMENTED_MAX {
@@ -26,8 +26,8 @@ impl Frame {
         None
     }
 
-    /// The same of the frame of this number in a capture; a segment that came in fragments stands where the last
-    /// of them was seen.
+    /// The TCP segment of the frame with this index in a capture; a fragmented segment is returned
+    /// with its last fragment.
     pub(super) fn packet_of(
         &self,
         number: usize,
@@ -48,7 +48,7 @@ impl Frame {
         Err(Unread::Fragment)
     }
 
-    /// The ICMP error about a TCP segment in it.
+    /// The ICMP error about a TCP segment.
     pub fn icmp_error(&self) -> Option<IcmpError> {
         let inner = in_frame(self.link, &self.data, self.missing_bytes()).ok()?;
         let Inner::Tcp(ip) = inner else { return None };
@@ -63,12 +63,12 @@ impl Frame {
         })
     }
 
-    /// Those that were on the wire.
+    /// The number of bytes on the wire that were not captured.
     fn missing_bytes(&self) -> usize {
         (self.original_bytes as usize).saturating_sub(self.data.len())
     }
 
-    /// What an IP packet carries, read as TCP.
+    /// Parses the payload of an IP packet as TCP.
     pub(super) fn segment(&self, ip: &Payload<'_>) -> Result<Packet, Unread> {
         if is_icmp(ip.protocol) {
             return Err(match icmp::quote(ip.protocol, ip.data) {
@@ -76,7 +76,7 @@ impl Frame {
                 None => Unread::NotTcp,
             });
         }
-        // By hand, because etherparse refuses a header whose options were cut off.
+        // By hand, because etherparse rejects a header with truncated options.
         let (header, rest) =
             (ip.data.split_first_chunk::<TCP_HEADER_BYTES>()).ok_or(Unread::TooShort)?;
         let header_bytes = usize::from(header[12] >> 4) * 4;
@@ -90,9 +90,9 @@ impl Frame {
                 u32::try_from(ip_bytes).ok()?,
             ))
         };
-        // Lengths that contradict each other are no segment's.
+        // Contradictory lengths do not belong to a segment.
         let (option_bytes, payload_bytes, ip_bytes) = lengths().ok_or(Unread::NotTcp)?;
-        // Options that were not captured cannot be read, no more than those that make no sense.
+        // Options that were not captured are as unreadable as malformed ones.
         let captured = &rest[..option_bytes.min(rest.len())];
         let (options, complete) = options(captured);
         let payload = rest.get(option_bytes..).unwrap_or_default();
@@ -121,7 +121,7 @@ impl Frame {
 
 const TCP_HEADER_BYTES: usize = 20;
 
-/// So many tunnels in each other may all have cut the same packet into fragments.
+/// The depth of nested tunnels that may each fragment the packet.
 const FRAGMENTED_MAX: usize = 4;
 
 fn flags(bits: u8) -> Flags {
@@ -138,8 +138,8 @@ fn flags(bits: u8) -> Flags {
     }
 }
 
-/// Reads options up to the end, to the option that says so, or to one that makes no sense; whether that is all
-/// of them. (etherparse stops at kinds that it does not know.)
+/// Parses options up to the end, the end-of-list option, or a malformed one; returns whether all
+/// were parsed. (etherparse stops at unknown kinds.)
 fn options(mut bytes: &[u8]) -> (Vec<TcpOption>, bool) {
     let mut options = Vec::new();
     while let [kind, rest @ ..] = bytes {
@@ -243,7 +243,7 @@ pub(super) mod tests {
         bytes
     }
 
-    /// `ipv6` with these extension headers between; each is told its successor.
+    /// `ipv6` with these extension headers inserted; each contains its successor's number.
     fn extended(extensions: &[(u8, &[u8])]) -> Vec<u8> {
         let mut bytes = ipv6();
         let mut middle = Vec::new();
@@ -368,7 +368,7 @@ pub(super) mod tests {
         tunnel(17, &[&ports[..], &length, &[0, 0], payload].concat())
     }
 
-    /// Everything that may lie around a segment.
+    /// Every encapsulation that may surround a segment.
     fn encapsulations() -> Vec<(&'static str, Link, Vec<u8>)> {
         let (v4, v6) = (ipv4(), ipv6());
         let typed =
@@ -670,7 +670,7 @@ pub(super) mod tests {
         }
     }
 
-    /// All frames in one file, each of an interface of its own.
+    /// A file with all frames, each from its own interface.
     fn pcapng(frames: &[(&str, Link, Vec<u8>)]) -> Vec<u8> {
         let block = |kind: u32, body: &[u8]| {
             let mut body = body.to_vec();
@@ -698,15 +698,15 @@ pub(super) mod tests {
     fn tshark_reads_the_same_in_every_encapsulation() {
         use std::io::{Write as _, stderr};
 
-        /// What tshark 4.0 does not look into.
+        /// Encapsulations that tshark 4.0 does not decode.
         const ONLY_OURS: [&str; 5] = [
-            // It takes the byte order of the file, which is another here.
+            // tshark assumes the file's byte order, which is another here.
             "netfilter's log, most significant byte first",
-            // It knows the other port only.
+            // tshark knows only the other port.
             "VXLAN on the port of Linux",
-            // It guesses at pseudowires only when told to.
+            // tshark guesses at pseudowires only on request.
             "a pseudowire with a control word",
-            // Link types that it has no name for.
+            // Link types without a name in tshark.
             "PPP of pppd",
             "labels alone",
         ];
@@ -724,7 +724,7 @@ pub(super) mod tests {
             .arg(file.path())
             .output();
         let Ok(output) = tshark else {
-            // Printed of tests that pass, too.
+            // This is printed even if the test passes.
             let _ = writeln!(
                 stderr(),
                 "SKIPPED: tshark is not installed: encapsulations are not compared"
@@ -741,7 +741,7 @@ pub(super) mod tests {
         }
     }
 
-    /// What is not decoded is named, and is not called something else.
+    /// An encapsulation that is not decoded is named, and not reported as something else.
     #[test]
     fn what_is_not_decoded_is_named() {
         let typed = |number: u16| with(&[&MACS[..], &number.to_be_bytes()].concat(), &[0; 60]);
@@ -768,7 +768,7 @@ pub(super) mod tests {
             (ip, over_udp(2152)),
             (ip, over_udp(1701)),
             (ip, over_udp(3544)),
-            // What is certainly none stays what it is.
+            // A frame that is certainly not TCP is reported as such.
             (ip, over_udp(53)),
             (ip, over_udp(8472)),
             (ip, tunnel(1, &[0; 60])),
@@ -804,18 +804,18 @@ pub(super) mod tests {
         1 of 1 frame is not understood: GTP-U, not decoded
         1 of 1 frame is not understood: L2TP, not decoded
         1 of 1 frame is not understood: Teredo, not decoded
-        1 of 1 frame is no TCP
-        1 of 1 frame is no TCP
-        1 of 1 frame is no TCP
-        1 of 1 frame is no TCP
-        1 of 1 frame is no TCP
-        1 of 1 frame is no TCP
-        1 of 1 frame is no TCP
-        1 of 1 frame ends before the headers do: no segment can be read from it
+        1 of 1 frame is not TCP
+        1 of 1 frame is not TCP
+        1 of 1 frame is not TCP
+        1 of 1 frame is not TCP
+        1 of 1 frame is not TCP
+        1 of 1 frame is not TCP
+        1 of 1 frame is not TCP
+        1 of 1 frame ends within the headers: no segment can be read from it
         ");
     }
 
-    /// An IPv4 packet in pieces of so many bytes at most.
+    /// An IPv4 packet in fragments of at most `bytes` bytes.
     fn pieces(whole: &[u8], bytes: usize) -> Vec<Vec<u8>> {
         let (header, payload) = whole.split_at(20);
         let chunks = payload.chunks(bytes);
@@ -850,7 +850,7 @@ pub(super) mod tests {
             .collect();
         assert_eq!(frames.len(), 3);
         let of = |order: &[usize]| read(order.iter().map(|&at| frames[at].clone()).collect());
-        // In any order, and copied.
+        // In any order, and with copies.
         for order in [
             &[0, 1, 2][..],
             &[2, 1, 0],
@@ -860,7 +860,7 @@ pub(super) mod tests {
         ] {
             assert_eq!(of(order), (vec![expected.clone()], vec![]), "{order:?}");
         }
-        // Without all of them the first tells what it can, if it has the whole header.
+        // Without all fragments, the first is read if it contains the whole header.
         let (packets, notes) = of(&[1, 2]);
         assert_eq!((packets.len(), notes.len()), (0, 1));
         let first = frame(Link::Ip(101), pieces(&whole, 40).swap_remove(0));
@@ -869,16 +869,16 @@ pub(super) mod tests {
         assert_eq!(
             notes,
             [
-                "1 IP packet came in fragments of which some are missing: at most the first of them is shown"
+                "1 IP packet came in fragments, and some fragments are missing: at most the first fragment is shown"
             ]
         );
-        // A piece that was cut: what follows it cannot be joined to what came before.
+        // A truncated fragment: what follows cannot be joined to what came before.
         let mut cut = frames.clone();
         cut[1].data.truncate(30);
         let (packets, _) = read(cut);
         assert_eq!(packets[0].payload_bytes, expected.payload_bytes);
         assert_eq!(packets[0].payload, PAYLOAD[..24 + 10 - 32]);
-        // Within a tunnel, and a tunnel in pieces.
+        // Fragments in a tunnel, and a fragmented tunnel packet.
         let tunnelled = frames
             .iter()
             .map(|it| frame(Link::Ip(101), tunnel(4, &it.data)));
@@ -989,7 +989,7 @@ pub(super) mod tests {
 
     #[test]
     fn lengths_that_do_not_fit_into_the_header() {
-        // A segment for the interface to cut up: the length is 0, or that of the frame is all there is.
+        // A segment to be split by the interface: its length is 0, and the frame's length applies.
         let payload = vec![b'x'; 100_000];
         let mut v4 = ipv4();
         v4[2..4].fill(0);
@@ -998,7 +998,7 @@ pub(super) mod tests {
         assert_eq!(packet.payload_bytes as usize, PAYLOAD.len() + payload.len());
         assert_eq!(packet.payload.len(), PAYLOAD.len() + payload.len());
         assert_eq!(packet.ip_bytes as usize, v4.len());
-        // Of which a part was captured.
+        // Only a part was captured.
         let mut cut = frame(
             Link::Ethernet,
             with(&[&MACS[..], &[8, 0]].concat(), &v4[..60]),
@@ -1063,10 +1063,10 @@ pub(super) mod tests {
             ),
             (&[34, 6, 1, 2, 3, 4], &[Other(34, vec![1, 2, 3, 4])], true),
             (&[0, 9, 9], &[Other(0, vec![])], true),
-            // Lengths that are not those of the kind.
+            // Lengths that do not match the option kind.
             (&[2, 3, 1], &[Other(2, vec![1])], true),
             (&[5, 6, 1, 2, 3, 4], &[Other(5, vec![1, 2, 3, 4])], true),
-            // Lengths that lead nowhere.
+            // Lengths that exceed the header.
             (&[1, 2], &[Nop], false),
             (&[1, 2, 0, 0], &[Nop], false),
             (&[1, 2, 1, 0], &[Nop], false),
@@ -1095,7 +1095,7 @@ pub(super) mod tests {
         ]
     }
 
-    /// A frame that holds a segment, with a few of its bytes changed and its end cut off.
+    /// A frame with a segment, a few changed bytes, and a truncated end.
     fn damaged() -> impl Strategy<Value = (Link, Vec<u8>)> {
         let v4 = || ipv4().into_iter();
         let frames = vec![
@@ -1214,13 +1214,13 @@ pub(super) mod tests {
             })
     }
 
-    /// What holds of any segment, whatever it came from.
+    /// Properties that hold for any segment.
     fn holds_together(frame: &Frame) -> Result<(), TestCaseError> {
         if let Some(packet) = frame.packet() {
             prop_assert!(packet.payload.len() as u64 <= u64::from(packet.payload_bytes));
             prop_assert!(packet.payload.len() < frame.data.len());
             prop_assert!(packet.payload_bytes < packet.ip_bytes);
-            let lines = super::super::tcpdump_lines(&[packet.clone(), packet]);
+            let lines = crate::output::tcpdump::lines(&[packet.clone(), packet]);
             prop_assert!(lines.iter().all(|line| !line.contains(['\n', '\x1b'])));
         }
         Ok(())
@@ -1237,7 +1237,7 @@ pub(super) mod tests {
             holds_together(&Frame { original_bytes, ..frame(link, data) })?;
         }
 
-        /// Fragments of one packet and of others, in any order, cut and damaged.
+        /// Fragments of one packet and of others, in any order, truncated and damaged.
         #[test]
         fn any_fragments_are_taken(
             parts in prop::collection::vec((0_u8..6, any::<bool>(), 0..40_usize, 0..3_u8, 0..40_usize), 0..30),

@@ -1,5 +1,5 @@
-//! What routers and hosts say of a TCP segment that they cannot deliver: ICMP (RFC 792) and ICMPv6 (RFC 4443)
-//! quote its beginning.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors about TCP segments that routers and hosts could not
+//! deliver. The messages quote the beginning of the segment.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, ip_number};
 
 use super::super::model::Undelivered;
 
-/// The kind of message, and what it quotes.
+/// The kind of error, and the quoted segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Quote {
     pub(super) why: Undelivered,
@@ -16,7 +16,8 @@ pub(super) struct Quote {
     pub(super) sequence: u32,
 }
 
-/// Of an ICMP message in an IPv4 or an IPv6 packet; none if it is not an error about a TCP segment.
+/// The quote in an ICMP message over IPv4 or IPv6; `None` if it is not an error about a TCP
+/// segment.
 pub(super) fn quote(protocol: u8, message: &[u8]) -> Option<Quote> {
     let (&[kind, code, ..], quoted) = message.split_first_chunk::<HEADER_BYTES>()?;
     let why = match protocol {
@@ -51,7 +52,7 @@ pub(super) fn quote(protocol: u8, message: &[u8]) -> Option<Quote> {
         }
         _ => return None,
     };
-    // At least so much is quoted (RFC 792).
+    // RFC 792 requires at least this much to be quoted.
     let (&[a, b, c, d, sequence @ ..], _) = segment.split_first_chunk::<8>()?;
     Some(Quote {
         why,
@@ -100,7 +101,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A message that quotes the first 8 bytes of a segment with number 7, from port 40000 to port 8000.
+    /// A message that quotes the first 8 bytes of a segment with sequence number 7, from port 40000
+    /// to port 8000.
     pub(crate) fn message(kind: u8, code: u8, is_v4: bool) -> Vec<u8> {
         let mut bytes = vec![kind, code, 0, 0, 0, 0, 0, 0];
         if is_v4 {

@@ -1,6 +1,6 @@
-//! From the header of the link layer to the TCP header, through everything that may lie between: VLAN tags, MPLS
-//! labels, PPP, tunnels. etherparse reads the IP headers. The layers around them are read here, because it knows
-//! few of them and gives up after three VLAN tags.
+//! Finds the TCP header in a frame, through everything that may precede it: VLAN tags, MPLS labels,
+//! PPP, tunnels. etherparse parses the IP headers. The other layers are parsed here because
+//! etherparse knows few of them and gives up after three VLAN tags.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -9,65 +9,65 @@ use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, ip_number};
 
 use super::Link;
 
-/// Why a frame gives no TCP segment.
+/// Why a frame yields no TCP segment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Unread {
-    /// Another protocol: UDP, ICMP, ARP.
+    /// The frame contains another protocol: UDP, ICMP, ARP.
     NotTcp,
     /// An ICMP error about a TCP segment.
     Icmp,
-    /// It may hold a segment, but this layer around it is not decoded: its name.
+    /// The frame may contain a segment, but the layer with this name is not decoded.
     NotDecoded(Cow<'static, str>),
-    /// A piece of an IP packet of which other pieces are missing.
+    /// A fragment of an IP packet with other fragments missing.
     Fragment,
-    /// It ends before the TCP header does.
+    /// The frame ends within the headers.
     TooShort,
 }
 
-/// What an IP header says of its packet.
+/// Facts from an IP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ends {
     pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
-    /// IPv4's; IPv6 has none where a packet is not in pieces.
+    /// The identification of IPv4; IPv6 has one only in fragments.
     pub(super) identification: Option<u16>,
     pub(super) hops: u8,
-    /// Of the header with its extensions.
+    /// Length of the header with its extensions.
     pub(super) header_bytes: usize,
 }
 
-/// What follows an IP header.
+/// The payload of an IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Payload<'a> {
     pub(super) ends: Ends,
-    /// Its kind, by IANA's protocol numbers.
+    /// The protocol, as numbered by IANA.
     pub(super) protocol: u8,
-    /// As far as it was captured.
+    /// The captured part.
     pub(super) data: &'a [u8],
-    /// How long it was on the wire; none if the IP header is longer than it says the packet is.
+    /// Length on the wire; `None` if the IP header is longer than the packet it describes.
     pub(super) bytes: Option<usize>,
 }
 
-/// Which piece of a packet a fragment is.
+/// Position of a fragment in its packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// The same in all pieces of a packet.
+    /// The same in all fragments of a packet.
     pub(super) identification: u32,
-    /// In bytes.
+    /// Offset in bytes.
     pub(super) offset: usize,
-    /// It is not the last.
+    /// More fragments follow.
     pub(super) more: bool,
 }
 
-/// What was found in a frame.
+/// The innermost packet of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inner<'a> {
-    /// Or ICMP, by its protocol.
+    /// TCP or ICMP, by its protocol.
     Tcp(Payload<'a>),
     Fragment(Payload<'a>, Piece),
 }
 
-/// The innermost packet of a frame of which so many bytes were not captured.
+/// Finds the innermost packet of a frame of which `missing` bytes were not captured.
 pub(super) fn in_frame(link: Link, data: &[u8], missing: usize) -> Result<Inner<'_>, Unread> {
     let layer = match link {
         Link::Null | Link::Loop => Layer::Family,
@@ -92,7 +92,7 @@ pub(super) fn in_frame(link: Link, data: &[u8], missing: usize) -> Result<Inner<
     peel(layer, data, missing)
 }
 
-/// The innermost packet of what an IP header carries.
+/// Finds the innermost packet in an IP payload.
 pub(super) fn in_payload(payload: Payload<'_>, missing: usize) -> Result<Inner<'_>, Unread> {
     let walk = Walk {
         ends: payload.ends,
@@ -109,33 +109,33 @@ pub(super) fn in_payload(payload: Payload<'_>, missing: usize) -> Result<Inner<'
     }
 }
 
-/// What the rest of a frame begins with.
+/// The next layer of a frame.
 #[derive(Debug, Clone, Copy)]
 enum Layer {
     Ethernet,
-    /// What a type of Ethernet stands for, or a length (IEEE 802.3), which LLC follows.
+    /// An EtherType, or a length (IEEE 802.3) followed by LLC.
     EtherType(u16),
-    /// IEEE 802.2
+    /// LLC (IEEE 802.2).
     Llc,
-    /// An address family in the byte order of a machine that is not known.
+    /// An address family, in an unknown machine's byte order.
     Family,
-    /// Linux cooked: a header of so many bytes, with an Ethernet type at this place.
+    /// Linux cooked: a header of this length, with an EtherType at this offset.
     Cooked {
         bytes: usize,
         protocol_at: usize,
     },
     Pppoe,
     Ppp,
-    /// PPP behind a byte that tells the direction.
+    /// PPP after a byte for the direction.
     PppDirection,
     CiscoHdlc,
     Mpls,
-    /// What Linux's netfilter logs: attributes, one of which is the packet.
+    /// The log of Linux's netfilter: attributes, one of which is the packet.
     Nflog,
     Ip,
 }
 
-/// More layers than any network has.
+/// A limit that no real network reaches.
 const LAYERS_MAX: usize = 64;
 
 fn peel(mut layer: Layer, mut data: &[u8], missing: usize) -> Result<Inner<'_>, Unread> {
@@ -149,7 +149,7 @@ fn peel(mut layer: Layer, mut data: &[u8], missing: usize) -> Result<Inner<'_>, 
             Layer::Llc => llc(data)?,
             Layer::Family => {
                 let (family, rest) = split::<4>(data)?;
-                // The numbers are too small to be mistaken.
+                // The numbers are small, so the byte order is unambiguous.
                 let family = u32::from_be_bytes(*family).min(u32::from_le_bytes(*family));
                 match LOOPBACK_FAMILIES.contains(&family) {
                     true => (Layer::Ip, rest),
@@ -160,7 +160,7 @@ fn peel(mut layer: Layer, mut data: &[u8], missing: usize) -> Result<Inner<'_>, 
                 let (header, rest) = data.split_at_checked(bytes).ok_or(Unread::TooShort)?;
                 match short(header, protocol_at) {
                     LINUX_802_2 => (Layer::Llc, rest),
-                    // Novell's own, and kinds of links that have no Ethernet types (CAN, IrDA).
+                    // Novell raw frames, and link types without EtherTypes (CAN, IrDA).
                     0..=0xff => return Err(Unread::NotTcp),
                     number => (Layer::EtherType(number), rest),
                 }
@@ -192,32 +192,32 @@ fn peel(mut layer: Layer, mut data: &[u8], missing: usize) -> Result<Inner<'_>, 
     Err(Unread::NotDecoded("more than 64 layers of headers".into()))
 }
 
-/// `AF_INET`; `AF_INET6` of Linux, NetBSD and OpenBSD, FreeBSD, macOS.
+/// `AF_INET`, and the values of `AF_INET6` in Linux, NetBSD and OpenBSD, FreeBSD, and macOS.
 const LOOPBACK_FAMILIES: [u32; 5] = [2, 10, 24, 28, 30];
 
-/// What Linux writes in place of an Ethernet type where LLC follows (`ETH_P_802_2`).
+/// Linux's substitute for an EtherType before LLC (`ETH_P_802_2`).
 const LINUX_802_2: u16 = 4;
 
-/// Lengths, not types, up to here (IEEE 802.3 §3.2.6).
+/// Values up to this one are lengths, not types (IEEE 802.3 §3.2.6).
 const LENGTH_MAX: u16 = 1500;
 
 fn ether_type(number: u16, data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     Ok(match number {
         ..=LENGTH_MAX => (Layer::Llc, data),
         0x0800 | 0x86dd => (Layer::Ip, data),
-        // Tags of a VLAN: IEEE 802.1Q and 802.1ad, and what was used for the outer one before there was 802.1ad.
+        // VLAN tags: IEEE 802.1Q and 802.1ad, and an older type for the outer tag.
         0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => {
             let (tag, rest) = split::<4>(data)?;
             (Layer::EtherType(short(tag, 2)), rest)
         }
-        // The tag of a provider backbone (IEEE 802.1ah), in front of the customer's whole frame.
+        // A provider backbone tag (IEEE 802.1ah) in front of the customer's whole frame.
         0x88e7 => (Layer::Ethernet, split::<4>(data)?.1),
         0x8847 | 0x8848 => (Layer::Mpls, data),
         0x8864 => (Layer::Pppoe, data),
         0x880b => (Layer::Ppp, data),
         // Jumbo frames with LLC.
         0x8870 => (Layer::Llc, data),
-        // Ethernet within something else.
+        // Ethernet within another layer.
         0x6558 => (Layer::Ethernet, data),
         0x88e5 => return Err(not_decoded("MACsec")),
         0x894f => return Err(not_decoded("NSH")),
@@ -226,8 +226,8 @@ fn ether_type(number: u16, data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
         0x8909 => return Err(not_decoded("Cisco MetaData")),
         0x4305 => return Err(not_decoded("batman-adv")),
         0xdada => return Err(not_decoded("a DSA tag of Marvell")),
-        // HSR (IEC 62439-3), the redundancy tag of IEEE 802.1CB, and Cisco's VN-Tag: the type of what follows stands
-        // at the end of the tag.
+        // HSR (IEC 62439-3), the redundancy tag of IEEE 802.1CB, and Cisco's VN-Tag: the next
+        // EtherType is at the end of the tag.
         0x892f | 0xf1c1 | 0x8926 => {
             let (tag, rest) = split::<6>(data)?;
             (Layer::EtherType(short(tag, 4)), rest)
@@ -238,7 +238,7 @@ fn ether_type(number: u16, data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
 
 fn llc(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     match data {
-        // SNAP (RFC 1042), and what bridges make of it (IEEE 802.1H).
+        // SNAP (RFC 1042), and its translation by bridges (IEEE 802.1H).
         [0xaa, 0xaa, 3, 0, 0, 0 | 0xf8, high, low, rest @ ..] => {
             Ok((Layer::EtherType(u16::from_be_bytes([*high, *low])), rest))
         }
@@ -249,16 +249,16 @@ fn llc(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
 }
 
 fn ppp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
-    // Cisco's HDLC goes under the same link type (<https://www.tcpdump.org/linktypes.html>).
+    // Cisco HDLC has the same link type (<https://www.tcpdump.org/linktypes.html>).
     if let [0x0f | 0x8f, 0, ..] = data {
         return Ok((Layer::CiscoHdlc, data));
     }
-    // Address and control may be left out; pppd replaces the address by the direction.
+    // Address and control may be omitted; pppd replaces the address with the direction.
     let data = match data {
         [0xff | 0 | 1, 3, rest @ ..] => rest,
         data => data,
     };
-    // A protocol of one byte is odd (RFC 1661 §2).
+    // A one-byte protocol is odd (RFC 1661 §2).
     let (protocol, rest) = match data {
         [low, rest @ ..] if low & 1 == 1 => (u16::from(*low), rest),
         [high, low, rest @ ..] => (u16::from_be_bytes([*high, *low]), rest),
@@ -275,7 +275,7 @@ fn ppp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     })
 }
 
-/// Nothing in a stack of labels tells what comes after it (RFC 4928 §3): the first four bits do, mostly.
+/// A label stack does not say what follows it (RFC 4928 §3); the next four bits usually do.
 fn mpls(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     let mut rest = data;
     loop {
@@ -297,7 +297,7 @@ fn mpls(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
         6 if rest.get(6).is_none_or(|next| *next != 0xff) && ethernet_at(0).is_none() => {
             Ok((Layer::Ip, rest))
         }
-        // A pseudowire of Ethernet, with or without a control word (RFC 4448 §4.6).
+        // An Ethernet pseudowire, with or without a control word (RFC 4448 §4.6).
         _ => match ethernet_at(4).or_else(|| ethernet_at(0)) {
             Some(frame) => Ok((Layer::Ethernet, frame)),
             None => Err(not_decoded("a pseudowire over MPLS")),
@@ -305,8 +305,8 @@ fn mpls(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     }
 }
 
-/// The attribute that holds the packet. Numbers are in the byte order of the machine that captured; kinds of
-/// attributes are too small, and never 0, for the two orders to be mistaken.
+/// Finds the packet's attribute. Numbers are in the byte order of the capturing machine; attribute
+/// kinds are small and never 0, so the byte order is unambiguous.
 fn nflog(data: &[u8]) -> Result<&[u8], Unread> {
     const PAYLOAD: u16 = 9; // NFULA_PAYLOAD
     let (_, mut rest) = split::<4>(data)?;
@@ -334,7 +334,8 @@ fn is_ipv4(data: &[u8]) -> bool {
     header_bytes >= 20 && (total_bytes == 0 || total_bytes >= header_bytes)
 }
 
-/// The payload of an IP packet, called TCP until somebody looks at its protocol, or a piece of it.
+/// Parses an IP packet. Its payload is called TCP until its protocol is checked; it may be a
+/// fragment.
 fn ip(data: &[u8], missing: usize) -> Result<Inner<'_>, Unread> {
     let whole_bytes = data.len() + missing;
     match data.first().ok_or(Unread::TooShort)? >> 4 {
@@ -388,20 +389,20 @@ fn ip(data: &[u8], missing: usize) -> Result<Inner<'_>, Unread> {
     }
 }
 
-/// A length of 0 stands for one that does not fit: a segment that the interface will cut up (TSO), or a jumbogram
-/// (RFC 2675). The packet then goes on to the end of the frame.
+/// The length stated in a header; 0 means that it does not fit: a segment to be split by the
+/// interface (TSO) or a jumbogram (RFC 2675). The packet then extends to the end of the frame.
 fn stated(bytes: u16, more: usize) -> Option<usize> {
     (bytes > 0).then(|| usize::from(bytes) + more)
 }
 
-/// Goes through the headers of an IP packet.
+/// A walk through the headers of an IP packet.
 struct Walk {
     ends: Ends,
-    /// Of what comes next.
+    /// The protocol of the next header.
     protocol: u8,
-    /// Where that begins.
+    /// Offset of the next header.
     at: usize,
-    /// Where the packet ends, captured or not.
+    /// The end of the packet, whether captured or not.
     end: usize,
 }
 
@@ -410,7 +411,7 @@ impl Walk {
         if data.len() < self.at {
             return Err(Unread::TooShort);
         }
-        // Ethernet frames are padded to a least length.
+        // Short Ethernet frames are padded to the minimum length.
         let captured = data.get(self.at..self.end.min(data.len()));
         Ok(Payload {
             ends: self.ends,
@@ -420,7 +421,8 @@ impl Walk {
         })
     }
 
-    /// By hand: of extension headers that end too early etherparse reads on beyond their end.
+    /// Skips IPv6 extension headers. By hand, because etherparse reads beyond the end of truncated
+    /// ones.
     fn extensions(mut self, data: &[u8]) -> Result<Inner<'_>, Unread> {
         const HOP_BY_HOP: u8 = 0;
         const ROUTING: u8 = 43;
@@ -457,7 +459,7 @@ impl Walk {
                     offset: usize::from(place & !7),
                     more: place & 1 == 1,
                 };
-                // One that is all of its packet is none (RFC 6946).
+                // A fragment header in an unfragmented packet (RFC 6946).
                 if piece.offset > 0 || piece.more {
                     return Ok(Inner::Fragment(self.payload(data)?, piece));
                 }
@@ -467,12 +469,12 @@ impl Walk {
     }
 }
 
-/// ICMP and ICMPv6.
+/// Whether a protocol number is ICMP or ICMPv6.
 pub(super) fn is_icmp(protocol: u8) -> bool {
     protocol == ip_number::ICMP.0 || protocol == ip_number::IPV6_ICMP.0
 }
 
-/// What an IP packet carries: none if that is TCP.
+/// The layer inside an IP payload; `None` if that is TCP.
 fn carried<'a>(payload: &Payload<'a>) -> Result<Option<(Layer, &'a [u8])>, Unread> {
     const UDP: u8 = 17;
     const GRE: u8 = 47;
@@ -499,14 +501,15 @@ fn udp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     let ports = [short(header, 0), short(header, 2)];
     let is = |port: u16| ports.contains(&port);
     if is(4789) {
-        // VXLAN (RFC 7348): without this bit there is no network to which the frame belongs.
+        // VXLAN (RFC 7348): without this flag the frame belongs to no network.
         let (header, rest) = split::<8>(rest)?;
         return match header[0] & 8 {
             0 => Err(Unread::NotTcp),
             _ => Ok((Layer::Ethernet, rest)),
         };
     }
-    // Linux used VXLAN before it had a port of its own, and still does by default. Others have the port too.
+    // Linux used VXLAN before a port was assigned, and still defaults to this one; others use it
+    // too.
     if is(8472)
         && let Some(([8, 0, 0, 0, .., 0], rest)) = rest.split_first_chunk::<8>()
     {
@@ -536,7 +539,7 @@ fn udp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     if is(2152) {
         return gtp(rest);
     }
-    // Teredo (RFC 4380), unless it says who it is first.
+    // Teredo (RFC 4380), unless it begins with an authentication or origin header.
     if is(3544) && rest.first().is_some_and(|first| first >> 4 == 6) {
         return Ok((Layer::Ip, rest));
     }
@@ -554,7 +557,7 @@ fn udp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     }
 }
 
-/// RFC 2661 §3.1
+/// L2TP (RFC 2661 §3.1).
 fn l2tp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     const CONTROL: u16 = 0x8000;
     const LENGTH: u16 = 0x4000;
@@ -581,7 +584,7 @@ fn l2tp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     Ok((Layer::Ppp, rest))
 }
 
-/// 3GPP TS 29.281 §5
+/// GTP-U (3GPP TS 29.281 §5).
 fn gtp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     const PACKET: u8 = 0xff;
     let (header, mut rest) = split::<8>(data)?;
@@ -605,7 +608,7 @@ fn gtp(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     Ok((Layer::Ip, rest))
 }
 
-/// RFC 2784 and 2890; version 1 carries PPP (RFC 2637).
+/// GRE (RFC 2784, RFC 2890); version 1 carries PPP (RFC 2637).
 fn gre(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     const CHECKSUM: u16 = 0x8000;
     const ROUTING: u16 = 0x4000;
@@ -627,12 +630,12 @@ fn gre(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
     let bytes = fields.iter().filter(|is_there| **is_there).count() * 4;
     let rest = rest.get(bytes..).ok_or(Unread::TooShort)?;
     match protocol {
-        // An acknowledgement of PPTP that carries nothing.
+        // A PPTP acknowledgement without payload.
         0x880b if flags & SEQUENCE == 0 => Err(Unread::NotTcp),
-        // ERSPAN, a copy of a frame: of type I, which has no header of its own, and of type II.
+        // ERSPAN, a copied frame: type I has no header, type II has one.
         0x88be if flags & SEQUENCE == 0 => Ok((Layer::Ethernet, rest)),
         0x88be => Ok((Layer::Ethernet, split::<8>(rest)?.1)),
-        // Of type III, with 8 bytes more if it says so.
+        // ERSPAN type III, with 8 more bytes if a flag says so.
         0x22eb => {
             let (header, rest) = split::<12>(rest)?;
             match header[11] & 1 {
@@ -640,7 +643,7 @@ fn gre(data: &[u8]) -> Result<(Layer, &[u8]), Unread> {
                 _ => Ok((Layer::Ethernet, split::<8>(rest)?.1)),
             }
         }
-        // WCCP: its second version has a header that cannot be mistaken for one of IP.
+        // WCCP: the header of version 2 cannot be mistaken for an IP header.
         0x883e if rest.first().is_some_and(|first| first >> 4 == 4) => Ok((Layer::Ip, rest)),
         0x883e => Ok((Layer::Ip, split::<4>(rest)?.1)),
         protocol => Ok((Layer::EtherType(protocol), rest)),
@@ -655,12 +658,12 @@ fn split<const N: usize>(data: &[u8]) -> Result<(&[u8; N], &[u8]), Unread> {
     data.split_first_chunk().ok_or(Unread::TooShort)
 }
 
-/// The number at this place, which must be there.
+/// The 16-bit number at this offset, which must exist.
 fn short(data: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([data[at], data[at + 1]])
 }
 
-/// `IEEE 802.11 (link type 105)`: of those that capture programs commonly write.
+/// Names of link types that capture programs commonly write: `IEEE 802.11 (link type 105)`.
 fn link_name(number: u16) -> Cow<'static, str> {
     let name = match number {
         3 => "AX.25",

@@ -1,4 +1,4 @@
-//! A capture of the traffic on all interfaces (packet(7)), for which no library is needed.
+//! Captures the traffic on all interfaces (packet(7)), without a library.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io::{self, IoSliceMut, PipeReader, PipeWriter};
@@ -22,7 +22,7 @@ use super::file::FRAME_BYTES_MAX;
 use super::{Capture, Frame, Link};
 use engine::figures::count;
 
-/// Ports that a capture is limited to: a segment is wanted when it comes from or goes to one of them.
+/// The captured ports: a segment is kept if it comes from or goes to one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ports(BTreeSet<u16>);
 
@@ -32,40 +32,41 @@ impl<I: IntoIterator<Item = u16>> From<I> for Ports {
     }
 }
 
-/// Why there can be no capture, and what would help.
+/// Why capturing is not possible, and what would help.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct Missing(String);
 
-/// A capture that goes on.
+/// A running capture.
 ///
-/// A frame on the loopback interface passes twice, out and in, and is kept once. So is one that passes a
-/// bridge and an interface of it.
+/// A frame on the loopback interface passes twice, out and in, and is kept once. So is a frame that
+/// passes a bridge and one of its interfaces.
 #[derive(Debug)]
 pub struct Live {
     socket: Arc<Socket>,
-    /// All that were ever asked for.
+    /// All ports that were ever requested.
     ports: BTreeSet<u16>,
     clocks_ns: i64,
     seen: Arc<AtomicUsize>,
     running: Option<(JoinHandle<Taken>, PipeWriter)>,
 }
 
-/// Frames that came while nobody looked wait in a buffer of this size.
+/// Size of the buffer in which frames wait before they are read.
 const BUFFER_BYTES: usize = 32 << 20;
-/// Of a frame, without the header that is put before some.
+/// The longest frame, without the header that is added to some.
 const BYTES_MAX: usize = FRAME_BYTES_MAX - ETHERNET_HEADER_BYTES;
-/// What is kept of a capture that nobody ends.
+/// The limit of a capture that nobody ends.
 const CAPTURE_BYTES_MAX: usize = 256 << 20;
 
 impl Live {
-    /// Listens to all interfaces for TCP from and to these ports; none is no traffic at all.
+    /// Listens to all interfaces for TCP from and to these ports; without ports, nothing is
+    /// captured.
     ///
     /// # Errors
     ///
-    /// It is not permitted, or this system has no packet sockets.
+    /// If capturing is not permitted, or this system has no packet sockets.
     pub fn open(ports: Ports) -> Result<Self, Missing> {
-        // As packet(7) wants it: in network byte order.
+        // packet(7) requires network byte order.
         const ALL_PROTOCOLS: i32 = (nix::libc::ETH_P_ALL as u16).to_be() as i32;
         let socket = Socket::new(
             Domain::PACKET,
@@ -79,11 +80,11 @@ impl Live {
     fn set_up(socket: Socket, ports: Ports) -> io::Result<Self> {
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
-        // The limit of the system may be passed with CAP_NET_ADMIN only.
+        // Only CAP_NET_ADMIN allows more than the system's limit.
         if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
             socket.set_recv_buffer_size(BUFFER_BYTES)?;
         }
-        // What came before there was a filter is no concern of ours.
+        // Frames from before the filter was set are irrelevant.
         socket.attach_filter(&filter(&BTreeSet::new()))?;
         while socket
             .recv_with_flags(&mut [], nix::libc::MSG_DONTWAIT)
@@ -101,25 +102,26 @@ impl Live {
         Ok(live)
     }
 
-    /// Changes the ports: that of a server is known only when it has started. What was captured stays.
+    /// Changes the ports: the port of a server is known only once it has started. Captured frames
+    /// are kept.
     ///
     /// # Errors
     ///
-    /// The kernel refuses the filter.
+    /// If the kernel refuses the filter.
     pub fn set_ports(&mut self, ports: Ports) -> io::Result<()> {
         self.socket.attach_filter(&filter(&ports.0))?;
         self.ports.extend(ports.0);
         Ok(())
     }
 
-    /// Takes frames in a thread of its own. Until then they wait, as far as the buffer goes.
+    /// Starts a thread that reads frames. Until then they wait in the buffer, as far as it goes.
     ///
     /// # Errors
     ///
-    /// There is no thread or pipe to be had.
+    /// If no thread or pipe can be created.
     pub fn begin(&mut self) -> io::Result<()> {
         if self.running.is_none() {
-            // Nothing is ever written: that it is closed is the sign.
+            // Nothing is ever written to the pipe: closing it is the signal.
             let (stop, writer) = io::pipe()?;
             let (socket, seen) = (Arc::clone(&self.socket), Arc::clone(&self.seen));
             let thread = thread::Builder::new()
@@ -138,13 +140,13 @@ impl Live {
         Ok(())
     }
 
-    /// How many frames have been taken so far.
+    /// The number of frames read so far.
     pub fn seen(&self) -> usize {
         self.seen.load(Ordering::Acquire)
     }
 
-    /// Ends the capture. All is there that had passed an interface before this was called: a frame that an
-    /// interface has not delivered yet is not waited for.
+    /// Ends the capture. It contains everything that passed an interface before this call; frames
+    /// that an interface has not delivered yet are not awaited.
     pub fn end(mut self) -> Capture {
         let mut notes = Vec::new();
         let taken = match self.running.take() {
@@ -164,8 +166,8 @@ impl Live {
         let moved_ms = (epoch_offset_ns() - self.clocks_ns) / 1_000_000;
         if moved_ms != 0 {
             notes.push(format!(
-                "the system's clock was set by {moved_ms} ms during the capture: times of packets may be off by \
-                 as much"
+                "the system's clock was set by {moved_ms} ms during the capture: packet times may be off by up to \
+                 that amount"
             ));
         }
         taken.capture(&self.ports, self.clocks_ns, notes)
@@ -178,14 +180,14 @@ impl Missing {
         let program = program.map_or("$(which loadgen)".into(), |path| path.display().to_string());
         Self(match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EPERM | Errno::EACCES) => format!(
-                "packets are seen by root or with CAP_NET_RAW only: `sudo setcap cap_net_raw+ep {program}`"
+                "capturing packets requires root or CAP_NET_RAW: `sudo setcap cap_net_raw+ep {program}`"
             ),
-            _ => format!("packets cannot be seen here: no packet socket ({error})"),
+            _ => format!("packets cannot be captured here: no packet socket ({error})"),
         })
     }
 }
 
-/// Waits for a frame; no longer once the other end of the pipe is closed.
+/// Waits for a frame, or until the other end of the pipe is closed.
 fn wait(socket: &Socket, stop: &PipeReader) -> bool {
     let mut sources = [
         PollFd::new(socket.as_fd(), PollFlags::POLLIN),
@@ -197,30 +199,30 @@ fn wait(socket: &Socket, stop: &PipeReader) -> bool {
     }
 }
 
-/// What the socket gave.
+/// What was read from the socket.
 #[derive(Debug, Default)]
 struct Taken {
-    /// With times since 1970.
+    /// Their times are since 1970.
     frames: Vec<Frame>,
     bytes: usize,
-    /// Names of interfaces by their number.
+    /// Names of the interfaces, by index.
     names: HashMap<usize, Option<String>>,
-    /// Frames that did not fit into the buffer, as the frame after them tells: at the very end of a capture it
-    /// is not known.
+    /// Frames that did not fit into the buffer, as reported by the next frame; unknown for the very
+    /// end of a capture.
     lost: u32,
-    /// Frames after the limit.
+    /// Frames after the limit was reached.
     left_out: usize,
-    /// Kinds of interfaces whose header is not known.
+    /// Hardware types whose link-layer header is unknown.
     strange: BTreeSet<u16>,
 }
 
 impl Taken {
-    /// Until there is nothing left.
+    /// Reads until the socket is empty.
     fn take_all(&mut self, socket: &Socket, buffer: &mut [u8], seen: &AtomicUsize) {
         loop {
             match self.take(socket, buffer) {
                 Ok(()) => seen.fetch_add(1, Ordering::AcqRel),
-                // An interface went down; others go on.
+                // One interface went down; others continue.
                 Err(Errno::EINTR | Errno::ENETDOWN) => continue,
                 Err(_) => return,
             };
@@ -230,7 +232,7 @@ impl Taken {
     fn take(&mut self, socket: &Socket, buffer: &mut [u8]) -> nix::Result<()> {
         let mut control = cmsg_space!(TimeSpec, u32);
         let mut parts = [IoSliceMut::new(buffer)];
-        // With MSG_TRUNC the length is that of the frame, of which the rest is lost.
+        // With MSG_TRUNC the returned length is that of the whole frame, even if it was cut.
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
         let message =
             recvmsg::<LinkAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
@@ -277,8 +279,8 @@ impl Taken {
     fn capture(self, ports: &BTreeSet<u16>, clocks_ns: i64, mut notes: Vec<String>) -> Capture {
         if self.lost > 0 {
             notes.push(format!(
-                "{} lost: they came faster than they could be taken (a connection or a few at a time are what a \
-                 trace is for)",
+                "{} lost: they arrived faster than they could be read (a trace is meant for one connection or a \
+                 few at a time)",
                 if self.lost == 1 { "1 frame was".into() } else { format!("{} frames were", self.lost) }
             ));
         }
@@ -295,7 +297,7 @@ impl Taken {
             ));
         }
         let mut frames = self.frames;
-        // IPv6 packets with extension headers pass the filter whatever their ports.
+        // The filter passes IPv6 packets with extension headers whatever their ports.
         frames.retain(|frame| {
             frame.packet().is_some_and(|packet| {
                 [packet.source, packet.destination]
@@ -303,7 +305,7 @@ impl Taken {
                     .any(|end| ports.contains(&end.port()))
             })
         });
-        // Two processors may hand over in another order than they stamped.
+        // Two CPUs may deliver in another order than they stamped.
         frames.sort_by_key(|frame| frame.at_ns);
         let mut frames = without_copies(frames);
         for frame in &mut frames {
@@ -322,14 +324,14 @@ const ETHERNET_HEADER_BYTES: usize = 14;
 const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_LOOPBACK: u16 = 772;
 
-/// What is to be put before a frame to make it one of Ethernet: nothing, or a header without addresses. None
-/// where the frame begins with a header of another kind.
+/// The header that turns a frame into an Ethernet frame: nothing, or a header without addresses.
+/// `None` if the frame begins with a header of another kind.
 fn missing_header(address: LinkAddr, data: &[u8]) -> Option<Vec<u8>> {
     if matches!(address.hatype(), ARPHRD_ETHER | ARPHRD_LOOPBACK) {
         return Some(Vec::new());
     }
     let version = data.first()? >> 4;
-    // It is in network byte order as the kernel hands it out.
+    // The kernel supplies the protocol in network byte order.
     let protocol = address.protocol().to_ne_bytes();
     let begins_with_ip = matches!(
         (u16::from_be_bytes(protocol), version),
@@ -338,8 +340,9 @@ fn missing_header(address: LinkAddr, data: &[u8]) -> Option<Vec<u8>> {
     begins_with_ip.then(|| [&[0; ETHERNET_HEADER_BYTES - 2], &protocol[..]].concat())
 }
 
-/// Leaves out what passes a second interface within a moment, as on a bridge: the same IP packet to the byte.
-/// A segment that is sent again has another identification (IPv4) or timestamp (RFC 7323), or comes later.
+/// Drops copies that pass a second interface within a moment, as on a bridge: the IP packets are
+/// identical. A retransmitted segment has another identification (IPv4) or timestamp (RFC 7323), or
+/// arrives later.
 fn without_copies(frames: Vec<Frame>) -> Vec<Frame> {
     const MOMENT_NS: u64 = 1_000_000;
     let several: HashSet<_> = frames.iter().map(|frame| &frame.interface).collect();
@@ -372,7 +375,7 @@ fn without_copies(frames: Vec<Frame>) -> Vec<Frame> {
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-/// Where an instruction of the filter goes on: with the next one, or with a block.
+/// The target of a filter's jump: the next instruction, or a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum To {
     Next,
@@ -386,9 +389,9 @@ enum To {
     Keep,
 }
 
-/// Classic BPF that keeps TCP from and to these ports (socket(7), `SO_ATTACH_FILTER`; `linux/filter.h` for the
-/// offsets). It reads the packet from the IP header on, wherever that lies, so that it fits interfaces of all
-/// kinds.
+/// A classic BPF program that passes TCP from and to these ports (socket(7), `SO_ATTACH_FILTER`;
+/// offsets from `linux/filter.h`). It addresses the packet from the IP header on, so it works for
+/// all kinds of interfaces.
 fn filter(ports: &BTreeSet<u16>) -> Vec<SockFilter> {
     const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
@@ -407,10 +410,10 @@ fn filter(ports: &BTreeSet<u16>) -> Vec<SockFilter> {
     const FRAGMENT_OFFSET: u32 = 0x1fff;
     const IPV6_HEADER_BYTES: u32 = 40;
     const TCP: u32 = 6;
-    /// Hop-by-hop options, routing, fragment, authentication, destination options: what follows them is for
-    /// a program that can loop.
+    /// Hop-by-hop options, routing, fragment, authentication, destination options: only a program
+    /// with loops could find what follows them.
     const EXTENSIONS: [u32; 5] = [0, 43, 44, 51, 60];
-    /// Jumps reach no farther than 255 instructions. With more ports all TCP is kept, and sorted later.
+    /// A jump spans at most 255 instructions. With more ports, all TCP passes and is sorted later.
     const PORTS_MAX: usize = 100;
 
     let then = |code: u16, k: u32| (code, k, To::Next, To::Next);
@@ -422,7 +425,7 @@ fn filter(ports: &BTreeSet<u16>) -> Vec<SockFilter> {
         _ => vec![(IF_EQUAL, 0, To::Keep, To::Keep)],
     };
     let blocks = [
-        // What leaves by the loopback interface comes in by it, and is kept then.
+        // A frame that leaves by the loopback interface also arrives there, and is kept then.
         (
             To::Begin,
             vec![
@@ -499,8 +502,8 @@ fn ns(time: TimeSpec) -> i64 {
     time.tv_sec() * 1_000_000_000 + time.tv_nsec()
 }
 
-/// What is to be added to `CLOCK_MONOTONIC` to have the time since 1970. Of several readings the one counts
-/// that was interrupted least.
+/// Difference between the time since 1970 and `CLOCK_MONOTONIC`. Of several readings, the least
+/// interrupted one counts.
 fn epoch_offset_ns() -> i64 {
     const READINGS: usize = 20;
     let reading = || {
@@ -515,8 +518,8 @@ fn epoch_offset_ns() -> i64 {
         .map_or(0, |best| best.1)
 }
 
-/// Waits until packets get their time when they come. The kernel begins with it a moment after it was first
-/// asked to, and takes the time of reading until then.
+/// Waits until the kernel stamps packets on arrival. It starts to do so a moment after the first
+/// request; until then, a packet's time is the time of reading.
 fn wait_for_stamps() {
     const TRIES_MAX: usize = 50;
     let probe = || -> io::Result<bool> {
@@ -538,7 +541,7 @@ fn wait_for_stamps() {
             matches!(control, ControlMessageOwned::ScmTimestampns(time) if ns(time) <= sent_ns)
         }))
     };
-    // Where there is no loopback interface there is nothing to be known, and nothing to wait for.
+    // Without a loopback interface there is nothing to measure and nothing to wait for.
     for _ in 0..TRIES_MAX {
         if probe().unwrap_or(true) {
             return;
@@ -555,7 +558,7 @@ mod tests {
             at_ns,
             interface: Some(interface.to_owned()),
             link: Link::Ethernet,
-            // Interfaces have addresses of their own.
+            // Each interface has its own link-layer addresses.
             data: format!("{interface:<ETHERNET_HEADER_BYTES$}{data}").into_bytes(),
             original_bytes: 0,
         }
@@ -576,7 +579,7 @@ mod tests {
             .iter()
             .map(|frame| frame.at_ns)
             .collect();
-        // Sent again on the same interface, or much later, it is another.
+        // Sent again on the same interface, or much later, the packet is not a copy.
         assert_eq!(kept, [1_000, 2_000, 3_000, 900_000, 3_000_000]);
     }
 
@@ -585,7 +588,7 @@ mod tests {
         let distance_ns = epoch_offset_ns();
         let real_ns = ns(now(ClockId::CLOCK_REALTIME));
         let monotonic_ns = ns(now(ClockId::CLOCK_MONOTONIC));
-        // Read one after the other, with any pause in between.
+        // The batches are read one after the other, with arbitrary pauses.
         assert!(monotonic_ns + distance_ns >= real_ns - 10_000_000);
         assert!((epoch_offset_ns() - distance_ns).abs() < 10_000_000);
     }
@@ -593,7 +596,7 @@ mod tests {
     #[test]
     fn a_filter_fits_any_number_of_ports() {
         for ports in [0, 1, 99, 100, 101, 1000, 65535] {
-            // Jumps that are too far are found when it is made.
+            // Construction panics if a jump is too long.
             let filter = filter(&(0..ports).collect());
             assert!(filter.len() < 256, "{ports}");
         }

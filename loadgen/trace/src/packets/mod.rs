@@ -1,21 +1,19 @@
-//! Segments from an interface or from a capture file, and into one.
+//! Segments captured from an interface or read from a capture file, and written to one.
 //!
-//! [`Live`] listens to all interfaces, [`read`] takes a file: both make a [`Capture`] of [`Frame`]s, which
-//! [`write()`](fn@write) puts into a file, and of which [`Capture::packets`] makes what a trace is made of.
-//! [`Relative`] numbers the packets of a connection; [`line()`] says a segment in tcpdump's words.
+//! [`Live`] listens to all interfaces, and [`read`] reads a file: both make a [`Capture`] of
+//! [`Frame`]s. [`write()`](fn@write) writes it to a file; [`Capture::packets`] extracts the TCP
+//! segments, from which a trace is made.
 
 mod file;
 mod fragments;
 mod frame;
 mod icmp;
 mod layers;
-mod line;
 mod live;
 mod pcap;
 mod pcapng;
 
 pub use file::{ReadError, read, read_from, write};
-pub use line::{Relative, line, tcpdump_lines};
 pub use live::{Live, Missing, Ports};
 
 use std::collections::BTreeMap;
@@ -27,77 +25,78 @@ use layers::{Unread, in_payload};
 /// Frames from an interface or a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Capture {
-    /// In the order in which they were captured.
+    /// In capture order.
     pub frames: Vec<Frame>,
-    /// So many of them have no time of their own, but that of the frame before.
+    /// The number of frames without a timestamp; each has the time of the frame before it.
     pub without_time: usize,
-    /// What is to be said of them: that a file is cut short, that frames were lost.
+    /// Notes about the frames: a truncated file, lost frames.
     pub notes: Vec<String>,
-    /// What is to be added to the frames' times to have ns since 1970: 0 for a file, the distance of the two
+    /// Added to the frames' times, gives ns since 1970: 0 for a file, the difference of the two
     /// clocks for a live capture.
     pub epoch_offset_ns: i64,
 }
 
-/// What went over an interface, from the header of the link layer on.
+/// A frame on an interface, from the link-layer header on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// When, in ns: `CLOCK_MONOTONIC` of a live capture, since 1970 of a file.
+    /// Capture time in ns: `CLOCK_MONOTONIC` for a live capture, time since 1970 for a file.
     pub at_ns: u64,
-    /// `lo`; most files do not tell.
+    /// Name of the interface, such as `lo`; most files do not record it.
     pub interface: Option<String>,
-    /// What the data begins with.
+    /// The link-layer header at the start of the data.
     pub link: Link,
-    /// As far as it was captured.
+    /// The captured part of the frame.
     pub data: Vec<u8>,
-    /// How long it was on the wire.
+    /// Length on the wire.
     pub original_bytes: u32,
 }
 
-/// The header of the link layer, by the numbers of <https://www.tcpdump.org/linktypes.html>.
+/// The link-layer header, as numbered in <https://www.tcpdump.org/linktypes.html>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Link {
-    /// `NULL`: the address family in the byte order of the machine that captured.
+    /// `NULL`: the address family, in the byte order of the capturing machine.
     Null,
     /// `ETHERNET`
     Ethernet,
-    /// `RAW`, `IPV4`, `IPV6`: none, the IP header comes first. The number is kept, since there are several.
+    /// `RAW`, `IPV4`, `IPV6`: no header, the IP packet comes first. The number is kept because
+    /// several exist.
     Ip(u16),
     /// `LOOP`: the address family, most significant byte first.
     Loop,
-    /// `LINUX_SLL`: what `tcpdump -i any` wrote for long.
+    /// `LINUX_SLL`: written by older versions of `tcpdump -i any`.
     LinuxCooked,
-    /// `LINUX_SLL2`: what it writes now.
+    /// `LINUX_SLL2`: written by current versions of `tcpdump -i any`.
     LinuxCooked2,
     /// `PPP`, `PPP_HDLC`
     Ppp(u16),
-    /// `PPP_WITH_DIR`: the direction first.
+    /// `PPP_WITH_DIR`: PPP after a byte for the direction.
     PppDirection,
     /// `PPP_ETHER`: PPPoE without an Ethernet header.
     Pppoe,
-    /// `C_HDLC`: Cisco's.
+    /// `C_HDLC`: Cisco HDLC.
     CiscoHdlc,
     /// `MPLS`: a stack of labels.
     Mpls,
-    /// `NFLOG`: what netfilter logs.
+    /// `NFLOG`: written by netfilter's log.
     Nflog,
-    /// Another that is not understood here.
+    /// A link type that is not decoded.
     Other(u16),
 }
 
 impl Capture {
-    /// The TCP segments among the frames, in the order of the frames, and what is to be said of the others.
+    /// The TCP segments in the frames, in frame order, and notes about the other frames.
     pub fn packets(&self) -> (Vec<Packet>, Vec<String>) {
         let (packets, unread) = self.read_packets();
         let notes = self.frame_notes(&unread);
         (packets, notes)
     }
 
-    /// What routers and hosts say of TCP segments, in the order of the frames.
+    /// The ICMP errors about TCP segments, in frame order.
     pub fn errors(&self) -> Vec<IcmpError> {
         self.frames.iter().filter_map(Frame::icmp_error).collect()
     }
 
-    /// In the order of the frames; and how many gave none, by their reasons.
+    /// The segments in frame order, and the frames without a segment, by reason.
     fn read_packets(&self) -> (Vec<Packet>, UnreadFrames) {
         let mut fragments = Fragments::default();
         let mut unread = UnreadFrames::default();
@@ -111,7 +110,7 @@ impl Capture {
         }
         let (firsts, incomplete) = fragments.unfinished();
         unread.incomplete = incomplete;
-        // The first fragment has the header: that is better than nothing.
+        // The first fragment contains the header, which is better than nothing.
         for first in firsts {
             let frame = &self.frames[first.frame];
             if let Ok(layers::Inner::Tcp(payload)) = in_payload(first.payload(), 0)
@@ -140,18 +139,18 @@ impl Capture {
             }
         }
         if not_tcp > 0 {
-            notes.push(format!("{} no TCP", some_of(not_tcp, all, ["is", "are"])));
+            notes.push(format!("{} not TCP", some_of(not_tcp, all, ["is", "are"])));
         }
         if cut_off > 0 {
             notes.push(format!(
-                "{} before the headers do: no segment can be read from {}",
+                "{} within the headers: no segment can be read from {}",
                 some_of(cut_off, all, ["ends", "end"]),
                 if cut_off == 1 { "it" } else { "them" }
             ));
         }
         if unread.incomplete > 0 {
             notes.push(format!(
-                "{} came in fragments of which some are missing: at most the first of them is shown",
+                "{} came in fragments, and some fragments are missing: at most the first fragment is shown",
                 engine::figures::count(unread.incomplete as u64, "IP packet")
             ));
         }
@@ -161,7 +160,7 @@ impl Capture {
             .collect();
         if let Some(longest) = cut.iter().max() {
             notes.push(format!(
-                "{} cut to at most {longest} bytes: not all of what {} carried is known (`tcpdump -s 0` keeps whole \
+                "{} cut to at most {longest} bytes: the payload that {} carried is incomplete (`tcpdump -s 0` keeps whole \
                  frames)",
                 some_of(cut.len(), all, ["is", "are"]),
                 if cut.len() == 1 { "it" } else { "they" }
@@ -171,15 +170,15 @@ impl Capture {
     }
 }
 
-/// Frames that gave no segment.
+/// Frames without a segment, counted by reason.
 #[derive(Debug, Default)]
 struct UnreadFrames {
     frames: BTreeMap<Unread, usize>,
-    /// IP packets in fragments that are not all there.
+    /// IP packets with missing fragments.
     incomplete: usize,
 }
 
-/// `1 of 5 frames is`
+/// A share of all frames, with a verb: `1 of 5 frames is`.
 fn some_of(count: usize, all: usize, verb: [&str; 2]) -> String {
     format!(
         "{count} of {} {}",

@@ -1,21 +1,21 @@
-//! The older format of capture files (draft-ietf-opsawg-pcap): a header and records.
+//! The older capture format (draft-ietf-opsawg-pcap): a header and records.
 
 use std::io;
 
 use super::file::{BadHeader, FRAME_BYTES_MAX, Order, Reading};
 use super::{Frame, Link};
 
-/// Of all files.
+/// Length of the file header.
 const HEADER_BYTES: usize = 24;
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// Which pcap, by its magic number.
+/// The variant of pcap, by its magic number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
     order: Order,
-    /// What the fraction of a time counts.
+    /// Nanoseconds per unit of a timestamp's fraction.
     fraction_ns: u64,
-    /// Of the header of a record.
+    /// Length of a record header.
     record_bytes: usize,
 }
 
@@ -25,7 +25,8 @@ impl Kind {
             let (fraction_ns, record_bytes) = match order.long(magic) {
                 0xa1b2_c3d4 => (1_000, 16),
                 0xa1b2_3c4d => (1, 16),
-                // Modified by Alexey Kuznetsov: interface, protocol and direction follow the lengths.
+                // The variant of Alexey Kuznetsov: interface, protocol and direction follow the
+                // lengths.
                 0xa1b2_cd34 => (1_000, 24),
                 _ => return None,
             };
@@ -38,13 +39,13 @@ impl Kind {
         of(Order::Big).or_else(|| of(Order::Little))
     }
 
-    /// Reads all records that are whole.
+    /// Reads all complete records.
     pub(super) fn read(self, bytes: &[u8], reading: &mut Reading) -> Result<(), BadHeader> {
         let order = self.order;
         let header = bytes.get(..HEADER_BYTES).ok_or(BadHeader::Cut)?;
         let number = |record: &[u8], at: usize| order.number(record, at).unwrap_or_default();
         let minor = order.short_number(header, 6).unwrap_or_default();
-        // The upper half of the field holds the length of the frame check sequence.
+        // The upper half of the field is the length of the frame check sequence.
         let link = Link::from_number(number(header, 20));
         let mut rest = &bytes[HEADER_BYTES..];
         while !rest.is_empty() && reading.has_room() {
@@ -53,7 +54,7 @@ impl Kind {
                 break;
             };
             let (mut captured, mut original) = (number(record, 8), number(record, 12));
-            // Before version 2.3 they stood in the other order, in 2.3 in either.
+            // Before version 2.3 the lengths are in the other order; in 2.3, in either.
             if minor < 3 || (minor == 3 && captured > original) {
                 (captured, original) = (original, captured);
             }
@@ -81,10 +82,10 @@ impl Kind {
     }
 }
 
-/// The header of a file in the byte order of this machine, with times in ns.
+/// A file header in the byte order of this machine, with times in ns.
 pub(super) fn header(link: u16) -> Vec<u8> {
     let version = [2_u16, 4].map(u16::to_ne_bytes).concat();
-    // Nothing is known of the zone and of how exact times are.
+    // Time zone and accuracy are unknown.
     let numbers = [0, 0, FRAME_BYTES_MAX as u32, link.into()].map(u32::to_ne_bytes);
     [
         &0xa1b2_3c4d_u32.to_ne_bytes()[..],
@@ -94,7 +95,7 @@ pub(super) fn header(link: u16) -> Vec<u8> {
     .concat()
 }
 
-/// What stands before the data of a frame with this time since 1970.
+/// The record header of a frame captured at this time since 1970.
 pub(super) fn record_header(at_ns: u64, frame: &Frame) -> io::Result<Vec<u8>> {
     let late = || {
         io::Error::new(

@@ -1,13 +1,15 @@
-//! The newer format (draft-ietf-opsawg-pcapng): blocks of many kinds, of which a few are needed.
+//! The newer capture format (draft-ietf-opsawg-pcapng): many kinds of blocks, of which a few are
+//! needed.
 //!
-//! Read by hand: what a reader must do with a block or an option that it does not understand is to skip it.
-//! Crates take every block apart, and lose a packet for the sake of a comment in another character set.
+//! The parser is written by hand, because a reader must skip blocks and options that it does not
+//! understand. The available crates parse every block, and lose a packet because of a comment in
+//! another character set.
 
 use super::file::{BadHeader, FRAME_BYTES_MAX, Order, Reading};
 use super::{Frame, Link};
 use engine::figures::count;
 
-/// A section header; the number reads the same in both byte orders.
+/// The type of a section header; it reads the same in both byte orders.
 const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
 /// The obsolete packet block.
@@ -19,7 +21,7 @@ const ENHANCED_PACKET: u32 = 6;
 /// The shortest section header, and the shortest block.
 const SECTION_BYTES_MIN: usize = 28;
 const BLOCK_BYTES_MIN: usize = 12;
-/// The longest block that Wireshark takes for one.
+/// The longest block that Wireshark accepts.
 const BLOCK_BYTES_MAX: usize = 16 << 20;
 
 /// Reads all packets of all sections.
@@ -32,13 +34,13 @@ pub(super) fn read(bytes: &[u8], reading: &mut Reading) -> Result<(), BadHeader>
     while !rest.is_empty() && reading.has_room() {
         if rest.iter().all(|byte| *byte == 0) {
             reading.note(format!(
-                "the file ends with {} of zeros, in which there are no packets",
+                "the file ends with {} of zeros and no packets in them",
                 count(rest.len() as u64, "byte")
             ));
             break;
         }
         let is_first = rest.len() == bytes.len();
-        // Its length may be in another byte order than that of the section before.
+        // The section's byte order may differ from the previous section's.
         if rest.starts_with(&SECTION.to_be_bytes()) && !is_first {
             match order(rest) {
                 Ok(order) => section.begin(order),
@@ -73,7 +75,7 @@ pub(super) fn read(bytes: &[u8], reading: &mut Reading) -> Result<(), BadHeader>
     Ok(())
 }
 
-/// The byte order of a section, by the magic number in its header.
+/// The byte order of a section, from the magic number in its header.
 fn order(header: &[u8]) -> Result<Order, BadHeader> {
     let magic = header.get(8..12).ok_or(BadHeader::Cut)?;
     match magic {
@@ -88,26 +90,26 @@ struct Block<'a> {
     body: &'a [u8],
 }
 
-/// What comes of the attempt to take the next block from a file.
+/// The result of extracting the next block from a file.
 enum Cut<'a> {
-    /// The block, and what comes after it.
+    /// The block, and the rest of the file.
     Block(Block<'a>, &'a [u8]),
-    /// The file ends within it.
+    /// The file ends within the block.
     Incomplete,
-    /// Its lengths lead nowhere.
+    /// The block's lengths are invalid.
     Senseless,
 }
 
-/// What holds until the next section begins.
+/// State that is reset at the start of each section.
 #[derive(Default)]
 struct Section {
     order: Order,
     interfaces: Vec<Interface>,
-    /// Packets that could not be read, in all sections.
+    /// Packets that could not be parsed, in all sections.
     not_understood: usize,
     /// Blocks whose two lengths differ, in all sections.
     of_two_lengths: usize,
-    /// Packets that the program that captured did not get, in all sections.
+    /// Packets that the capturing program missed, in all sections.
     dropped: u64,
 }
 
@@ -117,7 +119,8 @@ impl Section {
         self.interfaces.clear();
     }
 
-    /// The length of a block stands before and behind it, so that files can be read backwards.
+    /// Extracts the next block. Its length is stored before and after it, so that files can be read
+    /// backwards.
     fn cut_off<'a>(&mut self, rest: &'a [u8]) -> Cut<'a> {
         let (Some(kind), Some(length)) = (self.order.number(rest, 0), self.order.number(rest, 4))
         else {
@@ -139,10 +142,10 @@ impl Section {
         let padded = length.next_multiple_of(4);
         let end = match [length, padded].into_iter().find(|end| ends_at(*end)) {
             Some(end) => end,
-            // As the length is not one that a block can have, it is not what is missing.
+            // The length is impossible for a block, so the file is damaged rather than truncated.
             None if length != padded => return Cut::Senseless,
             None if length > rest.len() => return Cut::Incomplete,
-            // One of the two is wrong: the first may be believed if another block follows.
+            // One of the lengths is wrong: the first is trusted if another block follows.
             None if self.begins_block(&rest[length..]) => {
                 self.of_two_lengths += 1;
                 length
@@ -176,7 +179,7 @@ impl Section {
             ENHANCED_PACKET => self.enhanced(block.body),
             PACKET => self.obsolete(block.body),
             SIMPLE_PACKET => self.simple(block.body),
-            // Names, secrets, a journal, what companies invented: it holds no packet.
+            // Names, secrets, a journal, or company extensions: such blocks contain no packets.
             _ => return,
         };
         let has_time = packet.as_ref().is_some_and(|packet| packet.ticks.is_some());
@@ -213,7 +216,7 @@ impl Section {
     fn simple<'a>(&self, body: &'a [u8]) -> Option<Packet<'a>> {
         let original_bytes = self.order.number(body, 0)?;
         let data = body.get(4..)?;
-        // Padding is told from data by the lengths alone.
+        // Only the lengths distinguish padding from data.
         let snap_bytes = match self.interfaces.first()?.snap_bytes {
             0 => u32::MAX,
             bytes => bytes,
@@ -229,7 +232,7 @@ impl Section {
 
     fn frame(&self, packet: Packet<'_>, reading: &Reading) -> Option<Frame> {
         let interface = self.interfaces.get(packet.interface as usize)?;
-        // A simple packet has no time: it is that of the one before.
+        // A simple packet has no timestamp: it gets that of the packet before it.
         let last_ns = reading.capture.frames.last().map_or(0, |frame| frame.at_ns);
         let data = packet.data;
         (data.len() <= FRAME_BYTES_MAX).then(|| Frame {
@@ -241,7 +244,7 @@ impl Section {
         })
     }
 
-    /// What was lost before it could be written.
+    /// Counts packets that were dropped before they could be written.
     fn statistics(&mut self, body: &[u8]) {
         const BY_INTERFACE: u16 = 5;
         const BY_SYSTEM: u16 = 7;
@@ -255,12 +258,12 @@ impl Section {
     fn tell(&self, reading: &mut Reading) {
         if self.not_understood > 0 {
             let blocks = count(self.not_understood as u64, "block");
-            reading.note(format!("{blocks} of the file could not be understood"));
+            reading.note(format!("{blocks} of the file could not be parsed"));
         }
         let without_time = reading.capture.without_time;
         if without_time > 0 {
             reading.note(format!(
-                "{} of the file {} no time and {} shown at that of the one before: how long anything took is not known",
+                "{} of the file {} no timestamp and {} shown at the time of the packet before: durations are not known",
                 count(without_time as u64, "packet"),
                 if without_time == 1 { "has" } else { "have" },
                 if without_time == 1 { "is" } else { "are" },
@@ -268,7 +271,7 @@ impl Section {
         }
         if self.of_two_lengths > 0 {
             reading.note(format!(
-                "{} of the file contradicts itself: the length behind it is not the one before it, which was taken",
+                "{} of the file contradicts itself: its two lengths differ, and the first was used",
                 count(self.of_two_lengths as u64, "block")
             ));
         }
@@ -292,22 +295,22 @@ struct Packet<'a> {
     data: &'a [u8],
 }
 
-/// What is to be known of an interface.
+/// The description of an interface.
 struct Interface {
     name: Option<String>,
     link: Link,
     clock: Clock,
-    /// As far as frames were captured; 0 is all of them.
+    /// The length to which frames were cut; 0 is unlimited.
     snap_bytes: u32,
 }
 
 impl Interface {
-    /// What of its description is missing is what it is by default.
+    /// Parses a description; missing parts get their defaults.
     fn of(body: &[u8], order: Order) -> Self {
         const NAME: u16 = 2;
         const RESOLUTION: u16 = 9;
         const OFFSET: u16 = 14;
-        // Microseconds, where nothing is said.
+        // Microseconds are the default.
         let mut clock = Clock {
             resolution: 6,
             offset_s: 0,
@@ -325,7 +328,7 @@ impl Interface {
                 _ => {}
             }
         }
-        // No link type is told in so short a block.
+        // The block is too short for a link type.
         let number = order.short_number(body, 0).unwrap_or(u16::MAX);
         Self {
             name,
@@ -336,9 +339,9 @@ impl Interface {
     }
 }
 
-/// Names may be in any character set, and hold what a terminal would obey.
+/// Makes an interface name printable: it may be in any character set and contain escape sequences.
 fn name_of(text: &[u8]) -> Option<String> {
-    /// Each frame has the name.
+    /// Names are limited because each frame carries one.
     const NAME_CHARS_MAX: usize = 64;
     let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let mut shown = String::new();
@@ -351,7 +354,8 @@ fn name_of(text: &[u8]) -> Option<String> {
     Some(shown).filter(|name| !name.is_empty())
 }
 
-/// The options of a block, up to their end, with or without a mark, or to one that is longer than the block.
+/// The options of a block, up to the end mark, the end of the block, or an option that exceeds the
+/// block.
 fn options(bytes: &[u8], order: Order) -> impl Iterator<Item = (u16, &[u8])> {
     const END: u16 = 0;
     let mut rest = bytes;
@@ -368,19 +372,19 @@ fn options(bytes: &[u8], order: Order) -> impl Iterator<Item = (u16, &[u8])> {
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// What the ticks of an interface's times are (`if_tsresol`, `if_tsoffset`).
+/// The units of an interface's timestamps (`if_tsresol`, `if_tsoffset`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Clock {
-    /// An exponent of 10, or with the highest bit of 2: so many ticks a second.
+    /// Exponent of the ticks per second: of 10, or of 2 if the highest bit is set.
     resolution: u8,
     offset_s: i64,
 }
 
 impl Clock {
-    /// Times that do not fit are the first or the last that do.
+    /// Converts ticks to ns since 1970; times out of range are clamped.
     fn ns(self, ticks: u64) -> u64 {
         let exponent = u32::from(self.resolution & 0x7f);
-        // Less than 2^94.
+        // The product is less than 2^94.
         let scaled = u128::from(ticks) * u128::from(NS_PER_S);
         let ns = match self.resolution & 0x80 {
             0 => 10_u128

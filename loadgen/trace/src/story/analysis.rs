@@ -1,26 +1,26 @@
-//! Calls each segment of a connection by its name: retransmissions, duplicate ACKs, probes, windows.
+//! Names the segments of a connection: retransmissions, duplicate ACKs, probes, windows.
 //!
-//! The definitions are those of Wireshark's TCP analysis, so that both tools say the same of a capture. They
-//! differ in two places, since this one remembers which bytes went by: bytes seen before are always a
-//! retransmission, however soon they come again; and a single byte that nobody has acknowledged yet is a
-//! retransmission, not a keep-alive.
+//! The definitions are those of Wireshark's TCP analysis, so both tools agree about a capture.
+//! There are two differences, because this analysis remembers which bytes went by. Bytes seen
+//! before are always a retransmission, however soon they come again. A single byte that was not
+//! acknowledged yet is a retransmission, not a keep-alive.
 
 use super::Segment;
 use super::remark::Remark;
 use crate::model::{Packet, Side, TcpOption};
 use crate::sequence::{Arrived, Scale, at_most, before, end_of, later, length, offered_scale};
 
-/// Segments that come so soon after those they precede were overtaken on the way, as long as no round trip was
-/// measured.
+/// A segment that follows later ones within this time was overtaken on the path, not retransmitted.
+/// Applies as long as no round trip was measured.
 const REORDERING_NS: u64 = 3_000_000;
 
-/// A retransmission that comes so soon after a duplicate ACK answers it.
+/// A retransmission this soon after a duplicate ACK is an answer to it.
 const FAST_NS: u64 = 20_000_000;
 
-/// Duplicate ACKs from which on a retransmission is a fast one.
+/// A retransmission after this many duplicate ACKs is a fast retransmission.
 const DUPLICATES_OF_FAST: u32 = 2;
 
-/// Gives each segment its remarks. Segments are those of one connection, in order.
+/// Adds the remarks to the segments of one connection, which are in order.
 pub(super) fn remark(segments: &mut [Segment]) {
     let mut analysis = Analysis {
         later: Later::of(segments),
@@ -31,12 +31,13 @@ pub(super) fn remark(segments: &mut [Segment]) {
     }
 }
 
-/// What comes after a segment, which decides whether it was accepted.
+/// What follows a segment, which decides whether the segment was accepted.
 #[derive(Debug, Default)]
 struct Later {
-    /// From each segment on, the highest acknowledgement of client and server, counted on across the wrap.
+    /// For each position, the highest acknowledgement of client and server from there on,
+    /// unwrapped.
     highest: Vec<[Option<i64>; 2]>,
-    /// The last segment of client and server that is no RST.
+    /// The last segment of client and server that is not a RST.
     last: [usize; 2],
 }
 
@@ -67,13 +68,13 @@ impl Later {
         Later { highest, last }
     }
 
-    /// Whether a side acknowledges a number from a segment on.
+    /// Whether `side` acknowledges `number` at or after segment `at`.
     fn acknowledges(&self, at: usize, side: usize, number: u32) -> bool {
         self.highest[at][side].is_some_and(|highest| highest >= unwrap(highest, number))
     }
 }
 
-/// The position with this number that is nearest to another.
+/// The unwrapped position of `number` that is nearest to `near`.
 fn unwrap(near: i64, number: u32) -> i64 {
     near + i64::from(number.wrapping_sub(near as u32).cast_signed())
 }
@@ -82,13 +83,13 @@ fn unwrap(near: i64, number: u32) -> i64 {
 struct Analysis {
     /// What client and server send.
     ways: [Way; 2],
-    /// From the first SYN to the ACK that ends the handshake.
+    /// Time from the first SYN to the ACK that ends the handshake.
     first_rtt_ns: Option<u64>,
     opened_ns: Option<u64>,
     later: Later,
 }
 
-/// What an ACK that nobody asked for answers.
+/// What a challenge ACK answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Challenge {
     OfSyn,
@@ -98,39 +99,39 @@ enum Challenge {
 /// What went by in one direction.
 #[derive(Debug, Clone, Default)]
 struct Way {
-    /// The number of its SYN, if that was captured.
+    /// Sequence number of the SYN, if captured.
     syn: Option<u32>,
-    /// Bytes that its SYN carried.
+    /// Payload bytes of the SYN.
     syn_bytes: u32,
-    /// The number behind its FIN.
+    /// The number after the FIN.
     fin: Option<u32>,
-    /// It has sent bytes after the FIN of the other side.
+    /// This side has sent bytes after the other side's FIN.
     sent_since_fin: bool,
-    /// Hops that its segments may still take.
+    /// Remaining hops (TTL) of this side's segments.
     hops: Option<u8>,
-    /// The number behind the furthest segment, and when it went by.
+    /// The number after the furthest segment, and when that segment was captured.
     next: Option<u32>,
     furthest_ns: u64,
-    /// What of it went by.
+    /// The ranges that were captured.
     arrived: Arrived,
-    /// The last acknowledgement that it carried, and when.
+    /// The last acknowledgement sent, and when.
     acknowledgement: Option<u32>,
     acknowledged_ns: u64,
-    /// The highest acknowledgement.
+    /// The highest acknowledgement sent.
     acknowledged: Option<u32>,
     /// The first number that the other side must not send yet.
     right_edge: Option<u32>,
-    /// Ranges that its last segment acknowledged beyond a gap.
+    /// Ranges beyond a gap that the last segment acknowledged.
     sacked: Vec<(u32, u32)>,
     duplicates: u32,
-    /// As on the wire.
+    /// The last window, as on the wire.
     window: Option<u16>,
-    /// The one of its SYN, of which the outer `None` is not captured.
+    /// The window scale offered in the SYN; the outer `None` means that the SYN was not captured.
     offer: Option<Option<u8>>,
     last: Probe,
 }
 
-/// Whether a segment asks whether the peer is still there.
+/// Whether a segment is a keep-alive probe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Probe {
     #[default]
@@ -183,7 +184,7 @@ impl Analysis {
         remarks
     }
 
-    /// Takes note of a SYN, and says how it stands to the other.
+    /// Records a SYN and compares it with the other side's.
     fn opens(&mut self, own: usize, peer: usize, packet: &Packet, remarks: &mut Vec<Remark>) {
         let (way, other) = (&self.ways[own], &self.ways[peer]);
         let is_first = way.syn.is_none();
@@ -224,8 +225,8 @@ impl Analysis {
         is_first && other.is_some_and(|fin| packet.flags.ack && before(packet.acknowledgement, fin))
     }
 
-    /// An ACK where a SYN+ACK would be the answer, of an older connection between the same ports; or one that
-    /// answers a RST or a SYN that may be forged.
+    /// Recognizes a challenge ACK: an ACK from an older connection between the same ports where a
+    /// SYN+ACK is expected, or an ACK in response to a RST or SYN that may be forged.
     fn challenges(&self, segments: &[Segment], at: usize) -> Option<Challenge> {
         let segment = &segments[at];
         let (packet, own) = (&segment.packet, segment.from as usize);
@@ -251,8 +252,9 @@ impl Analysis {
         }
     }
 
-    /// Whether a receiver finds nothing in a segment that it can use (RFC 9293 §3.10.7.4), by all that is known
-    /// of it: a segment that continues what went by, or is acknowledged later, was not outside.
+    /// Whether the receiver cannot use anything in a segment (RFC 9293 §3.10.7.4), as far as is
+    /// known. A segment that continues the stream, or is acknowledged later, was not outside the
+    /// window.
     fn is_outside(&self, segments: &[Segment], at: usize) -> bool {
         let segment = &segments[at];
         let (packet, own) = (&segment.packet, segment.from as usize);
@@ -274,7 +276,8 @@ impl Analysis {
         if self.later.acknowledges(at, 1 - own, first.wrapping_add(1)) && !flags.rst {
             return false;
         }
-        // The last window of the receiver may not have been captured; a FIN or a RST is held to the one that was.
+        // The receiver's last window may not have been captured, so only a FIN or a RST is held to
+        // the last captured one.
         const SLACK: u32 = 1 << 16;
         let slack = if flags.fin || flags.rst { 0 } else { SLACK };
         let is_beyond = before(next, first)
@@ -286,7 +289,7 @@ impl Analysis {
 
     /// Far from all that went by, and the next segment of this side is not.
     fn is_island(&self, segments: &[Segment], at: usize, next: u32) -> bool {
-        /// No window is so large where nothing is known of scaling.
+        /// Without known scaling, no window is this large.
         const FAR: u32 = 1 << 20;
         const LOOK_AHEAD: usize = 32;
         let is_far =
@@ -301,7 +304,7 @@ impl Analysis {
         is_far(segment.packet.sequence) && goes_on_near()
     }
 
-    /// What a RST is: who may have sent it, why, and whether it is heeded.
+    /// Names a RST: its likely sender, its reason, and whether it is obeyed.
     fn reset(&self, segments: &[Segment], at: usize, is_outside: bool, remarks: &mut Vec<Remark>) {
         let segment = &segments[at];
         let (packet, own) = (&segment.packet, segment.from as usize);
@@ -328,7 +331,7 @@ impl Analysis {
         let peer_sent_since_fin = way.fin.is_some() && other.sent_since_fin;
         remarks.push(match way.next {
             None if packet.flags.ack && other.syn.is_some() => Remark::Refused,
-            // So a port answers where nobody listens (RFC 9293 §3.10.7.1).
+            // A port without a listener answers like this (RFC 9293 §3.10.7.1).
             None if packet.flags.ack
                 && packet.sequence == 0
                 && answers.is_some_and(|it| !it.packet.flags.ack) =>
@@ -356,7 +359,8 @@ impl Analysis {
         }
     }
 
-    /// What is said by segments that carry little: probes, their answers, windows, ACKs once more.
+    /// Names segments that carry little or nothing: probes and their answers, window updates,
+    /// duplicate ACKs.
     fn windows_and_probes(
         &mut self,
         own: usize,
@@ -383,7 +387,7 @@ impl Analysis {
         let is_acknowledged = (other.acknowledgement).is_none_or(|it| at_most(behind, it));
         if is_plain && way.next == Some(behind) && (bytes == 0 || bytes == 1 && is_acknowledged) {
             remarks.push(Remark::KeepAlive);
-            // The probe that Linux sends into a window of zero has the form of a keep-alive.
+            // A Linux zero-window probe looks like a keep-alive.
             if meets_closed {
                 remarks.push(Remark::ZeroWindowProbe);
                 return Probe::ZeroWindow;
@@ -411,7 +415,7 @@ impl Analysis {
         right_edge == Some(end_of(packet))
     }
 
-    /// A segment without payload at the place where the next byte would be.
+    /// Names a segment without payload at the position of the next byte.
     fn acknowledges_again(
         &mut self,
         own: usize,
@@ -424,7 +428,7 @@ impl Analysis {
         let same_window = way.window == Some(packet.window);
         let again = way.acknowledgement == Some(packet.acknowledgement);
         if asked == Probe::ZeroWindow && packet.window == 0 && same_window {
-            // Some receivers take the one byte all the same.
+            // Some receivers accept the one byte anyway.
             let takes = (way.acknowledgement)
                 .is_some_and(|it| it.wrapping_add(1) == packet.acknowledgement);
             if again || takes {
@@ -455,19 +459,19 @@ impl Analysis {
         let is_beyond = edge.is_some_and(|edge| before(edge, packet.acknowledgement));
         if packet.flags.ack && is_beyond {
             remarks.push(Remark::AckOfUnseen);
-            // Said once of each gap.
+            // Reported once for each gap.
             other.arrived.advance_to(packet.acknowledgement);
         }
     }
 
-    /// Whether a segment that takes numbers has taken its place before, or comes late.
+    /// Names a segment that repeats an earlier one or arrives late.
     fn sent_again(&self, own: usize, peer: usize, segment: &Segment, remarks: &mut Vec<Remark>) {
         let (way, other, packet) = (&self.ways[own], &self.ways[peer], &segment.packet);
         let (first, behind) = (packet.sequence, end_of(packet));
         let Some(next) = way.next.filter(|next| before(first, *next)) else {
             return;
         };
-        // It begins with the byte of a zero-window probe, and goes on.
+        // It begins with the byte of a zero-window probe and continues.
         if packet.payload_bytes > 1
             && first.wrapping_add(1) == next
             && way.last == Probe::ZeroWindow
@@ -491,7 +495,7 @@ impl Analysis {
                 remarks.push(Remark::OutOfOrder);
                 return;
             }
-            // It acknowledges the other side's SYN, which had crossed its own.
+            // It acknowledges the other side's SYN, which crossed this side's.
             () if packet.flags.syn && packet.flags.ack && way.acknowledgement.is_none() => {
                 remarks.push(Remark::Retransmission);
                 return;
@@ -509,7 +513,7 @@ impl Analysis {
 }
 
 impl Way {
-    /// Ranges were acknowledged beyond a gap, and this segment lies in the gap.
+    /// Whether a segment lies in a gap before ranges that were acknowledged.
     fn misses(&self, first: u32, behind: u32) -> bool {
         let holds = |&(from, to): &(u32, u32)| at_most(from, first) && at_most(behind, to);
         let is_beyond = (self.acknowledgement).is_some_and(|it| at_most(it, first));
@@ -523,7 +527,7 @@ impl Way {
         if packet.flags.fin {
             self.fin = Some(behind);
         }
-        // A probe into a window of zero is most likely not taken; its byte comes again.
+        // The probe into a zero window was most likely not accepted; its byte is sent again.
         if probe != Probe::ZeroWindow {
             if self.next.is_none_or(|next| before(next, behind)) {
                 self.next = Some(behind);
@@ -559,14 +563,15 @@ impl Way {
         }
     }
 
-    /// A byte was taken that was held for one that is not.
+    /// A byte that looked like a probe was accepted as data.
     fn advance_to(&mut self, number: u32) {
         self.next = self.next.map(|next| later(next, number));
         self.arrived.advance_to(number);
     }
 }
 
-/// How long the Fast Open cookie of a SYN is; 0 where it asks for one (RFC 7413 §4.1, and its experimental form).
+/// Length of a SYN's Fast Open cookie; 0 for a cookie request (RFC 7413 §4.1, and the experimental
+/// form).
 fn fast_open_cookie_bytes(packet: &Packet) -> Option<usize> {
     const FAST_OPEN: u8 = 34;
     const EXPERIMENTAL: u8 = 254;

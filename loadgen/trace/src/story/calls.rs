@@ -1,38 +1,38 @@
-//! Which connection a system call is about.
+//! Which connection a system call belongs to.
 //!
-//! A descriptor is a number that is given away again, so what counts is one life of it: from the call that made
-//! it to the `close`. What a life stands for is told by who holds which socket in a snapshot, else by the order
-//! in which connections came about.
+//! Descriptor numbers are reused, so each life of a descriptor is tracked: from the call that
+//! creates it to its `close`. A snapshot says which socket a life refers to; where there is none,
+//! the order in which connections came about decides.
 
 use crate::kernel::{descriptor, makes_descriptor};
 use crate::model::{Call, Endpoints, Record, Side, What};
 
 use super::flows::canonical;
 
-/// What a call is about.
+/// The object of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum About {
-    /// A connection, by its number.
+    /// A connection, by number.
     Connection(usize),
-    /// A listener, or a socket of which nothing came.
+    /// A listener, or a socket that was never connected.
     Listener,
-    /// No socket: a wait for events, a thread.
+    /// No socket: a wait for events, or thread creation.
     None,
-    /// `accept`, which is about the listener on entry, and about the connection when it is left.
+    /// `accept`: the listener on entry, the connection on return.
     Accepted(usize),
 }
 
-/// What is known of a connection when calls are attributed.
+/// What is known about a connection when calls are attributed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
     pub(super) endpoints: Endpoints,
-    /// Its first segment, or what there is instead.
+    /// Time of the first segment, or of the first event if there are no segments.
     pub(super) begun_ns: u64,
-    /// The handshake is complete: the server may accept it.
+    /// Time when the handshake is complete, so that the server may accept.
     pub(super) ready_ns: Option<u64>,
 }
 
-/// For each call of the record; `None` of those that are about files and other things.
+/// The object of each call; `None` for calls about files and other unrelated things.
 pub(super) fn attribute(record: &Record, connections: &[Known]) -> Vec<Option<About>> {
     let mut lives = Lives {
         record,
@@ -68,7 +68,8 @@ struct Lives<'a> {
 
 impl Lives<'_> {
     fn learn(&mut self) {
-        // What a call makes is there when it is left, and what it ends is gone when it is entered.
+        // A call's new descriptor exists from its return; a closed one is gone from the entry of
+        // `close`.
         let mut calls: Vec<(u64, &Call)> = (self.record.calls.iter())
             .filter_map(|call| {
                 let at_ns = if makes_descriptor(call).is_some() {
@@ -124,7 +125,7 @@ impl Lives<'_> {
         }
     }
 
-    /// Makes a listener of the descriptor that a call is about, known before or not.
+    /// Marks the descriptor of a call as a listener, whether it was known before or not.
     fn listens(&mut self, call: &Call, at_ns: u64) {
         let Some(fd) = descriptor(call) else {
             return;
@@ -153,7 +154,7 @@ impl Lives<'_> {
                     Some(About::Connection(number)) => Some(number),
                     _ => None,
                 });
-        // The SYN goes out within the call; clocks of two sources may differ a little.
+        // The SYN goes out during the call; the clocks of two sources may differ a little.
         let from_ns = at_ns.saturating_sub(CLOCKS_DIFFER_NS);
         let next = (0..self.connections.len())
             .find(|&it| !self.connected[it] && self.connections[it].begun_ns >= from_ns);
@@ -175,7 +176,7 @@ impl Lives<'_> {
         }
     }
 
-    /// Which connection the thread of a client was at, as it noted down itself.
+    /// The connection that a client thread was working on, by its own notes.
     fn remembered(&self, call: &Call, at_ns: u64) -> Option<usize> {
         let moments = &self.record.moments;
         let begun = moments
@@ -205,7 +206,7 @@ impl Lives<'_> {
         Some(number)
     }
 
-    /// What a snapshot between two moments says of a descriptor; the first that says anything.
+    /// What the first relevant snapshot in a period says about a descriptor.
     fn held(&self, call: &Call, fd: i32, from_ns: u64, until_ns: u64) -> Option<About> {
         let next_ns = (self.record.calls.iter())
             .filter(|other| {
@@ -240,7 +241,7 @@ impl Lives<'_> {
         None
     }
 
-    /// The life of a descriptor at a time. A child has its parent's.
+    /// The life of a descriptor at a given time. A child process shares its parent's.
     fn find(&self, call: &Call, fd: i32, at_ns: u64) -> Option<usize> {
         let alive = |life: &Life| {
             life.fd == fd
@@ -273,23 +274,23 @@ impl Lives<'_> {
             Some(fd) => of(fd, at_ns)
                 .or_else(|| self.held(call, fd, 0, u64::MAX))
                 .or({
-                    // These are of sockets only, even if nobody knows of which.
+                    // These calls exist only for sockets, even if the socket is unknown.
                     match call.name {
                         "accept" | "accept4" | "bind" | "listen" => Some(About::Listener),
                         _ => None,
                     }
                 }),
-            // Left without its entry: the trace began within it.
+            // The call returned without a recorded entry: the trace began during it.
             None if matches!(call.name, "accept" | "accept4") => Some(About::Listener),
             None => WAITS.contains(&call.name).then_some(About::None),
         }
     }
 }
 
-/// By so much two sources may disagree about the order of a segment and a call.
+/// Two sources may disagree about the order of a segment and a call by this much.
 const CLOCKS_DIFFER_NS: u64 = 1_000_000;
 
-/// Calls that are about no socket and yet say how a program is built.
+/// Calls that are not about a socket but show how a program is built.
 const WAITS: [&str; 18] = [
     "clone",
     "clone3",

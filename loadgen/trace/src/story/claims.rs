@@ -1,4 +1,4 @@
-//! What is said of captures that were written segment by segment, and what is not said.
+//! What the story says, and does not say, about captures that are written segment by segment.
 
 use std::net::SocketAddr;
 
@@ -7,12 +7,12 @@ use crate::model::Side::{Client, Server};
 use crate::model::{Flags, IcmpError, Packet, Record, Side, Source, State, TcpOption, Undelivered};
 
 const MS: u64 = 1_000_000;
-/// The numbers of the SYNs; those of the server wrap soon.
+/// Sequence numbers of the SYNs; the server's wrap soon.
 const FIRST: [u32; 2] = [1000, u32::MAX - 20];
 const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
-/// Makes a talk or a packet another one.
+/// Modifies a talk or a packet.
 type Change<T> = fn(&mut T);
 
 fn ends() -> [SocketAddr; 2] {
@@ -41,7 +41,7 @@ impl Talk {
         }
     }
 
-    /// `C` or `S` and flags as tcpdump has them.
+    /// `line` is `C` or `S` and flags in tcpdump's notation.
     fn at(&mut self, line: &str, sequence: u32, acknowledgement: u32, payload: &[u8]) -> &mut Self {
         let (who, letters) = line.split_once(' ').expect("a side and flags");
         let own = usize::from(who == "S");
@@ -84,7 +84,7 @@ impl Talk {
         self
     }
 
-    /// The segment that comes next.
+    /// Adds the next segment of a side.
     fn send(&mut self, line: &str, payload: &[u8]) -> &mut Self {
         let own = usize::from(line.starts_with('S'));
         let letters = &line[2..];
@@ -116,7 +116,7 @@ impl Talk {
         self
     }
 
-    /// Changes the last packet.
+    /// Modifies the last packet.
     fn but(&mut self, change: impl FnOnce(&mut Packet)) -> &mut Self {
         change(self.packets.last_mut().expect("there is one"));
         self
@@ -177,7 +177,7 @@ fn segments(connection: &Connection) -> Vec<&Segment> {
         .collect()
 }
 
-/// The one connection.
+/// The only connection of the story.
 #[track_caller]
 fn only(story: &Story) -> &Connection {
     let [connection] = &story.connections[..] else {
@@ -191,7 +191,7 @@ fn states(connection: &Connection, side: Side) -> Vec<State> {
     own.map(|change| change.new).collect()
 }
 
-/// `number: labels` of the segments that have any.
+/// `number: labels` for each segment that has labels.
 fn named(story: &Story) -> Vec<String> {
     let segments = story.connections.iter().flat_map(segments);
     (segments.enumerate())
@@ -524,7 +524,7 @@ fn resets_are_told_by_their_cause() {
                 talk
             },
             EndingKind::Reset(Server),
-            "somebody on the way",
+            "a middlebox",
         ),
         (
             "keep-alive probes without an answer",
@@ -577,7 +577,7 @@ fn resets_are_told_by_their_cause() {
     }
 }
 
-/// RFC 5961: the receiver asks, and the connection goes on.
+/// RFC 5961: the receiver sends a challenge ACK, and the connection continues.
 #[test]
 fn a_reset_that_is_not_the_next_is_challenged() {
     let mut talk = asked();
@@ -594,7 +594,8 @@ fn a_reset_that_is_not_the_next_is_challenged() {
     assert!(connection.ending.explanation.contains("RFC 5961"));
 }
 
-/// RFC 9293 figure 9: an old connection answers a SYN by an ACK, the client resets it, and asks again.
+/// RFC 9293 figure 9: an old connection answers a SYN with an ACK; the client resets it and sends
+/// the SYN again.
 #[test]
 fn a_half_open_connection_is_found_by_a_syn() {
     let mut talk = asked();
@@ -639,13 +640,13 @@ fn one_direction_tells_of_the_other() {
             Client,
             first.to_vec(),
             vec![SynReceived, Established, CloseWait, LastAck, Closed],
-            "cover 43 bytes of the server and most likely its FIN",
+            "cover 43 bytes from the server and most likely its FIN",
         ),
         (
             Server,
             first.to_vec(),
             vec![SynReceived, Established, CloseWait, LastAck],
-            "cover 18 bytes of the client and most likely its FIN",
+            "cover 18 bytes from the client and most likely its FIN",
         ),
     ];
     for (side, client, server, because) in rows {
@@ -670,7 +671,7 @@ fn one_direction_tells_of_the_other() {
     }
 }
 
-/// Without the other side, and without a FIN, nobody knows.
+/// If the other side and a FIN are missing, the ending is not known.
 #[test]
 fn what_was_not_captured_is_not_claimed() {
     let rows: Vec<(&str, Talk, EndingKind, &str)> = vec![
@@ -788,7 +789,7 @@ fn weaknesses_of_a_capture_are_said_once() {
                     .for_each(|it| it.at_ns -= 500 * MS);
                 talk
             },
-            "Times go back once in the order of the file, by up to 499 ms",
+            "Timestamps go back once in the file, by up to 499 ms",
         ),
         (
             "the clock is set back before a long silence",
@@ -802,7 +803,7 @@ fn weaknesses_of_a_capture_are_said_once() {
                     .for_each(|it| it.at_ns += 15_000 * MS);
                 talk
             },
-            "Times go back once in the order of the file",
+            "Timestamps go back once in the file",
         ),
         (
             "a packet is written late",
@@ -811,7 +812,7 @@ fn weaknesses_of_a_capture_are_said_once() {
                 talk.packets.swap(3, 4);
                 talk
             },
-            "1 packet stands behind later ones in the file",
+            "1 packet stands after later ones in the file",
         ),
     ];
     for (name, talk, because) in rows {
@@ -832,7 +833,7 @@ fn weaknesses_of_a_capture_are_said_once() {
     assert_eq!(ended().tell().notes, Vec::<String>::new());
 }
 
-/// A packet that was captured twice is one; a segment that was sent twice is two.
+/// A packet captured twice is one packet; a segment sent twice is two.
 #[test]
 fn copies_are_one_packet() {
     let plain = ended();
@@ -894,7 +895,8 @@ fn copies_are_one_packet() {
     assert_eq!(segments(only(&sent_twice.tell())).len(), 5);
 }
 
-/// As a bond of two interfaces does it. Without an identification nothing in the packet tells it from a copy.
+/// Duplicates packets as a bond of two interfaces does. Without an identification the two cannot be
+/// told apart.
 #[test]
 fn a_segment_may_be_sent_again_by_another_interface() {
     for identification in [None, Some(0), Some(1)] {
@@ -916,7 +918,7 @@ fn a_segment_may_be_sent_again_by_another_interface() {
     }
 }
 
-/// Another interface has all packets a few milliseconds later.
+/// A second interface captures all packets a few milliseconds later.
 #[test]
 fn copies_without_identification_may_take_their_time() {
     let mut packets = Vec::new();
@@ -941,7 +943,7 @@ fn ports_are_used_again() {
     talk.first = [FIRST[0] + 300_000, 700_000];
     talk.next = [0, 0];
     talk.open().exchange();
-    // The FIN of the connection before comes late.
+    // The FIN of the previous connection arrives late.
     talk.at("S F.", 0, 0, b"").but(|it| {
         it.sequence = late.sequence;
         it.acknowledgement = late.acknowledgement;
@@ -974,7 +976,7 @@ fn icmp_answers_a_syn() {
             "it came in fragments, and one of them was missing",
         ),
         (ParameterProblem, EndingKind::Unreachable, "EPROTO"),
-        (FragmentationNeeded, EndingKind::NoAnswer, "too large"),
+        (FragmentationNeeded, EndingKind::NoAnswer, "exceeds the MTU"),
     ];
     for (why, kind, because) in rows {
         let mut talk = talk();
@@ -1069,23 +1071,23 @@ fn silences_have_their_reasons() {
     (probed.wait(2_000 * MS)).send("S .", &HELLO[40..41]);
     (closed.wait(2_000 * MS)).send("C .", b"");
     for (name, talk, expected) in [
-        (
-            "408",
-            timed_out,
-            "nobody has asked yet: the server speaks first",
-        ),
+        ("408", timed_out, "no request yet: the server sends first"),
         (
             "408 after an answer",
             idle,
-            "the connection is open and nobody uses it: the server speaks without being asked",
+            "the connection is idle: the server sends without a request",
         ),
-        ("slow", slow, "the server takes its time to answer"),
+        ("slow", slow, "the server takes this long to answer"),
         (
             "pipelined",
             pipelined,
-            "the server takes its time to answer",
+            "the server takes this long to answer",
         ),
-        ("in parts", rest, "the server takes its time for the rest"),
+        (
+            "in parts",
+            rest,
+            "the server pauses before it sends the rest",
+        ),
         (
             "a closed window is probed",
             probed,
@@ -1221,7 +1223,7 @@ fn without_times_nothing_is_said_of_how_long_it_took() {
     assert_eq!((timed, timeless), ((1, 3), (0, 0)));
 }
 
-/// Scans send what no socket does; only a kernel answers.
+/// Port scanners send segments that no socket sends; the kernel alone answers.
 #[test]
 fn scans_meet_no_program() {
     let mut null = talk();

@@ -1,4 +1,4 @@
-//! How a connection ended, and why that way.
+//! How a connection ended, and why.
 
 use std::net::SocketAddr;
 
@@ -9,12 +9,15 @@ use super::{Ending, EndingKind, Remark, Segment};
 use crate::kernel::descriptor;
 use crate::model::{Call, Flags, IcmpError, Record, Side, Socket, State, Undelivered, What};
 use engine::figures::{count, time};
-pub(super) use subject::sockets::TIME_WAIT_S;
+use engine::ports::TIME_WAIT;
 
-/// From so long a silence on, who closes without an answer has lost patience.
+/// [`TIME_WAIT`] in seconds, for sentences.
+pub(super) const TIME_WAIT_S: u64 = TIME_WAIT.as_secs();
+
+/// A side that closes without a response after this much silence has given up.
 const PATIENCE_NS: u64 = 1_000_000_000;
 
-/// What came of it. `calls` are those about this connection.
+/// The ending of a connection. `calls` are the calls about this connection.
 pub(super) fn ending(record: &Record, subject: &Subject<'_>, calls: &[&Call]) -> Ending {
     let scene = Scene {
         record,
@@ -30,13 +33,13 @@ pub(super) fn ending(record: &Record, subject: &Subject<'_>, calls: &[&Call]) ->
     }
 }
 
-/// Why a side sent its RST, where that can be told: in full, and in at most 100 characters.
+/// Why a side sent its RST, if known: in full, and in at most 100 characters.
 pub(super) struct Reason {
     pub(super) long: String,
     pub(super) short: &'static str,
 }
 
-/// The reason of the first RST.
+/// The reason for the first RST.
 pub(super) fn reason(record: &Record, subject: &Subject<'_>, calls: &[&Call]) -> Option<Reason> {
     let scene = Scene {
         record,
@@ -48,7 +51,8 @@ pub(super) fn reason(record: &Record, subject: &Subject<'_>, calls: &[&Call]) ->
     Some(scene.reason(rst))
 }
 
-/// The listener's accept queue is full, by a snapshot: how many wait, and how many may.
+/// How many connections wait in the accept queue and how many may, if a snapshot shows that it is
+/// full.
 pub(super) fn full_queue(record: &Record, subject: &Subject<'_>) -> Option<(u32, u32)> {
     let port = subject.endpoints.server.port();
     let sockets = record.snapshots.iter().flat_map(|it| &it.sockets);
@@ -107,7 +111,8 @@ impl Scene<'_> {
         }
     }
 
-    /// A client whose kernel chose the very port that it connects to meets its own SYN (RFC 9293 §3.5, figure 7).
+    /// A client whose kernel chose the very port that the client connects to receives its own SYN
+    /// (RFC 9293 §3.5, figure 7).
     fn with_itself(&self) -> (EndingKind, Vec<String>) {
         let has = |is: fn(Flags) -> bool| {
             (self.segments().iter()).any(|it| it.counts() && is(it.packet.flags))
@@ -119,13 +124,13 @@ impl Scene<'_> {
         };
         let text = format!(
             "The socket at {} is connected to itself: both ends are one socket, and it receives what it sends. \
-             Most likely nobody listened, and the kernel gave the client the very port that it connects to.",
+             Most likely there was no listener, and the kernel gave the client the very port that it connects to.",
             self.subject.endpoints.client
         );
         (kind, vec![text])
     }
 
-    /// The first RST that ends the connection of its receiver, or of its sender.
+    /// The first RST that ends its receiver's or its sender's connection.
     fn closing_reset(&self) -> Option<usize> {
         let ends = |it: &&Derived| matches!(it.new, State::Closed | State::Listen);
         let resets = |at: &usize| {
@@ -136,7 +141,7 @@ impl Scene<'_> {
         ends.map(|change| change.packet).filter(resets).min()
     }
 
-    /// What went by between the same ports, and is no part of it.
+    /// Explains segments on the same ports that do not belong to the connection.
     fn ignored(&self) -> Vec<String> {
         let outside = |it: &&Segment| it.remarks.contains(&Remark::OutsideWindow);
         let outside: Vec<&Segment> = self.segments().iter().filter(outside).collect();
@@ -145,13 +150,13 @@ impl Scene<'_> {
             let name = flags(first.packet.flags);
             text.push(match outside.len() {
                 1 => format!(
-                    "A {name} from the {} lies outside the window: it is old, most likely of an earlier connection on \
-                     these ports, or foreign, and changes nothing.",
+                    "A {name} from the {} lies outside the window: it is old, most likely from an earlier connection on \
+                     these ports, or foreign, and has no effect.",
                     first.from.name()
                 ),
                 many => format!(
                     "{many} segments, the first a {name} from the {}, lie outside the window: they are old, most likely \
-                     of an earlier connection on these ports, or foreign, and change nothing.",
+                     from an earlier connection on these ports, or foreign, and have no effect.",
                     first.from.name()
                 ),
             });
@@ -159,8 +164,8 @@ impl Scene<'_> {
         let challenged = |it: &&Segment| it.remarks.first() == Some(&Remark::ResetIgnored);
         if let Some(rst) = self.segments().iter().find(challenged) {
             text.push(format!(
-                "A RST from the {} was ignored: its number lies in the window and is not the next one, so its receiver \
-                 asks by a challenge ACK whether it is meant (RFC 5961).",
+                "A RST from the {} was ignored: its number lies in the window but is not the next one, so its receiver \
+                 sends a challenge ACK to check that the RST is genuine (RFC 5961).",
                 rst.from.name()
             ));
         }
@@ -182,7 +187,7 @@ impl Scene<'_> {
                 EndingKind::Refused,
                 vec![format!(
                     "Nobody listens at {server}: the kernel there answers the SYN with a RST, and connect() fails at \
-                     once with ECONNREFUSED (connection refused). No program of the server had a part in it. Is it \
+                     once with ECONNREFUSED (connection refused). The server's program is not involved. Is it \
                      running, and on this address and port?"
                 )],
             )),
@@ -210,8 +215,8 @@ impl Scene<'_> {
                     false => format!(" within {}", duration(over_ns)),
                 };
                 let mut text = vec![format!(
-                    "{}{within}, and no answer to any, not even a RST: either somebody on the way drops \
-                     them (a filter, a host that is not there), or the server's accept queue is full.",
+                    "{}{within}, and no answer, not even a RST: either something on the path drops SYNs (a filter), the \
+                     host does not exist, or the server's accept queue is full.",
                     match syns.len() {
                         1 => "One SYN".to_owned(),
                         count => format!("{count} SYNs"),
@@ -222,11 +227,11 @@ impl Scene<'_> {
                 }
                 text.push(match full_queue(self.record, self.subject) {
                     Some((waiting, backlog)) => format!(
-                        "Here it is the latter: the queue holds {waiting} where the backlog is {backlog}, so the kernel drops \
-                         each SYN and leaves it to the client to ask again."
+                        "Here the accept queue is full ({waiting} waiting, with a backlog of {backlog}), so the kernel drops \
+                         each SYN, and the client has to ask again."
                     ),
                     None => "The client asks again after a second, a few times, then after 2 s, 4 s and so on, until \
-                             connect() gives up with ETIMEDOUT after about two minutes, or the program does before."
+                             connect() fails with ETIMEDOUT after about two minutes, or the program gives up earlier."
                         .to_owned(),
                 });
                 Some((EndingKind::NoAnswer, text))
@@ -240,7 +245,7 @@ impl Scene<'_> {
         let reason = self.reason(rst);
         if segment.remarks.contains(&Remark::ResetInjected) {
             let text = format!(
-                "A RST in the name of the {} ends the connection. {}",
+                "A RST that claims to come from the {} ends the connection. {}",
                 side.name(),
                 reason.long
             );
@@ -248,15 +253,15 @@ impl Scene<'_> {
         }
         let text = vec![
             self.cut(side).unwrap_or_default(),
-            format!("The {} ends the connection by a RST.", side.name()),
+            format!("The {} ends the connection with a RST.", side.name()),
             reason.long,
             match self.was_done(other(side)) {
-                true => "What was still under way to the client is lost; it had its answer by then, and none of its \
-                         calls failed. Nobody holds TIME-WAIT."
+                true => "Bytes still in flight to the client are lost; it had its response by then, and none of its \
+                 calls failed. Neither side holds TIME-WAIT."
                     .to_owned(),
                 false => format!(
-                    "What was still under way to the {} is lost: its recv() fails with ECONNRESET (connection \
-                     reset by peer). Nobody holds TIME-WAIT.",
+                    "Bytes still in flight to the {} are lost: its recv() fails with ECONNRESET (connection \
+                     reset by peer). Neither side holds TIME-WAIT.",
                     other(side).name()
                 ),
             },
@@ -264,7 +269,7 @@ impl Scene<'_> {
         (EndingKind::Reset(side), text)
     }
 
-    /// It told by itself that it got an answer, and nothing that failed.
+    /// Whether the client itself reported a response and no failure.
     fn was_done(&self, side: Side) -> bool {
         let tells = |is: fn(&What) -> bool| self.subject.moments.iter().any(|it| is(&it.what));
         side == Side::Client
@@ -281,26 +286,26 @@ impl Scene<'_> {
             let usual = before.iter().rfind(|it| it.from == side && it.counts());
             return Reason {
                 long: format!(
-                    "Most likely somebody on the way sent it, such as a firewall: it may still take {} hops, where the \
-                     other segments of the {who} may take {}.",
+                    "Most likely a middlebox such as a firewall sent it: it has {} hops left, while the other segments of \
+                     the {who} have {}.",
                     segment.packet.hops,
                     usual.map_or(0, |it| it.packet.hops)
                 ),
-                short: "most likely not of the supposed sender: its TTL is another",
+                short: "most likely not from its supposed sender: its TTL differs",
             };
         }
         if before.is_empty() && segment.packet.flags.ack && segment.packet.sequence == 0 {
             return Reason {
-                long: "Its number is 0, so it answers a segment without an ACK, as a SYN is, which was not captured: \
-                       most likely nobody listens there."
+                long: "Its number is 0, so it answers a segment without an ACK, such as a SYN, which was not captured: \
+                 most likely nobody listens there."
                     .to_owned(),
                 short: "its number is 0: it answers a SYN that was not captured, so likely nobody listens",
             };
         }
         if before.is_empty() {
             return Reason {
-                long: "What it answers lies before the capture.".to_owned(),
-                short: "what it answers lies before the capture",
+                long: "The segment that it answers was sent before the capture began.".to_owned(),
+                short: "the segment that it answers was sent before the capture began",
             };
         }
         if !self.subject.was_established() && side == Side::Server {
@@ -313,8 +318,8 @@ impl Scene<'_> {
             (before.last()).is_some_and(|it| it.from != side && !it.packet.flags.ack);
         if answers_without_ack && segment.packet.flags.ack && segment.packet.sequence == 0 {
             return Reason {
-                long: "Its number is 0, so it answers a segment without an ACK that belongs to no connection: so a \
-                       kernel answers where nobody listens (RFC 9293 §3.10.7.1)."
+                long: "Its number is 0, so it answers a segment without an ACK that belongs to no connection: a kernel \
+                 answers like this where nobody listens (RFC 9293 §3.10.7.1)."
                     .to_owned(),
                 short: "the kernel answers a segment without an ACK where nobody listens",
             };
@@ -331,11 +336,11 @@ impl Scene<'_> {
             if late > 0 {
                 return Reason {
                     long: format!(
-                        "It had closed the connection already, and then {} more came from the {peer}. No \
-                         program is left that could read them, and a kernel says so with a RST.",
+                        "It had closed the connection already when {} more came from the {peer}. No program is left that \
+                         could read them, and the kernel reports that with a RST.",
                         bytes(late)
                     ),
-                    short: "bytes came for a socket that is closed: nobody can read them any more",
+                    short: "bytes arrived for a closed socket: no program can read them any more",
                 };
             }
         }
@@ -344,9 +349,9 @@ impl Scene<'_> {
         if unanswered.filter(probes).count() > 1 {
             return Reason {
                 long: format!(
-                    "The {peer} answered none of the last keep-alive probes: the kernel gives the connection up."
+                    "The {peer} answered none of the last keep-alive probes, so the kernel gives up the connection."
                 ),
-                short: "no keep-alive probe was answered: the kernel gives the connection up",
+                short: "no keep-alive probe was answered: the kernel gives up the connection",
             };
         }
         if segment.remarks.contains(&Remark::ResetOfUnknown) {
@@ -357,18 +362,18 @@ impl Scene<'_> {
             if had_asked && over_ns < PATIENCE_NS {
                 return Reason {
                     long: format!(
-                        "It has no ACK flag, and its number is what the {peer}'s segment acknowledged: so a kernel \
-                         answers that knows no such connection. The {who} sent its SYN by itself, without a socket, as \
-                         programs that scan ports do, or has done away with the socket meanwhile."
+                        "It has no ACK flag, and its number is what the {peer}'s segment acknowledged: a kernel answers like \
+                         this if it does not know the connection. The {who} sent its SYN without a socket, like programs \
+                         that scan ports, or has discarded the socket since."
                     ),
                     short: "the kernel answers a segment of a connection that it does not know",
                 };
             }
             return Reason {
                 long: format!(
-                    "It has no ACK flag, and its number is what the {peer}'s segment acknowledged: so a kernel answers \
-                     that knows no such connection. The {who} has closed it long ago, or has started anew, and \
-                     the {peer} still believed in it (a half-open connection)."
+                    "It has no ACK flag, and its number is what the {peer}'s segment acknowledged: a kernel answers like \
+                     this if it does not know the connection. The {who} closed it long ago or was restarted, while the \
+                     {peer} still had it open (a half-open connection)."
                 ),
                 short: "the kernel answers a segment of a connection that it does not know",
             };
@@ -377,7 +382,7 @@ impl Scene<'_> {
             return Reason {
                 long: format!(
                     "The {peer}'s segments were not captured, so it is not known whether any of its bytes were unread: \
-                     that, or SO_LINGER with a time of 0, is the likely reason."
+                     unread bytes, or SO_LINGER with a time of 0, are the likely reason."
                 ),
                 short: "bytes left unread, or SO_LINGER with a time of 0: the other side was not captured",
             };
@@ -386,12 +391,12 @@ impl Scene<'_> {
         if let Some(unread) = self.unread(side, segment.packet.at_ns, sent) {
             return Reason {
                 long: format!(
-                    "It closed its socket while {} of the {peer}'s {} were not read: RFC 2525 §2.17 asks for a \
-                     RST then, since a FIN would claim that all was well.",
+                    "It closed its socket while {} of the {peer}'s {} were unread: RFC 2525 §2.17 asks for a RST then, \
+                     since a FIN would pretend that all was well.",
                     bytes(unread),
                     bytes(sent)
                 ),
-                short: "closed with bytes unread in its receive buffer: no FIN but a RST",
+                short: "closed with unread bytes in its receive buffer: a RST instead of a FIN",
             };
         }
         let linger = self.calls.iter().any(|call| {
@@ -403,8 +408,8 @@ impl Scene<'_> {
         if linger || self.reads(side).is_some_and(|read| read >= sent) {
             return Reason {
                 long: format!(
-                    "All that the {peer} had sent was read{}: with a time of 0 in SO_LINGER, close() throws away what is \
-                     not sent and aborts.",
+                    "Everything from the {peer} was read{}: with a time of 0 in SO_LINGER, close() discards unsent bytes \
+                     and aborts the connection.",
                     if linger {
                         ", and SO_LINGER was set"
                     } else {
@@ -417,13 +422,13 @@ impl Scene<'_> {
         if sent == 0 {
             return Reason {
                 long: format!(
-                    "The {peer} had sent nothing, so there was nothing unread: the {who} aborts, as SO_LINGER with a \
-                     time of 0 makes close() do."
+                    "The {peer} had sent nothing, so nothing was unread: the {who} aborts the connection, as close() does \
+                     with a time of 0 in SO_LINGER."
                 ),
                 short: "an abort: SO_LINGER with a time of 0 makes close() send a RST",
             };
         }
-        // Segments alone leave two reasons.
+        // Segments alone leave two possible reasons.
         let messages = &self.subject.messages;
         let body_unread = side == Side::Server && messages.request_has_body;
         let all_answered = side == Side::Client
@@ -433,30 +438,31 @@ impl Scene<'_> {
             && messages.responses >= messages.requests();
         if all_answered {
             return Reason {
-                long: "Segments do not tell why. The response is there wholly, so most likely all was read, and \
-                       SO_LINGER with a time of 0 made close() abort; the other reason would be a \
-                       close() with bytes of it unread."
+                long: "Segments do not show why. The response is complete, so most likely everything was read, and \
+                 close() aborted because of SO_LINGER with a time of 0. Otherwise close() was called with unread \
+                 bytes."
                     .to_owned(),
                 short: "most likely an abort: SO_LINGER with a time of 0 makes close() send a RST",
             };
         }
         let hint = if body_unread {
-            ", a request with a body, which servers like to leave unread"
+            ", a request with a body, which servers often leave unread"
         } else {
             ""
         };
         Reason {
             long: format!(
                 "Its kernel had acknowledged {} from the {peer}{hint}. Most likely some of them were still unread in the \
-                 receive buffer when the {who} closed, or its process ended: then a kernel sends a RST and no \
-                 FIN. The other reason would be SO_LINGER with a time of 0.",
+                 receive buffer when the {who} closed or its process ended: then the kernel sends a RST instead of a \
+                 FIN. The alternative is SO_LINGER with a time of 0.",
                 bytes(sent)
             ),
-            short: "most likely closed with bytes unread in its receive buffer: no FIN but a RST",
+            short: "most likely closed with unread bytes in its receive buffer: a RST instead of a FIN",
         }
     }
 
-    /// How many bytes of the peer a side has not read when it closes, if any, by its calls or by a snapshot.
+    /// How many of the peer's bytes a side has not read when it closes, if any; by its calls or by
+    /// a snapshot.
     fn unread(&self, side: Side, at_ns: u64, sent: u64) -> Option<u64> {
         if let Some(read) = self.reads(side) {
             return sent.checked_sub(read).filter(|unread| *unread > 0);
@@ -470,7 +476,7 @@ impl Scene<'_> {
         own.next().filter(|unread| *unread > 0)
     }
 
-    /// How many bytes a side has read, if its calls are seen.
+    /// How many bytes a side has read, if its calls were traced.
     fn reads(&self, side: Side) -> Option<u64> {
         let own = self.calls.iter().filter(|call| call.side == side);
         let own: Vec<&&Call> = own.collect();
@@ -502,37 +508,37 @@ impl Scene<'_> {
             let hold = match self.subject.refuted.is_empty() {
                 true => format!("and both hold TIME-WAIT for {TIME_WAIT_S} s."),
                 false => format!(
-                    "and TIME-WAIT would be the part of both, but the kernel listed no such socket{}.",
+                    "and both should hold TIME-WAIT, but the kernel listed no such socket{}.",
                     why_not(self.record)
                 ),
             };
             return (
                 EndingKind::Simultaneous,
                 vec![format!(
-                    "Both sides closed at once: their FINs crossed, each sent before the other's had been seen. Both \
-                     go by CLOSING, {hold}"
+                    "Both sides closed at once: their FINs crossed, each sent before the other's arrived. Both pass through \
+                     CLOSING, {hold}"
                 )],
             );
         }
         let (who, peer) = (first.name(), other(first).name());
         let holds = match first {
             _ if was_listed(self.record, self.subject.endpoints, first) == Some(false) => format!(
-                "The {who} closed first, so TIME-WAIT would be its part, but the kernel listed no such socket{}.",
+                "The {who} closed first, so it should hold TIME-WAIT, but the kernel listed no such socket{}.",
                 why_not(self.record)
             ),
             Side::Client => format!(
-                "The {who} closed first, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux; the {peer} is rid of \
-                 the connection."
+                "The {who} closed first, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux; the {peer} keeps no \
+                 state."
             ),
             Side::Server => format!(
-                "The {who} closed first, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux: a busy server that does so \
-                 keeps one for each connection of the last minute."
+                "The {who} closed first, so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux: a busy server that closes \
+                 first keeps one TIME-WAIT socket for each connection of the last minute."
             ),
         };
         let unfinished =
             !self.subject.was_in(first, State::TimeWait) && !self.subject.refuted.contains(&first);
         let last = if unfinished {
-            "The last acknowledgement was not seen."
+            "The last acknowledgement was not captured."
         } else {
             ""
         };
@@ -549,7 +555,7 @@ impl Scene<'_> {
         (EndingKind::Closed(first), text)
     }
 
-    /// Both have closed, of which one FIN was not captured: only an acknowledgement tells of it.
+    /// The ending when both sides have closed and only an acknowledgement reveals one of the FINs.
     fn closed_unseen(
         &self,
         unseen: Side,
@@ -561,7 +567,7 @@ impl Scene<'_> {
             Side::Client => (client, server),
             Side::Server => (server, client),
         };
-        // The FIN that acknowledges the other was sent after it.
+        // The FIN that acknowledges the other was sent second.
         let first = if unseen_at <= seen_at { unseen } else { seen };
         let (who, peer) = (unseen.name(), seen.name());
         let missing = match self.subject.captured(unseen) {
@@ -569,16 +575,16 @@ impl Scene<'_> {
             false => format!("The {who}'s side was not captured."),
         };
         let covers = match self.acknowledged_bytes(seen) {
-            Some(n) => format!("{} of the {who} and most likely its FIN", bytes(n)),
-            None => format!("most likely the FIN of the {who}"),
+            Some(n) => format!("{} from the {who} and most likely its FIN", bytes(n)),
+            None => format!("most likely the {who}'s FIN"),
         };
         (
             EndingKind::Closed(first),
             vec![
                 missing,
                 format!(
-                    "The {peer}'s acknowledgements cover {covers}: the last of them goes up by one number, as a FIN \
-                     takes one. So both sides have closed, the {} first; it most likely holds TIME-WAIT, for \
+                    "The {peer}'s acknowledgements cover {covers}: the last of them advances by a single number, which a FIN \
+                     occupies. So both sides have closed, the {} first; it most likely holds TIME-WAIT, for \
                      {TIME_WAIT_S} s on Linux.",
                     first.name()
                 ),
@@ -586,7 +592,7 @@ impl Scene<'_> {
         )
     }
 
-    /// How many bytes of the other side a side has acknowledged, if the handshake was captured.
+    /// How many bytes of the other side this side has acknowledged, if the handshake was captured.
     fn acknowledged_bytes(&self, by: Side) -> Option<u64> {
         let acknowledging = |it: &&Segment| {
             it.from == by && it.packet.flags.ack && !it.packet.flags.rst && it.counts()
@@ -604,7 +610,7 @@ impl Scene<'_> {
         Some(u64::from(highest).saturating_sub(u64::from(fin)))
     }
 
-    /// The client had its request unanswered for long, or to the end of its time, when it closed.
+    /// Explains that the client closed after waiting long, or until its timeout, for a response.
     fn lost_patience(&self, first: Side, fin: usize) -> Option<String> {
         let segments = self.segments();
         let request = segments[..fin]
@@ -623,14 +629,14 @@ impl Scene<'_> {
         let long = long && !self.record.lacks_times;
         (first == Side::Client && knows && !answered && long).then(|| {
             format!(
-                "No answer came for {}, and the client closed: its program had a timeout, TCP has none for a \
-                 peer that acknowledges and says nothing.",
+                "No response came for {}, and the client closed: its program had a timeout. TCP has none for a peer \
+                 that acknowledges but sends nothing.",
                 duration(waited_ns)
             )
         })
     }
 
-    /// Bytes that went the other way after the first FIN.
+    /// Explains bytes that the other side sent after the first FIN.
     fn half_close(&self, first: Side, fin: usize) -> Option<String> {
         let more: u64 = self.segments()[fin..]
             .iter()
@@ -639,7 +645,7 @@ impl Scene<'_> {
             .sum();
         (more > 0).then(|| {
             format!(
-                "The {} closed its half only (shutdown): {} came from the {} after its FIN.",
+                "The {} closed only its half (shutdown): {} came from the {} after its FIN.",
                 first.name(),
                 bytes(more),
                 other(first).name()
@@ -647,7 +653,7 @@ impl Scene<'_> {
         })
     }
 
-    /// The server ended in the midst of a response.
+    /// Explains that the server ended in the middle of a response.
     fn cut(&self, by: Side) -> Option<String> {
         let of = self.subject.messages.cut?.text();
         let who = match by {
@@ -657,11 +663,11 @@ impl Scene<'_> {
                 let seen = self.calls.iter().any(|it| it.side == Side::Server);
                 match (seen, closed) {
                     (true, false) => {
-                        "The server's process ended, without a close() of its own: the kernel closed for it."
+                        "The server's process ended without calling close(), so the kernel closed the connection."
                     }
                     (true, true) => "The server closed.",
                     (false, _) => {
-                        "Most likely its process ended, and the kernel closed the connection for it."
+                        "Most likely the server's process ended, and the kernel closed the connection."
                     }
                 }
             }
@@ -681,8 +687,8 @@ impl Scene<'_> {
             .any(|it| it.from != side && it.counts());
         if !goes_on && patience.is_none() {
             let text = format!(
-                "The {who} has sent its FIN, and nothing of the {peer} was captured after it: whether the {peer} has got \
-                 it, and has closed too, is not known."
+                "The {who} has sent its FIN, and nothing from the {peer} was captured after it: it is not known whether \
+                 the {peer} has received the FIN and closed too.",
             );
             return (
                 EndingKind::HalfClosed(side),
@@ -700,7 +706,7 @@ impl Scene<'_> {
                 self.cut(side).unwrap_or_default(),
                 self.half_close(side, fin).unwrap_or_default(),
                 format!(
-                    "The {who} has sent its FIN, the {peer} has not closed by the end of the record: the {peer} stays in \
+                    "The {who} has sent its FIN; the {peer} has not closed by the end of the record. The {peer} stays in \
                      CLOSE-WAIT until its program calls close(), and the {who} in {}.",
                     (self.subject.states_of(side).last()).map_or(State::FinWait2, |last| last.new)
                 ),
@@ -708,28 +714,29 @@ impl Scene<'_> {
         )
     }
 
-    /// Of a connection of which only one side was captured.
+    /// The ending when only one side was captured.
     fn one_sided(&self, side: Side, fin: Option<usize>) -> Vec<String> {
         let (who, peer) = (side.name(), other(side).name());
         let got = match self.acknowledged_bytes(side) {
             Some(n) if n > 0 => format!(
-                "The {who}'s acknowledgements tell that {} came from the {peer}.",
+                "According to the {who}'s acknowledgements, {} came from the {peer}.",
                 bytes(n)
             ),
             _ => String::new(),
         };
         let closed = match fin {
             Some(_) => format!(
-                "The {who} has sent its FIN; whether the {peer} has got it, and has closed too, is not known."
+                "The {who} has sent its FIN; it is not known whether the {peer} has received it and closed too."
             ),
             None => format!(
-                "The {who} has not closed by the end of the record; of the {peer} that is not known."
+                "The {who} has not closed by the end of the record; whether the {peer} has is not known."
             ),
         };
         vec![format!("Only the {who}'s side was captured."), got, closed]
     }
 
-    /// Nobody takes bytes, or nobody is there, when the record ends.
+    /// The ending when the receiver's window is closed, or the peer does not respond, at the end of
+    /// the record.
     fn stuck(&self) -> Option<(EndingKind, String)> {
         let counted = || self.segments().iter().filter(|it| it.counts());
         let last = counted().next_back()?;
@@ -744,8 +751,8 @@ impl Scene<'_> {
             return Some((
                 EndingKind::Silent,
                 format!(
-                    "The last {probes} probes of the {who} were not answered: the {peer} is gone, or somebody drops \
-                     segments."
+                    "The last {probes} probes of the {who} were not answered: the {peer} is gone, or something on the path \
+                     drops segments."
                 ),
             ));
         }
@@ -758,8 +765,8 @@ impl Scene<'_> {
         Some((
             EndingKind::Open,
             format!(
-                "It was open when the record ended, and the {who}'s window was zero: its receive buffer was full, \
-                 its program did not read, and the {peer} had to wait."
+                "The connection was open when the record ended, and the {who}'s window was zero: its receive buffer was \
+                 full, its program did not read, and the {peer} had to wait."
             ),
         ))
     }
@@ -783,34 +790,34 @@ impl Scene<'_> {
             return (
                 EndingKind::Silent,
                 vec![format!(
-                    "The {who} sends the same bytes again and again, {again} times by the end of the record, and nothing \
-                     comes back: the other side is gone, or somebody drops its segments."
+                    "The {who} sends the same bytes again and again, {again} times by the end of the record, and no answer \
+                     arrives: the other side is gone, or something on the path drops its segments."
                 )],
             );
         }
         if segments.iter().any(|it| it.packet.flags.syn) {
-            let text = "Neither side has closed it by the end of the record: it was open then.";
+            let text = "Neither side has closed the connection by the end of the record.";
             return (EndingKind::Open, vec![text.to_owned()]);
         }
-        let text = "The record begins and ends in the midst of this connection.";
+        let text = "The record begins and ends in the middle of this connection.";
         (EndingKind::Unknown, vec![text.to_owned()])
     }
 
-    /// What is to be said of TIME-WAIT at the side that closed first, without its segments.
+    /// What can be said about TIME-WAIT at the side that closed first, without segments.
     fn likely_holds(&self, side: Side) -> String {
         match was_listed(self.record, self.subject.endpoints, side) {
             Some(true) => format!("so it holds TIME-WAIT, for {TIME_WAIT_S} s on Linux."),
             Some(false) => format!(
-                "so TIME-WAIT would be its part, but the kernel listed no such socket{}.",
+                "so it should hold TIME-WAIT, but the kernel listed no such socket{}.",
                 why_not(self.record)
             ),
             None => format!(
-                "so it most likely holds TIME-WAIT, for {TIME_WAIT_S} s on Linux: its list of sockets was not seen."
+                "so it most likely holds TIME-WAIT, for {TIME_WAIT_S} s on Linux: the list of sockets was not available."
             ),
         }
     }
 
-    /// Without segments: what the client saw.
+    /// The ending without segments: what the client saw.
     fn by_moments(&self) -> (EndingKind, Vec<String>) {
         let moments = &self.subject.moments;
         let ending = moments.iter().find_map(|moment| match &moment.what {
@@ -827,7 +834,7 @@ impl Scene<'_> {
             )),
             What::Failed(at, error) if error.contains("reset") => Some((
                 EndingKind::Reset(Side::Server),
-                format!("{at}() fails with {error}: the server sent a RST in place of a FIN."),
+                format!("{at}() fails with {error}: the server sent a RST instead of a FIN."),
             )),
             What::Failed(at, error) => Some((
                 EndingKind::Silent,
@@ -836,7 +843,7 @@ impl Scene<'_> {
             What::EndOfFile => Some((
                 EndingKind::Closed(Side::Server),
                 format!(
-                    "The server closed first, as recv() tells by 0 bytes, {}",
+                    "The server closed first (recv() returned 0 bytes), {}",
                     self.likely_holds(Side::Server)
                 ),
             )),
@@ -866,30 +873,33 @@ impl Scene<'_> {
             }
             _ if moments.is_empty() => (
                 EndingKind::Unknown,
-                vec!["No segment of it was seen, so nobody knows how it ended.".to_owned()],
+                vec![
+                    "No segment of the connection was seen, so it is not known how it ended."
+                        .to_owned(),
+                ],
             ),
             _ => (
                 EndingKind::Open,
-                vec!["The client has not closed it.".to_owned()],
+                vec!["The client has not closed the connection.".to_owned()],
             ),
         }
     }
 }
 
-/// Of a SYN that a network on the way does not take.
-const TOO_LARGE: &str = "By ICMP (fragmentation needed) the SYN is too large for a network on the way, such as a \
-                         tunnel.";
+/// Explains a SYN that exceeds the MTU of a link on the path.
+const TOO_LARGE: &str = "According to ICMP (fragmentation needed), the SYN exceeds the MTU of a link on the path, \
+ such as a tunnel.";
 
-/// What an ICMP error says of a SYN, and what comes of it on Linux.
+/// What an ICMP error says about a SYN, and its consequence on Linux.
 fn unreachable(error: &IcmpError, server: SocketAddr) -> String {
     let by = match error.by == server.ip() {
         true => "the server's host".to_owned(),
-        false => format!("{}, on the way,", error.by),
+        false => format!("{}, on the path,", error.by),
     };
     let (meaning, errno) = match error.why {
         Undelivered::NetworkUnreachable => ("no route leads to its network", "ENETUNREACH"),
         Undelivered::HostUnreachable => ("no such host answers in its network", "EHOSTUNREACH"),
-        Undelivered::ProtocolUnreachable => ("the host does not know TCP", "ENOPROTOOPT"),
+        Undelivered::ProtocolUnreachable => ("the host does not support TCP", "ENOPROTOOPT"),
         Undelivered::PortUnreachable => ("most likely a filter rejects it", "ECONNREFUSED"),
         Undelivered::Prohibited => ("a filter rejects it", "EHOSTUNREACH"),
         Undelivered::TimeExceeded => ("most likely a routing loop", "EHOSTUNREACH"),
@@ -897,12 +907,12 @@ fn unreachable(error: &IcmpError, server: SocketAddr) -> String {
             "it came in fragments, and one of them was missing",
             "EHOSTUNREACH",
         ),
-        Undelivered::ParameterProblem => ("something in its headers is not understood", "EPROTO"),
+        Undelivered::ParameterProblem => ("a header field is not understood", "EPROTO"),
         Undelivered::FragmentationNeeded => ("it is too large", "EMSGSIZE"),
     };
     format!(
-        "The SYN does not get to {server}: {by} answers by ICMP `{}`: {meaning}. On Linux connect() fails at once, \
-         with {errno}. No RST: no TCP of the server had a part in it.",
+        "The SYN does not reach {server}: {by} reports by ICMP `{}`: {meaning}. On Linux connect() fails at once \
+         with {errno}. There is no RST: the server's TCP is not involved.",
         error.why.name()
     )
 }
@@ -910,7 +920,7 @@ fn unreachable(error: &IcmpError, server: SocketAddr) -> String {
 const SOL_SOCKET: u64 = 1;
 const SO_LINGER: u64 = 13;
 
-/// A call that takes bytes out of a receive buffer.
+/// Whether a call takes bytes out of a receive buffer.
 pub(super) fn is_read(call: &Call) -> bool {
     const PEEK: u64 = 2;
     let flags = match call.name {
@@ -922,7 +932,7 @@ pub(super) fn is_read(call: &Call) -> bool {
     reads && flags & PEEK == 0 && descriptor(call).is_some()
 }
 
-/// A call that hands bytes over.
+/// Whether a call hands bytes to the kernel.
 pub(super) fn is_write(call: &Call) -> bool {
     matches!(
         call.name,
@@ -930,7 +940,7 @@ pub(super) fn is_write(call: &Call) -> bool {
     )
 }
 
-/// `SYN+ACK`, `FIN+ACK`, `segment` where there is nothing but an ACK.
+/// The flags in words: `SYN+ACK`, `FIN+ACK`; `segment` if only ACK is set.
 fn flags(flags: Flags) -> &'static str {
     match () {
         () if flags.syn && flags.ack => "SYN+ACK",
@@ -941,12 +951,12 @@ fn flags(flags: Flags) -> &'static str {
     }
 }
 
-/// `1 byte`, `12,345 bytes`.
+/// A number of bytes in words: `1 byte`, `12,345 bytes`.
 pub(super) fn bytes(n: u64) -> String {
     count(n, "byte")
 }
 
-/// `85.0 µs`, `1.02 s`.
+/// A duration with a fitting unit: `85.0 µs`, `1.02 s`.
 pub(super) fn duration(ns: u64) -> String {
     time(ns as f64 / 1e3)
 }

@@ -1,4 +1,4 @@
-//! Which packets are one connection, and who of the two is the client.
+//! Groups packets into connections and finds the client of each.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,13 +9,13 @@ use crate::model::{Endpoints, Packet, Record};
 #[derive(Debug, Clone)]
 pub(super) struct Flow {
     pub(super) endpoints: Endpoints,
-    /// Positions in the record, in the order of time.
+    /// Positions in the record, sorted by time.
     pub(super) packets: Vec<usize>,
-    /// Another connection had the same ports before.
+    /// An earlier connection used the same ports.
     pub(super) reuses_ports: bool,
 }
 
-/// By the order of their first packets. A SYN on ports that were used before begins another connection.
+/// The connections, ordered by first packet. A SYN on reused ports begins a new connection.
 pub(super) fn flows(record: &Record) -> Vec<Flow> {
     let mut open: HashMap<(SocketAddr, SocketAddr), usize> = HashMap::new();
     let mut gathered: Vec<Gathered> = Vec::new();
@@ -47,23 +47,23 @@ pub(super) fn flows(record: &Record) -> Vec<Flow> {
     gathered.into_iter().map(flow).collect()
 }
 
-/// What of a connection decides whether a SYN still belongs to it.
+/// The facts that decide whether a SYN belongs to an existing connection.
 #[derive(Debug, Default)]
 struct Gathered {
     packets: Vec<usize>,
     reuses_ports: bool,
-    /// Who sent a SYN without an ACK, and its number.
+    /// Senders of a SYN without ACK, and its sequence number.
     opening: Vec<(SocketAddr, u32)>,
-    /// Who sent a SYN+ACK, its number, and the number that it acknowledges.
+    /// Senders of a SYN+ACK, its sequence number, and the number it acknowledges.
     answering: Vec<(SocketAddr, u32, u32)>,
-    /// The number of the first segment of each side that is no SYN.
+    /// The sequence number of each side's first segment that is not a SYN.
     first: Vec<(SocketAddr, u32)>,
-    /// More than SYNs without an ACK went by.
+    /// Anything other than SYNs without ACK was captured.
     answered: bool,
 }
 
 impl Gathered {
-    /// More SYN+ACKs than this tell nothing new; captures may hold anything.
+    /// Further SYN+ACKs are ignored; a capture may contain any number.
     const ANSWERS_MAX: usize = 16;
 
     fn ended_before(&self, packet: &Packet) -> bool {
@@ -78,12 +78,13 @@ impl Gathered {
         }
         let again = self.opening.contains(&(packet.source, packet.sequence));
         let sent_one = self.opening.iter().any(|(by, _)| *by == packet.source);
-        // The same SYN once more, or the one of a peer that opens at the same time (RFC 9293 §3.5, figure 7).
+        // A repeated SYN, or the SYN of a peer that opens at the same time (RFC 9293 §3.5, figure
+        // 7).
         !again && (self.answered || sent_one)
     }
 
-    /// A SYN that stands behind what it comes before: its number is that before the one that the SYN+ACK
-    /// acknowledges, or that before the first of its side.
+    /// Whether a SYN appears after the segments that it precedes: the SYN+ACK acknowledges it, or
+    /// its side's first segment continues it.
     fn belongs_to_answer(&self, syn: &Packet) -> bool {
         let behind = syn.sequence.wrapping_add(1);
         let fits = |number: u32| number.wrapping_sub(behind) <= syn.payload_bytes;
@@ -95,7 +96,7 @@ impl Gathered {
         !has_opened && (is_asked_for || is_continued)
     }
 
-    /// A SYN+ACK with other numbers than the one before, where no SYN was captured.
+    /// Whether a SYN+ACK without a captured SYN has different numbers from the one before.
     fn answers_another(&self, packet: &Packet) -> bool {
         let numbers = (packet.source, packet.sequence, packet.acknowledgement);
         let has_asked = self.opening.iter().any(|(by, _)| *by == packet.destination);
@@ -130,8 +131,9 @@ impl Gathered {
     }
 }
 
-/// The SYN tells it. A capture that begins later leaves: the SYN+ACK, where the server is known to listen, who
-/// speaks HTTP how, and last the port that is not an ephemeral one.
+/// The sender of the SYN is the client. If the SYN was not captured, these decide, in order: the
+/// SYN+ACK, a known listening address, the direction of HTTP messages, and last the port that is
+/// not ephemeral.
 fn endpoints<'a>(
     packets: impl Iterator<Item = &'a Packet> + Clone,
     server: Option<SocketAddr>,
@@ -171,18 +173,18 @@ fn endpoints<'a>(
     }
 }
 
-/// Whether a listener takes connections to this address.
+/// Whether a listener accepts connections to this address.
 pub(super) fn listens(listener: SocketAddr, end: SocketAddr) -> bool {
     let (address, to) = (listener.ip().to_canonical(), end.ip().to_canonical());
     listener.port() == end.port() && (address.is_unspecified() || address == to)
 }
 
-/// Addresses of one socket may be told as IPv4 or as IPv4 within IPv6.
+/// Normalizes an address: IPv4-mapped IPv6 becomes IPv4.
 pub(super) fn canonical(end: SocketAddr) -> SocketAddr {
     SocketAddr::new(end.ip().to_canonical(), end.port())
 }
 
-/// What stands for the client where nobody knows its port.
+/// A placeholder for a client whose port is not known.
 pub(super) fn nobody(server: SocketAddr) -> SocketAddr {
     let unspecified = match server.ip() {
         IpAddr::V4(_) => IpAddr::from([0; 4]),

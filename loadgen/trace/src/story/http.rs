@@ -1,8 +1,8 @@
-//! What the bytes of a connection say, as far as they are HTTP/1: which request each response answers, where it
-//! ends, and what that says of one that is not there wholly (RFC 9112 §6.3, §9.2).
+//! Reads the bytes of a connection as HTTP/1: which request each response answers, where the
+//! response ends, and what is missing of an incomplete one (RFC 9112 §6.3, §9.2).
 //!
-//! Bytes that were sent and not captured count as sent. Where they hold what tells the end of a message, the end
-//! is not known, and nothing is said of it.
+//! Bytes that were sent but not captured count as sent. If they determine the end of a message,
+//! that end is unknown, and the story does not claim anything about it.
 
 use super::streams::{Missing, Stream};
 use super::subject::Subject;
@@ -10,67 +10,68 @@ use crate::model::{Packet, Side};
 use engine::figures::count;
 use engine::response::{Misread, Rule};
 
-/// Both directions, read.
+/// Both directions, parsed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Messages {
     /// Payload, each byte counted once.
     client_bytes: u64,
     server_bytes: u64,
-    /// The sequence number at which each request begins.
+    /// Sequence numbers at which requests begin.
     pub(super) requests_begun: Vec<u32>,
-    /// The same of each final response whose head was captured.
+    /// Sequence numbers at which final responses begin whose head was captured.
     pub(super) responses_begun: Vec<u32>,
-    /// From where on client and server speak another protocol.
+    /// Where client and server switch to another protocol.
     pub(super) tunnel: Option<Tunnel>,
     /// A request has a body.
     pub(super) request_has_body: bool,
-    /// Responses that are there wholly, or whose end is not known and that others follow.
+    /// Responses that are complete, or whose end is unknown but that others follow.
     pub(super) responses: usize,
-    /// The last one, if it is not there wholly.
+    /// How the last response is incomplete, if it is.
     pub(super) cut: Option<Cut>,
-    /// Why it is not known where a response ends.
+    /// Why the end of a response is unknown.
     pub(super) unknown: Option<Unknown>,
-    /// What of the requests, and of the responses, is HTTP/1 with a fault.
+    /// The first fault in requests and in responses.
     pub(super) misread: [Option<Misread>; 2],
-    /// What it is, where it is not HTTP/1.
+    /// The protocol, if it is not HTTP/1.
     pub(super) protocol: Option<&'static str>,
 }
 
-/// What comes behind a 101 or a CONNECT that succeeded (RFC 9110 §7.8, §9.3.6).
+/// The bytes after a 101 or a successful CONNECT (RFC 9110 §7.8, §9.3.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tunnel {
-    /// The sequence numbers of client and server at which it begins.
+    /// Sequence numbers of client and server at which the tunnel begins.
     pub(super) from: [u32; 2],
-    /// By CONNECT.
+    /// The tunnel was opened by CONNECT.
     pub(super) is_connected: bool,
 }
 
-/// How much there is of a response that is not there wholly.
+/// How much of an incomplete response arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// A part of its head.
+    /// Part of the head.
     Head,
-    /// Nothing of it but interim responses.
+    /// Only interim responses.
     Interim,
-    /// So many bytes of its body, and how many its head promises.
+    /// Bytes of the body, and how many bytes the head promises.
     Body { came: u64, promised: Option<u64> },
 }
 
-/// Why it is not known where a response ends.
+/// Why the end of a response is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
-    /// Its head or the size of a chunk was not captured.
+    /// The head or a chunk size was not captured.
     Missing(Missing),
-    /// What tells it breaks a rule.
+    /// The framing breaks a rule.
     Misread(Rule),
-    /// It may answer a HEAD: the request was not captured.
+    /// The request was not captured: it may be a HEAD.
     Request,
-    /// More of it may have come than was captured.
+    /// More of the response may have been sent than was captured.
     Rest,
 }
 
 impl Messages {
-    /// `unseen_fins`: of client and server only acknowledgements tell that they closed.
+    /// Parses both directions. `unseen_fins`: whether only an acknowledgement proves that client
+    /// and server closed.
     pub(super) fn of(client: &[&Packet], server: &[&Packet], unseen_fins: [bool; 2]) -> Self {
         let sent = Stream::of(client, server, unseen_fins[0]);
         let got = Stream::of(server, client, unseen_fins[1]);
@@ -98,7 +99,7 @@ impl Messages {
         messages
     }
 
-    /// Payload of one side.
+    /// Payload bytes of one side.
     pub(super) fn bytes(&self, side: Side) -> u64 {
         match side {
             Side::Client => self.client_bytes,
@@ -106,19 +107,19 @@ impl Messages {
         }
     }
 
-    /// How many requests there are.
+    /// Number of requests.
     pub(super) fn requests(&self) -> usize {
         self.requests_begun.len()
     }
 
-    /// Reads all responses; how many of the requests are HTTP, which they are no longer once the protocol is
-    /// another.
+    /// Parses all responses. Returns how many requests are HTTP; after a protocol switch they no
+    /// longer are.
     fn responses(&mut self, dialogue: &Dialogue<'_>) -> usize {
         let Dialogue { requests, got, .. } = *dialogue;
         let mut waiting = requests.iter().enumerate().peekable();
         let mut at = match begins(got.text(0), Start::Status) {
             true => 0,
-            // The capture begins within a response.
+            // The capture begins in the middle of a response.
             false => match got.next_segment(0, is_status_line) {
                 Some(next) => next,
                 None => return requests.len(),
@@ -128,7 +129,7 @@ impl Messages {
             let head = match Head::read(got.text(at), Start::Status) {
                 Parsed::Whole(head) => head,
                 Parsed::Incomplete => match got.missing_after(at) {
-                    // It ends there.
+                    // The response ends there.
                     None => {
                         self.cut = Some(Cut::Head).filter(|_| !got.text(at).is_empty());
                         return requests.len();
@@ -200,7 +201,7 @@ impl Messages {
         requests.len()
     }
 
-    /// The end of a response is not known: goes on with the next that begins a segment, if there is one.
+    /// Continues after a response with an unknown end: at the next segment that begins a response.
     fn lost(&mut self, got: &Stream, at: u64, why: Unknown) -> Option<u64> {
         self.unknown = Some(why);
         let next = got.next_segment(at, is_status_line);
@@ -223,29 +224,29 @@ impl Messages {
 }
 
 impl Cut {
-    /// `its head promises 500 bytes, and 20 bytes came`
+    /// In words: `its head promises 500 bytes, but 20 bytes arrived`.
     pub(super) fn text(self) -> String {
         let bytes = |bytes| count(bytes, "byte");
         match self {
-            Cut::Head => "its head came in part".to_owned(),
-            Cut::Interim => "only an interim response came, and no final one".to_owned(),
+            Cut::Head => "only part of its head arrived".to_owned(),
+            Cut::Interim => "only an interim response arrived, no final one".to_owned(),
             Cut::Body {
                 came,
                 promised: Some(promised),
             } => format!(
-                "its head promises {}, and {} came",
+                "its head promises {}, but {} arrived",
                 bytes(promised),
                 bytes(came)
             ),
             Cut::Body {
                 came,
                 promised: None,
-            } => format!("{} of its body came, and not its end", bytes(came)),
+            } => format!("{} of its body arrived, but not its end", bytes(came)),
         }
     }
 }
 
-/// What was not captured weakens what can be said of responses: that is said once.
+/// Notes that say once how gaps in the capture limit what is known about responses.
 pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
     let reasons = [
         (
@@ -258,11 +259,11 @@ pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
         ),
         (
             Unknown::Request,
-            "the request was not captured, which may be a HEAD, whose answer has no body",
+            "the request was not captured: it may be a HEAD, whose response has no body",
         ),
         (
             Unknown::Rest,
-            "segments were not captured, with which more of a response may have come",
+            "segments were not captured that may contain more of a response",
         ),
     ];
     let counted = reasons.into_iter().map(|(what, why)| {
@@ -273,14 +274,14 @@ pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
     let told = counted.filter(|(_, few)| *few > 0);
     let told = told.map(|(why, few)| {
         format!(
-            "In {} {why}: whether that response is whole is not known.",
+            "In {}, {why}: it is not known whether that response is complete.",
             count(few as u64, "connection")
         )
     });
     told.chain(misread(subjects)).collect()
 }
 
-/// Messages with a fault, by its kind: the first of each is quoted.
+/// Notes about malformed messages, one for each kind of fault; the first of each kind is quoted.
 fn misread(subjects: &[Subject<'_>]) -> Vec<String> {
     let mut kinds: Vec<(Side, &Misread, u64)> = Vec::new();
     for subject in subjects {
@@ -305,45 +306,46 @@ fn misread(subjects: &[Subject<'_>]) -> Vec<String> {
         let quoted = misread.quoted();
         match misread.rule {
             Rule::BytesBehind => format!(
-                "In {connections} bytes follow a {what} that do not belong to it and begin no other: {quoted}."
+                "In {connections}, bytes after a {what} belong neither to it nor to another: {quoted}."
             ),
             rule => format!(
-                "In {connections} a {what} has {rule}, {quoted}: where that {what} ends is not known."
+                "In {connections}, a {what} has {rule}, {quoted}: it is not known where that {what} ends."
             ),
         }
     });
     told.collect()
 }
 
-/// What is to be known for telling where a response ends.
+/// The facts that determine where a response ends.
 struct Dialogue<'a> {
     requests: &'a [Request],
     sent: &'a Stream,
     got: &'a Stream,
-    /// The server has sent its FIN, by which a response may end.
+    /// The server has sent its FIN, which may end a response.
     ended: bool,
 }
 
 /// Where a body ends.
 enum End {
     At(u64),
-    /// What tells it was not captured, from this place on.
+    /// The framing was not captured from this position on.
     Lost(u64, Missing),
-    /// What tells it breaks a rule, at this place.
+    /// The framing breaks a rule at this position.
     Misread(u64, Misread),
     Cut(Cut),
 }
 
 impl Dialogue<'_> {
-    /// A response at this place may answer a request of which the server had acknowledged something by then: one
-    /// that comes earlier answers a request before the capture, or none at all.
+    /// Whether a response at this position may answer a request: the server must have acknowledged
+    /// part of the request by then. An earlier response answers a request from before the capture,
+    /// or none.
     fn answers(&self, at: u64, request: &Request) -> bool {
         let acknowledged = self.got.acknowledges(at);
         let place = acknowledged.and_then(|number| self.sent.place(number));
         place.is_some_and(|place| request.at < place)
     }
 
-    /// Behind so many requests, and behind the head that ends here.
+    /// The tunnel after `requests` requests, whose head ends at `body`.
     fn tunnel(&self, requests: usize, body: u64, is_connected: bool) -> Option<Tunnel> {
         let last = self.requests.get(requests.checked_sub(1)?)?;
         Some(Tunnel {
@@ -352,7 +354,7 @@ impl Dialogue<'_> {
         })
     }
 
-    /// RFC 9112 §6.3, in its order.
+    /// Applies the rules of RFC 9112 §6.3, in their order.
     fn end_of(&self, head: &Head, method: Method, body: u64) -> End {
         let end = self.got.end();
         let no_body = matches!(head.status, 204 | 304) || method == Method::Head;
@@ -362,7 +364,8 @@ impl Dialogue<'_> {
             (None, _) if head.misread.is_some() => misread_at(body, head),
             (None, Some(length)) if body.saturating_add(length) <= end => End::At(body + length),
             (None, Some(length)) => {
-                // With the request unknown, another response right behind the head says that there is no body.
+                // If the request is unknown, another response directly after the head proves that
+                // there is no body.
                 if method == Method::Unknown && is_status_line(self.got.text(body)) {
                     return End::At(body);
                 }
@@ -371,7 +374,7 @@ impl Dialogue<'_> {
                     promised: Some(length),
                 })
             }
-            // It ends with the connection.
+            // The end of the connection ends the body.
             _ if self.ended => End::At(end),
             _ => End::Cut(Cut::Body {
                 came: end.saturating_sub(body),
@@ -388,7 +391,7 @@ fn misread_at(body: u64, head: &Head) -> End {
     }
 }
 
-/// Goes from chunk to chunk (RFC 9112 §7.1): only their sizes need to be known.
+/// Walks the chunks (RFC 9112 §7.1); only their sizes must have been captured.
 fn chunks(stream: &Stream, body: u64) -> End {
     let (mut at, mut came) = (body, 0);
     loop {
@@ -422,7 +425,7 @@ fn chunks(stream: &Stream, body: u64) -> End {
                 }
                 came += size;
                 at = after;
-                // The line end behind the data.
+                // The line end after the data.
                 let line_end = match stream.text(at) {
                     [b'\r', b'\n', ..] => 2,
                     [b'\n', ..] => 1,
@@ -443,7 +446,7 @@ fn chunks(stream: &Stream, body: u64) -> End {
     }
 }
 
-/// Fields behind the last chunk, up to an empty line.
+/// Skips the fields after the last chunk, up to an empty line.
 fn trailer(stream: &Stream, mut at: u64, came: u64) -> End {
     loop {
         let text = stream.text(at);
@@ -465,28 +468,28 @@ fn trailer(stream: &Stream, mut at: u64, came: u64) -> End {
     }
 }
 
-/// A request, as far as its response depends on it.
+/// What a response's end depends on in its request.
 #[derive(Debug, Clone, Copy)]
 struct Request {
     at: u64,
     method: Method,
     has_body: bool,
-    /// Behind its last byte, if that is known.
+    /// The position after its last byte, if known.
     end: Option<u64>,
 }
 
-/// Methods that decide how the response ends.
+/// Methods that affect where the response ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
     Head,
     Connect,
     Other,
-    /// It was not captured.
+    /// The request was not captured.
     Unknown,
 }
 
 impl Method {
-    /// Names are written in one case only (RFC 9110 §9.1).
+    /// Method names are case-sensitive (RFC 9110 §9.1).
     fn of(line: &[u8]) -> Self {
         match line.iter().position(|byte| *byte == b' ') {
             Some(bytes) if line[..bytes] == *b"HEAD" => Method::Head,
@@ -504,7 +507,7 @@ fn requests(sent: &Stream) -> (Vec<Request>, Option<Misread>) {
     let begin = proxy_bytes as u64;
     let mut at = match begins(sent.text(begin), Start::Request) {
         true => begin,
-        // The capture begins within a request.
+        // The capture begins in the middle of a request.
         false => match sent.next_segment(0, is_request_line) {
             Some(next) => next,
             None => return (requests, misread),
@@ -559,8 +562,8 @@ fn requests(sent: &Stream) -> (Vec<Request>, Option<Misread>) {
     (requests, misread)
 }
 
-/// What a proxy may send before the first request, to say whose it is: a line of text, or 16 bytes that tell how
-/// many follow (the PROXY protocol of HAProxy, §2.1, §2.2).
+/// Length of a proxy's introduction before the first request: a line of text, or 16 bytes that
+/// include the length of the rest (HAProxy's PROXY protocol, §2.1 and §2.2).
 fn proxy_header_bytes(text: &[u8]) -> usize {
     if text.starts_with(b"PROXY ") {
         return memchr::memchr(b'\n', text).map_or(0, |end| end + 1);
@@ -571,21 +574,21 @@ fn proxy_header_bytes(text: &[u8]) -> usize {
     }
 }
 
-/// A head, as far as the end of its message depends on it.
+/// What the end of a message depends on in its head.
 #[derive(Debug)]
 struct Head {
-    /// 0 of a request.
+    /// 0 for a request.
     status: u16,
     length: Option<u64>,
-    /// There is a Transfer-Encoding, and whether it ends in chunked.
+    /// Whether a Transfer-Encoding ends in `chunked`; `None` without the field.
     chunked: Option<bool>,
-    /// The Content-Length is not a number, or there are several that differ.
+    /// The Content-Length is not a number, or several values differ.
     misread: Option<Misread>,
-    /// Of the head itself.
+    /// Length of the head.
     bytes: usize,
 }
 
-/// What a head begins with.
+/// Which message a head begins.
 #[derive(Debug, Clone, Copy)]
 enum Start {
     Request,
@@ -594,13 +597,13 @@ enum Start {
 
 enum Parsed {
     Whole(Head),
-    /// Its end is not there.
+    /// The end of the head is missing.
     Incomplete,
-    /// It is no head.
+    /// The bytes are not a head.
     Malformed,
 }
 
-/// The longest head that is looked for.
+/// The longest head that is searched for.
 const HEAD_BYTES_MAX: usize = 256 << 10;
 
 impl Head {
@@ -628,7 +631,7 @@ impl Head {
             match line {
                 _ if is_first => {}
                 [] => break,
-                // The value of a field may go on in a line that begins with a blank (RFC 9112 §5.2).
+                // A field value may continue in a line that begins with a blank (RFC 9112 §5.2).
                 [b' ' | b'\t', more @ ..] => {
                     if let Some((_, value)) = fields.last_mut() {
                         value.push(b' ');
@@ -679,13 +682,13 @@ impl Head {
     }
 }
 
-/// Empty lines before a message are to be ignored (RFC 9112 §2.2).
+/// Empty lines before a message are ignored (RFC 9112 §2.2).
 fn blank_lines(text: &[u8]) -> usize {
     let is_end = |byte: &&u8| matches!(byte, b'\r' | b'\n');
     text.iter().take_while(is_end).count()
 }
 
-/// `HTTP/1.1 200`
+/// Whether a line begins like `HTTP/1.1 200`.
 fn is_status_line(text: &[u8]) -> bool {
     let text = &text[blank_lines(text)..];
     matches!(
@@ -703,7 +706,8 @@ fn status(line: &[u8]) -> u16 {
         .fold(0, |number, digit| number * 10 + u16::from(digit - b'0'))
 }
 
-/// A method and a blank, and if the line is whole a version of HTTP/1.
+/// Whether a line begins with a method and a blank; a whole line must also end in a version of
+/// HTTP/1.
 fn is_request_line(text: &[u8]) -> bool {
     const METHOD_BYTES_MAX: usize = 32;
     let text = &text[blank_lines(text)..];
@@ -718,7 +722,8 @@ fn is_request_line(text: &[u8]) -> bool {
             let line = text[..end].strip_suffix(b"\r").unwrap_or(&text[..end]);
             line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")
         }
-        // It goes on in the next segment, or beyond the snap length: other text should not be taken for one.
+        // The line continues in the next segment or beyond the snap length; other text should not
+        // be mistaken for a request.
         None => {
             let is_known = |byte: &u8| byte.is_ascii_uppercase() || b"-_".contains(byte);
             let is_text = |byte: &u8| !byte.is_ascii_control() || *byte == b'\r';
@@ -734,7 +739,7 @@ fn is_start_line(text: &[u8], start: Start) -> bool {
     }
 }
 
-/// Whether a text is, or if it is too short to tell may become, the beginning of a head.
+/// Whether a text begins a head, or may begin one if it is too short to tell.
 fn begins(text: &[u8], start: Start) -> bool {
     let rest = &text[blank_lines(text)..];
     let may_become = || match start {
@@ -759,7 +764,7 @@ fn hexadecimal(digits: &[u8]) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
 
-/// What a connection carries that is not HTTP/1, by how either side begins.
+/// The protocol of a connection that is not HTTP/1, by the first bytes of either side.
 fn protocol(sent: &Stream, got: &Stream) -> Option<&'static str> {
     let begins = |text: &[u8], start: &[u8]| text.starts_with(start);
     let (client, server) = (sent.text(0), got.text(0));
@@ -793,7 +798,7 @@ fn protocol(sent: &Stream, got: &Stream) -> Option<&'static str> {
     is_request_0_9(client).then_some("HTTP/0.9")
 }
 
-/// The SETTINGS that a server begins with (RFC 9113 §3.4).
+/// The SETTINGS frame that a server sends first (RFC 9113 §3.4).
 fn is_http_2(text: &[u8]) -> bool {
     matches!(text, [0, 0, length, 4, 0, 0, 0, 0, 0, ..] if length % 6 == 0)
 }
@@ -810,7 +815,7 @@ mod tests {
     struct Talk {
         client: Vec<Packet>,
         server: Vec<Packet>,
-        /// So many bytes of a payload were captured.
+        /// Payloads are captured up to this many bytes.
         snap: Option<usize>,
     }
 
@@ -848,7 +853,7 @@ mod tests {
             self
         }
 
-        /// The server closes; both SYNs are put in front.
+        /// The messages after the server closes, with both SYNs in front.
         fn read(&self) -> Messages {
             let mut talk = self.clone();
             talk.answer("");
@@ -889,8 +894,8 @@ mod tests {
         })
     }
 
-    /// What each side says in turn, `>` the client and `<` the server; how many requests and whole responses there
-    /// are; what is cut.
+    /// A case: its name; what each side says in turn (`>` the client, `<` the server); how many
+    /// requests and complete responses there are; how the last response is cut.
     type Row<'a> = (&'a str, &'a [(char, &'a str)], (usize, usize), Option<Cut>);
 
     fn rows() -> Vec<Row<'static>> {
@@ -1198,7 +1203,7 @@ mod tests {
         }
     }
 
-    /// However the bytes lie in segments, whichever were sent twice, and in which order they were captured.
+    /// The result does not depend on segment boundaries, repeated segments or capture order.
     #[test]
     fn segments_make_no_difference() {
         for (what, said, counts, cut) in rows() {
@@ -1261,7 +1266,7 @@ mod tests {
             let expected = format!("an invalid Content-Length, \"{length}\"");
             assert_eq!(misread, [None, Some(expected.clone())]);
             assert_eq!(unknown, Some(Unknown::Misread(Rule::ContentLength)));
-            // Where there is no body, nobody needs the length.
+            // Without a body, the length does not matter.
             assert_eq!(fault(HEAD, &answer.replace("hello", "")).0[1], None);
             let request = format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\nhello");
             assert_eq!(fault(&request, HELLO).0, [Some(expected), None]);
@@ -1277,7 +1282,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{}",
             "x".repeat(1000)
         );
-        // The head is there, of the body but a part.
+        // The head was captured, and only part of the body.
         let messages = Talk::default()
             .snap(60)
             .ask(GET)
@@ -1287,11 +1292,11 @@ mod tests {
             .read();
         assert_eq!((messages.requests(), messages.responses), (2, 2));
         assert_eq!((messages.cut, messages.unknown), (None, None));
-        // It is really cut, and that can be told.
+        // The response is really cut, and the capture proves it.
         let short = &large[..large.len() - 100];
         let messages = Talk::default().snap(60).ask(GET).answer(short).read();
         assert_eq!((messages.cut, messages.unknown), (body(900, 1000), None));
-        // Chunks of which the sizes are there.
+        // All chunk sizes were captured.
         let mut talk = Talk::default();
         talk.ask(GET)
             .answer(CHUNKED)
@@ -1303,7 +1308,7 @@ mod tests {
             (messages.responses, messages.cut, messages.unknown),
             (1, None, None)
         );
-        // The size of a chunk is not.
+        // A chunk size was not captured.
         let off = Some(Unknown::Missing(Missing::CutOff));
         let chunks = format!("3e8\r\n{}\r\n0\r\n\r\n", "x".repeat(1000));
         let messages = Talk::default()
@@ -1316,12 +1321,12 @@ mod tests {
             (messages.responses, messages.cut, messages.unknown),
             (0, None, off)
         );
-        // The head is not.
+        // The head was not captured.
         for bytes in [0, 8, 20] {
             let messages = Talk::default().snap(bytes).ask(GET).answer(&large).read();
             assert_eq!((messages.cut, messages.unknown), (None, off), "{bytes}");
         }
-        // Another that begins with a segment is found, and answers the next request.
+        // A response that begins with a segment is found, and answers the next request.
         let mut talk = Talk::default();
         talk.snap(20)
             .ask(GET)
@@ -1344,7 +1349,7 @@ mod tests {
             .answer(&part)
             .ask(GET)
             .answer(HELLO);
-        // A part of the body: where it ends is known all the same.
+        // Part of the body is missing; its end is known all the same.
         for lost in [1, 2] {
             let mut talk = talk.clone();
             talk.server.remove(lost);
@@ -1354,18 +1359,18 @@ mod tests {
                 (2, None, None)
             );
         }
-        // The head.
+        // The head is missing.
         let mut headless = talk.clone();
         headless.server.remove(0);
         let messages = headless.read();
         assert_eq!((messages.responses, messages.cut), (2, None));
         assert_eq!(messages.unknown, Some(Unknown::Missing(Missing::Unseen)));
-        // All that the server sent.
+        // Everything from the server is missing.
         let mut deaf = talk.clone();
         deaf.server.clear();
         let messages = deaf.with_syns().messages(false);
         assert_eq!((messages.requests(), messages.cut), (2, None));
-        // All that the client sent, and a response that may answer HEAD.
+        // Everything from the client is missing, so a response may answer a HEAD.
         let mut mute = Talk::default();
         mute.ask(GET).answer(LONG);
         mute.client.clear();
@@ -1374,7 +1379,7 @@ mod tests {
             (messages.cut, messages.unknown),
             (None, Some(Unknown::Request))
         );
-        // The end of the record: more may have come.
+        // The end of the record is missing: more may have been sent.
         let mut early = Talk::default();
         early
             .ask(GET)
@@ -1388,7 +1393,7 @@ mod tests {
             (messages.cut, messages.unknown),
             (None, Some(Unknown::Rest))
         );
-        // Only an acknowledgement tells of a FIN, by which the response ends.
+        // Only an acknowledgement proves the FIN that ends the response.
         let mut closed = Talk::default();
         closed.ask(GET).answer("HTTP/1.1 200 OK\r\n\r\nall");
         closed.client.push(Packet {
@@ -1398,7 +1403,7 @@ mod tests {
         let closed = closed.with_syns();
         assert_eq!(closed.messages(true).responses, 1);
         assert_eq!(closed.messages(false).cut, body(3, None));
-        // With the FIN it is certain.
+        // With a captured FIN the end is certain.
         assert_eq!(early.read().cut, body(3, 500));
     }
 
@@ -1413,12 +1418,13 @@ mod tests {
             talk.messages(true)
         };
         assert_eq!(late(0, 0).responses, 2);
-        // The answer to HEAD, without its request: what follows it shows that it has no body.
+        // The response to a HEAD, without its request: the next response proves that it has no
+        // body.
         let messages = late(1, 0);
         assert_eq!((messages.requests(), messages.responses), (1, 2));
         assert_eq!((messages.cut, messages.unknown), (None, None));
         assert_eq!((late(1, 1).requests(), late(1, 1).responses), (1, 1));
-        // In the midst of a body.
+        // The middle of a body is missing.
         let mut midst = Talk::default();
         midst
             .ask(GET)
@@ -1484,7 +1490,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any segments of any bytes at any numbers, cut anywhere.
+        /// Arbitrary segments, bytes and numbers, cut anywhere.
         #[test]
         fn any_segments_are_taken(
             parts in prop::collection::vec((any::<bool>(), 0..300_u32, piece(), 0..60_usize, 0..300_u32), 0..20),
@@ -1504,7 +1510,7 @@ mod tests {
             prop_assert!(messages.bytes(Side::Client) <= sent);
         }
 
-        /// Wherever a conversation is cut into segments, it reads the same.
+        /// A conversation reads the same however it is cut into segments.
         #[test]
         fn splits_make_no_difference(
             row in 0..rows().len(),

@@ -1,4 +1,4 @@
-//! What happened, in order, and why: what every way of printing a trace is made of.
+//! What happened, in order, and why. Every output format is made from the [`Story`].
 
 mod analysis;
 mod calls;
@@ -9,6 +9,7 @@ mod flows;
 mod http;
 mod order;
 mod phases;
+mod relative;
 mod remark;
 mod states;
 mod streams;
@@ -21,6 +22,8 @@ mod why;
 
 use std::net::SocketAddr;
 
+pub use relative::Relative;
+pub(crate) use relative::{METHODS, token};
 pub use remark::{Remark, labels};
 pub use tell::tell;
 
@@ -30,52 +33,53 @@ use super::model::{Endpoints, IcmpError, Info, Packet, Side, Snapshot, State};
 /// A whole trace.
 #[derive(Debug, Clone)]
 pub struct Story {
-    /// The first event, in ns of the record's clock. Times below count from it.
+    /// Time of the first event, in ns of the record's clock. All other times count from it.
     pub origin_ns: u64,
-    /// What came before the first connection, such as a server that begins to listen; may be empty.
+    /// What came before the first connection, such as the server's `listen`; may be empty.
     pub prologue: Vec<Phase>,
-    /// Each connection, in the order of their first packets or calls.
+    /// The connections, ordered by their first packets or calls.
     pub connections: Vec<Connection>,
-    /// What belongs to no connection, after the first one began: other calls of the server.
+    /// Events after the first connection began that belong to no connection, such as other calls of
+    /// the server.
     pub others: Vec<Event>,
-    /// What the reader is to know of the record: lost events, sources that are missing.
+    /// What the reader should know about the record: lost events, missing sources.
     pub notes: Vec<String>,
 }
 
 /// One connection.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// Between whom.
+    /// The addresses of both ends.
     pub endpoints: Endpoints,
-    /// In the order of time; each begins where the one before ends.
+    /// Sorted by time; each phase begins where the one before it ends.
     pub phases: Vec<Phase>,
-    /// How it ended, and why.
+    /// How the connection ended, and why.
     pub ending: Ending,
-    /// The states of both ends, in the order of time.
+    /// State changes of both ends, sorted by time.
     pub states: Vec<StateChange>,
-    /// Times between its events have no meaning.
+    /// Times between the events of this connection are meaningless.
     pub lacks_times: bool,
 }
 
-/// A part of a connection with a heading of its own.
+/// A part of a connection, with its own heading.
 #[derive(Debug, Clone)]
 pub struct Phase {
-    /// Which one.
+    /// The kind of phase.
     pub kind: PhaseKind,
     /// In plain words: `The three-way handshake`.
     pub heading: String,
-    /// One to three sentences that explain it, with this trace's own figures.
+    /// One to three sentences that explain the phase, with the figures of this trace.
     pub explanation: String,
-    /// In the order of time. Empty of an aftermath in which nothing was seen.
+    /// Sorted by time. Empty for an aftermath in which nothing was seen.
     pub events: Vec<Event>,
 }
 
-/// What a phase is.
+/// The kinds of phases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PhaseKind {
-    /// The server asks for a socket and listens.
+    /// The server creates a socket and listens.
     Listening,
-    /// SYN, SYN+ACK, ACK; or what came of a SYN.
+    /// SYN, SYN+ACK, ACK; or whatever answered the SYN.
     Handshake,
     /// Bytes from the client.
     Request,
@@ -87,64 +91,65 @@ pub enum PhaseKind {
     Aftermath,
 }
 
-/// One line.
+/// One line of the story.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Since the origin, in ns; negative times do not occur.
+    /// Time since the origin, in ns; never negative.
     pub at_ns: u64,
-    /// What.
+    /// What happened.
     pub what: Happening,
-    /// Why, or what it means, in at most 100 characters.
+    /// The reason or the meaning, in at most 100 characters.
     pub why: Option<String>,
 }
 
-/// What can happen.
+/// The kinds of events.
 #[derive(Debug, Clone)]
 pub enum Happening {
-    /// A segment went by.
+    /// A captured segment.
     Segment(Segment),
-    /// An end changes its state.
+    /// A state change of one end.
     State(StateChange),
-    /// A program enters a call, leaves it, or both with nothing in between.
+    /// Entry of a system call, its return, or both when nothing happened in between.
     Call(CallLine),
     /// The sockets at this moment.
     Sockets(Snapshot),
-    /// TCP's own figures.
+    /// The kernel's `tcp_info`.
     Info(Info),
-    /// A router or a host says that it does not deliver a segment.
+    /// An ICMP error: a router or host did not deliver a segment.
     Icmp(IcmpError),
-    /// What the client saw, in plain words, where there is nothing better.
+    /// What the client saw, in plain words; only where no better source covers it.
     Moment(String),
-    /// Time passes without any event, such as a timer that runs: for so many ns.
+    /// Nothing happens for this many ns, for example while a timer runs.
     Silence(u64),
 }
 
-/// A segment with numbers a person can follow.
+/// A segment with readable numbers.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// Who sent it.
+    /// The sender.
     pub from: Side,
-    /// As it went by.
+    /// The segment as captured.
     pub packet: Packet,
-    /// Its first sequence number and the one after its last, relative to the first of its side as tcpdump
-    /// counts: a SYN shows the number itself.
+    /// The first sequence number and the one after the last, relative to the first number of its
+    /// side; a SYN has its absolute number.
     pub sequence: (u32, u32),
-    /// Relative as well.
+    /// Acknowledgement number, relative to the first number of the other side.
     pub acknowledgement: Option<u32>,
-    /// In bytes, scaled as agreed upon in the handshake.
+    /// Window in bytes, scaled as agreed in the handshake.
     pub window_bytes: u32,
-    /// The same bytes went by before.
+    /// The same bytes were captured before.
     pub retransmission: bool,
-    /// How often it was captured beyond the first time, as on two interfaces.
+    /// Number of additional captures of the same packet, for example on a second interface.
     pub copies: u32,
-    /// What it is called: a keep-alive, a duplicate ACK.
+    /// Names for what the segment is: a keep-alive, a duplicate ACK.
     pub remarks: Vec<Remark>,
-    /// What its payload begins with, when that is HTTP: `GET / HTTP/1.1`, `HTTP/1.1 200 OK`.
+    /// The first line of an HTTP message in the payload: `GET / HTTP/1.1`, `HTTP/1.1 200 OK`.
     pub http: Option<String>,
 }
 
 impl Segment {
-    /// It is a part of this connection, and not ignored as one of another.
+    /// Whether the segment belongs to this connection, rather than being ignored as part of
+    /// another.
     pub fn counts(&self) -> bool {
         self.effect() == Effect::Counts
     }
@@ -159,68 +164,68 @@ impl Segment {
     }
 }
 
-/// A change of state of one end.
+/// A state change of one end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateChange {
-    /// Since the origin, in ns.
+    /// Time since the origin, in ns.
     pub at_ns: u64,
-    /// Which end.
+    /// The end that changes.
     pub side: Side,
     /// The state before.
     pub old: State,
     /// The state after.
     pub new: State,
-    /// How it is known.
+    /// How the change is known.
     pub origin: Origin,
 }
 
 /// How a change of state is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The kernel told it.
+    /// The kernel reported it.
     Kernel,
     /// It follows from the segments (RFC 9293 §3.10).
     Derived,
-    /// It is likely by the segments that there are: others, which would show it, were not captured.
+    /// Likely from the captured segments; the segments that would prove it were not captured.
     Likely,
 }
 
-/// A line of a system call.
+/// A line for a system call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallLine {
-    /// Whose.
+    /// The side whose process made the call.
     pub side: Side,
-    /// Thread.
+    /// Thread ID.
     pub tid: u32,
-    /// `recvfrom`
+    /// Name of the call, such as `recvfrom`.
     pub name: &'static str,
-    /// As strace shows them, as far as they are known: `4, 1024 bytes`.
+    /// In the style of strace, as far as known: `4, 1024 bytes`.
     pub arguments: String,
-    /// Which half of the call.
+    /// Which half of the call the line shows.
     pub part: Part,
-    /// What came out, on leaving: `38`, `-1 ECONNRESET`.
+    /// Result, on return: `38`, `-1 ECONNRESET`.
     pub result: Option<String>,
-    /// How long it took, on leaving, in ns.
+    /// Duration in ns, on return.
     pub took_ns: Option<u64>,
-    /// The socket it is about, if the peer is known.
+    /// Peer of the socket, if known.
     pub peer: Option<SocketAddr>,
 }
 
-/// Half of a call.
+/// The part of a call that a line shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// All of it: nothing else happened meanwhile.
+    /// The whole call: nothing else happened during it.
     Whole,
-    /// It begins here, and something happens before it ends.
+    /// The entry; something happens before the call returns.
     Enter,
-    /// It ends here.
+    /// The return.
     Leave,
 }
 
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// Which way.
+    /// The kind of ending.
     pub kind: EndingKind,
     /// One or more sentences: what happened and why.
     pub explanation: String,
@@ -231,22 +236,22 @@ pub struct Ending {
 pub enum EndingKind {
     /// It was open when the record ended.
     Open,
-    /// The capture begins or ends in the midst of it, so that nobody knows.
+    /// Not known: the capture begins or ends in the middle of the connection.
     Unknown,
-    /// FINs in both directions; this side's came first, and it holds `TIME-WAIT`.
+    /// FINs in both directions; this side sent the first and holds `TIME-WAIT`.
     Closed(Side),
-    /// Both sent a FIN before they saw the other's.
+    /// Both sides sent a FIN before they saw the other's.
     Simultaneous,
     /// A RST answered the SYN.
     Refused,
     /// An ICMP error answered the SYN.
     Unreachable,
-    /// No answer to the SYN, though it was sent again.
+    /// No answer to the SYN, although it was sent again.
     NoAnswer,
-    /// A RST from this side in the midst of it.
+    /// A RST from this side ended an established connection.
     Reset(Side),
-    /// This side has closed its half, the other has not.
+    /// This side has closed its half; the other has not.
     HalfClosed(Side),
-    /// Nothing more came until somebody lost patience.
+    /// Nothing more arrived until one side gave up.
     Silent,
 }

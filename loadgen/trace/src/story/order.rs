@@ -1,4 +1,4 @@
-//! The order of what was captured, and which packets are one packet captured more than once.
+//! The order of captured packets, and which packets are the same one captured more than once.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -10,16 +10,16 @@ use engine::figures::count;
 
 use super::endings::duration;
 
-/// A record in order, each packet once.
+/// A record in order, with each packet once.
 pub(super) struct Ordered<'a> {
     pub(super) record: Cow<'a, Record>,
-    /// How often each packet was captured beyond the first time; empty where each was captured once.
+    /// For each packet, the number of additional captures; empty if every packet was captured once.
     pub(super) copies: Vec<u32>,
-    /// What is to be said of order and copies.
+    /// Notes about order and copies.
     pub(super) notes: Vec<String>,
 }
 
-/// Most records are in order already, and need no copy.
+/// Most records are already in order and are not copied.
 pub(super) fn ordered(record: &Record) -> Ordered<'_> {
     let mut notes = Vec::new();
     let mut record = in_order(record, &mut notes);
@@ -27,7 +27,7 @@ pub(super) fn ordered(record: &Record) -> Ordered<'_> {
         Some(copies) => {
             let dropped = copies.iter().filter(|it| **it == Copies::OfAnother).count() as u64;
             notes.push(format!(
-                "{} a second time, on another interface or on the way in and out: each packet is shown once.",
+                "{} a second time, on another interface or both on input and on output: each packet is shown once.",
                 match dropped {
                     1 => "1 packet was captured".to_owned(),
                     many => format!("{} were captured", count(many, "packet")),
@@ -56,7 +56,7 @@ fn in_order<'a>(record: &'a Record, notes: &mut Vec<String>) -> Cow<'a, Record> 
         return Cow::Borrowed(record);
     }
     let mut record = record.clone();
-    // What a live trace gathers has one clock.
+    // A live trace has a single clock.
     let is_of_file = record.changes.is_empty()
         && record.calls.is_empty()
         && record.snapshots.is_empty()
@@ -72,9 +72,9 @@ fn in_order<'a>(record: &'a Record, notes: &mut Vec<String>) -> Cow<'a, Record> 
     Cow::Owned(record)
 }
 
-/// Each interface has a clock of its own, or may have.
+/// Each interface has its own clock, or may have.
 struct Clocks {
-    /// The packets of each interface, in the order of the file.
+    /// The packets of each interface, in file order.
     lanes: Vec<Vec<usize>>,
 }
 
@@ -97,8 +97,8 @@ impl Clocks {
         self.lanes.len() <= 1
     }
 
-    /// Makes the times of each interface go forward in the order of the file, and the interfaces agree where
-    /// they captured the same packets.
+    /// Makes the times of each interface increase in file order, and aligns the interfaces by the
+    /// packets that they captured in common.
     fn correct(&self, packets: &mut [Packet]) -> Vec<String> {
         let mut notes = Vec::new();
         let mut steps = Steps::default();
@@ -107,8 +107,8 @@ impl Clocks {
         }
         if steps.count > 0 {
             notes.push(format!(
-                "Times go back {} in the order of the file, by up to {}: the clock was set back, or packets were \
-                 written late. The order of the file stands; how much time passed there is not known.",
+                "Timestamps go back {} in the file, by up to {}: the clock was set back, or packets were \
+                written late. The file order is kept; the time that passed there is not known.",
                 match steps.count {
                     1 => "once".to_owned(),
                     times => count(times, "time"),
@@ -118,8 +118,8 @@ impl Clocks {
         }
         if steps.late > 0 {
             notes.push(format!(
-                "{} behind later ones in the file, as several queues write them: numbers and times agree on their \
-                 place, and they are shown there.",
+                "{} after later ones in the file, as a capture with several queues writes them: sequence numbers and \
+                timestamps agree on the order, and the trace shows them in that order.",
                 match steps.late {
                     1 => "1 packet stands".to_owned(),
                     many => format!("{} stand", count(many, "packet")),
@@ -139,8 +139,8 @@ impl Clocks {
         const WORTH_SAYING_NS: u64 = 100_000;
         if apart_ns >= WORTH_SAYING_NS {
             notes.push(format!(
-                "The clocks of the interfaces are {} apart, by the packets that several of them captured: the times \
-                 are those of the interface with the most packets.",
+                "The clocks of the interfaces differ by {}, judging by the packets that several of them captured: the \
+                times shown are those of the interface with the most packets.",
                 duration(apart_ns)
             ));
         }
@@ -148,21 +148,22 @@ impl Clocks {
     }
 }
 
-/// Where times went back.
+/// Where timestamps go back.
 #[derive(Default)]
 struct Steps {
-    /// Packets that were only written late.
+    /// Packets that were merely written late.
     late: u64,
     count: u64,
     longest_ns: u64,
 }
 
 impl Steps {
-    /// Of one interface. A packet that was written late, as its numbers show, keeps its time, and gets its place
-    /// by that. Else the order of the file stands: a packet that alone is early gets the time of the one
-    /// before it; where the clock was set back, all later times are moved on.
+    /// Processes one interface. A packet that was written late, as its sequence numbers show, keeps
+    /// its time and is moved to its place. Otherwise the file order is kept: a single early packet
+    /// gets the time of the packet before it; where the clock was set back, all later times are
+    /// shifted.
     fn forward(&mut self, lane: &[usize], packets: &mut [Packet]) {
-        /// A clock that was set back shows in so many packets that follow.
+        /// If the clock was set back, this many following packets show it.
         const LOOK_AHEAD: usize = 3;
         let mut moved_ns = 0u64;
         let mut last_ns = 0;
@@ -190,8 +191,8 @@ impl Steps {
     }
 }
 
-/// Whether a packet belongs before some that stand before it in the file, by the numbers of TCP, and behind none
-/// of those.
+/// Whether a packet belongs before some of its predecessors in the file, by sequence numbers, and
+/// after none of them.
 fn is_written_late(packets: &[Packet], before: &[usize], at: usize, at_ns: u64) -> bool {
     const LOOK_BACK: usize = 16;
     let packet = &packets[at];
@@ -212,7 +213,8 @@ fn is_written_late(packets: &[Packet], before: &[usize], at: usize, at_ns: u64) 
     is_before_some
 }
 
-/// Whether the numbers tell that one packet of a connection was sent before another.
+/// Whether sequence numbers prove that packet `a` was sent before packet `b` of the same
+/// connection.
 fn precedes(a: &Packet, b: &Packet) -> bool {
     if a.source == b.source {
         let is_behind = before(a.sequence, b.sequence);
@@ -223,10 +225,11 @@ fn precedes(a: &Packet, b: &Packet) -> bool {
     length(a) > 0 && b.flags.ack && at_most(end_of(a), b.acknowledgement)
 }
 
-/// By how much the clock of one interface is ahead of that of another: the median over the packets that both
-/// have captured. Nothing where these may be segments that were sent again by the other interface.
+/// How far the clock of one interface is ahead of another's: the median over the packets that both
+/// captured. `None` if these may be segments that were sent again through the other interface.
 fn ahead_ns(packets: &[Packet], reference: &[usize], lane: &[usize]) -> Option<i64> {
-    /// A segment that is sent again comes after a time that has nothing to do with that of another.
+    /// Retransmitted segments follow their originals after unrelated times; this many copies must
+    /// agree.
     const AGREEING_MIN: usize = 3;
     let mut seen: HashMap<Key, Vec<usize>> = HashMap::new();
     for &at in reference.iter().rev() {
@@ -235,7 +238,7 @@ fn ahead_ns(packets: &[Packet], reference: &[usize], lane: &[usize]) -> Option<i
     let mut distances: Vec<i64> = Vec::new();
     let mut is_certain = false;
     for &at in lane {
-        // The first of one is the first of the other.
+        // The first on one interface corresponds to the first on the other.
         if let Some(of) = seen.get_mut(&Key::of(&packets[at])).and_then(Vec::pop)
             && is_same(&packets[of], &packets[at])
         {
@@ -257,14 +260,14 @@ fn ahead_ns(packets: &[Packet], reference: &[usize], lane: &[usize]) -> Option<i
     (is_certain || are_most).then_some(median_ns)
 }
 
-/// Whether the IP headers show that one packet was captured twice: a sender that repeats a segment gives it another
-/// identification, unless it gives none, and sends it over as many hops.
+/// Whether the IP headers show that one packet was captured twice. A sender that repeats a segment
+/// over a path of the same length gives it another identification, unless it never sets one.
 fn is_one_by_header(a: &Packet, b: &Packet) -> bool {
     let has_identification = a.identification.is_some_and(|it| it != 0);
     (has_identification && a.identification == b.identification) || a.hops != b.hops
 }
 
-/// What two captures of one packet have in common, as far as it is quickly compared.
+/// The quickly compared part of what two captures of one packet have in common.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     source: SocketAddr,
@@ -290,22 +293,22 @@ impl Key {
     }
 }
 
-/// The rest of it.
+/// The remaining comparison of two captures with the same key.
 fn is_same(a: &Packet, b: &Packet) -> bool {
     let common = a.payload.len().min(b.payload.len());
     a.flags == b.flags && a.options == b.options && a.payload[..common] == b.payload[..common]
 }
 
-/// What a packet is.
+/// Whether a packet is the original or a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Copies {
-    /// Captured here for the first time, and so often again.
+    /// The first capture, followed by this many copies.
     Again(u32),
-    /// Captured before.
+    /// A copy of an earlier packet.
     OfAnother,
 }
 
-/// Of each packet; none where there is no copy at all.
+/// Classifies each packet; `None` if there is no copy at all.
 fn find_copies(packets: &[Packet]) -> Option<Vec<Copies>> {
     let mut finder = CopyFinder {
         captured_twice: captured_twice(packets),
@@ -324,7 +327,7 @@ fn find_copies(packets: &[Packet]) -> Option<Vec<Copies>> {
     Some(copies)
 }
 
-/// From whom and to whom most segments, and not just a few, were captured by several interfaces.
+/// Address pairs of which several interfaces captured most segments, and more than a few.
 fn captured_twice(packets: &[Packet]) -> HashSet<(SocketAddr, SocketAddr)> {
     const SEGMENTS_MIN: usize = 3;
     let Some(first) = packets.first() else {
@@ -364,26 +367,26 @@ fn drop_copies(record: &mut Record, copies: &[Copies]) -> Vec<u32> {
         .collect()
 }
 
-/// Tells a packet that was captured twice from one that was sent twice.
+/// Distinguishes a packet that was captured twice from one that was sent twice.
 #[derive(Default)]
 struct CopyFinder {
     latest: HashMap<Key, usize>,
     captured_twice: HashSet<(SocketAddr, SocketAddr)>,
     directions: HashMap<(SocketAddr, SocketAddr), Direction>,
-    /// The SYN of the latest connection, by who connects and whom to.
+    /// Position of the latest connection's SYN, by client and server address.
     begun: HashMap<(SocketAddr, SocketAddr), usize>,
-    /// How often packets were captured again.
+    /// Additional captures of each packet.
     times: HashMap<usize, u32>,
-    /// On which interface, beside its own.
+    /// The other interfaces that captured each packet.
     elsewhere: HashMap<usize, Vec<usize>>,
 }
 
-/// What is known of the packets from one end to the other.
+/// What is known of the packets in one direction.
 #[derive(Default)]
 struct Direction {
     last: Option<usize>,
     last_was_copied: bool,
-    /// Different packets have the same identification: it tells nothing.
+    /// Different packets share an identification, so it proves nothing.
     has_same_identification: bool,
 }
 
@@ -397,7 +400,7 @@ impl CopyFinder {
         let earlier = self.latest.get(&Key::of(packet)).copied();
         let begun = |ends| self.begun.get(ends).copied().unwrap_or(0);
         let begun = begun(&ends).max(begun(&back));
-        // What comes again in a later connection was late, and not captured twice.
+        // A segment that comes again in a later connection arrived late; it is not a copy.
         let earlier = earlier.filter(|&of| of >= begun && is_same(&packets[of], packet));
         if let Some(of) = earlier {
             let on = self.elsewhere.entry(of).or_default();
@@ -405,7 +408,7 @@ impl CopyFinder {
                 && !on
                     .iter()
                     .any(|&it| packets[it].interface == packet.interface);
-            // Nothing else went by between these two.
+            // Nothing else was captured between these two.
             let follows = direction.last == Some(of) && answered.is_none_or(|it| it < of);
             let was_copied = direction.last_was_copied;
             let tells = !direction.has_same_identification
@@ -443,11 +446,11 @@ impl CopyFinder {
     }
 }
 
-/// Between two interfaces a packet takes no longer.
+/// A packet takes less than this from one interface to another.
 const ELSEWHERE_NS: u64 = 1_000_000_000;
 
-/// No timer sends a segment again so soon.
+/// No retransmission timer is shorter than this.
 const RETRANSMISSION_NS: u64 = 200_000_000;
 
-/// Nothing sends a segment again so soon.
+/// No sender repeats a segment this soon.
 const AT_ONCE_NS: u64 = 1_000_000;

@@ -1,4 +1,4 @@
-//! Which lines belong together, and what is said of them.
+//! Divides a connection into phases and explains each.
 
 use super::endings::{TIME_WAIT_S, bytes, duration, full_queue, is_write, reason};
 use super::states::other;
@@ -8,10 +8,10 @@ use super::why::{call as why_of_call, silence, whys};
 use super::{Ending, EndingKind, Event, Happening, Part, Phase, PhaseKind, Segment};
 use crate::model::{Call, Record, Side, State, What};
 
-/// From so long on, that nothing happens is an event.
+/// A pause this long becomes an event of its own.
 const SILENCE_NS: u64 = 100_000_000;
 
-/// What came before the first connection; none if that was nothing.
+/// The phase before the first connection; `None` if nothing was seen.
 pub(super) fn listening(record: &Record, items: &[Item<'_>]) -> Option<Phase> {
     if items.is_empty() {
         return None;
@@ -39,23 +39,24 @@ pub(super) fn listening(record: &Record, items: &[Item<'_>]) -> Option<Phase> {
     let mut text = Vec::new();
     if begins {
         text.push(
-            "socket() makes a socket, bind() gives it an address, listen() lets the kernel take connections for it."
+            "socket() creates a socket, bind() gives it an address, listen() makes the kernel complete handshakes for it."
                 .to_owned(),
         );
     }
     text.push(match backlog {
-        // Linux drops a SYN when more than the backlog wait, and not when as many do.
+        // Linux drops a SYN only when more connections than the backlog wait, so one more than the
+        // backlog fits.
         Some(backlog) => format!(
-            "Handshakes are the kernel's work from now on: connections that are complete wait in the accept queue \
-             until accept() takes them. The backlog of {} lets {} of them wait.",
+            "From now on the kernel completes handshakes by itself: finished connections wait in the accept queue \
+             until accept() takes them. With a backlog of {}, {} of them can wait.",
             backlog,
             backlog.saturating_add(1)
         ),
-        None if listener.is_some() => "Nothing of a connection yet.".to_owned(),
-        None => "No socket that listens was seen.".to_owned(),
+        None if listener.is_some() => "No connection yet.".to_owned(),
+        None => "No listening socket was seen.".to_owned(),
     });
     if let Some(queued) = listener.map(|it| it.receive_queue).filter(|it| *it > 0) {
-        text.push(format!("{queued} wait in it already."));
+        text.push(format!("Already waiting in the accept queue: {queued}."));
     }
     let mut said = Vec::new();
     let events = items.iter().filter_map(|item| {
@@ -65,7 +66,7 @@ pub(super) fn listening(record: &Record, items: &[Item<'_>]) -> Option<Phase> {
             new
         });
         let mut what = happening(item, None)?;
-        // A register holds only where the address is.
+        // The registers contain only a pointer to the address.
         if let (Thing::Call { call, .. }, Happening::Call(line)) = (&item.what, &mut what)
             && call.name == "bind"
             && calls("listen").is_some_and(|listen| listen.arguments[0] == call.arguments[0])
@@ -93,7 +94,7 @@ pub(super) fn listening(record: &Record, items: &[Item<'_>]) -> Option<Phase> {
     })
 }
 
-/// One connection, cut into phases.
+/// Divides one connection into phases.
 pub(super) fn phases(
     record: &Record,
     subject: &Subject<'_>,
@@ -136,7 +137,7 @@ pub(super) fn phases(
                 part.foreign_heading(kind)
             }
             PhaseKind::Request => counted("request", first, requests, total),
-            // Where a head was not captured, a request tells which response it is.
+            // If the head was not captured, the request determines the response.
             PhaseKind::Response if subject.messages.responses_begun.len() < total => {
                 counted("response", requests.max(1), requests.max(1), total)
             }
@@ -177,7 +178,7 @@ pub(super) fn phases(
     phases
 }
 
-/// Where phases begin.
+/// Positions at which phases begin.
 fn cuts(subject: &Subject<'_>, items: &[Item<'_>]) -> Vec<(usize, PhaseKind)> {
     let segment = |item: &Item<'_>| match &item.what {
         Thing::Segment(number) => Some(&subject.segments[*number]),
@@ -189,7 +190,8 @@ fn cuts(subject: &Subject<'_>, items: &[Item<'_>]) -> Vec<(usize, PhaseKind)> {
     if seen_syn {
         cuts.push((0, PhaseKind::Handshake));
     }
-    // Where in the handshake the client already writes, it is a request only once there is a connection.
+    // Bytes that the client sends during the handshake become a request only once there is a
+    // connection.
     let established = subject.was_established();
     for (at, item) in items.iter().enumerate() {
         if Some(at) == close {
@@ -228,7 +230,7 @@ fn cuts(subject: &Subject<'_>, items: &[Item<'_>]) -> Vec<(usize, PhaseKind)> {
             cuts.push((at, kind));
         }
     }
-    // What comes before belongs to the first phase.
+    // Everything before the first cut belongs to the first phase.
     match cuts.first_mut() {
         Some(first) => first.0 = 0,
         None => cuts.push((
@@ -263,7 +265,7 @@ fn cuts(subject: &Subject<'_>, items: &[Item<'_>]) -> Vec<(usize, PhaseKind)> {
     cuts
 }
 
-/// The first line of the close: a FIN or a RST, or the call it came from, after which nothing flows any more.
+/// The first item of the close: a FIN, a RST, or the call that caused it; no data flows after it.
 fn close_at(subject: &Subject<'_>, items: &[Item<'_>]) -> Option<usize> {
     if !subject.was_established() {
         return None;
@@ -283,7 +285,7 @@ fn close_at(subject: &Subject<'_>, items: &[Item<'_>]) -> Option<usize> {
     };
     let first = segments().find(|(_, it)| ends(it));
     let flows_until = match first {
-        // A client that closes its half may still get its answer.
+        // A client that closes its half may still receive the response.
         Some((_, it)) if it.from == Side::Client && it.packet.flags.fin => {
             let until = first.map(|(at, _)| at);
             segments()
@@ -323,7 +325,7 @@ fn close_at(subject: &Subject<'_>, items: &[Item<'_>]) -> Option<usize> {
     })
 }
 
-/// `Request 2 of 3`
+/// The number of a message among all: `Request 2 of 3`.
 fn counted(what: &str, first: usize, last: usize, total: usize) -> String {
     if total <= 1 && last <= 1 {
         return format!("The {what}");
@@ -337,7 +339,7 @@ fn counted(what: &str, first: usize, last: usize, total: usize) -> String {
     }
 }
 
-/// Whose bytes a request or a response is.
+/// The side that sends a request or a response.
 fn sender(kind: PhaseKind) -> Side {
     match kind {
         PhaseKind::Request => Side::Client,
@@ -345,7 +347,7 @@ fn sender(kind: PhaseKind) -> Side {
     }
 }
 
-/// One phase of a connection.
+/// One phase while its heading and explanation are written.
 struct Passage<'a> {
     record: &'a Record,
     subject: &'a Subject<'a>,
@@ -361,7 +363,7 @@ impl Passage<'_> {
         })
     }
 
-    /// How many messages of this side begin here, of those at these numbers.
+    /// How many messages of this side, of those at `numbers`, begin in this phase.
     fn begun(&self, side: Side, numbers: &[u32]) -> usize {
         let begins = |number: &&u32| {
             (self.segments().filter(|it| it.from == side)).any(|it| {
@@ -372,7 +374,7 @@ impl Passage<'_> {
         numbers.iter().take_while(begins).count()
     }
 
-    /// All that the server sends here is interim.
+    /// Whether everything the server sends here is interim.
     fn is_interim(&self) -> bool {
         let carries = |it: &&Segment| it.from == Side::Server && it.packet.payload_bytes > 0;
         let first = self
@@ -382,7 +384,7 @@ impl Passage<'_> {
         first.is_some_and(|line| line.starts_with("HTTP/1.1 1"))
     }
 
-    /// The first bytes of this phase come behind the last of HTTP.
+    /// Whether this phase's first bytes come after the end of HTTP.
     fn is_in_tunnel(&self, kind: PhaseKind) -> bool {
         let Some(tunnel) = self.subject.messages.tunnel else {
             return false;
@@ -404,7 +406,7 @@ impl Passage<'_> {
         format!("{what}, from the {}", sender(kind).name())
     }
 
-    /// Of bytes that are not HTTP/1.
+    /// A heading for bytes that are not HTTP/1.
     fn foreign_heading(&self, kind: PhaseKind) -> String {
         let from = sender(kind);
         let what = self.subject.messages.protocol.unwrap_or("Bytes");
@@ -451,8 +453,8 @@ impl Passage<'_> {
             .filter(|it| it.packet.flags.fin || it.packet.payload_bytes == 0);
         match self.ending.kind {
             EndingKind::Reset(_) => "The close, by a reset",
-            EndingKind::Simultaneous => "The close, by both at once",
-            EndingKind::HalfClosed(_) => "The close, of one half",
+            EndingKind::Simultaneous => "The simultaneous close",
+            EndingKind::HalfClosed(_) => "The close of one half",
             EndingKind::Closed(_) | EndingKind::Silent if !self.subject.segments.is_empty() => {
                 let fins = self.segments().filter(|it| it.packet.flags.fin).count();
                 match (fins, closing.count()) {
@@ -479,7 +481,7 @@ impl Passage<'_> {
     fn handshake(&self) -> String {
         if self.subject.packets.is_empty() {
             return format!(
-                "The client asks for a connection to {}; without packets only the client's side of it is seen.",
+                "The client requests a connection to {}; without packets, only the client's side is visible.",
                 self.subject.endpoints.server
             );
         }
@@ -491,8 +493,8 @@ impl Passage<'_> {
         let mut text = Vec::new();
         if self.subject.was_established() {
             text.push(
-                "SYN, SYN+ACK, ACK: each side says from which number it counts its bytes, and hears that the other \
-                 has got it. The kernels do it by themselves: the server's program need not have called accept() yet."
+                "SYN, SYN+ACK, ACK: each side announces its first sequence number, and the other acknowledges it. The \
+                 kernels do this by themselves: the server's program need not have called accept() yet."
                     .to_owned(),
             );
             let open = syns(Side::Client).next().map(|it| it.packet.at_ns);
@@ -510,12 +512,12 @@ impl Passage<'_> {
         if count > 1 && self.subject.was_established() {
             text.push(match full_queue(self.record, self.subject) {
                 Some((waiting, backlog)) => format!(
-                    "The SYN was sent {count} times: the accept queue was full, with {waiting} in it where the backlog \
-                     is {backlog}, and then a kernel drops SYNs."
+                    "The SYN was sent {count} times: the accept queue was full ({waiting} waiting, with a backlog of \
+                     {backlog}), and a kernel drops SYNs while the queue is full."
                 ),
                 None => format!(
-                    "The SYN was sent {count} times: the first got lost, or the server's accept queue was \
-                     full, in which case its kernel drops SYNs; 1 s later the client asks again."
+                    "The SYN was sent {count} times: the first was lost, or the server's kernel dropped it because the \
+                     accept queue was full; the client asks again after 1 s."
                 ),
             });
         }
@@ -529,13 +531,13 @@ impl Passage<'_> {
             .last();
         let is_dropped = answered_at.is_some_and(|answered| last_at > Some(answered));
         if syns(Side::Server).count() > 1 && !is_dropped {
-            text.push("The SYN+ACK was sent again: no ACK of it had come by then.".to_owned());
+            text.push("The SYN+ACK was sent again: no ACK had arrived by then.".to_owned());
         }
         if syns(Side::Server).count() > 1 && is_dropped {
             text.push(
-                "The SYN+ACK was sent again although the client's ACK went by: the server dropped that ACK, as \
-                 it does while its accept queue is full; the client believes in a connection that the server \
-                 does not have yet."
+                "The SYN+ACK was sent again although the client's ACK was captured: the server dropped that ACK, as \
+                 it does while its accept queue is full. The client has a connection that the server does not \
+                 have yet."
                     .to_owned(),
             );
         }
@@ -570,8 +572,8 @@ impl Passage<'_> {
                 let writes = self.writes(side);
                 text.push(match writes {
                     Some(1) | None if count == 2 && self.head_alone() => {
-                        "The head and the body go separately: the program writes them by two calls, and each \
-                         becomes a segment of its own."
+                        "The head and the body travel separately: the program writes them with two calls, and each becomes \
+                         a separate segment."
                             .to_owned()
                     }
                     Some(writes) if writes > 1 => format!("The program wrote it in {writes} calls."),
@@ -579,26 +581,26 @@ impl Passage<'_> {
                 });
             }
             if let Some(protocol) = self.subject.messages.protocol {
-                text.push(format!("This is {protocol}, not HTTP/1: it is not read."));
+                text.push(format!(
+                    "This is {protocol}, not HTTP/1: the trace does not parse it."
+                ));
             }
             if side == Side::Server
                 && !self.is_in_tunnel(PhaseKind::Response)
                 && let Some(waited_ns) = self.answered_after()
             {
                 text.push(format!(
-                    "It begins {} after the end of the request.",
+                    "The response begins {} after the end of the request.",
                     duration(waited_ns)
                 ));
             }
             if again > 0 {
-                text.push(format!(
-                    "{again} of the segments went by before: sent again."
-                ));
+                text.push(format!("Retransmitted segments among them: {again}."));
             }
         } else {
             text.push(match side {
                 Side::Client => "The client hands its request to the kernel.".to_owned(),
-                Side::Server => "The server's answer reaches the client.".to_owned(),
+                Side::Server => "The server's response reaches the client.".to_owned(),
             });
         }
         if side == Side::Client
@@ -607,8 +609,8 @@ impl Passage<'_> {
                 .any(|it| it.from == Side::Client && it.packet.flags.fin)
         {
             text.push(
-                "The client closes its half with it: a FIN says that no further request will come, and the \
-                 other direction stays open for the answer."
+                "With the request the client closes its half: its FIN announces that no further request follows, and \
+                 the other direction stays open for the response."
                     .to_owned(),
             );
         }
@@ -624,7 +626,7 @@ impl Passage<'_> {
         Some(writes.count()).filter(|count| *count > 0)
     }
 
-    /// The first segment of the server ends with the head of its response.
+    /// Whether the server's first segment ends where the head of its response ends.
     fn head_alone(&self) -> bool {
         (self
             .segments()
@@ -657,7 +659,7 @@ impl Passage<'_> {
             .map(|it| it.from);
         match (self.ending.kind, first) {
             _ if self.subject.packets.is_empty() => {
-                "FINs go by unseen without packets; what the client's calls tell of them is shown."
+                "Without packets, FINs are invisible; what the client's calls reveal about them is shown."
                     .to_owned()
             }
             (EndingKind::Closed(_) | EndingKind::Silent, Some(first)) => {
@@ -668,12 +670,12 @@ impl Passage<'_> {
                     .count();
                 let how = if closing == 3 {
                     format!(
-                        "Each half is closed by a FIN and its ACK. Here three segments do: the {peer}'s FIN acknowledges the \
-                         {who}'s as well, so that no ACK of its own was needed."
+                        "A FIN and its ACK close each half. Three segments are enough here: the {peer}'s FIN also acknowledges \
+                         the {who}'s, so no separate ACK was needed."
                     )
                 } else {
                     format!(
-                        "Each half is closed by a FIN and its ACK: the {who} first, then the {peer}, when its program \
+                        "A FIN and its ACK close each half: first the {who}'s, then the {peer}'s, once the {peer}'s program \
                          has read to the end and closes as well."
                     )
                 };
@@ -683,18 +685,18 @@ impl Passage<'_> {
                 format!("{how}{waited}")
             }
             (EndingKind::Reset(side), _) => format!(
-                "A RST in place of a FIN: the {} does away with the connection at once, and so must the {}. Nothing \
-                 is acknowledged, and nobody waits for anything.",
+                "A RST instead of a FIN: the {} discards the connection at once, and the {} must do the same. Nothing \
+                 is acknowledged, and neither side waits for anything.",
                 side.name(),
                 other(side).name()
             ),
             (EndingKind::Simultaneous, _) => format!(
-                "Each side sent its FIN before it had seen the other's{}; each acknowledges the other's.",
+                "Each side sent its FIN before the other's arrived{}; each acknowledges the other's.",
                 self.between_fins()
                     .map_or(String::new(), |ns| format!(", {} apart", duration(ns)))
             ),
             (EndingKind::HalfClosed(side), _) => format!(
-                "The {} closes its half by a FIN. The other half stays open until the {} closes as well.",
+                "The {} closes its half with a FIN. The other half stays open until the {} closes as well.",
                 side.name(),
                 other(side).name()
             ),
@@ -720,13 +722,13 @@ impl Passage<'_> {
             _ => None,
         });
         let why = format!(
-            "TIME-WAIT lasts {TIME_WAIT_S} s on Linux, a constant of the kernel; tcp_fin_timeout is not it, but how \
-             long an orphan waits in FIN-WAIT-2. Meanwhile a late segment of this connection cannot be taken \
-             for one of a later connection between the same ports, and a lost last ACK can be given again."
+            "TIME-WAIT lasts {TIME_WAIT_S} s on Linux, a constant of the kernel; tcp_fin_timeout is unrelated: it \
+             limits orphans in FIN-WAIT-2. During TIME-WAIT, late segments of this connection cannot reach a \
+             new connection on the same ports, and a lost last ACK can be repeated."
         );
         match (waits(Side::Client), waits(Side::Server)) {
             (true, true) => format!("Both closed at once, so both hold TIME-WAIT. {why}"),
-            (false, false) => "Nothing is left of it.".to_owned(),
+            (false, false) => "Neither side keeps any state.".to_owned(),
             (client, _) => {
                 let side = if client { Side::Client } else { Side::Server };
                 let seen = lasted.map_or(String::new(), |_| {

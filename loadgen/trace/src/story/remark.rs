@@ -1,14 +1,15 @@
-//! What a segment is called beyond its flags, by names that stay the same.
+//! Names for segments, beyond their flags. The names are stable.
 
-/// A name for what a segment is or does. Most are those of tshark's `tcp.analysis`, by its definitions.
+/// A name for what a segment is or does. Most names and definitions are those of tshark's
+/// `tcp.analysis`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Remark {
-    /// The same bytes, SYN or FIN went by before, or an acknowledgement covers them already. One of the more
-    /// special names below may stand beside it.
+    /// The same bytes, SYN or FIN went by before, or are acknowledged already. A more specific name
+    /// below may accompany it.
     Retransmission,
-    /// A retransmission that the duplicate ACKs just before it asked for (RFC 5681 §3.2).
+    /// A retransmission requested by the duplicate ACKs just before it (RFC 5681 §3.2).
     FastRetransmission,
-    /// A retransmission of what had been acknowledged before.
+    /// A retransmission of bytes that were acknowledged before.
     SpuriousRetransmission,
     /// A retransmission of a SYN.
     SynRetransmission,
@@ -16,64 +17,67 @@ pub enum Remark {
     SynAckRetransmission,
     /// A retransmission of a FIN.
     FinRetransmission,
-    /// It comes after segments that follow it, too soon to have been sent again.
+    /// The segment arrives after its successors, too soon to be a retransmission.
     OutOfOrder,
-    /// What comes between the segment before and this one was not captured.
+    /// Bytes between the previous segment and this one were not captured.
     LostSegment,
-    /// It acknowledges bytes that were not captured.
+    /// The segment acknowledges bytes that were not captured.
     AckOfUnseen,
-    /// Number this of the ACKs that say nothing new (RFC 5681 §2).
+    /// An ACK without news (RFC 5681 §2); the number counts from 1.
     DuplicateAck(u32),
-    /// At most one byte, one number below the next: asks whether the peer is still there (RFC 9293 §3.8.4).
+    /// At most one byte, one number below the next: asks whether the peer is still there (RFC 9293
+    /// §3.8.4).
     KeepAlive,
-    /// The answer to that.
+    /// The answer to a keep-alive.
     KeepAliveAck,
-    /// Its sender takes no more bytes for now.
+    /// The sender accepts no more bytes for now.
     ZeroWindow,
     /// One byte into a window of zero: asks whether it has opened (RFC 9293 §3.8.6.1).
     ZeroWindowProbe,
-    /// The answer to that: still none.
+    /// The answer to a zero-window probe: the window is still zero.
     ZeroWindowProbeAck,
-    /// Nothing but another window.
+    /// The segment only changes the window.
     WindowUpdate,
-    /// It fills the window of the receiver to the last byte.
+    /// The segment fills the receiver's window to the last byte.
     WindowFull,
-    /// A SYN on ports that a connection before it had.
+    /// A SYN on ports that an earlier connection used.
     PortsReused,
-    /// A SYN that stands after the SYN+ACK that answers it.
+    /// A SYN captured after the SYN+ACK that answers it.
     LateSyn,
-    /// A SYN that crosses that of the other side (RFC 9293 §3.5, figure 7).
+    /// A SYN that crosses the other side's (RFC 9293 §3.5, figure 7).
     SimultaneousOpen,
-    /// A FIN that crosses that of the other side (RFC 9293 §3.6, figure 13).
+    /// A FIN that crosses the other side's (RFC 9293 §3.6, figure 13).
     SimultaneousClose,
     /// A SYN that asks for a Fast Open cookie (RFC 7413).
     FastOpenRequest,
     /// A SYN with data and a cookie (RFC 7413).
     FastOpen,
-    /// The SYN+ACK acknowledges the data of the SYN.
+    /// The SYN+ACK acknowledges the data in the SYN.
     FastOpenAccepted,
-    /// The SYN+ACK does not acknowledge the data of the SYN: it is sent again after the handshake.
+    /// The SYN+ACK does not acknowledge the data in the SYN, so it is sent again after the
+    /// handshake.
     FastOpenRefused,
-    /// Its numbers lie outside the window: it changes nothing, as old or foreign segments do.
+    /// Its numbers lie outside the window: an old or foreign segment without effect.
     OutsideWindow,
-    /// A RST that is ignored, because its number is not the next one (RFC 9293 §3.10.7.4, RFC 5961).
+    /// A RST that the receiver ignores because its number is not the expected one (RFC 9293
+    /// §3.10.7.4, RFC 5961).
     ResetIgnored,
-    /// An ACK in answer to a SYN or a RST that may be forged (RFC 5961).
+    /// An ACK that answers a SYN or RST that may be forged (RFC 5961).
     ChallengeAck,
-    /// A RST in answer to a SYN: nobody listens.
+    /// A RST that answers a SYN: nobody listens.
     Refused,
-    /// A RST in answer to bytes that came after the program had closed.
+    /// A RST that answers bytes received after the program had closed.
     ResetAfterClose,
-    /// A RST in answer to a segment of a connection that its sender does not know.
+    /// A RST that answers a segment of a connection unknown to the host.
     ResetOfUnknown,
-    /// A RST with which a program ends the connection: bytes unread, or `SO_LINGER` with a time of 0.
+    /// A RST sent by a closing program: bytes were unread, or `SO_LINGER` has a time of 0.
     Abort,
-    /// A RST that somebody on the way has most likely sent: its TTL is not that of its supposed sender.
+    /// A RST that a middlebox most likely sent: its TTL differs from its supposed sender's.
     ResetInjected,
 }
 
 impl Remark {
-    /// For programs: `duplicate-ack`.
+    /// The name for programs: `duplicate-ack`.
     pub fn name(self) -> &'static str {
         match self {
             Remark::Retransmission => "retransmission",
@@ -112,7 +116,8 @@ impl Remark {
         }
     }
 
-    /// For people, behind the segment: `duplicate ACK 2`. None of what a more special remark beside it says.
+    /// The label for people, after the segment: `duplicate ACK 2`. `None` if the flags or the
+    /// explanation say it already.
     pub fn label(self) -> Option<String> {
         let label = match self {
             Remark::Retransmission => "retransmission",
@@ -144,7 +149,7 @@ impl Remark {
             Remark::ResetIgnored => "reset ignored",
             Remark::ChallengeAck => "challenge ACK",
             Remark::ResetInjected => "reset from the path, likely",
-            // The flags say it, and the reason stands beside them.
+            // The flags show it, and the reason stands beside the line.
             Remark::Refused | Remark::ResetAfterClose | Remark::ResetOfUnknown | Remark::Abort => {
                 return None;
             }
@@ -152,7 +157,7 @@ impl Remark {
         Some(label.to_owned())
     }
 
-    /// What it means, in at most 100 characters, where the flags do not tell it.
+    /// The meaning in at most 100 characters, where the flags do not show it.
     pub(super) fn meaning(self) -> Option<&'static str> {
         Some(match self {
             Remark::FastRetransmission => {
@@ -161,10 +166,8 @@ impl Remark {
             Remark::SpuriousRetransmission => {
                 "sent again although it was acknowledged: the ACK was lost, or came too late"
             }
-            Remark::FinRetransmission => {
-                "the FIN is sent again: no acknowledgement of it came in time"
-            }
-            Remark::Retransmission => "sent again: no acknowledgement of it came in time",
+            Remark::FinRetransmission => "the FIN is sent again: it was not acknowledged in time",
+            Remark::Retransmission => "sent again: it was not acknowledged in time",
             Remark::OutOfOrder => "later bytes went by before these: segments overtook each other",
             Remark::LostSegment => {
                 "bytes before these were not captured: lost on the way, or missed by the capture"
@@ -172,7 +175,7 @@ impl Remark {
             Remark::AckOfUnseen => {
                 "acknowledges bytes that are not in the capture, so the capture missed them"
             }
-            Remark::DuplicateAck(_) => "a duplicate ACK: it says again which byte it waits for",
+            Remark::DuplicateAck(_) => "a duplicate ACK: it repeats which byte it expects next",
             Remark::KeepAlive => {
                 "a keep-alive probe: is the peer still there? (RFC 9293 section 3.8.4)"
             }
@@ -188,35 +191,35 @@ impl Remark {
             Remark::WindowFull => {
                 "fills the receiver's window to the last byte: the sender must wait"
             }
-            Remark::PortsReused => "another connection begins on ports that were used before",
+            Remark::PortsReused => "a new connection on ports that were used before",
             Remark::LateSyn => {
                 "belongs before the SYN+ACK that acknowledges it: captured late, or out of order"
             }
-            Remark::SimultaneousOpen => "both sides asked at once: the SYNs crossed",
+            Remark::SimultaneousOpen => "both sides connected at once: the SYNs crossed",
             Remark::FastOpenRequest => {
-                "asks for a Fast Open cookie, for its next connection (RFC 7413)"
+                "asks for a Fast Open cookie for its next connection (RFC 7413)"
             }
-            Remark::FastOpen => "Fast Open: its cookie lets data go with the SYN (RFC 7413)",
+            Remark::FastOpen => "Fast Open: its cookie allows data in the SYN (RFC 7413)",
             Remark::FastOpenAccepted => {
-                "acknowledges the data of the SYN too: Fast Open saved a round trip"
+                "also acknowledges the data in the SYN: Fast Open saved a round trip"
             }
             Remark::FastOpenRefused => {
-                "acknowledges the SYN only: its data is sent again after the handshake"
+                "acknowledges only the SYN: its data is sent again after the handshake"
             }
             Remark::OutsideWindow => {
-                "no part of this connection: an older one on these ports, or a stranger; changes nothing"
+                "not part of this connection: old, or sent by a stranger; it has no effect"
             }
             Remark::ResetIgnored => {
-                "not the next number: a receiver answers with a challenge ACK, and goes on (RFC 5961)"
+                "not the expected number: the receiver sends a challenge ACK and carries on (RFC 5961)"
             }
             Remark::ChallengeAck => {
-                "a challenge ACK: only a true peer can answer with the right RST (RFC 5961)"
+                "a challenge ACK: only the real peer can answer it with the right RST (RFC 5961)"
             }
             Remark::ResetInjected => {
-                "its TTL is not that of its supposed sender: likely somebody on the way has sent it"
+                "its TTL differs from its supposed sender's: a middlebox most likely sent it"
             }
             Remark::ResetOfUnknown => {
-                "its kernel knows no such connection, and answers the segment with a RST"
+                "the kernel does not know this connection and answers the segment with a RST"
             }
             Remark::SynRetransmission
             | Remark::SynAckRetransmission
@@ -239,7 +242,7 @@ impl Remark {
     }
 }
 
-/// All that people are told behind a segment: `zero window, zero-window probe ACK`; empty where that is nothing.
+/// All labels of a segment, joined: `zero window, zero-window probe ACK`; may be empty.
 pub fn labels(remarks: &[Remark]) -> String {
     let has_special = remarks.iter().any(|it| it.is_special_retransmission());
     let labels: Vec<String> = (remarks.iter())

@@ -1,8 +1,8 @@
-//! The states of both ends, as RFC 9293 has them.
+//! The states of both ends, according to RFC 9293.
 //!
-//! Two sources tell of them. [`derive`] follows the segments through the rules of §3.10: a segment that one end
-//! sends says something of that end, and on arrival of the other. [`merge`] holds that against what the kernel
-//! told.
+//! There are two sources. [`derive`] applies the rules of §3.10 to the segments: a segment changes
+//! its sender, and on arrival its receiver. [`merge`] compares the result with what the kernel
+//! reported.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,8 @@ use crate::model::{Change, Packet, Side, State};
 use crate::sequence::{Arrived, later};
 pub(super) use crate::sequence::{before, end_of};
 
-/// Whether RFC 9293 has this arrow: figure 5 and its notes, §3.10.7, and a RST or an abort from anywhere.
+/// Whether RFC 9293 allows a transition: figure 5 and its notes, §3.10.7, and a RST or an abort
+/// from any state.
 pub(super) fn arrow(old: State, new: State) -> bool {
     use State::{
         CloseWait, Closed, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynReceived,
@@ -32,10 +33,10 @@ pub(super) fn arrow(old: State, new: State) -> bool {
     }
 }
 
-/// A change that follows from a segment.
+/// A state change that follows from a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Derived {
-    /// Which segment, by its position among those of the connection.
+    /// Position of the segment in the connection.
     pub(super) packet: usize,
     pub(super) side: Side,
     pub(super) old: State,
@@ -43,14 +44,14 @@ pub(super) struct Derived {
     pub(super) origin: Origin,
 }
 
-/// What a segment does to a connection.
+/// How a segment affects its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// What RFC 9293 says of it.
+    /// As RFC 9293 specifies.
     Counts,
-    /// Nothing: it lies outside the window.
+    /// Not at all: it lies outside the window.
     Nothing,
-    /// Its sender means it, and its receiver ignores it.
+    /// The sender acts on it, but the receiver ignores it.
     Ignored,
 }
 
@@ -58,26 +59,27 @@ pub(super) enum Effect {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Derivation {
     pub(super) changes: Vec<Derived>,
-    /// The FIN of client and server that was not captured, where an acknowledgement most likely covers it.
+    /// FINs of client and server that were not captured but that an acknowledgement most likely
+    /// covers.
     pub(super) unseen_fins: [Option<UnseenFin>; 2],
 }
 
-/// A FIN that only its acknowledgement tells of.
+/// A FIN that only its acknowledgement reveals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct UnseenFin {
-    /// The segment that acknowledges it.
+    /// Position of the segment that acknowledges it.
     pub(super) packet: usize,
-    /// The number behind it.
+    /// The number after it.
     pub(super) number: u32,
 }
 
-/// The states of both ends, from the segments of one connection alone; `effects` is what each does.
+/// Derives the states of both ends from the segments of one connection; `effects` says how each one
+/// counts.
 ///
-/// Where a segment is seen, it is taken to be sent and to arrive at once, first the one, then the other. That
-/// is so on a loopback interface; elsewhere the far end is later, or earlier, by the time of the path.
+/// A captured segment is assumed to be sent and to arrive at once. That holds on a loopback
+/// interface; elsewhere the far end changes later, or earlier, by the transit time.
 ///
-/// An acknowledgement tells of the side that it acknowledges too: of a SYN, a SYN+ACK or bytes that were not
-/// captured.
+/// An acknowledgement also reveals segments that were not captured: a SYN, a SYN+ACK or bytes.
 pub(super) fn derive(client: SocketAddr, packets: &[&Packet], effects: &[Effect]) -> Derivation {
     let mut machine = Machine::new(client, packets, effects);
     for (at, effect) in effects.iter().enumerate() {
@@ -97,12 +99,13 @@ struct Machine<'a> {
     client: SocketAddr,
     packets: &'a [&'a Packet],
     effects: &'a [Effect],
-    /// Of each segment, the next that counts of client and server, with an ACK and no RST.
+    /// For each segment, the next one from client and from server that counts, with ACK and without
+    /// RST.
     following: Vec<[Option<usize>; 2]>,
-    /// Of client and server.
+    /// The ends of client and server.
     ends: [End; 2],
     unseen_fins: [Option<UnseenFin>; 2],
-    /// What happens from here on rests on a FIN that was not captured.
+    /// Further changes depend on a FIN that was not captured.
     is_likely: bool,
     changes: Vec<Derived>,
 }
@@ -111,15 +114,15 @@ struct Machine<'a> {
 #[derive(Debug, Clone)]
 struct End {
     state: State,
-    /// It sent a SYN of its own accord.
+    /// It sent a SYN on its own initiative.
     active: bool,
-    /// The number of its SYN.
+    /// Sequence number of its SYN.
     syn: Option<u32>,
-    /// The number behind its FIN: what acknowledges it.
+    /// The number after its FIN, which acknowledges the FIN.
     fin: Option<u32>,
-    /// Bytes that its SYN carried.
+    /// Payload bytes of its SYN.
     syn_bytes: u32,
-    /// What of its stream has arrived.
+    /// What has arrived of its stream.
     arrived: Arrived,
 }
 
@@ -133,7 +136,7 @@ impl<'a> Machine<'a> {
         let from_start = counted().any(|it| it.flags.syn);
         let of_server = |it: &Packet| it.source != client;
         let both = counted().any(|it| of_server(it) && it.flags.syn && !it.flags.ack);
-        // Whoever gets as far as an ACK has got a SYN+ACK.
+        // An end that sends an ACK has received a SYN+ACK.
         let listens = counted().any(|it| it.flags.ack && (of_server(it) || !it.flags.syn));
         let end = |state| End {
             state,
@@ -144,9 +147,9 @@ impl<'a> Machine<'a> {
             arrived: Arrived::default(),
         };
         let (at_client, at_server) = match (from_start, both || !listens) {
-            // The capture began later: what it does not show has gone well.
+            // The capture began later: what it does not show is assumed to have gone well.
             (false, _) => (State::Established, State::Established),
-            // Nobody listens, whether both open at the same time (figure 7) or the SYN is refused.
+            // There is no listener, whether both open at once (figure 7) or the SYN is refused.
             (true, true) => (State::Closed, State::Closed),
             (true, false) => (State::Closed, State::Listen),
         };
@@ -197,7 +200,8 @@ impl<'a> Machine<'a> {
         });
     }
 
-    /// A RST that its receiver ignores: its sender is gone all the same, if it sends nothing more.
+    /// The sender of a RST that the receiver ignores is gone all the same, if it sends nothing
+    /// more.
     fn leaves(&mut self, at: usize) {
         let sender = self.side(self.packets[at]);
         let is_last = self.following[at][sender as usize].is_none();
@@ -223,14 +227,14 @@ impl<'a> Machine<'a> {
         self.finish(at, sender);
     }
 
-    /// What its acknowledgement says of segments that were not captured before it.
+    /// What a segment's acknowledgement implies about earlier segments that were not captured.
     fn implied(&mut self, at: usize, packet: &Packet, sender: Side) {
         let (flags, receiver) = (packet.flags, other(sender));
         if !flags.ack {
             return;
         }
         if flags.syn {
-            // It answers a SYN.
+            // The segment answers a SYN.
             if self.state(receiver) == State::Closed && self.end(receiver).syn.is_none() {
                 let end = self.end_mut(receiver);
                 end.syn = Some(packet.acknowledgement.wrapping_sub(1));
@@ -240,13 +244,13 @@ impl<'a> Machine<'a> {
             return;
         }
         match (self.state(sender), self.state(receiver)) {
-            // It answers a SYN+ACK.
+            // The segment answers a SYN+ACK.
             (State::SynSent, State::Listen) if self.end(receiver).syn.is_none() => {
                 self.end_mut(receiver).syn = Some(packet.acknowledgement.wrapping_sub(1));
                 self.go(at, receiver, State::SynReceived);
                 self.go(at, sender, State::Established);
             }
-            // A SYN+ACK came before it, and what answers that.
+            // A SYN+ACK preceded it, and the answer to that.
             (State::Listen, State::SynSent) if self.acknowledges_syn(packet, receiver) => {
                 self.end_mut(sender).syn = Some(packet.sequence.wrapping_sub(1));
                 self.go(at, sender, State::SynReceived);
@@ -260,18 +264,18 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Whether an end that has answered a SYN shows that more than the SYN came.
+    /// Whether an end that answered a SYN shows that it received more than the SYN.
     fn has_heard_more(&self, packet: &Packet, peer: Side) -> bool {
         let end = self.end(peer);
         let opening = end
             .syn
             .map(|syn| syn.wrapping_add(1).wrapping_add(end.syn_bytes));
         let acknowledges = opening.is_some_and(|opening| before(opening, packet.acknowledgement));
-        // With Fast Open, a server may write at once.
+        // With Fast Open, a server may write immediately.
         acknowledges || (packet.payload_bytes > 0 && end.syn_bytes == 0)
     }
 
-    /// What sending this segment says of its sender.
+    /// What a segment implies about its sender.
     fn sent(&mut self, at: usize, packet: &Packet, side: Side) {
         let flags = packet.flags;
         let end = self.end_mut(side);
@@ -282,18 +286,18 @@ impl<'a> Machine<'a> {
             match (flags.ack, end.state) {
                 (false, State::Closed | State::Listen) => {
                     self.go(at, side, State::SynSent);
-                    // The peer's own SYN was on its way already (figure 7).
+                    // The peer's own SYN was already on its way (figure 7).
                     if self.end(other(side)).syn.is_some() {
                         self.go(at, side, State::SynReceived);
                     }
                 }
-                // The SYN that it answers is missing.
+                // The SYN that it answers was not captured.
                 (true, State::Listen) => self.go(at, side, State::SynReceived),
                 _ => {}
             }
         }
         if flags.ack {
-            // Whatever it acknowledges has arrived, even if it is missing here.
+            // Everything it acknowledges has arrived, even if it was not captured.
             (self.end_mut(other(side)).arrived).advance_to(packet.acknowledgement);
             self.closes_unseen(at, packet, other(side));
             let peer_fin = self.end(other(side)).fin;
@@ -312,7 +316,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The FIN of a side that only this acknowledgement tells of.
+    /// A FIN that only this acknowledgement reveals.
     fn closes_unseen(&mut self, at: usize, packet: &Packet, side: Side) {
         let unseen = self.unseen_fins[side as usize];
         if unseen.is_none_or(|it| it.packet != at) {
@@ -327,7 +331,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What its arrival does at the receiver: first the SYN, then the ACK, then the FIN (§3.10.7).
+    /// What the arrival of a segment does at the receiver: first the SYN, then the ACK, then the
+    /// FIN (§3.10.7).
     fn arrived(&mut self, at: usize, packet: &Packet, side: Side) {
         let flags = packet.flags;
         match self.state(side) {
@@ -361,8 +366,9 @@ impl<'a> Machine<'a> {
         self.finish(at, side);
     }
 
-    /// The FIN of the peer counts once all before it is there. A segment that goes out after that acknowledges
-    /// it; so if the next one does not, the FIN was still on its way when that one was sent (figure 13).
+    /// The peer's FIN counts once everything before it has arrived. A segment sent after that
+    /// acknowledges it; so if the next segment does not, the FIN was still on its way when that
+    /// segment was sent (figure 13).
     fn finish(&mut self, at: usize, side: Side) {
         let peer = self.end(other(side));
         let (Some(fin), Some(arrived)) = (peer.fin, peer.arrived.edge()) else {
@@ -376,12 +382,12 @@ impl<'a> Machine<'a> {
         match self.state(side) {
             State::Established => {
                 self.go(at, side, State::CloseWait);
-                // Nothing from there tells whether it has arrived, or crossed the FIN of the other side.
+                // No segment shows whether the FIN arrived first or crossed the other side's FIN.
                 if next.is_none() && !self.has_acknowledged(at, side, fin) {
                     self.last_is_likely();
                 }
             }
-            // What would acknowledge its own FIN was not captured either.
+            // The acknowledgement of its own FIN was not captured either.
             State::FinWait1 if self.unseen_fins[other(side) as usize].is_some() => {
                 self.go(at, side, State::FinWait2);
                 self.go(at, side, State::TimeWait);
@@ -404,7 +410,8 @@ impl<'a> Machine<'a> {
     }
 
     fn reset(&mut self, at: usize, packet: &Packet, sender: Side) {
-        // A client in SYN-SENT answers by it what acknowledges no SYN of its own, and goes on (§3.10.7.3).
+        // A client in SYN-SENT sends such a RST in answer to a wrong acknowledgement, and continues
+        // (§3.10.7.3).
         if !matches!(
             self.state(sender),
             State::Closed | State::Listen | State::SynSent
@@ -419,12 +426,12 @@ impl<'a> Machine<'a> {
                     self.go(at, side, State::Closed);
                 }
             }
-            // §3.10.7.4: one that was opened passively goes back to where it came from.
+            // §3.10.7.4: a passive open returns to LISTEN.
             State::SynReceived if !self.end(side).active => self.go(at, side, State::Listen),
             _ => {
                 let expected = self.end(sender).arrived.edge();
                 self.go(at, side, State::Closed);
-                // Another number than the next: only older systems heed it (RFC 5961).
+                // Only older systems accept a number other than the next one (RFC 5961).
                 if expected.is_some_and(|expected| before(expected, packet.sequence)) {
                     self.last_is_likely();
                 }
@@ -432,14 +439,14 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// An ACK of the SYN that this end has sent, and of nothing that it has not sent.
+    /// Whether a segment acknowledges this end's SYN, and nothing that this end has not sent.
     fn acknowledges_syn(&self, packet: &Packet, side: Side) -> bool {
         let end = self.end(side);
         end.syn
             .is_some_and(|syn| before(syn, packet.acknowledgement))
     }
 
-    /// Whether this SYN has got the SYN+ACK that comes next: a server makes no state of one that it drops.
+    /// Whether the next SYN+ACK answers this SYN: a server that drops a SYN keeps no state.
     fn is_answered(&self, at: usize) -> bool {
         let syn = self.packets[at];
         let later = self.packets[at + 1..].iter().zip(&self.effects[at + 1..]);
@@ -454,13 +461,13 @@ impl<'a> Machine<'a> {
         false
     }
 
-    /// Whether this ACK of a SYN+ACK was dropped, as of a full accept queue: the SYN+ACK comes again, before
-    /// anything else does from there.
+    /// Whether the server dropped this ACK of a SYN+ACK, for example because its accept queue was
+    /// full: the SYN+ACK is repeated before the server sends anything else.
     fn is_dropped(&self, at: usize, side: Side) -> bool {
         let next = self.packets[at + 1..]
             .iter()
             .find(|packet| self.side(packet) == side)
-            // One that opens at the same time has its SYN+ACK still to send.
+            // A side in a simultaneous open still has to send its SYN+ACK.
             .filter(|_| !self.end(side).active);
         next.is_some_and(|packet| {
             packet.flags.syn && packet.flags.ack && Some(packet.sequence) == self.end(side).syn
@@ -468,7 +475,8 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Of each segment, the next that counts of client and server, with an ACK and no RST.
+/// For each segment, the next one from client and from server that counts, with ACK and without
+/// RST.
 fn following(
     client: SocketAddr,
     packets: &[&Packet],
@@ -485,8 +493,8 @@ fn following(
     following
 }
 
-/// FINs that were not captured. The last acknowledgement of the other side tells of one if it goes beyond all
-/// that was captured or acknowledged before by one number, as a FIN takes one.
+/// Finds FINs that were not captured. The other side's last acknowledgement reveals one if it
+/// exceeds everything captured or acknowledged before by a single number, which a FIN occupies.
 fn unseen_fins(
     client: SocketAddr,
     packets: &[&Packet],
@@ -495,7 +503,7 @@ fn unseen_fins(
     #[derive(Default)]
     struct Stream {
         has_fin: bool,
-        /// Up to where it is known without the last acknowledgement.
+        /// The stream is known up to here without the last acknowledgement.
         known: Option<u32>,
         acknowledged: Option<UnseenFin>,
     }
@@ -541,22 +549,26 @@ pub(super) fn other(side: Side) -> Side {
     }
 }
 
-/// The derived states of one side with what the kernel told of it, and what is to be said if they disagree.
+/// Merges the derived states of one side with the kernel's reports; returns a note if they
+/// disagree.
 ///
-/// What Linux tells was looked at by `sock:inet_sock_set_state` on 6.18:
+/// What `sock:inet_sock_set_state` reports on Linux 6.18:
 ///
-/// - close by the client: it goes to FIN-WAIT-1 within `close`, the server to CLOSE-WAIT right after. When the
-///   ACK comes, FIN-WAIT-1 -> FIN-WAIT-2 is told and at once FIN-WAIT-2 -> CLOSED, long before the server
-///   closes: nobody has the socket open any more, so a small one stands for it from then on, of which nothing is
-///   told. After `shutdown`, with the socket still open, FIN-WAIT-2 -> CLOSED is told when the FIN of the
-///   server comes, which is TIME-WAIT in truth. CLOSE-WAIT -> LAST-ACK -> CLOSED are told as they are.
-/// - `close` after `shutdown` tells FIN-WAIT-1 -> FIN-WAIT-1, which is no change.
-/// - close by the server: the same with the sides exchanged.
-/// - both at once: FIN-WAIT-1 -> CLOSING and CLOSING -> CLOSED, at both ends. The latter is TIME-WAIT.
-/// - a RST: ESTABLISHED -> CLOSED at both ends, whether of unread data or of SO_LINGER; refused: SYN-SENT ->
-///   CLOSED.
-/// - the handshake: the client's CLOSED -> SYN-SENT is told before it has a port. The server's LISTEN ->
-///   SYN-RECEIVED and SYN-RECEIVED -> ESTABLISHED are told together when the last ACK is there.
+/// - The client closes: it enters FIN-WAIT-1 during `close`, the server enters CLOSE-WAIT right
+///   after. When the ACK arrives, the kernel reports FIN-WAIT-1 -> FIN-WAIT-2 and at once
+///   FIN-WAIT-2 -> CLOSED, long before the server closes: no process holds the socket any more, so
+///   a minisocket replaces it, whose changes are not reported. After `shutdown`, with the socket
+///   still open, FIN-WAIT-2 -> CLOSED is reported when the server's FIN arrives; this is really
+///   TIME-WAIT. CLOSE-WAIT -> LAST-ACK -> CLOSED are reported as they happen.
+/// - `close` after `shutdown` reports FIN-WAIT-1 -> FIN-WAIT-1, which is not a change.
+/// - The server closes: the same with the sides exchanged.
+/// - Both close at once: FIN-WAIT-1 -> CLOSING -> CLOSED at both ends. The latter is really
+///   TIME-WAIT.
+/// - A RST: ESTABLISHED -> CLOSED at both ends, whether because of unread data or of SO_LINGER; a
+///   refused connection: SYN-SENT -> CLOSED.
+/// - The handshake: the client's CLOSED -> SYN-SENT is reported before it has a port. The server's
+///   LISTEN -> SYN-RECEIVED and SYN-RECEIVED -> ESTABLISHED are reported together when the last ACK
+///   arrives.
 pub(super) fn merge(
     derived: &[StateChange],
     told: &[Change],
@@ -607,7 +619,7 @@ pub(super) fn merge(
                     next.new = State::TimeWait;
                     next.origin = Origin::Derived;
                 } else {
-                    // Still in FIN-WAIT-2: an orphan.
+                    // The socket is an orphan, still in FIN-WAIT-2.
                     continue;
                 }
             }
@@ -615,7 +627,7 @@ pub(super) fn merge(
         }
         merged.push(next);
     }
-    // A RST that meets TIME-WAIT, or what was seen of its end.
+    // A RST that arrives in TIME-WAIT, or the observed end of TIME-WAIT.
     if merged.last().is_some_and(|it| it.new == State::TimeWait) {
         merged.extend(derived.iter().find(|it| it.old == State::TimeWait));
     }
@@ -627,7 +639,7 @@ pub(super) fn merge(
     let linked = merged.windows(2).all(|pair| pair[0].new == pair[1].old);
     if !linked || !merged.iter().all(|it| arrow(it.old, it.new)) {
         let note = format!(
-            "What the kernel told of the {}'s states has gaps: they follow from the segments instead.",
+            "The kernel's reports of the {}'s states have gaps; the states shown follow from the segments.",
             side.name()
         );
         return (derived.to_vec(), Some(note));
@@ -635,7 +647,7 @@ pub(super) fn merge(
     let same = (merged.iter().zip(derived)).all(|(a, b)| (a.old, a.new) == (b.old, b.new));
     let note = (!same).then(|| {
         format!(
-            "The {}'s states by the segments are not those that the kernel told: the kernel's stand.",
+            "The segments imply other states for the {} than the kernel reported; the kernel's are shown.",
             side.name()
         )
     });
@@ -652,7 +664,8 @@ mod tests {
         SynSent, TimeWait,
     };
 
-    /// `C` or `S`, flags as tcpdump has them, the relative sequence and acknowledgement numbers, bytes.
+    /// Each line: `C` or `S`, flags in tcpdump's notation, relative sequence and acknowledgement
+    /// numbers, bytes.
     fn packets(lines: &[&str]) -> Vec<Packet> {
         let (client, server) = ends();
         (lines.iter().enumerate())
@@ -662,7 +675,7 @@ mod tests {
                     panic!("{line}")
                 };
                 let number = |text: &str| text.parse::<u32>().unwrap_or(0);
-                // The numbers wrap in the midst of it.
+                // The numbers wrap in the middle of the connection.
                 let (own, peer) = match who {
                     "C" => (u32::MAX - 1, u32::MAX - 5),
                     _ => (u32::MAX - 5, u32::MAX - 1),
@@ -706,7 +719,7 @@ mod tests {
         )
     }
 
-    /// All states that both ends go through, the first included.
+    /// All states of both ends, including the first.
     #[track_caller]
     fn check(case: &str, lines: &[&str], client: &[State], server: &[State]) {
         let packets = packets(lines);

@@ -2,22 +2,22 @@
 
 use crate::model::Packet;
 
-/// One direction. Places in it are counted from its first byte, and do not wrap.
+/// One direction. Positions count from its first byte and do not wrap.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stream {
-    /// The sequence number of the first byte.
+    /// Sequence number of the first byte.
     base: u32,
     runs: Vec<Run>,
-    /// Where segments begin, in order.
+    /// Positions at which segments begin, sorted.
     starts: Vec<u64>,
-    /// Of each segment in the order of the capture: its place, its bytes, the number that it acknowledges.
+    /// For each segment in capture order: its position, its length, and the number it acknowledges.
     segments: Vec<(u64, u64, Option<u32>)>,
     /// Bytes that went by, each counted once.
     bytes: u64,
     end: u64,
 }
 
-/// Bytes that follow each other, all captured or none of them.
+/// Consecutive bytes, either all captured or all missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Run {
     at: u64,
@@ -31,27 +31,27 @@ enum Bytes {
     Missing(Missing),
 }
 
-/// Why bytes that were sent are not known.
+/// Why bytes that were sent are not in the capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
-    /// The segment was captured, but not to its end (the snap length).
+    /// A segment was captured, but only its beginning (snap length).
     CutOff,
-    /// No segment with them was captured.
+    /// No segment with these bytes was captured.
     Unseen,
 }
 
-/// No window is larger (RFC 7323 §2.3): a segment farther ahead is none of this connection.
+/// The largest window (RFC 7323 §2.3): a segment farther ahead does not belong to this connection.
 const WINDOW_MAX: u64 = 1 << 30;
 
 impl Stream {
-    /// Of the segments of one side; the other one's acknowledgements tell of segments that were not captured, also
-    /// of a FIN.
+    /// Assembles one side's segments. The other side's acknowledgements reveal segments that were
+    /// not captured, including a FIN.
     pub(super) fn of(packets: &[&Packet], peer: &[&Packet], unseen_fin: bool) -> Self {
         let carries = |packet: &&&Packet| packet.payload_bytes > 0 && !packet.flags.rst;
         let syn = packets.iter().find(|packet| packet.flags.syn);
         let base = match (syn, packets.iter().find(carries)) {
             (Some(syn), _) => syn.sequence.wrapping_add(1),
-            // Segments may have come out of order: the lowest number begins.
+            // Segments may be out of order: the lowest number is the start.
             (None, Some(first)) => (packets.iter().filter(carries))
                 .map(|packet| packet.sequence)
                 .min_by_key(|number| number.wrapping_sub(first.sequence) as i32)
@@ -65,7 +65,7 @@ impl Stream {
         let mut pieces: Vec<(u64, u64, &[u8])> = Vec::new();
         for packet in packets.iter().filter(carries) {
             let first = packet.sequence.wrapping_add(u32::from(packet.flags.syn));
-            // Before the beginning, as a keep-alive probe is.
+            // The segment lies before the start, like a keep-alive probe.
             let Some(at) = stream.place(first) else {
                 continue;
             };
@@ -82,9 +82,9 @@ impl Stream {
         stream
     }
 
-    /// Lays the pieces beside each other. What one of them lacks another may have.
+    /// Assembles the pieces. Where copies overlap, one may supply what another lacks.
     fn fill(&mut self, pieces: &[(u64, u64, &[u8])]) {
-        // What was captured, each byte once.
+        // The captured bytes, each once.
         let mut captured: Vec<Run> = Vec::new();
         let mut next = 0;
         for (at, _, data) in pieces {
@@ -111,7 +111,7 @@ impl Stream {
             }
             next = end;
         }
-        // What went by, captured to its end or not.
+        // The bytes that were sent, captured or not.
         let mut wire: Vec<(u64, u64)> = Vec::new();
         for &(at, end, _) in pieces {
             match wire.last_mut() {
@@ -143,7 +143,7 @@ impl Stream {
         }
     }
 
-    /// A FIN tells how many bytes there were, and so do acknowledgements.
+    /// Determines the stream's length from a FIN or from acknowledgements.
     fn end_by(&mut self, packets: &[&Packet], peer: &[&Packet], unseen_fin: bool) {
         let fins = packets.iter().filter(|it| it.flags.fin).filter_map(|it| {
             let after = it.sequence.wrapping_add(it.payload_bytes);
@@ -154,7 +154,7 @@ impl Stream {
             .filter(|place| *place <= self.end + WINDOW_MAX);
         let end = match fins.filter(|place| *place <= self.end + WINDOW_MAX).max() {
             Some(fin) => fin,
-            // The last of them may be a FIN that was not captured.
+            // The last number may belong to a FIN that was not captured.
             None => match acknowledged.max() {
                 Some(place) if unseen_fin => place.saturating_sub(1),
                 Some(place) if place > self.end + 1 => place,
@@ -165,10 +165,10 @@ impl Stream {
         self.end = end.max(self.end);
     }
 
-    /// Where a sequence number lies; none if before the beginning.
+    /// The position of a sequence number; `None` if it lies before the start.
     pub(super) fn place(&self, number: u32) -> Option<u64> {
         let distance = number.wrapping_sub(self.base);
-        // The nearest to what was seen, for streams of more than 4 GiB.
+        // The candidate nearest to the captured range, since streams may exceed 4 GiB.
         let seen = self.segments.last().map_or(0, |(at, ..)| *at);
         let turns = seen & !u64::from(u32::MAX);
         let place = turns + u64::from(distance);
@@ -180,7 +180,7 @@ impl Stream {
         }
     }
 
-    /// The sequence number of a place.
+    /// The sequence number of a position.
     pub(super) fn number(&self, at: u64) -> u32 {
         self.base.wrapping_add(at as u32)
     }
@@ -190,12 +190,12 @@ impl Stream {
         self.bytes
     }
 
-    /// Behind the last byte that was sent.
+    /// The position after the last byte that was sent.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// Whether no segment with some of the bytes was captured.
+    /// Whether some bytes are in no captured segment.
     pub(super) fn has_unseen(&self) -> bool {
         let is_unseen = |run: &Run| run.what == Bytes::Missing(Missing::Unseen);
         self.runs.iter().any(is_unseen)
@@ -206,7 +206,7 @@ impl Stream {
         self.runs.get(number).filter(|run| run.at <= at)
     }
 
-    /// What was captured from here on, up to something that was not.
+    /// The captured bytes from a position to the next gap.
     pub(super) fn text(&self, at: u64) -> &[u8] {
         match self.run(at) {
             Some(Run {
@@ -218,7 +218,7 @@ impl Stream {
         }
     }
 
-    /// Why the text from here on goes no further; none at the end of all.
+    /// Why the text from a position goes no further; `None` at the end of the stream.
     pub(super) fn missing_after(&self, at: u64) -> Option<Missing> {
         let end = at + self.text(at).len() as u64;
         match self.run(end)?.what {
@@ -227,7 +227,7 @@ impl Stream {
         }
     }
 
-    /// The next segment, behind this place, that begins with such a text.
+    /// The next segment after a position whose text satisfies `begins`.
     pub(super) fn next_segment(&self, at: u64, begins: fn(&[u8]) -> bool) -> Option<u64> {
         let first = self.starts.partition_point(|start| *start <= at);
         let mut later = self.starts[first..].iter().copied();
@@ -248,7 +248,7 @@ pub(super) mod tests {
     use super::*;
     use crate::model::Flags;
 
-    /// A segment of so many bytes, of which these were captured.
+    /// A segment of `bytes` bytes, of which `payload` was captured.
     pub(in super::super) fn segment(sequence: u32, bytes: u32, payload: &[u8]) -> Packet {
         let end = SocketAddr::from(([127, 0, 0, 1], 8000));
         Packet {
@@ -289,7 +289,7 @@ pub(super) mod tests {
             assert_eq!(stream.text(0), b"abcdefg");
             assert_eq!((stream.bytes(), stream.end()), (7, 7));
         }
-        // Sent again, cut differently; around the end of all numbers.
+        // Sent again with other boundaries; around the end of the number range.
         let again = [
             whole(u32::MAX, b"abc"),
             whole(0, b"bcde"),
@@ -316,7 +316,7 @@ pub(super) mod tests {
         assert_eq!(stream.missing_after(28), None);
         assert_eq!((stream.bytes(), stream.end()), (18, 28));
         assert!(stream.has_unseen());
-        // What one copy lacks another has.
+        // One copy supplies what the other lacks.
         let filled = super::Stream::of(
             &[&segment(0, 5, b"ab"), &segment(0, 5, b"abcd")],
             &[],

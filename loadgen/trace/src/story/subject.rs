@@ -1,4 +1,4 @@
-//! One connection with all that is known of it, before it is told.
+//! Collects everything that is known of one connection, before the story is written.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,32 +8,31 @@ use super::flows::{Flow, canonical, flows, listens, nobody};
 use super::http::{self, Messages};
 use super::states::{Derivation, Derived, Effect, UnseenFin, arrow, derive, end_of, merge, other};
 use super::time_wait;
-use super::{Origin, Remark, Segment, StateChange};
+use super::{Origin, Relative, Remark, Segment, StateChange};
 use crate::model::{
     Change, Endpoints, IcmpError, Moment, Packet, Record, Side, Snapshot, Socket, Source, State,
     What,
 };
-use crate::packets::Relative;
 
-/// Times are those of the record.
+/// All times are those of the record.
 #[derive(Debug)]
 pub(super) struct Subject<'a> {
     pub(super) endpoints: Endpoints,
     pub(super) packets: Vec<&'a Packet>,
     pub(super) segments: Vec<Segment>,
-    /// Those of both ends that follow from segments, whatever else is known.
+    /// State changes of both ends that follow from segments, whatever else is known.
     pub(super) derived: Vec<Derived>,
-    /// FINs of client and server of which only an acknowledgement tells.
+    /// FINs of client and server that only an acknowledgement proves.
     pub(super) unseen_fins: [Option<UnseenFin>; 2],
     pub(super) states: Vec<StateChange>,
     pub(super) moments: Vec<&'a Moment>,
     captured: [bool; 2],
     pub(super) messages: Messages,
-    /// ICMP errors about its segments.
+    /// ICMP errors about this connection's segments.
     pub(super) errors: Vec<&'a IcmpError>,
-    /// Sides that TIME-WAIT follows for, and whose kernel listed none.
+    /// Sides that should be in TIME-WAIT although their kernel listed no such socket.
     pub(super) refuted: Vec<Side>,
-    /// What the kernel told of client and server.
+    /// State changes that the kernel reported, of client and server.
     told: [Vec<Change>; 2],
 }
 
@@ -81,7 +80,8 @@ impl<'a> Subject<'a> {
             unseen_fins,
         } = derive(flow.endpoints.client, &packets, &effects);
         if flow.endpoints.client == flow.endpoints.server {
-            // What follows from the segments of two sockets follows for one only until it has met its own SYN.
+            // In a connection to itself, segments drive two state machines; the shared socket
+            // follows one until its own SYN arrives.
             changes.retain(|it| {
                 it.side == Side::Client && matches!(it.new, State::SynSent | State::Established)
             });
@@ -100,7 +100,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The first that is known of it.
+    /// Time of the first event.
     pub(super) fn begun_ns(&self) -> u64 {
         let packet = self.packets.first().map(|packet| packet.at_ns);
         let told = self.told.iter().flatten().map(|change| change.at_ns).min();
@@ -110,7 +110,7 @@ impl<'a> Subject<'a> {
         all.into_iter().flatten().min().unwrap_or(0)
     }
 
-    /// The server may accept it.
+    /// Time from which the server may accept the connection.
     pub(super) fn ready_ns(&self) -> Option<u64> {
         let established = self
             .states
@@ -119,7 +119,7 @@ impl<'a> Subject<'a> {
         established.map(|change| change.at_ns)
     }
 
-    /// Its side that has this address.
+    /// The side with this local address.
     pub(super) fn side(&self, local: SocketAddr, remote: SocketAddr) -> Option<Side> {
         let ends = (canonical(local), canonical(remote));
         let client = canonical(self.endpoints.client);
@@ -133,7 +133,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The sockets of it in a snapshot.
+    /// The connection's sockets in a snapshot.
     pub(super) fn sockets<'s>(
         &'s self,
         snapshot: &'s Snapshot,
@@ -142,20 +142,20 @@ impl<'a> Subject<'a> {
             .filter_map(|socket| Some((self.side(socket.local, socket.remote?)?, socket)))
     }
 
-    /// ICMP errors that TCP believes.
+    /// ICMP errors that TCP accepts.
     pub(super) fn errors_that_count(&self) -> impl Iterator<Item = &'a IcmpError> {
         (self.errors.iter().copied()).filter(|error| self.quotes_what_was_under_way(error))
     }
 
-    /// An answer to a segment quotes a number that its sender had sent and that was not acknowledged yet: others
-    /// are old, or of somebody who guesses (RFC 5927 §4.1), and Linux ignores them.
+    /// Whether an ICMP error quotes a number that its receiver had sent and that was not
+    /// acknowledged yet. Other errors are old or forged (RFC 5927 §4.1), and Linux ignores them.
     pub(super) fn quotes_what_was_under_way(&self, error: &IcmpError) -> bool {
         let earlier = || self.packets.iter().filter(|it| it.at_ns <= error.at_ns);
         let sent = || earlier().filter(|it| it.source == error.source);
         let Some(first) = sent().next() else {
             return true;
         };
-        // Later numbers are larger, as far as they do not wrap.
+        // Later numbers are larger as long as they do not wrap.
         let place = |number: u32| number.wrapping_sub(first.sequence).cast_signed();
         let acknowledged = (earlier())
             .filter(|it| it.source == error.destination && it.flags.ack && !it.flags.rst)
@@ -169,7 +169,7 @@ impl<'a> Subject<'a> {
         (from..=to).contains(&place(error.sequence))
     }
 
-    /// Changes of one side.
+    /// State changes of one side.
     pub(super) fn states_of(&self, side: Side) -> impl Iterator<Item = &StateChange> {
         self.states.iter().filter(move |change| change.side == side)
     }
@@ -179,17 +179,18 @@ impl<'a> Subject<'a> {
         self.states_of(side).any(|change| change.new == state)
     }
 
-    /// Whether any segment of this side was captured, of those that are part of the connection.
+    /// Whether a segment of this side was captured that belongs to the connection.
     pub(super) fn captured(&self, side: Side) -> bool {
         self.captured[side as usize] || (self.is_one_socket() && self.captured.contains(&true))
     }
 
-    /// A socket that is connected to itself: all its segments are of the client, and of the server as well.
+    /// Whether the socket is connected to itself: all segments are the client's and the server's at
+    /// once.
     pub(super) fn is_one_socket(&self) -> bool {
         self.endpoints.client == self.endpoints.server
     }
 
-    /// Data could flow: the handshake was completed, or the capture began after it.
+    /// Whether data could flow: the handshake was completed, or the capture began after it.
     pub(super) fn was_established(&self) -> bool {
         let begins = |side| self.states_of(side).next().map(|change| change.old);
         let seen_syn = self.packets.iter().any(|packet| packet.flags.syn);
@@ -201,7 +202,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// What there is to tell of, in the order of time; listeners' changes of state; and notes.
+/// The connections, ordered by time; the listeners' state changes; and notes.
 pub(super) fn subjects<'a>(
     record: &'a Record,
     copies: &[u32],
@@ -225,7 +226,7 @@ pub(super) fn subjects<'a>(
     (subjects, listeners, notes)
 }
 
-/// Changes of one socket belong together: the first of a client has no port yet.
+/// Assigns state changes to connections by socket: a client's first change has no port yet.
 fn assign_changes(record: &Record, subjects: &mut Vec<Subject<'_>>) -> Vec<StateChange> {
     let mut lives: Vec<Vec<Change>> = Vec::new();
     let mut current: HashMap<u64, usize> = HashMap::new();
@@ -290,7 +291,7 @@ fn assign_changes(record: &Record, subjects: &mut Vec<Subject<'_>>) -> Vec<State
     listeners
 }
 
-/// To the last connection between these ends that had begun.
+/// Assigns each ICMP error to the last connection between its addresses that had begun.
 fn assign_errors<'a>(record: &'a Record, subjects: &mut [Subject<'a>]) -> Vec<String> {
     let mut notes = Vec::new();
     if record.errors.is_empty() {
@@ -313,7 +314,7 @@ fn assign_errors<'a>(record: &'a Record, subjects: &mut [Subject<'a>]) -> Vec<St
             subjects[number].errors.push(error);
         } else {
             notes.push(format!(
-                "ICMP from {}: {}, about a segment from {} to {} that was not captured.",
+                "ICMP from {}: {}, about a segment from {} to {}, which was not captured.",
                 error.by,
                 error.why.name(),
                 error.source,
@@ -325,7 +326,7 @@ fn assign_errors<'a>(record: &'a Record, subjects: &mut [Subject<'a>]) -> Vec<St
     notes
 }
 
-/// By so much the clocks of two sources may differ.
+/// The clocks of two sources may differ by this much.
 const SKEW_NS: u64 = 1_000_000;
 
 fn assign_moments<'a>(record: &'a Record, subjects: &mut Vec<Subject<'a>>) {
@@ -364,7 +365,8 @@ fn assign_moments<'a>(record: &'a Record, subjects: &mut Vec<Subject<'a>>) {
     }
 }
 
-/// From the kernel, from segments; without either, from what the client saw and which sockets there were.
+/// The state changes of a connection, from the kernel and from segments; without either, from the
+/// client's notes and the snapshots.
 fn states(record: &Record, subject: &Subject<'_>, notes: &mut Vec<String>) -> Vec<StateChange> {
     let sides = [Side::Client, Side::Server];
     let mut states: Vec<StateChange> = Vec::new();
@@ -373,7 +375,8 @@ fn states(record: &Record, subject: &Subject<'_>, notes: &mut Vec<String>) -> Ve
         let peers = &subject.told[other(side) as usize];
         let mut derived = timed(&subject.derived, &subject.packets, side);
         if told.is_empty() && !peers.is_empty() && sees_both(record, subject) {
-            // No socket was made of it: the last ACK was dropped, and the request stays one.
+            // The last ACK was dropped, so the kernel created no socket: the request remains a
+            // request.
             derived.truncate(match side {
                 Side::Client => usize::MAX,
                 Side::Server => (derived.iter())
@@ -403,7 +406,7 @@ fn states(record: &Record, subject: &Subject<'_>, notes: &mut Vec<String>) -> Ve
     states
 }
 
-/// The kernel tells of both ends: they are on this machine.
+/// Whether the kernel reports both ends, so both are on this machine.
 fn sees_both(record: &Record, subject: &Subject<'_>) -> bool {
     let here = subject.endpoints.server.ip().to_canonical().is_loopback();
     record.sources.changes == Source::Seen && here
@@ -425,7 +428,7 @@ fn timed(derived: &[Derived], packets: &[&Packet], side: Side) -> Vec<StateChang
         .collect()
 }
 
-/// What a client's own calls tell of its end, and snapshots of either.
+/// State changes that follow from the client's calls, and from snapshots of either end.
 fn from_client(record: &Record, subject: &Subject<'_>, side: Side) -> Vec<StateChange> {
     let mut points: Vec<(u64, State)> = Vec::new();
     if side == Side::Client {
@@ -474,7 +477,7 @@ fn from_client(record: &Record, subject: &Subject<'_>, side: Side) -> Vec<StateC
     changes
 }
 
-/// The shortest way from one state to another; none where there is none.
+/// The shortest path from one state to another; empty if there is none.
 fn way(from: State, to: State) -> Vec<State> {
     let mut ways = vec![vec![from]];
     for _ in 0..5 {
@@ -496,7 +499,7 @@ fn way(from: State, to: State) -> Vec<State> {
 const ALL: [State; 11] = [
     State::Closed,
     State::Listen,
-    // Of two ways of the same length, the one of a server.
+    // If two paths are equally long, the server's is chosen.
     State::SynReceived,
     State::SynSent,
     State::Established,
@@ -508,7 +511,7 @@ const ALL: [State; 11] = [
     State::TimeWait,
 ];
 
-/// Snapshots show the small socket that is left, and then no longer.
+/// The end of `TIME-WAIT`: a snapshot that shows the minisocket, followed by one that does not.
 fn end_of_time_wait(
     record: &Record,
     subject: &Subject<'_>,

@@ -1,4 +1,4 @@
-//! Puts the story together.
+//! Assembles the story from the record.
 
 use super::calls::{About, Known, attribute};
 use super::endings::ending;
@@ -8,7 +8,7 @@ use super::timeline::{Item, Thing, ends, happening, items, ordered};
 use super::{Connection, Event, Happening, Phase, Story, order, weak};
 use crate::model::{Record, Side, Snapshot, Source};
 
-/// Orders what was seen by connection and phase, and says why it came about. Nothing but the record counts.
+/// Orders the events by connection and phase and explains them. Only the record counts.
 pub fn tell(record: &Record) -> Story {
     let order::Ordered {
         record,
@@ -69,7 +69,7 @@ pub fn tell(record: &Record) -> Story {
         };
         for item in shared.into_iter().flatten() {
             if item.at_ns < first_ns {
-                // What a client does before it connects is no part of how a server begins.
+                // Calls of a client before it connects do not belong to the server's start.
                 if call.side == Side::Server || *about == About::Listener {
                     before.push(item);
                 }
@@ -153,7 +153,7 @@ pub fn tell(record: &Record) -> Story {
     story
 }
 
-/// Calls that are about a connection, on entry or on leaving.
+/// Adds each call that is about a connection, on entry or on return, to that connection's items.
 fn place_own<'a>(record: &'a Record, about: &[Option<About>], timelines: &mut [Vec<Item<'a>>]) {
     for (call, about) in record.calls.iter().zip(about) {
         match about {
@@ -173,7 +173,8 @@ fn begin(timeline: &[Item<'_>]) -> Option<u64> {
     timeline.iter().map(|item| item.at_ns).min()
 }
 
-/// What a snapshot has of one connection, and the listeners; none if it has nothing of it.
+/// The part of a snapshot that shows one connection, and the listeners; `None` if it does not show
+/// the connection.
 fn of_one(subject: &Subject<'_>, snapshot: &Snapshot) -> Option<Snapshot> {
     subject.sockets(snapshot).next()?;
     let mut own = snapshot.clone();
@@ -184,7 +185,7 @@ fn of_one(subject: &Subject<'_>, snapshot: &Snapshot) -> Option<Snapshot> {
     Some(own)
 }
 
-/// Turns times of the record into times since the first event.
+/// Converts record times to times since the first event.
 fn count_from_first(story: &mut Story) {
     let phases = |story: &Story| -> Vec<u64> {
         let connections = story.connections.iter().flat_map(|it| &it.phases);
@@ -237,7 +238,7 @@ mod tests {
 
     const SERVER: u16 = 8000;
 
-    /// Few numbers, so that they often fit each other.
+    /// A small range of numbers, so that segments often match each other.
     fn packet() -> impl Strategy<Value = Packet> {
         let numbers = (0..400u64, 40_000..40_002u16, any::<bool>(), 0..64u8);
         let payload = prop_oneof![
@@ -262,7 +263,7 @@ mod tests {
                     ack: bits & 32 != 0,
                     ..Flags::default()
                 },
-                // They wrap.
+                // Sequence numbers wrap.
                 sequence: sequence.wrapping_sub(4),
                 acknowledgement: acknowledgement.wrapping_sub(4),
                 window: 64,
@@ -457,7 +458,8 @@ mod tests {
         }
     }
 
-    /// A server that is single-threaded and serves two connections by the same descriptor, one after the other.
+    /// A single-threaded server serves two connections with the same descriptor, one after the
+    /// other.
     #[test]
     fn calls_find_their_connections() {
         let call = |at_us: (u64, u64), side, name, fd: u64, result| Call {
@@ -572,7 +574,7 @@ mod tests {
         assert_eq!(names(&mut story.others.iter()), [("accept4", Part::Enter)]);
     }
 
-    /// Without any privilege the client's own moments and the list of sockets carry the story.
+    /// Without privileges, the client's own notes and the list of sockets are enough for a story.
     #[test]
     fn a_client_alone_tells_it_too() {
         let client = end(40_000);

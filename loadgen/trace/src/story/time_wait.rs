@@ -1,5 +1,5 @@
-//! Whether the kernel kept a connection in `TIME-WAIT`, where its list of sockets was looked at. Segments say
-//! that it should; its table may be full.
+//! Whether the kernel kept a connection in `TIME-WAIT`, according to its list of sockets. The
+//! segments say that it should, but the kernel's table may be full.
 
 use super::StateChange;
 use super::flows::canonical;
@@ -7,8 +7,8 @@ use super::states::other;
 use crate::model::{Endpoints, Record, Side, State, TimeWaits};
 use engine::figures::count;
 
-/// Whether this side's kernel listed the connection in `TIME-WAIT`; nothing where that is not known, as of a
-/// file, or of an end on another machine.
+/// Whether this side's kernel listed the connection in `TIME-WAIT`; `None` if not known, as for a
+/// file or for an end on another machine.
 pub(super) fn was_listed(record: &Record, endpoints: Endpoints, side: Side) -> Option<bool> {
     let time_waits = record.time_waits.as_ref()?;
     let of = |side: Side| match side {
@@ -20,7 +20,8 @@ pub(super) fn was_listed(record: &Record, endpoints: Endpoints, side: Side) -> O
     is_here.then(|| time_waits.listed.contains(&(local, remote)))
 }
 
-/// Where the list refutes `TIME-WAIT`, the side went to `CLOSED` at once. Returns these sides.
+/// Corrects sides for which the list refutes `TIME-WAIT`: they went to `CLOSED` at once. Returns
+/// these sides.
 pub(super) fn refute(
     record: &Record,
     endpoints: Endpoints,
@@ -42,7 +43,7 @@ pub(super) fn refute(
     refuted
 }
 
-/// Why there was none, as far as the kernel tells: `: it has no room for more (...)`.
+/// Why there was no `TIME-WAIT`, as far as the kernel says: `: it has no room for more (...)`.
 pub(super) fn why_not(record: &Record) -> String {
     match &record.time_waits {
         Some(TimeWaits {
@@ -58,15 +59,15 @@ pub(super) fn why_not(record: &Record) -> String {
                  at once"
             )
         }
-        _ => ", and does not tell why".to_owned(),
+        _ => ", and does not say why".to_owned(),
     }
 }
 
-/// What is to be said of the whole trace.
+/// A note for the whole trace.
 pub(super) fn note(record: &Record, refuted: usize) -> Option<String> {
     (refuted > 0).then(|| {
         format!(
-            "by the segments TIME-WAIT should follow on {}, but the kernel listed no such socket{}",
+            "according to the segments, {} should end in TIME-WAIT, but the kernel listed no such socket{}",
             count(refuted as u64, "connection"),
             why_not(record)
         )
@@ -133,9 +134,9 @@ mod tests {
         let gone = (true, 3, State::FinWait2, State::Closed);
         assert_eq!(refuted(&record(&[(end(80), end(40_000))], Some(0))), kept);
         assert_eq!(refuted(&record(&[], Some(1))), gone);
-        // That of another connection.
+        // An entry of another connection.
         assert_eq!(refuted(&record(&[(end(80), end(40_001))], Some(0))), gone);
-        // Of a file nobody knows.
+        // A file does not show the socket list.
         assert_eq!(refuted(&Record::default()), kept);
     }
 
@@ -158,13 +159,13 @@ mod tests {
         let full = note(&record(&[], Some(2)), 2).unwrap();
         assert_eq!(
             full,
-            "by the segments TIME-WAIT should follow on 2 connections, but the kernel listed no such socket: it had \
-             no room for one (net.ipv4.tcp_max_tw_buckets is 0, and TCPTimeWaitOverflow rose by 2), and closed the \
-             connection at once"
+            "according to the segments, 2 connections should end in TIME-WAIT, but the kernel listed no such socket: it \
+             had no room for one (net.ipv4.tcp_max_tw_buckets is 0, and TCPTimeWaitOverflow rose by 2), and closed \
+             the connection at once"
         );
         let unknown = note(&record(&[], Some(0)), 1).unwrap();
         assert!(
-            unknown.ends_with("listed no such socket, and does not tell why"),
+            unknown.ends_with("listed no such socket, and does not say why"),
             "{unknown}"
         );
         assert_eq!(note(&record(&[], Some(1)), 0), None);

@@ -1,4 +1,4 @@
-//! All that belongs to one connection, in one order.
+//! Merges all events of one connection into one sequence.
 
 use super::states::Derived;
 use super::subject::Subject;
@@ -6,23 +6,23 @@ use super::{CallLine, Happening, Part, StateChange};
 use crate::kernel::{describe, result};
 use crate::model::{Call, IcmpError, Record, Side, Snapshot, Source, What};
 
-/// One line to be.
+/// An event that will become a line.
 #[derive(Debug, Clone)]
 pub(super) struct Item<'a> {
     pub(super) at_ns: u64,
     pub(super) what: Thing<'a>,
 }
 
-/// What it is.
+/// The source of an item.
 #[derive(Debug, Clone)]
 pub(super) enum Thing<'a> {
-    /// By its number among the segments of the connection.
+    /// A segment, by its position in the connection.
     Segment(usize),
     State(StateChange),
     Call {
         call: &'a Call,
         part: Part,
-        /// It is about this connection, and not merely at the same time.
+        /// It belongs to this connection, rather than merely happening at the same time.
         own: bool,
     },
     Sockets(Snapshot),
@@ -30,7 +30,8 @@ pub(super) enum Thing<'a> {
     Moment(&'a What),
 }
 
-/// What the client saw, segments with the states that follow from them, then what has times of its own.
+/// The client's notes, the segments with the states derived from them, and everything that has its
+/// own timestamp.
 pub(super) fn items<'a>(record: &'a Record, subject: &Subject<'a>) -> Vec<Item<'a>> {
     let mut items = Vec::new();
     let seen = |source: &Source| *source == Source::Seen;
@@ -49,7 +50,7 @@ pub(super) fn items<'a>(record: &'a Record, subject: &Subject<'a>) -> Vec<Item<'
             });
         }
     }
-    // Of segments at the very same time, one state belongs to each.
+    // Of several segments with the same timestamp, each has its own state changes.
     let packet_of = |change: &StateChange| {
         let follows = |it: &&Derived| {
             (it.side, it.old, it.new) == (change.side, change.old, change.new)
@@ -71,7 +72,7 @@ pub(super) fn items<'a>(record: &'a Record, subject: &Subject<'a>) -> Vec<Item<'
         });
         let own = placed.extract_if(.., |(after, _)| *after == Some(number));
         let mut own: Vec<&StateChange> = own.map(|(_, change)| change).collect();
-        // First who sends: that is how it came about.
+        // The sender's change comes first: it is the cause.
         own.sort_by_key(|change| change.side != subject.segments[number].from);
         items.extend(own.into_iter().map(state));
     }
@@ -83,7 +84,7 @@ pub(super) fn items<'a>(record: &'a Record, subject: &Subject<'a>) -> Vec<Item<'
     items
 }
 
-/// The two ends of a call; none of an end that was not seen.
+/// Entry and return of a call; `None` for an end that was not seen.
 pub(super) fn ends<'a>(call: &'a Call, own: bool) -> [Option<Item<'a>>; 2] {
     let item = |at_ns: Option<u64>, part| {
         at_ns.map(|at_ns| Item {
@@ -100,7 +101,7 @@ pub(super) fn ends<'a>(call: &'a Call, own: bool) -> [Option<Item<'a>>; 2] {
     ]
 }
 
-/// Sorts, and makes one line of a call during which nothing else happened.
+/// Sorts the items and joins entry and return of a call if nothing happened in between.
 pub(super) fn ordered(mut items: Vec<Item<'_>>) -> Vec<Item<'_>> {
     items.sort_by_key(|item| item.at_ns);
     let mut at = 0;
@@ -136,7 +137,7 @@ fn split<'i, 'a>(items: &'i mut [Item<'a>], at: usize) -> (&'i mut Thing<'a>, &'
     (&mut before[at].what, &mut after[0].what)
 }
 
-/// What is printed of it.
+/// What is printed for an item.
 pub(super) fn happening(item: &Item<'_>, subject: Option<&Subject<'_>>) -> Option<Happening> {
     Some(match &item.what {
         Thing::Segment(number) => Happening::Segment(subject?.segments[*number].clone()),
@@ -162,7 +163,7 @@ fn call_line(call: &Call, part: Part, peer: Option<std::net::SocketAddr>) -> Cal
         tid: call.tid,
         name: call.name,
         arguments: match peer {
-            // A register holds only where the address is.
+            // The registers contain only a pointer to the address.
             Some(peer) if call.name == "connect" => format!("{}, {peer}", describe(call)),
             _ => describe(call),
         },
@@ -177,15 +178,15 @@ fn call_line(call: &Call, part: Part, peer: Option<std::net::SocketAddr>) -> Cal
 
 fn in_words(what: &What) -> String {
     match what {
-        What::Connecting => "the client asks for a connection".to_owned(),
+        What::Connecting => "the client requests a connection".to_owned(),
         What::Connected => "the client has its connection".to_owned(),
         What::Sent(bytes) => format!("the client hands {bytes} bytes of a request to its kernel"),
-        What::Received(bytes) => format!("{bytes} bytes of an answer reach the client"),
-        What::Answered(status) => format!("the answer is complete: status {status}"),
+        What::Received(bytes) => format!("{bytes} bytes of a response reach the client"),
+        What::Answered(status) => format!("the response is complete: status {status}"),
         What::EndOfFile => "end of file: the server has closed".to_owned(),
         What::KeptOpen => {
-            "the answer is complete, and the server does not close, though asked to: the client \
-                           closes instead"
+            "the response is complete, but the server does not close although asked to: the client \
+             closes instead"
                 .to_owned()
         }
         What::ShutDown => "the client closes its half of the connection".to_owned(),

@@ -1,4 +1,4 @@
-//! What a capture does not hold weakens what can be said: that is said once.
+//! Explains once, in the notes, how gaps in a capture limit the conclusions.
 
 use super::subject::Subject;
 use super::{Remark, Segment};
@@ -7,7 +7,7 @@ use engine::figures::count;
 
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
-/// One note for each kind of weakness.
+/// One note for each kind of gap.
 pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
     let captured: Vec<&Subject<'_>> = subjects
         .iter()
@@ -29,33 +29,33 @@ pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
     let one_sided = of(is_one_sided);
     if one_sided > 0 {
         notes.push(format!(
-            "{} in one direction only. What the other side did follows from the acknowledgements of this one, or is \
-             likely, and is marked so; what it did not do is not known.",
+            "{} in one direction only. The other side's actions follow from the acknowledgements of this one, or are \
+             marked as likely; what the other side did not do is not known.",
             connections(one_sided, ["was captured", "were captured"])
         ));
     }
     let late = of(begins_late);
     if late > 0 {
         notes.push(format!(
-            "{} before the capture: its SYN is missing. Which side is the client follows from HTTP or is likely by the \
-             ports; what came before is taken to have gone well; windows are shown unscaled, so the true ones may be \
-             larger.",
+            "{} before the capture: its SYN is missing. HTTP or, as a likely guess, the ports show which side is the \
+             client; the earlier part is assumed to have gone well; windows are shown unscaled, so the true ones may \
+             be larger.",
             connections(late, ["begins", "begin"])
         ));
     }
     let gaps: u64 = captured.iter().map(|it| gaps(it)).sum();
     if gaps > 0 {
         notes.push(format!(
-            "Segments are missing in {}: the capture did not see them, or they were lost before it. Nothing is claimed \
-             of what they carried beyond what acknowledgements tell.",
+            "Segments are missing in {}: the capture missed them, or they were lost before it. The trace claims nothing \
+             about their contents beyond what acknowledgements prove.",
             count(gaps, "place")
         ));
     }
     let large: u64 = captured.iter().map(|it| larger_than_allowed(it)).sum();
     if large > 0 {
         notes.push(format!(
-            "{} larger than the MSS of the receiver: captured before the network card cut {}, or after it put {} \
-             together (offloading). How many segments were on the wire is not known.",
+            "{} larger than the MSS of the receiver: captured before the network card split {}, or after it merged {} \
+             (offloading). How many segments were on the wire is not known.",
             match large {
                 1 => "1 segment is".to_owned(),
                 many => format!("{} are", count(many, "segment")),
@@ -67,7 +67,7 @@ pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
     notes
 }
 
-/// The side that was captured acknowledges something, so there was another.
+/// Whether the captured side acknowledges something of an uncaptured side.
 fn is_one_sided(subject: &Subject<'_>) -> bool {
     let acknowledges = |it: &Segment| it.packet.flags.ack && !it.packet.flags.rst && it.counts();
     SIDES.iter().any(|side| !subject.captured(*side)) && subject.segments.iter().any(acknowledges)
@@ -77,7 +77,7 @@ fn begins_late(subject: &Subject<'_>) -> bool {
     !subject.segments.iter().any(|it| it.packet.flags.syn)
 }
 
-/// The acknowledgement of a gap tells of the same gap as the segment behind it.
+/// Counts gaps once: the acknowledgement of a gap and the segment after it report the same one.
 fn gaps(subject: &Subject<'_>) -> u64 {
     let count = |remark| {
         let with = (subject.segments.iter()).filter(|it| it.remarks.contains(&remark));

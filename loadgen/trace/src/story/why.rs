@@ -1,4 +1,5 @@
-//! The few words beside a line, where a beginner would ask. Each is said once in a connection.
+//! The short explanation beside a line, where a beginner would ask. Each appears once per
+//! connection.
 
 use super::endings::{Reason, full_queue, is_read};
 use super::states::{before, end_of, other};
@@ -7,10 +8,10 @@ use super::timeline::{Item, Thing};
 use super::{Origin, Part, Remark, Segment, StateChange};
 use crate::model::{Call, Record, Side, State, Undelivered};
 
-/// Longest text, in characters.
+/// The longest explanation, in characters.
 pub(super) const WHY_MAX: usize = 100;
 
-/// One text for each item that wants one.
+/// The explanations of a connection's items, by position.
 pub(super) fn whys(
     record: &Record,
     subject: &Subject<'_>,
@@ -43,24 +44,24 @@ struct Scene<'a> {
     subject: &'a Subject<'a>,
     items: &'a [Item<'a>],
     reason: Option<&'a Reason>,
-    /// Of each segment.
+    /// For each segment, what came before it.
     pasts: Vec<Past>,
 }
 
-/// Which segments came before one, of client and server.
+/// The segments before a given one, for client and server.
 #[derive(Debug, Clone, Copy, Default)]
 struct Past {
     last: [Option<usize>; 2],
-    /// The last with an ACK.
+    /// The last segment with an ACK.
     acknowledging: [Option<usize>; 2],
-    /// The last with a payload.
+    /// The last segment with a payload.
     carrying: [Option<usize>; 2],
     /// The first FIN.
     fin: [Option<usize>; 2],
     reset: bool,
 }
 
-/// In one go, since a capture may have many.
+/// Computed in one pass: a capture may have many segments.
 fn pasts(segments: &[Segment]) -> Vec<Past> {
     let mut past = Past::default();
     (segments.iter().enumerate())
@@ -89,46 +90,44 @@ impl Scene<'_> {
             Thing::Segment(number) => self.segment(*number),
             Thing::State(change) => match (change.new, change.origin) {
                 (State::SynReceived, Origin::Derived) if change.side == Side::Server => {
-                    Some("a small request socket stands for it; no program knows of it yet")
+                    Some("a request socket represents it in the kernel; no program knows of it yet")
                 }
-                (State::CloseWait, _) => {
-                    Some("the peer has closed; it stays so until its own program closes too")
-                }
-                // Over at once where the same segment brings the peer's FIN.
+                (State::CloseWait, _) => Some(
+                    "the peer has closed; this side stays here until its own program closes too",
+                ),
+                // The state passes at once if the same segment brings the peer's FIN.
                 (State::FinWait2, _) if self.lasts(change) => {
-                    Some("its FIN is acknowledged; now it waits for the peer's")
+                    Some("its FIN is acknowledged; now it waits for the peer's FIN")
                 }
                 (State::Closing, _) => {
-                    Some("the FINs crossed: the peer's is here before the ACK of its own")
+                    Some("the FINs crossed: the peer's FIN arrived before the ACK of its own")
                 }
-                (State::TimeWait, _) => {
-                    Some("for 60 s no new connection between these ports can get its late segments")
-                }
+                (State::TimeWait, _) => Some(
+                    "for 60 s, so that late segments cannot reach a new connection on the same ports",
+                ),
                 _ => None,
             },
             Thing::Call { .. } => call(&self.items[at]),
             Thing::Sockets(snapshot) if matches!(snapshot.moment, "connected" | "answered") => {
-                Some("the client of this trace waits while they are listed")
+                Some("the client of this trace waits while the sockets are listed")
             }
             Thing::Icmp(error) if !self.subject.quotes_what_was_under_way(error) => Some(
-                "old or foreign: it quotes a number that is not under way, so TCP ignores it (RFC 5927)",
+                "old or foreign: it quotes a number that is not in flight, so TCP ignores it (RFC 5927)",
             ),
             Thing::Icmp(error) => Some(match error.why {
                 Undelivered::FragmentationNeeded => {
-                    "the segment is too large for a network on the way: smaller ones are to be sent"
+                    "the segment exceeds the MTU of a link on the path: the sender must send smaller ones"
                 }
-                Undelivered::TimeExceeded => {
-                    "its TTL ran out on the way: most likely a routing loop"
-                }
+                Undelivered::TimeExceeded => "its TTL reached 0: most likely a routing loop",
                 Undelivered::ReassemblyTimeExceeded => {
                     "the segment came in fragments, and one of them was missing"
                 }
-                Undelivered::ParameterProblem => "something in its headers is not understood there",
-                Undelivered::Prohibited => {
-                    "a filter on the way, or at the server, rejects it and says so"
+                Undelivered::ParameterProblem => {
+                    "the host that reports it does not understand a header field"
                 }
+                Undelivered::Prohibited => "a filter on the path or at the server rejects it",
                 _ => {
-                    "no RST: a router or the host's own kernel says that the segment has no receiver"
+                    "no RST: a router or the host's own kernel reports that nothing receives the segment"
                 }
             }),
             Thing::Sockets(_) | Thing::Moment(_) => None,
@@ -161,11 +160,11 @@ impl Scene<'_> {
         if flags.syn && flags.ack {
             return Some(
                 if segment.retransmission && past.acknowledging[own].is_none() {
-                    "its SYN once more, with an ACK of the other's: both asked at once"
+                    "its SYN again, now with an ACK of the other's: both sides connected at once"
                 } else if segment.retransmission {
                     "sent again: the ACK was lost, or dropped because the accept queue is full"
                 } else {
-                    "the kernel answers; no program of the server has done anything yet"
+                    "the kernel answers; the server's program is not involved yet"
                 },
             );
         }
@@ -175,9 +174,7 @@ impl Scene<'_> {
                     segment.retransmission,
                     full_queue(self.record, self.subject),
                 ) {
-                    (false, _) => {
-                        "asks for a connection, and says from which number its bytes count"
-                    }
+                    (false, _) => "asks for a connection and announces its first sequence number",
                     (true, Some(_)) => {
                         "sent again: the accept queue was full, so the kernel dropped the SYN"
                     }
@@ -189,7 +186,7 @@ impl Scene<'_> {
         }
         let covers =
             |it: &Segment| flags.ack && !before(segment.packet.acknowledgement, end_of(&it.packet));
-        // What it acknowledges, no segment of its side did before.
+        // No earlier segment of its side acknowledged this.
         let acknowledged =
             past.acknowledging[own].map(|number| segments[number].packet.acknowledgement);
         let news =
@@ -200,9 +197,9 @@ impl Scene<'_> {
                     "acknowledges the FIN and closes the other half, in one segment"
                 }
                 Some(fin) if covers(fin) => {
-                    "closes the other half: both have said that nothing more will come"
+                    "closes the other half: neither side will send anything more"
                 }
-                Some(_) => "sent before the other FIN was seen: both close at once",
+                Some(_) => "sent before the peer's FIN arrived: both close at once",
                 None => "FIN: this side will send nothing more; it may still receive",
             });
         }
@@ -210,11 +207,11 @@ impl Scene<'_> {
             let request = past.carrying[peer].map(|number| end_of(&segments[number].packet));
             let rides = request.is_some_and(|end| acknowledged.is_none_or(|it| before(it, end)));
             return match (segment.from, rides && news) {
-                (Side::Server, true) => Some(
-                    "acknowledges the request as well: the delayed ACK found something to ride on",
-                ),
+                (Side::Server, true) => {
+                    Some("also acknowledges the request: the response carries the delayed ACK")
+                }
                 _ if flags.psh => {
-                    Some("PSH: the sender has nothing more for now, so hand it to the program")
+                    Some("PSH: the sender has nothing more for now; pass the data to the program")
                 }
                 _ => None,
             };
@@ -222,7 +219,7 @@ impl Scene<'_> {
         self.pure_ack(number, news)
     }
 
-    /// A segment that carries nothing but an acknowledgement and a window.
+    /// Explains a segment that carries only an acknowledgement and a window.
     fn pure_ack(&self, number: usize, news: bool) -> Option<&'static str> {
         let segments = &self.subject.segments;
         let segment = &segments[number];
@@ -248,10 +245,14 @@ impl Scene<'_> {
                 .is_some_and(|it| it.packet.flags.syn);
             return Some(match (dropped, accepting) {
                 (true, _) => {
-                    "the client is done; but the server drops it: its accept queue is full"
+                    "the client's handshake is complete, but the server drops this ACK: its accept queue is full"
                 }
-                (_, true) => "complete: into the accept queue, where accept() already waits",
-                _ => "complete: it waits in the accept queue until the server calls accept()",
+                (_, true) => {
+                    "complete: the connection enters the accept queue, where accept() already waits"
+                }
+                _ => {
+                    "complete: the connection waits in the accept queue until the server calls accept()"
+                }
             });
         }
         let fin = of(past.fin[other(segment.from) as usize]);
@@ -262,14 +263,14 @@ impl Scene<'_> {
         }
         if news {
             return Some(
-                "from the kernel: the bytes have arrived, which does not say that they were read",
+                "from the kernel: the bytes have arrived; the program may not have read them yet",
             );
         }
         None
     }
 
-    /// The meaning of the last remark that has one: the special ones stand last. What the first RST means, its
-    /// reason says better.
+    /// The meaning of the last remark that has one, since special remarks come last. The first RST
+    /// is left out: its reason explains it better.
     fn by_remark(&self, segment: &Segment) -> Option<&'static str> {
         let is_reason = |it: &Remark| *it == Remark::ResetOfUnknown && self.reason.is_some();
         (segment.remarks.iter().rev())
@@ -279,7 +280,7 @@ impl Scene<'_> {
     }
 }
 
-/// Of system calls, wherever they stand.
+/// Explains a system call, whatever comes before it.
 pub(super) fn call(item: &Item<'_>) -> Option<&'static str> {
     let Thing::Call { call, part, .. } = &item.what else {
         return None;
@@ -303,39 +304,44 @@ pub(super) fn call(item: &Item<'_>) -> Option<&'static str> {
         }
         ("accept" | "accept4", None) => Some("waits until a connection is in the accept queue"),
         ("accept" | "accept4", Some(EAGAIN)) if has_waited(call) => {
-            Some("its time is over (SO_RCVTIMEO): nobody has come")
+            Some("timed out (SO_RCVTIMEO): no connection came")
         }
         ("accept" | "accept4", Some(EAGAIN)) => Some("the accept queue is empty"),
         ("accept" | "accept4", Some(0..)) => Some("takes a connection out of the accept queue"),
-        ("connect", Some(0)) => Some("returns as soon as the SYN+ACK is there"),
+        ("connect", Some(0)) => Some("returns as soon as the SYN+ACK arrives"),
         ("connect", Some(EINPROGRESS)) if has_waited(call) => Some(
-            "its time is over (SO_SNDTIMEO); the kernel goes on asking until the socket is closed",
+            "timed out (SO_SNDTIMEO); the kernel keeps sending SYNs until the socket is closed",
         ),
-        ("connect", Some(EINPROGRESS)) => Some("does not wait: the handshake goes on by itself"),
+        ("connect", Some(EINPROGRESS)) => {
+            Some("does not wait: the handshake continues in the background")
+        }
         (_, Some(0)) if is_read(call) && call.arguments[2] > 0 => {
             Some("0 bytes: end of file, the peer has closed its half")
         }
         (_, Some(EAGAIN)) if is_read(call) && has_waited(call) => {
-            Some("its time is over (SO_RCVTIMEO): nothing has come")
+            Some("timed out (SO_RCVTIMEO): nothing arrived")
         }
-        (_, Some(EAGAIN)) if is_read(call) => Some("nothing is there yet, and it does not wait"),
+        (_, Some(EAGAIN)) if is_read(call) => {
+            Some("nothing has arrived yet, and the call does not wait")
+        }
         ("write" | "sendto" | "sendmsg" | "writev", Some(1..)) => {
-            Some("the bytes are in the kernel's send buffer: that says nothing of their arrival")
+            Some("the bytes are in the kernel's send buffer; they may not have arrived yet")
         }
         ("shutdown", _) if *part != Part::Leave => {
-            Some("closes one half: a FIN goes out, reading goes on")
+            Some("closes the sending half: a FIN goes out; reading continues")
         }
         ("close", _) if *part != Part::Leave && call.side == Side::Client => {
-            Some("the client is done with it; the kernel takes care of what is left")
+            Some("the client is done with the socket; the kernel handles the rest")
         }
         ("close", _) if *part != Part::Leave => {
-            Some("the server is done with it; the kernel takes care of what is left")
+            Some("the server is done with the socket; the kernel handles the rest")
         }
         _ => None,
     }
 }
 
-/// It came back with nothing, and not at once: a socket with a timeout, where others would be non-blocking.
+/// Whether a call returned nothing after waiting: the socket has a timeout rather than being
+/// non-blocking.
 fn has_waited(call: &Call) -> bool {
     const AT_ONCE_NS: u64 = 1_000_000;
     call.entered_ns
@@ -343,7 +349,7 @@ fn has_waited(call: &Call) -> bool {
         .is_some_and(|(entered_ns, left_ns)| left_ns.saturating_sub(entered_ns) > AT_ONCE_NS)
 }
 
-/// Who waits for a window of zero to open, or had closed it.
+/// Explains a closed window from either side: the sender waits for it, or the receiver reopens it.
 fn closed_window(before: &[Segment], segment: &Segment) -> Option<&'static str> {
     let is_closed = |side: Side| {
         let mut own = before
@@ -360,16 +366,16 @@ fn closed_window(before: &[Segment], segment: &Segment) -> Option<&'static str> 
     opens.then_some("its window is closed: the buffer is full until the program reads")
 }
 
-/// Why the server was silent before it sent something, though the last bytes were its own.
+/// Why the server was silent before it sent something, although the last bytes were its own.
 fn unasked(subject: &Subject<'_>, number: usize) -> &'static str {
     let before = &subject.segments[..number];
     let carries = |it: &&Segment| it.packet.payload_bytes > 0 && it.counts();
     if !before.iter().any(|it| carries(&it)) {
-        return "nobody has asked yet: the server speaks first";
+        return "no request yet: the server sends first";
     }
     let is_status = |it: &Segment| it.from == Side::Server && it.http.is_some();
     if !is_status(&subject.segments[number]) {
-        return "the server takes its time for the rest";
+        return "the server pauses before it sends the rest";
     }
     let is_asked = |begun: &&u32| {
         (before.iter().filter(carries)).any(|it| {
@@ -385,8 +391,8 @@ fn unasked(subject: &Subject<'_>, number: usize) -> &'static str {
         .count();
     let answers = (before.iter()).filter(|it| is_status(it) && !it.retransmission);
     match asked > answers.count() {
-        true => "the server takes its time to answer",
-        false => "the connection is open and nobody uses it: the server speaks without being asked",
+        true => "the server takes this long to answer",
+        false => "the connection is idle: the server sends without a request",
     }
 }
 
@@ -409,33 +415,33 @@ pub(super) fn silence(subject: &Subject<'_>, item: Option<&Item<'_>>) -> Option<
             }
             if segment.retransmission && flags.syn {
                 return Some(
-                    "a SYN is sent again after a second, a few times; then after 2 s, 4 s and so on",
+                    "the SYN is sent again after a second, a few times; then after 2 s, 4 s and so on",
                 );
             }
             if segment.retransmission {
-                return Some("nothing comes back; a timer runs, and then it is sent again");
+                return Some(
+                    "no ACK arrives; the segment is sent again when the retransmission timer expires",
+                );
             }
             if flags.fin || flags.rst {
                 return Some(match (segment.from, unanswered) {
-                    (Side::Client, true) => {
-                        "no answer comes, until the client has no patience left"
-                    }
+                    (Side::Client, true) => "no answer comes until the client gives up",
                     (Side::Server, true) => "the server has a request and does not answer it",
-                    _ => "the connection is open and nobody uses it",
+                    _ => "the connection is idle",
                 });
             }
             if has_payload(segment) {
                 return match (segment.from, last.from, unanswered) {
-                    (Side::Server, _, true) => Some("the server takes its time to answer"),
+                    (Side::Server, _, true) => Some("the server takes this long to answer"),
                     (Side::Server, _, false) => Some(unasked(subject, *number)),
                     (Side::Client, Side::Client, true) => {
-                        Some("the client takes its time for the rest")
+                        Some("the client pauses before it sends the rest")
                     }
-                    (Side::Client, ..) => Some("the client takes its time before it asks"),
+                    (Side::Client, ..) => Some("the client waits before it sends a request"),
                 };
             }
             (has_payload(last) && last.from != segment.from).then_some(
-                "a delayed ACK: it waits up to 40 ms, and longer on some systems, for a ride",
+                "a delayed ACK: it waits for data to carry it, up to 40 ms (longer on some systems)",
             )
         }
         Thing::State(change) if change.old == State::TimeWait => {

@@ -1,9 +1,10 @@
-//! A sequence diagram as a page: one file that opens without a network.
+//! A sequence diagram as a page: a single file that opens without a network.
 //!
-//! Client and server are two lifelines, their states bands of colour, segments arrows between them, and what
-//! programs do stands outside. Each event is a row, whose height tells nothing: times differ by orders of
-//! magnitude, so they are written beside the rows. Rows are text, so that they can be searched, copied, read
-//! aloud and wrapped on a phone; a row opens to all that is known of its event.
+//! Client and server are two lifelines, with coloured bands for their states and arrows between
+//! them for segments; the programs' actions are on the outside. Each event is a row. The height of
+//! a row has no meaning: times differ by orders of magnitude, so they are written beside the rows.
+//! Rows are text, so they can be searched, copied, read aloud and wrapped on a phone. A row opens
+//! to show everything known about its event.
 
 use askama::Template;
 
@@ -21,7 +22,7 @@ pub fn page(story: &Story, heading: &Heading) -> String {
     rendered(heading, vec![Diagram::of(story, "", "")], None)
 }
 
-/// Two stories beside one another, below what differs.
+/// Two stories side by side, below their differences.
 pub fn pair(a: (&str, &Story), b: (&str, &Story), heading: &Heading) -> String {
     let diagrams = vec![Diagram::of(a.1, a.0, "a-"), Diagram::of(b.1, b.0, "b-")];
     let comparison = Comparison {
@@ -69,7 +70,7 @@ fn rendered(heading: &Heading, diagrams: Vec<Diagram>, comparison: Option<Compar
         .expect("the template is filled by this type alone")
 }
 
-/// What can be hidden, and how it is called.
+/// Kinds of rows that can be hidden, with their names.
 const FILTERS: [(&str, &str); 4] = [
     ("call", "Calls"),
     ("state", "States"),
@@ -77,7 +78,7 @@ const FILTERS: [(&str, &str); 4] = [
     ("sockets", "Sockets"),
 ];
 
-/// In the order in which a connection goes through them.
+/// States in the order in which a connection goes through them.
 const PATH: [State; 10] = [
     State::Listen,
     State::SynSent,
@@ -100,7 +101,7 @@ struct Page<'a> {
     filters: Vec<(&'static str, &'static str)>,
     has_whys: bool,
     has_retransmissions: bool,
-    /// Those that occur, for the legend.
+    /// The kinds of arrows that occur, for the legend.
     arrows: Vec<Kind>,
     states: Vec<State>,
     css: &'static str,
@@ -108,7 +109,7 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// The class of a band.
+    /// The CSS class of a band.
     fn band(&self, state: Option<&State>) -> String {
         match state {
             None => "none".to_owned(),
@@ -117,7 +118,7 @@ impl Page<'_> {
     }
 }
 
-/// What differs between two stories.
+/// The differences between two stories.
 struct Comparison {
     a: String,
     b: String,
@@ -125,15 +126,16 @@ struct Comparison {
     rows: Vec<CompareRow>,
 }
 
-/// A story.
+/// One story as a diagram.
 struct Diagram {
-    /// Of the server, where there are two.
+    /// Name of the server, if there are two diagrams.
     name: String,
     sections: Vec<Section>,
     notes: Vec<String>,
 }
 
-/// What has lifelines of its own: a connection, what comes before the first, what belongs to none.
+/// A part with its own lifelines: a connection, the events before the first, or events that belong
+/// to none.
 struct Section {
     id: String,
     heading: String,
@@ -147,12 +149,12 @@ struct Section {
 struct PhaseBand {
     heading: String,
     explanation: String,
-    /// In which states it begins, where they are known.
+    /// The states in which it begins, where known.
     begins: Vec<(&'static str, State)>,
     rows: Vec<Row>,
 }
 
-/// A line of the table of states.
+/// A row of the table of states.
 struct HeldRow {
     side: &'static str,
     state: State,
@@ -161,7 +163,7 @@ struct HeldRow {
     known: &'static str,
 }
 
-/// What an event is, as far as that decides where it stands.
+/// The kind of an event, which determines its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowKind {
     Segment,
@@ -186,7 +188,7 @@ impl RowKind {
         }
     }
 
-    /// With what it is hidden.
+    /// The filter that hides this kind.
     fn filter(self) -> &'static str {
         match self {
             RowKind::Moment => "call",
@@ -196,30 +198,30 @@ impl RowKind {
     }
 }
 
-/// An event.
+/// One event.
 struct Row {
     id: String,
     time: String,
-    /// How long nothing happened before it, where that is much.
+    /// The time without an event before this one, if long.
     gap: Option<String>,
     kind: RowKind,
-    /// `client`, `server`, or `both`.
+    /// The column: `client`, `server`, or `both`.
     place: &'static str,
-    /// Of the bands, after the event; none where it is not known or `CLOSED`.
+    /// The state of each band after the event; `None` if unknown or `CLOSED`.
     client_state: Option<State>,
     server_state: Option<State>,
-    /// What is read first.
+    /// The main text.
     label: String,
-    /// Figures below it.
+    /// Figures below the label.
     figures: String,
-    /// A line of HTTP.
+    /// The first line of an HTTP message.
     http: String,
     is_derived: bool,
     why: String,
-    /// What is shown where a mouse rests.
+    /// The tooltip.
     hint: String,
     arrow: Option<Arrow>,
-    /// All that is known of it.
+    /// Everything known about the event.
     facts: Vec<(&'static str, String)>,
     sockets: Vec<sockets::Row>,
 }
@@ -230,7 +232,7 @@ struct Arrow {
     is_again: bool,
 }
 
-/// Stretches without an event are marked from so many ns on.
+/// Pauses from this many ns on are marked.
 const GAP_NS: u64 = 1_000_000;
 
 impl Diagram {
@@ -271,10 +273,10 @@ impl Diagram {
             sections.push(it);
         }
         if !story.others.is_empty() {
-            let mut beside = section("Beside the connections".to_owned(), nobody());
+            let mut beside = section("Outside the connections".to_owned(), nobody());
             let phase = Phase {
                 kind: crate::story::PhaseKind::Aftermath,
-                heading: "What belongs to none of them".to_owned(),
+                heading: "Events that belong to no connection".to_owned(),
                 explanation: String::new(),
                 events: story.others.clone(),
             };
@@ -304,15 +306,15 @@ fn held_rows(connection: &Connection) -> Vec<HeldRow> {
         from: us(it.from_ns),
         lasted: it.for_ns.map_or("to the end".to_owned(), duration),
         known: match it.origin {
-            Origin::Kernel => "told by the kernel",
+            Origin::Kernel => "reported by the kernel",
             Origin::Derived => "derived from the segments",
-            Origin::Likely => "likely, by the segments that were captured",
+            Origin::Likely => "likely, judging by the captured segments",
         },
     };
     states::held(connection).iter().map(row).collect()
 }
 
-/// The states of both ends as the events go by.
+/// The states of both ends while the events are written.
 #[derive(Debug, Clone, Copy, Default)]
 struct Lifelines {
     client: Option<State>,
@@ -320,7 +322,7 @@ struct Lifelines {
 }
 
 impl Lifelines {
-    /// Before the first event.
+    /// The states before the first event.
     fn of(connection: &Connection) -> Self {
         let first = |side: Side| {
             let change = connection.states.iter().find(|it| it.side == side);
@@ -420,10 +422,10 @@ impl Row {
                     ("rtt", "smoothed round-trip time"),
                     (
                         "rto",
-                        "retransmission timeout: what is not acknowledged by then is sent again",
+                        "retransmission timeout: bytes not acknowledged by then are sent again",
                     ),
-                    ("cwnd", "congestion window: segments that may be under way"),
-                    ("mss", "bytes of the largest segment that is sent"),
+                    ("cwnd", "congestion window: segments that may be in flight"),
+                    ("mss", "the largest segment that is sent, in bytes"),
                 ] {
                     row.facts.push((name, text.to_owned()));
                 }
@@ -437,7 +439,7 @@ impl Row {
             Happening::Silence(ns) => {
                 row.kind = RowKind::Silence;
                 row.place = "both";
-                row.label = format!("{} pass with nothing to be seen", duration(*ns));
+                row.label = format!("{} pass without an event", duration(*ns));
             }
         }
         row
@@ -527,12 +529,12 @@ impl Row {
         self.label = format!("{} → {}", change.old, change.new);
         self.is_derived = change.origin != Origin::Kernel;
         let known = match change.origin {
-            Origin::Kernel => "the kernel told it (sock:inet_sock_set_state)",
-            Origin::Derived => "it follows from the segments (RFC 9293, section 3.10)",
-            Origin::Likely => "likely by the segments that there are: others were not captured",
+            Origin::Kernel => "reported by the kernel (sock:inet_sock_set_state)",
+            Origin::Derived => "derived from the segments (RFC 9293, section 3.10)",
+            Origin::Likely => "likely, judging by the captured segments; others were not captured",
         };
         self.facts.push(("side", self.place.to_owned()));
-        self.facts.push(("known how", known.to_owned()));
+        self.facts.push(("source", known.to_owned()));
     }
 
     fn call(&mut self, call: &CallLine) {
@@ -556,7 +558,7 @@ impl Row {
         }
     }
 
-    /// Who it is of, for those who do not see where it stands.
+    /// The acting side in words, for readers who do not see the layout.
     fn who(&self) -> String {
         match &self.arrow {
             Some(arrow) if arrow.from == Side::Client => "client to server".to_owned(),
@@ -567,7 +569,7 @@ impl Row {
     }
 }
 
-/// `1 LISTEN, 2 ESTABLISHED`
+/// The number of sockets in each state: `1 LISTEN, 2 ESTABLISHED`.
 fn populations(states: impl Iterator<Item = State>) -> String {
     let mut counts: Vec<(State, usize)> = Vec::new();
     for state in states {
@@ -597,7 +599,7 @@ mod tests {
         let html = page(&fixture::unprivileged(), &fixture::heading());
         assert!(!html.contains("<script>alert"), "a script came through");
         assert_eq!(html.matches("&#60;script&#62;alert(1)").count(), 1);
-        // In the diagram, and in the table.
+        // Once in the diagram and once in the table.
         assert_eq!(html.matches("&#60;script&#62;alert(2)").count(), 2);
         assert!(html.chars().all(|c| c == '\n' || !c.is_control()));
     }

@@ -1,5 +1,5 @@
-// Opens the event that a link names, switches colours, and opens all for paper. What is shown is switched by
-// the style sheet alone.
+// Opens the event that a link names, switches colours, and opens everything for printing. The style sheet alone
+// filters the rows.
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -36,7 +36,7 @@
   };
   addEventListener("hashchange", show);
 
-  // On paper nothing opens: tables of sockets are, and nothing else.
+  // A printed page cannot be opened: tables of sockets are expanded, everything else stays closed.
   let before = [];
   addEventListener("beforeprint", () => {
     before = rows.map((row) => row.open);

@@ -1,209 +1,260 @@
-//! Segments with numbers a person can follow, and in the words of tcpdump.
+//! Relative sequence numbers, scaled windows and repeated bytes: turns packets into segments.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::super::model::{Flags, Packet, Side, TcpOption};
-use super::super::story::Segment;
+use super::Segment;
+use crate::model::{Flags, Packet, Side, TcpOption};
 
-/// A segment as `tcpdump -n` prints it, from `Flags` on.
-///
-/// It differs in what a [`Packet`] does not hold: the urgent pointer is left out, a digest (MD5, TCP-AO) and
-/// MPTCP are shown as bytes, and no protocol but HTTP is looked into.
-pub fn line(segment: &Segment) -> String {
-    let packet = &segment.packet;
-    let Flags { fin, syn, rst, .. } = packet.flags;
-    let mut text = format!("Flags [{}]", letters(packet.flags));
-    let (first, _) = segment.sequence;
-    if packet.payload_bytes > 0 {
-        // A SYN and a FIN take a number as well, which tcpdump does not count here.
-        let _ = write!(
-            text,
-            ", seq {first}:{}",
-            first.wrapping_add(packet.payload_bytes)
-        );
-    } else if syn || fin || rst {
-        let _ = write!(text, ", seq {first}");
+/// The numbering of one connection: turns its packets, in order, into segments.
+#[derive(Debug, Clone)]
+pub struct Relative {
+    client: SocketAddr,
+    /// The directions of client and server.
+    directions: [Direction; 2],
+}
+
+/// What is known about the bytes of one direction.
+#[derive(Debug, Clone, Default)]
+struct Direction {
+    /// The number from which relative ones count.
+    base: Option<u32>,
+    /// The number of the last SYN.
+    syn: Option<u32>,
+    /// The window scale in its SYN, if captured.
+    scale: Option<Option<u8>>,
+    seen: Seen,
+    /// The highest acknowledgement from the other side.
+    acknowledged: Option<u32>,
+}
+
+impl Relative {
+    /// The numbering of the connection that this client opened.
+    pub fn new(client: SocketAddr) -> Self {
+        Self {
+            client,
+            directions: Default::default(),
+        }
     }
-    if let Some(acknowledgement) = segment.acknowledgement {
-        let _ = write!(text, ", ack {acknowledgement}");
-    }
-    let _ = write!(text, ", win {}", packet.window);
-    if !packet.options.is_empty() || packet.malformed_options {
-        let base = sack_base(segment);
-        let options: Vec<String> = packet
-            .options
-            .iter()
-            .map(|option| option_text(option, base))
-            .collect();
-        let options = options.join(",");
-        // Where the header cannot be followed, tcpdump stops, and forgets a bracket if it had nothing to print.
-        let _ = match (packet.malformed_options, &options[..]) {
-            (false, options) => write!(text, ", options [{options}]"),
-            (true, "") => write!(text, ", options [[bad opt]"),
-            (true, options) => write!(text, ", options [{options},[bad opt]]"),
+
+    /// Numbers the next packet.
+    pub fn segment(&mut self, packet: &Packet) -> Segment {
+        let from = if packet.source == self.client {
+            Side::Client
+        } else {
+            Side::Server
         };
-        if packet.malformed_options {
-            return text;
+        let (own, peer) = match from {
+            Side::Client => (0, 1),
+            Side::Server => (1, 0),
+        };
+        let Flags {
+            fin, syn, rst, ack, ..
+        } = packet.flags;
+        if syn {
+            self.begin(own, packet);
         }
-    }
-    let _ = write!(text, ", length {}", packet.payload_bytes);
-    if packet.payload_bytes > 0
-        && [packet.source, packet.destination]
-            .iter()
-            .any(|end| HTTP_PORTS.contains(&end.port()))
-    {
-        text.push_str(": HTTP");
-        text.push_str(&http_text(&packet.payload, packet.payload_bytes));
-    }
-    text
-}
-
-/// Each packet as `tcpdump -n -t` prints it.
-///
-/// tcpdump tells more of packets with IPv6 extension headers, of fragments, and of packets that are shorter
-/// than their IP header says.
-pub fn tcpdump_lines(packets: &[Packet]) -> Vec<String> {
-    let mut connections: HashMap<(SocketAddr, SocketAddr), Relative> = HashMap::new();
-    (packets.iter())
-        .map(|packet| {
-            let (source, destination) = (packet.source, packet.destination);
-            let ends = (source.min(destination), source.max(destination));
-            let numbering = connections
-                .entry(ends)
-                .or_insert_with(|| Relative::new(source));
-            let family = if source.is_ipv4() { "IP" } else { "IP6" };
-            let text = line(&numbering.segment(packet));
-            format!(
-                "{family} {} > {}: {text}",
-                end_text(source),
-                end_text(destination)
-            )
-        })
-        .collect()
-}
-
-/// `127.0.0.1.8000`
-fn end_text(end: SocketAddr) -> String {
-    format!("{}.{}", end.ip(), end.port())
-}
-
-/// `S.`: in the order of their bits, as tcpdump has them.
-fn letters(flags: Flags) -> String {
-    let all = [
-        (flags.fin, 'F'),
-        (flags.syn, 'S'),
-        (flags.rst, 'R'),
-        (flags.psh, 'P'),
-        (flags.ack, '.'),
-        (flags.urg, 'U'),
-        (flags.ece, 'E'),
-        (flags.cwr, 'W'),
-    ];
-    let set: String = all
-        .iter()
-        .filter(|(set, _)| *set)
-        .map(|(_, letter)| letter)
-        .collect();
-    if set.is_empty() {
-        "none".to_owned()
-    } else {
-        set
-    }
-}
-
-/// What SACK blocks are counted from: the peer's first number, as far as acknowledgements tell it.
-fn sack_base(segment: &Segment) -> u32 {
-    let on_the_wire = segment.packet.acknowledgement;
-    match segment.acknowledgement {
-        None => 0,
-        // The first of a connection shows its number itself; tcpdump counts the blocks all the same.
-        Some(shown) if shown == on_the_wire => on_the_wire.wrapping_sub(1),
-        Some(shown) => on_the_wire.wrapping_sub(shown),
-    }
-}
-
-fn option_text(option: &TcpOption, sack_base: u32) -> String {
-    match option {
-        TcpOption::Nop => "nop".to_owned(),
-        TcpOption::MaximumSegmentSize(bytes) => format!("mss {bytes}"),
-        TcpOption::WindowScale(bits) => format!("wscale {bits}"),
-        TcpOption::SackPermitted => "sackOK".to_owned(),
-        TcpOption::Timestamps { value, echo } => format!("TS val {value} ecr {echo}"),
-        TcpOption::Sack(blocks) => {
-            let mut text = format!("sack {} ", blocks.len());
-            for (from, to) in blocks {
-                let (from, to) = (from.wrapping_sub(sack_base), to.wrapping_sub(sack_base));
-                let _ = write!(text, "{{{from}:{to}}}");
+        // tcpdump counts from the first segment with an ACK, and shows that one's absolute number.
+        let (mut first, mut acknowledgement) = (packet.sequence, packet.acknowledgement);
+        if ack {
+            match (self.directions[own].base, self.directions[peer].base) {
+                (Some(own_base), Some(peer_base)) if !syn => {
+                    first = first.wrapping_sub(own_base);
+                    acknowledgement = acknowledgement.wrapping_sub(peer_base);
+                }
+                _ => {
+                    self.directions[own].base = Some(packet.sequence);
+                    self.directions[peer].base = Some(packet.acknowledgement.wrapping_sub(1));
+                }
             }
-            text
         }
-        TcpOption::Other(0, _) => "eol".to_owned(),
-        TcpOption::Other(FAST_OPEN, data) if data.is_empty() => "tfo  cookiereq".to_owned(),
-        TcpOption::Other(FAST_OPEN, data) => format!("tfo  cookie {}", hexadecimal(data)),
-        TcpOption::Other(kind, data) => {
-            let name = match kind {
-                19 => "md5".to_owned(),
-                28 => "uto".to_owned(),
-                29 => "tcp-ao".to_owned(),
-                30 => "mptcp".to_owned(),
-                254 => "exp".to_owned(),
-                kind => format!("unknown-{kind}"),
+        // The payload of a RST does not belong to the stream.
+        let length = packet
+            .payload_bytes
+            .saturating_add(u32::from(syn))
+            .saturating_add(u32::from(fin));
+        let retransmission = !rst && self.directions[own].goes_by(packet, length);
+        if ack {
+            self.directions[peer].acknowledged = Some(packet.acknowledgement);
+        }
+        let end = first
+            .wrapping_add(packet.payload_bytes)
+            .wrapping_add(u32::from(syn))
+            .wrapping_add(u32::from(fin));
+        Segment {
+            from,
+            packet: packet.clone(),
+            sequence: (first, end),
+            acknowledgement: ack.then_some(acknowledgement),
+            window_bytes: u32::from(packet.window) << self.window_shift(own, syn),
+            retransmission,
+            copies: 0,
+            remarks: Vec::new(),
+            http: first_line(&packet.payload),
+        }
+    }
+
+    /// Restarts a direction at a new SYN. A SYN that opens a connection restarts the other
+    /// direction too: the ports are reused.
+    fn begin(&mut self, own: usize, packet: &Packet) {
+        if self.directions[own].syn != Some(packet.sequence) {
+            let renew = |direction: &mut Direction| {
+                *direction = Direction {
+                    base: direction.base,
+                    ..Direction::default()
+                };
             };
-            if data.is_empty() {
-                name
-            } else {
-                format!("{name} 0x{}", hexadecimal(data))
+            renew(&mut self.directions[own]);
+            if !packet.flags.ack {
+                // A peer that opens at the same time also sends a SYN.
+                let peer = &mut self.directions[1 - own];
+                if peer.acknowledged.is_some() || peer.seen.edge != peer.seen.start + 1 {
+                    renew(peer);
+                }
             }
+        }
+        let offer = packet.options.iter().find_map(|option| match option {
+            TcpOption::WindowScale(bits) => Some(*bits),
+            _ => None,
+        });
+        self.directions[own].syn = Some(packet.sequence);
+        self.directions[own].scale = Some(offer);
+    }
+
+    /// The shift of a window (RFC 7323 §2): only if both sides offered scaling, never for a SYN,
+    /// and never more than 14.
+    fn window_shift(&self, own: usize, syn: bool) -> u8 {
+        match (self.directions[own].scale, self.directions[1 - own].scale) {
+            (Some(Some(shift)), Some(Some(_))) if !syn => shift.min(14),
+            _ => 0,
         }
     }
 }
 
-/// The option kind of TCP Fast Open (RFC 7413).
-const FAST_OPEN: u8 = 34;
+impl Direction {
+    /// Records a segment; returns whether part of it went by before.
+    fn goes_by(&mut self, packet: &Packet, length: u32) -> bool {
+        if length == 0 {
+            return false;
+        }
+        // A keep-alive probe may carry the last byte that the peer acknowledged (RFC 9293 §3.8.4).
+        let Flags { fin, syn, .. } = packet.flags;
+        let next = packet.sequence.wrapping_add(1);
+        if length == 1 && !fin && !syn && self.acknowledged == Some(next) && self.seen.ends_at(next)
+        {
+            return false;
+        }
+        self.seen.add(packet.sequence, length)
+    }
+}
 
-fn hexadecimal(data: &[u8]) -> String {
-    data.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
+/// Which bytes of a direction went by. Positions are unwrapped sequence numbers.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    start: i64,
+    /// The position after the last byte seen; equal to the start if there is none.
+    edge: i64,
+    /// Gaps before the edge, sorted.
+    holes: Vec<(i64, i64)>,
+}
+
+impl Seen {
+    /// The limit of separate gaps, which bounds the memory whatever the capture contains.
+    const HOLES_MAX: usize = 1024;
+
+    /// Whether this number follows the last byte seen.
+    fn ends_at(&self, number: u32) -> bool {
+        self.edge as u32 == number
+    }
+
+    /// Adds bytes; returns whether some of them went by before.
+    fn add(&mut self, number: u32, length: u32) -> bool {
+        if self.edge == self.start {
+            self.start = i64::from(number);
+            self.edge = self.start + i64::from(length);
+            return false;
+        }
+        // The nearest position with this number: windows are far smaller than half the number
+        // range.
+        let distance = number.wrapping_sub(self.edge as u32) as i32;
+        let from = self.edge + i64::from(distance);
+        let to = from + i64::from(length);
+        let mut fresh = (to - self.edge.max(from)).max(0);
+        // Bytes before the first seen: the capture began in the middle, and these arrived late.
+        fresh += (self.start.min(to) - from).max(0);
+        let mut holes = Vec::new();
+        for &(hole_from, hole_to) in &self.holes {
+            let filled = (hole_from.max(from), hole_to.min(to));
+            if filled.0 >= filled.1 {
+                holes.push((hole_from, hole_to));
+                continue;
+            }
+            fresh += filled.1 - filled.0;
+            if hole_from < filled.0 {
+                holes.push((hole_from, filled.0));
+            }
+            if filled.1 < hole_to {
+                holes.push((filled.1, hole_to));
+            }
+        }
+        if from > self.edge {
+            holes.push((self.edge, from));
+        }
+        if to < self.start {
+            holes.insert(0, (to, self.start));
+        }
+        holes.truncate(Self::HOLES_MAX);
+        self.holes = holes;
+        self.start = self.start.min(from);
+        self.edge = self.edge.max(to);
+        fresh < i64::from(length)
+    }
+}
+
+/// The first line of a payload that begins like an HTTP/1 message (RFC 9112 §3, §4), safe for a
+/// terminal.
+fn first_line(payload: &[u8]) -> Option<String> {
+    const SHOWN_CHARS_MAX: usize = 200;
+    let end = memchr::memchr(b'\n', payload);
+    let line = &payload[..end.unwrap_or(payload.len())];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let is_status = matches!(
+        line,
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9', b' ', a, b, c, rest @ ..]
+            if [a, b, c].iter().all(|digit| digit.is_ascii_digit())
+                && rest.first().is_none_or(|byte| *byte == b' ')
+    );
+    let is_request = token(line).is_some_and(|method| {
+        let rest = &line[method.len()..];
+        let is_method = method
+            .iter()
+            .all(|byte| byte.is_ascii_uppercase() || b"-_".contains(byte));
+        let whole = end.is_some()
+            && memchr::memmem::rfind(rest, b" HTTP/").is_some_and(|at| at + 9 == rest.len());
+        // A request line that continues in the next segment has no version yet.
+        let begun = end.is_none() && METHODS.iter().any(|known| known.as_bytes() == method);
+        is_method && rest.starts_with(b" ") && (whole || begun)
+    });
+    (is_status || is_request).then(|| {
+        let text = String::from_utf8_lossy(line);
+        let shown = text.chars().take(SHOWN_CHARS_MAX);
+        let mut shown: String = shown
+            .map(|c| {
+                if c.is_control() {
+                    char::REPLACEMENT_CHARACTER
+                } else {
+                    c
+                }
+            })
+            .collect();
+        if text.chars().count() > SHOWN_CHARS_MAX {
+            shown.push('…');
+        }
+        shown
     })
 }
 
-/// Where tcpdump expects HTTP.
-const HTTP_PORTS: [u16; 2] = [80, 8080];
-
-/// What tcpdump says of a payload on those ports, after `HTTP`: the first line, if it looks like one.
-fn http_text(payload: &[u8], payload_bytes: u32) -> String {
-    let cut = (payload.len() as u64) < u64::from(payload_bytes);
-    // A word of which the end was not captured is none.
-    let word = |text| token(text).filter(|word| !(cut && word.len() == text.len()));
-    let first = word(payload);
-    let rest = first.map_or(&[][..], |first| after_blanks(&payload[first.len()..]));
-    let is_request = first.is_some_and(|first| {
-        METHODS
-            .iter()
-            .any(|method| method.as_bytes().eq_ignore_ascii_case(first))
-    });
-    let is_response =
-        word(rest).is_some_and(|code| code.len() == 3 && code.iter().all(u8::is_ascii_digit));
-    if !is_request && !is_response {
-        return String::new();
-    }
-    let is_text = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
-    let line_bytes = payload.iter().take_while(|byte| is_text(byte)).count();
-    let line = String::from_utf8_lossy(&payload[..line_bytes]);
-    match &payload[line_bytes..] {
-        [b'\n', ..] | [b'\r', b'\n', ..] => format!(": {line}"),
-        [] | [b'\r'] if cut => " [|http]".to_owned(),
-        [] => format!(": {line} [|http]"),
-        // A carriage return alone, or something that is no text.
-        _ => String::new(),
-    }
-}
-
-/// The word that a text begins with.
-fn token(text: &[u8]) -> Option<&[u8]> {
+/// The first word of a text.
+pub(crate) fn token(text: &[u8]) -> Option<&[u8]> {
     const TOKEN_BYTES_MAX: usize = 128;
     let bytes = text
         .iter()
@@ -218,12 +269,8 @@ fn token(text: &[u8]) -> Option<&[u8]> {
         .filter(|_| ends_well)
 }
 
-fn after_blanks(text: &[u8]) -> &[u8] {
-    &text[text.iter().take_while(|byte| **byte == b' ').count()..]
-}
-
-/// Of RFC 9110 and of WebDAV, as tcpdump knows them.
-const METHODS: [&str; 38] = [
+/// The methods of RFC 9110 and WebDAV that tcpdump knows.
+pub(crate) const METHODS: [&str; 38] = [
     "BASELINE-CONTROL",
     "BCOPY",
     "BDELETE",
@@ -264,262 +311,18 @@ const METHODS: [&str; 38] = [
     "VERSION-CONTROL",
 ];
 
-/// The numbering of one connection: turns its packets, in the order of time, into segments.
-#[derive(Debug, Clone)]
-pub struct Relative {
-    client: SocketAddr,
-    /// Of client and server.
-    directions: [Direction; 2],
-}
-
-/// What is known of the bytes in one direction.
-#[derive(Debug, Clone, Default)]
-struct Direction {
-    /// The number that relative ones are counted from.
-    base: Option<u32>,
-    /// The number of the last SYN.
-    syn: Option<u32>,
-    /// What its SYN said of scaling, if it was seen.
-    scale: Option<Option<u8>>,
-    seen: Seen,
-    /// The highest acknowledgement that came from the other side.
-    acknowledged: Option<u32>,
-}
-
-impl Relative {
-    /// Of the connection that this client opened.
-    pub fn new(client: SocketAddr) -> Self {
-        Self {
-            client,
-            directions: Default::default(),
-        }
-    }
-
-    /// The next one.
-    pub fn segment(&mut self, packet: &Packet) -> Segment {
-        let from = if packet.source == self.client {
-            Side::Client
-        } else {
-            Side::Server
-        };
-        let (own, peer) = match from {
-            Side::Client => (0, 1),
-            Side::Server => (1, 0),
-        };
-        let Flags {
-            fin, syn, rst, ack, ..
-        } = packet.flags;
-        if syn {
-            self.begin(own, packet);
-        }
-        // tcpdump numbers from the first segment that has an ACK, and shows that one as it is.
-        let (mut first, mut acknowledgement) = (packet.sequence, packet.acknowledgement);
-        if ack {
-            match (self.directions[own].base, self.directions[peer].base) {
-                (Some(own_base), Some(peer_base)) if !syn => {
-                    first = first.wrapping_sub(own_base);
-                    acknowledgement = acknowledgement.wrapping_sub(peer_base);
-                }
-                _ => {
-                    self.directions[own].base = Some(packet.sequence);
-                    self.directions[peer].base = Some(packet.acknowledgement.wrapping_sub(1));
-                }
-            }
-        }
-        // What a RST carries is no part of the stream.
-        let length = packet
-            .payload_bytes
-            .saturating_add(u32::from(syn))
-            .saturating_add(u32::from(fin));
-        let retransmission = !rst && self.directions[own].goes_by(packet, length);
-        if ack {
-            self.directions[peer].acknowledged = Some(packet.acknowledgement);
-        }
-        let end = first
-            .wrapping_add(packet.payload_bytes)
-            .wrapping_add(u32::from(syn))
-            .wrapping_add(u32::from(fin));
-        Segment {
-            from,
-            packet: packet.clone(),
-            sequence: (first, end),
-            acknowledgement: ack.then_some(acknowledgement),
-            window_bytes: u32::from(packet.window) << self.window_shift(own, syn),
-            retransmission,
-            copies: 0,
-            remarks: Vec::new(),
-            http: first_line(&packet.payload),
-        }
-    }
-
-    /// A SYN starts its direction afresh, unless it is the same again; one that opens a connection, the other
-    /// direction too: the ports are used a second time.
-    fn begin(&mut self, own: usize, packet: &Packet) {
-        if self.directions[own].syn != Some(packet.sequence) {
-            let renew = |direction: &mut Direction| {
-                *direction = Direction {
-                    base: direction.base,
-                    ..Direction::default()
-                };
-            };
-            renew(&mut self.directions[own]);
-            if !packet.flags.ack {
-                // Not the SYN of a peer that opens at the same time.
-                let peer = &mut self.directions[1 - own];
-                if peer.acknowledged.is_some() || peer.seen.edge != peer.seen.start + 1 {
-                    renew(peer);
-                }
-            }
-        }
-        let offer = packet.options.iter().find_map(|option| match option {
-            TcpOption::WindowScale(bits) => Some(*bits),
-            _ => None,
-        });
-        self.directions[own].syn = Some(packet.sequence);
-        self.directions[own].scale = Some(offer);
-    }
-
-    /// By how many bits a window is to be shifted (RFC 7323 §2): only if both sides offered it, never that of
-    /// a SYN, and never by more than 14.
-    fn window_shift(&self, own: usize, syn: bool) -> u8 {
-        match (self.directions[own].scale, self.directions[1 - own].scale) {
-            (Some(Some(shift)), Some(Some(_))) if !syn => shift.min(14),
-            _ => 0,
-        }
-    }
-}
-
-impl Direction {
-    /// Takes note of a segment; whether some of it went by before.
-    fn goes_by(&mut self, packet: &Packet, length: u32) -> bool {
-        if length == 0 {
-            return false;
-        }
-        // A keepalive probe may carry the last byte that the peer has acknowledged (RFC 9293 §3.8.4).
-        let Flags { fin, syn, .. } = packet.flags;
-        let next = packet.sequence.wrapping_add(1);
-        if length == 1 && !fin && !syn && self.acknowledged == Some(next) && self.seen.ends_at(next)
-        {
-            return false;
-        }
-        self.seen.add(packet.sequence, length)
-    }
-}
-
-/// Which bytes of a direction went by. Positions do not wrap: they are counted on from the first number.
-#[derive(Debug, Clone, Default)]
-struct Seen {
-    start: i64,
-    /// After the last byte seen; equal to the start while there is none.
-    edge: i64,
-    /// What is missing before the edge, in order.
-    holes: Vec<(i64, i64)>,
-}
-
-impl Seen {
-    /// More holes than this are not kept apart: the memory is bounded, whatever the capture holds.
-    const HOLES_MAX: usize = 1024;
-
-    /// Whether the last byte seen is followed by this number.
-    fn ends_at(&self, number: u32) -> bool {
-        self.edge as u32 == number
-    }
-
-    /// Whether some of these went by before.
-    fn add(&mut self, number: u32, length: u32) -> bool {
-        if self.edge == self.start {
-            self.start = i64::from(number);
-            self.edge = self.start + i64::from(length);
-            return false;
-        }
-        // The nearest position with this number: windows are far smaller than half the space of numbers.
-        let distance = number.wrapping_sub(self.edge as u32) as i32;
-        let from = self.edge + i64::from(distance);
-        let to = from + i64::from(length);
-        let mut fresh = (to - self.edge.max(from)).max(0);
-        // What precedes all that was seen: the capture began in the midst, and this came late.
-        fresh += (self.start.min(to) - from).max(0);
-        let mut holes = Vec::new();
-        for &(hole_from, hole_to) in &self.holes {
-            let filled = (hole_from.max(from), hole_to.min(to));
-            if filled.0 >= filled.1 {
-                holes.push((hole_from, hole_to));
-                continue;
-            }
-            fresh += filled.1 - filled.0;
-            if hole_from < filled.0 {
-                holes.push((hole_from, filled.0));
-            }
-            if filled.1 < hole_to {
-                holes.push((filled.1, hole_to));
-            }
-        }
-        if from > self.edge {
-            holes.push((self.edge, from));
-        }
-        if to < self.start {
-            holes.insert(0, (to, self.start));
-        }
-        holes.truncate(Self::HOLES_MAX);
-        self.holes = holes;
-        self.start = self.start.min(from);
-        self.edge = self.edge.max(to);
-        fresh < i64::from(length)
-    }
-}
-
-/// The first line of a payload that begins like an HTTP/1 message (RFC 9112 §3, §4), fit for a terminal.
-fn first_line(payload: &[u8]) -> Option<String> {
-    const SHOWN_CHARS_MAX: usize = 200;
-    let end = memchr::memchr(b'\n', payload);
-    let line = &payload[..end.unwrap_or(payload.len())];
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let is_status = matches!(
-        line,
-        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9', b' ', a, b, c, rest @ ..]
-            if [a, b, c].iter().all(|digit| digit.is_ascii_digit())
-                && rest.first().is_none_or(|byte| *byte == b' ')
-    );
-    let is_request = token(line).is_some_and(|method| {
-        let rest = &line[method.len()..];
-        let is_method = method
-            .iter()
-            .all(|byte| byte.is_ascii_uppercase() || b"-_".contains(byte));
-        let whole = end.is_some()
-            && memchr::memmem::rfind(rest, b" HTTP/").is_some_and(|at| at + 9 == rest.len());
-        // One that goes on in the next segment has no version yet.
-        let begun = end.is_none() && METHODS.iter().any(|known| known.as_bytes() == method);
-        is_method && rest.starts_with(b" ") && (whole || begun)
-    });
-    (is_status || is_request).then(|| {
-        let text = String::from_utf8_lossy(line);
-        let shown = text.chars().take(SHOWN_CHARS_MAX);
-        let mut shown: String = shown
-            .map(|c| {
-                if c.is_control() {
-                    char::REPLACEMENT_CHARACTER
-                } else {
-                    c
-                }
-            })
-            .collect();
-        if text.chars().count() > SHOWN_CHARS_MAX {
-            shown.push('…');
-        }
-        shown
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::tcpdump::line;
 
     const CLIENT: SocketAddr =
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40000);
     const SERVER: SocketAddr =
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);
 
-    /// `C P. 100 7 5`: from the client, flags, sequence number, bytes of payload, acknowledgement.
+    /// A packet by notation: `C P. 100 7 5` is client, flags, sequence number, payload bytes,
+    /// acknowledgement.
     fn packet(text: &str) -> Packet {
         let mut words = text.split(' ');
         let from_client = words.next() == Some("C");
@@ -561,7 +364,7 @@ mod tests {
 
     #[test]
     fn retransmissions() {
-        // The conversation, and which of its segments bring bytes that went by before.
+        // Each conversation, and which of its segments repeat bytes.
         let rows: [(&str, &[&str], &[usize]); 16] = [
             (
                 "nothing twice",
@@ -730,9 +533,9 @@ mod tests {
         assert_eq!(windows(Some(7), Some(1)), [512, 512, 65536, 1024]);
         assert_eq!(windows(Some(7), None), [512, 512, 512, 512]);
         assert_eq!(windows(None, Some(7)), [512, 512, 512, 512]);
-        // More than RFC 7323 allows.
+        // A larger shift than RFC 7323 allows.
         assert_eq!(windows(Some(255), Some(0))[2], 512 << 14);
-        // The handshake was not seen.
+        // The handshake was not captured.
         assert_eq!(
             Relative::new(CLIENT)
                 .segment(&packet("C . 2 0 2"))
