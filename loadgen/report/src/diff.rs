@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::document::Document;
 use super::grid::Grid;
-use super::table::wrapped;
+use super::table::Shown;
 use super::{direction, figure, plural};
+use engine::figures::count;
 use lab::compare::diff::{Basis, Change, Diff, Outcome};
 use lab::compare::{Evidence, Metric, titled};
 
@@ -100,17 +101,8 @@ impl Report<'_> {
         reasons.into_iter().map(line).collect()
     }
 
-    /// For a terminal.
-    pub fn text(&self, width: usize) -> String {
-        self.document(WORD_WIDTH).text(width)
-    }
-
-    /// For a file.
-    pub fn markdown(&self) -> String {
-        self.document(usize::MAX).markdown()
-    }
-
-    fn document(&self, word_width: usize) -> Document {
+    /// For any format.
+    pub fn document(&self, shown: &Shown) -> Document {
         let mut document = Document::default();
         let sides = [("old", self.old), ("new", self.new)];
         let sides = sides.map(|(which, side)| {
@@ -128,7 +120,7 @@ impl Report<'_> {
                 if basis == Basis::OfFloor {
                     title += ", over the floor's";
                 }
-                let grid = self.grid(diff.metric, &changes, word_width);
+                let grid = self.grid(diff.metric, &changes, shown);
                 document.table(&title, direction(diff.metric), grid);
             }
             if !diff.drift.is_empty() {
@@ -145,31 +137,44 @@ impl Report<'_> {
              apart. An interval that holds 1 shows no difference, which is not the same as showing that \
              there is none.",
         );
+        if let Some(fold) = shown.fold(self.old) {
+            document.paragraph(format!(
+                "Where no difference is shown, servers are only counted: {} shows them.",
+                fold.all
+            ));
+        }
         document.list("Not compared:", self.left_out_lines());
         document.paragraph(self.sum().text(self.threshold));
         document
     }
 
-    fn grid(&self, metric: Metric, changes: &[&Change], word_width: usize) -> Grid {
+    fn grid(&self, metric: Metric, changes: &[&Change], shown: &Shown) -> Grid {
         let header = ["", "old", "new", "new/old", "95% interval", ""];
-        let mut grid = Grid::new(header.map(str::to_owned).to_vec(), 1).with_remarks(1);
-        let mut above = "";
-        for change in changes {
-            if above != change.workload {
-                grid.gap();
-                grid.heading(&change.workload);
+        let mut grid = Grid::new(header, 1).with_remarks(WORD_WIDTH);
+        let fold = shown.fold(self.old);
+        let is_shown = |change: &Change| {
+            let is_quiet = matches!(change.outcome, Outcome::NoDifference | Outcome::NotResolved);
+            fold.is_none() || !is_quiet || shown.also.contains(&change.server)
+        };
+        for under in changes.chunk_by(|one, other| one.workload == other.workload) {
+            grid.gap();
+            grid.heading(&under[0].workload);
+            for change in under.iter().filter(|change| is_shown(change)) {
+                let compared = [change.old.compared.value, change.new.compared.value];
+                let word = word(change.outcome, metric, self.threshold);
+                let cells = [format!("  {}", change.server)].into_iter();
+                grid.row(cells.chain(figures(change, compared)).chain([word]));
             }
-            above = &change.workload;
-            let compared = [change.old.compared.value, change.new.compared.value];
-            let word = word(change.outcome, metric, self.threshold);
-            let word = wrapped(&word, "", word_width).trim_end().to_owned();
-            let cells = [format!("  {}", change.server)].into_iter();
-            grid.row(
-                cells
-                    .chain(figures(change, compared))
-                    .chain([word])
-                    .collect(),
-            );
+            for outcome in [Outcome::NoDifference, Outcome::NotResolved] {
+                let is_counted = |change: &&&Change| change.outcome == outcome && !is_shown(change);
+                let counted = under.iter().filter(is_counted).count();
+                if counted > 0 {
+                    let mut cells = vec![String::new(); header.len()];
+                    cells[0] = format!("  {}", count(counted as u64, "server"));
+                    cells[header.len() - 1] = word(outcome, metric, self.threshold);
+                    grid.row(cells);
+                }
+            }
         }
         grid
     }
@@ -177,11 +182,11 @@ impl Report<'_> {
 
 fn drift(changes: &[Change]) -> Grid {
     let header = ["", "old", "new", "new/old", "95% interval"];
-    let mut grid = Grid::new(header.map(str::to_owned).to_vec(), 1);
+    let mut grid = Grid::new(header, 1);
     for change in changes {
         let values = [change.old.value.value, change.new.value.value];
         let cells = [change.workload.clone()].into_iter();
-        grid.row(cells.chain(figures(change, values)).collect());
+        grid.row(cells.chain(figures(change, values)));
     }
     grid
 }

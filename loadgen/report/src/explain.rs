@@ -1,86 +1,49 @@
-//! Predicted against measured, for a terminal and as Markdown.
+//! Predicted against measured, for any format.
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
-
-use super::table::wrapped;
+use super::document::Document;
+use super::grid::{Cell, Grid};
 use engine::verdict::Status;
 use lab::explain::words::us;
 use lab::explain::{AIM, Explanation, Item, Server, Source, What, Workload};
 use lab::primitives::{ALL, Primitive, Primitives};
 
-/// Tables and sentences for a terminal of so many columns.
-pub fn text(explanation: &Explanation, width: usize) -> String {
-    let mut out =
-        String::from("Predicted against measured: CPU microseconds per request, server side\n");
+/// Tables and sentences; with `items` also what each server's figure is added up of, and the price list.
+pub fn document(explanation: &Explanation, items: bool) -> Document {
+    let mut document = Document::default();
+    document.paragraph("Predicted against measured: CPU microseconds per request, server side");
     for workload in &explanation.workloads {
-        out += &format!("\n{}\n\n", workload.workload);
-        out += &plain(&residuals(workload), &[0]);
-        if !workload.comparisons.is_empty() {
-            out.push('\n');
-        }
-        for comparison in &workload.comparisons {
-            out += &wrapped(comparison, "  ", width);
-        }
+        document.table(&workload.workload, "", residuals(workload));
+        document.list("", workload.comparisons.clone());
     }
     for paragraph in notes(explanation) {
-        out.push('\n');
-        out += &wrapped(&paragraph, "", width);
+        document.paragraph(paragraph);
     }
-    out
-}
-
-/// What each server's figure is added up of, for a terminal.
-pub fn items_text(explanation: &Explanation) -> String {
-    let mut out = String::new();
+    if !items {
+        return document;
+    }
     for workload in &explanation.workloads {
         for server in &workload.servers {
-            out += &format!("\n{} under {}\n\n", server.server, workload.workload);
-            out += &plain(&items(server), &[0]);
+            let title = format!("{} under {}", server.server, workload.workload);
+            document.table(&title, "", sum(server));
         }
     }
-    out
+    let title = "Primitives of this machine: CPU microseconds each, median and quartiles";
+    document.table(title, "", prices(&explanation.primitives));
+    document
 }
 
-/// The price list, for a terminal.
-pub fn primitives_text(primitives: &Primitives) -> String {
-    let heading = "\nPrimitives of this machine: CPU microseconds each, median and quartiles\n\n";
-    heading.to_owned() + &plain(&prices(primitives), &[0])
-}
-
-/// The same as a file.
-pub fn markdown(explanation: &Explanation) -> String {
-    let mut out =
-        String::from("CPU microseconds per request, server side: predicted against measured.\n");
-    for workload in &explanation.workloads {
-        out += &format!("\n**{}**\n\n", workload.workload);
-        out += &piped(&residuals(workload));
-        if !workload.comparisons.is_empty() {
-            out.push('\n');
-        }
-        for comparison in &workload.comparisons {
-            out += &format!("- {comparison}\n");
-        }
-    }
-    for paragraph in notes(explanation) {
-        out += &format!("\n{paragraph}\n");
-    }
-    out
-}
-
-type Rows = Vec<Vec<String>>;
-
-fn residuals(workload: &Workload) -> Rows {
+fn residuals(workload: &Workload) -> Grid {
     let header = ["server", "measured", "predicted", "residual", "", "scaled"];
+    let mut grid = Grid::new(header, 1).wide();
     let percent = |share: f64| format!("{:+.0}%", share * 100.0);
-    let row = |server: &Server| {
+    for server in &workload.servers {
         let mark = match server.status {
             Status::Valid => "",
             Status::ClientBound => " ‡",
             Status::Invalid => " †",
         };
         let missed = if server.residual.abs() > AIM { "!" } else { "" };
-        vec![
+        grid.row([
             format!("{}{mark}", server.server),
             us(server.measured_us),
             us(server.predicted_us),
@@ -91,74 +54,51 @@ fn residuals(workload: &Workload) -> Rows {
             ),
             format!("{}{missed}", percent(server.residual)),
             server.residual_scaled.map_or("-".to_owned(), percent),
-        ]
-    };
-    with_header(&header, workload.servers.iter().map(row))
+        ]);
+    }
+    grid
 }
 
-fn items(server: &Server) -> Rows {
-    let header = ["item", "a request", "each", "us", "share"];
-    let share = |us: f64| format!("{:.0}%", us / server.measured_us * 100.0);
-    let row = |item: &Item| {
-        let (count, each) = match item.source {
-            Source::Taken => (String::new(), String::new()),
-            Source::Predicted => (per_request(item.per_request), us(item.each_us)),
-        };
-        vec![
-            item.what.title().to_owned(),
-            count,
-            each,
-            us(item.us),
-            share(item.us),
-        ]
+fn sum(server: &Server) -> Grid {
+    let mut grid = Grid::new(["item", "a request", "each", "us", "share"], 1).wide();
+    let mut row = |what: &str, [count, each]: [String; 2], its_us: f64| {
+        let share = format!("{:.0}%", its_us / server.measured_us * 100.0);
+        grid.row([what.to_owned(), count, each, us(its_us), share]);
     };
-    let residual = vec![
-        "not explained".to_owned(),
-        String::new(),
-        String::new(),
-        us(server.residual_us),
-        share(server.residual_us),
-    ];
-    let sum = vec![
-        "measured".to_owned(),
-        String::new(),
-        String::new(),
-        us(server.measured_us),
-        share(server.measured_us),
-    ];
-    let shown = server.items.iter().filter(|item| item.us >= SHOWN_US);
-    let few: f64 = (server.items.iter().filter(|item| item.us < SHOWN_US))
-        .map(|item| item.us)
-        .sum();
-    let few = (few > 0.0).then(|| {
-        let empty = String::new;
-        vec!["all else".to_owned(), empty(), empty(), us(few), share(few)]
-    });
-    let rows = shown.map(row).chain(few).chain([residual, sum]);
-    with_header(&header, rows)
+    let none = || [String::new(), String::new()];
+    let is_shown = |item: &&Item| item.us >= SHOWN_US;
+    for item in server.items.iter().filter(is_shown) {
+        let figures = match item.source {
+            Source::Taken => none(),
+            Source::Predicted => [per_request(item.per_request), us(item.each_us)],
+        };
+        row(item.what.title(), figures, item.us);
+    }
+    let few = server.items.iter().filter(|item| !is_shown(item));
+    let few: f64 = few.map(|item| item.us).sum();
+    if few > 0.0 {
+        row("all else", none(), few);
+    }
+    row("not explained", none(), server.residual_us);
+    row("measured", none(), server.measured_us);
+    grid
 }
 
 /// Items of less are shown together.
 const SHOWN_US: f64 = 0.005;
 
-fn prices(primitives: &Primitives) -> Rows {
-    let header = ["primitive", "us", "p25", "p75", "samples"];
-    let row = |primitive| {
-        let cost = primitives.costs.get(primitive)?;
-        Some(vec![
-            primitive.title().to_owned(),
-            fine(cost.us),
-            fine(cost.us_p25),
-            fine(cost.us_p75),
-            cost.samples.to_string(),
-        ])
-    };
-    with_header(&header, ALL.iter().filter_map(row))
-}
-
-fn with_header(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Rows {
-    let header = header.iter().map(|&name| name.to_owned()).collect();
-    [header].into_iter().chain(rows).collect()
+fn prices(primitives: &Primitives) -> Grid {
+    let mut grid = Grid::new(["primitive", "us", "p25", "p75", "samples"], 1).wide();
+    for primitive in ALL {
+        let Some(cost) = primitives.costs.get(&primitive) else {
+            continue;
+        };
+        let samples = cost.samples.to_string();
+        let figures = [fine(cost.us), fine(cost.us_p25), fine(cost.us_p75), samples];
+        let figures = figures.into_iter().map(Cell::from);
+        grid.row([Cell::from(primitive.title())].into_iter().chain(figures));
+    }
+    grid
 }
 
 fn sign(value: f64) -> &'static str {
@@ -178,39 +118,6 @@ fn fine(us: f64) -> String {
         ..9.9995 => format!("{us:.3}"),
         _ => format!("{us:.1}"),
     }
-}
-
-fn plain(rows: &Rows, left: &[usize]) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    for row in rows {
-        table.add_row(row);
-    }
-    for (number, column) in table.column_iter_mut().enumerate() {
-        if !left.contains(&number) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        column.set_padding((2, 0));
-    }
-    let lines: Vec<String> = table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect();
-    lines.join("\n") + "\n"
-}
-
-fn piped(rows: &Rows) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let mut out = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        out += &line(row);
-        if number == 0 {
-            let rule = |column: usize| if column == 0 { "---" } else { "---:" };
-            let rules: Vec<String> = (0..row.len()).map(|it| rule(it).to_owned()).collect();
-            out += &line(&rules);
-        }
-    }
-    out
 }
 
 /// Quartiles so far apart are of two kinds of costs, not of one that varies.
@@ -313,9 +220,7 @@ mod tests {
     #[test]
     fn a_terminal_has_80_columns() {
         let explanation = all();
-        let mut text = text(&explanation, WIDTH);
-        text += &items_text(&explanation);
-        text += &primitives_text(&explanation.primitives);
+        let text = document(&explanation, true).text(WIDTH);
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
@@ -325,7 +230,10 @@ mod tests {
     #[test]
     fn a_price_of_two_kinds_is_told() {
         let mut explanation = all();
-        let told = |explanation: &Explanation| text(explanation, 1_000).contains("was not steady");
+        let told = |explanation: &Explanation| {
+            let text = document(explanation, false).text(WIDTH);
+            text.replace('\n', " ").contains("was not steady")
+        };
         assert!(!told(&explanation));
         let cost = explanation.primitives.costs.get_mut(&Primitive::SwitchIdle);
         cost.unwrap().us_p25 = 3.0;
@@ -334,7 +242,7 @@ mod tests {
 
     #[test]
     fn as_markdown() {
-        insta::assert_snapshot!(markdown(&all()));
+        insta::assert_snapshot!(document(&all(), false).markdown());
     }
 
     /// Floating-point numbers may lose their last digit, which no output shows.
@@ -343,11 +251,7 @@ mod tests {
         let explanation = all();
         let json = serde_json::to_string(&explanation).unwrap();
         let again: Explanation = serde_json::from_str(&json).unwrap();
-        let shown = |explanation: &Explanation| {
-            text(explanation, 80)
-                + &items_text(explanation)
-                + &primitives_text(&explanation.primitives)
-        };
+        let shown = |explanation: &Explanation| document(explanation, true).text(WIDTH);
         assert_eq!(shown(&again), shown(&explanation));
     }
 }

@@ -34,7 +34,6 @@ use lab::calibration::{
     Calibration, Ceiling, LAG_RATE_PER_S, Latency, Round, Setup, Standing, thousandths,
 };
 use lab::responder::Counts;
-use report;
 use subject::catalogue::{Ready, Server};
 use subject::machine::{Machine, Pinning};
 use subject::process;

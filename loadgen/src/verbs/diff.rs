@@ -57,6 +57,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .into());
     }
     selection.apply(&mut [&mut old, &mut new])?;
+    let shown = selection.shown(&mut old, &[])?;
     let metrics = selection.metrics(&old, vec![Metric::Cpu])?;
     let diffs: Vec<Diff> = (metrics.iter())
         .map(|&metric| Diff::of(&old, &new, metric, threshold))
@@ -73,8 +74,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     let sum = report.sum();
     selection.print(
-        || report.text(table::WIDTH),
-        || report.markdown(),
+        || report.document(&shown),
         Head {
             old: rows::Provenance::of(&old),
             new: rows::Provenance::of(&new),

@@ -21,7 +21,6 @@ use engine::verdict;
 use lab::compare::Evidence;
 use lab::set;
 use lab::set::{Campaign, Cell, Key, Lock, Set, Writer};
-use report;
 use report::markdown;
 use subject::catalogue::{Server, Workload};
 use subject::machine::Machine;
