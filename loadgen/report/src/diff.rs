@@ -32,12 +32,12 @@ pub struct Sum {
     /// Cells that could be compared.
     #[serde(rename = "cells_compared")]
     pub compared: usize,
-    /// Of these, the ones that were told apart, whichever way.
+    /// Of these, the ones that differ, whichever way.
     #[serde(rename = "cells_told_apart")]
     pub told_apart: usize,
-    /// Of these, the ones that are worse by more than the threshold for certain.
+    /// Of these, the ones that are certainly worse by more than the threshold.
     pub regressions: usize,
-    /// How many would be told apart by chance alone, at the most, if nothing had changed.
+    /// How many would differ by chance alone, at most, if nothing had changed.
     #[serde(rename = "cells_told_apart_by_chance_max")]
     pub by_chance: f64,
 }
@@ -118,7 +118,7 @@ impl Report<'_> {
             for (basis, only, changes) in diff.tables() {
                 let mut title = titled(diff.metric, only);
                 if basis == Basis::OfFloor {
-                    title += ", over the floor's";
+                    title += ", divided by the floor";
                 }
                 let grid = self.grid(diff.metric, &changes, shown);
                 document.table(&title, direction(diff.metric), grid);
@@ -126,16 +126,16 @@ impl Report<'_> {
             if !diff.drift.is_empty() {
                 let title = format!("{}: the floor", diff.metric.title());
                 let note = match diff.metric.is_memory() {
-                    true => "beside",
+                    true => "for comparison",
                     false => "the machine's drift",
                 };
                 document.table(&title, note, drift(&diff.drift));
             }
         }
         document.paragraph(
-            "Medians, and new divided by old with its 95% interval; rounds of both sets are resampled \
-             apart. An interval that holds 1 shows no difference, which is not the same as showing that \
-             there is none.",
+            "Medians, and new divided by old with its 95% interval; the rounds of each set are resampled \
+             separately. An interval that holds 1 shows no difference, which does not prove that there is \
+             none.",
         );
         if let Some(fold) = shown.fold(self.old) {
             document.paragraph(format!(
@@ -221,7 +221,7 @@ fn word(outcome: Outcome, metric: Metric, threshold: f64) -> String {
     };
     match outcome {
         Outcome::Regression => "regression".to_owned(),
-        Outcome::Worse => format!("{worse}, not surely by {}", percent(threshold)),
+        Outcome::Worse => format!("{worse}, not certainly by {}", percent(threshold)),
         Outcome::NoDifference => "no difference shown".to_owned(),
         Outcome::NotResolved => "not resolved".to_owned(),
         Outcome::Better => better.to_owned(),
@@ -238,8 +238,8 @@ impl Sum {
         } = self;
         let cells = plural((*compared).try_into().unwrap_or(u32::MAX), "cell");
         format!(
-            "{cells} compared, {told_apart} told apart, of which {regressions} worse by more than {} for \
-             certain. If nothing had changed, chance would tell apart {by_chance:.1} at the most (5%).",
+            "{cells} compared, {told_apart} differ, of which {regressions} are certainly worse by more than {}. If \
+             nothing had changed, at most {by_chance:.1} would differ by chance (5%).",
             percent(threshold)
         )
     }

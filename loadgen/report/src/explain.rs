@@ -34,7 +34,7 @@ pub fn document(explanation: &Explanation, items: bool) -> Document {
 
 fn residuals(workload: &Workload) -> Grid {
     let header = ["server", "measured", "predicted", "residual", "", "scaled"];
-    let mut grid = Grid::new(header, 1).wide();
+    let mut grid = Grid::new(header, 1).wide(2);
     let percent = |share: f64| format!("{:+.0}%", share * 100.0);
     for server in &workload.servers {
         let mark = match server.status {
@@ -60,7 +60,7 @@ fn residuals(workload: &Workload) -> Grid {
 }
 
 fn sum(server: &Server) -> Grid {
-    let mut grid = Grid::new(["item", "a request", "each", "us", "share"], 1).wide();
+    let mut grid = Grid::new(["item", "per request", "each", "us", "share"], 1).wide(2);
     let mut row = |what: &str, [count, each]: [String; 2], its_us: f64| {
         let share = format!("{:.0}%", its_us / server.measured_us * 100.0);
         grid.row([what.to_owned(), count, each, us(its_us), share]);
@@ -88,7 +88,7 @@ fn sum(server: &Server) -> Grid {
 const SHOWN_US: f64 = 0.005;
 
 fn prices(primitives: &Primitives) -> Grid {
-    let mut grid = Grid::new(["primitive", "us", "p25", "p75", "samples"], 1).wide();
+    let mut grid = Grid::new(["primitive", "us", "p25", "p75", "samples"], 1).wide(2);
     for primitive in ALL {
         let Some(cost) = primitives.costs.get(&primitive) else {
             continue;
@@ -128,7 +128,7 @@ fn missing(server: &Server) -> String {
     let residual = us(server.residual_us.abs());
     let switch = server.items.iter().find(|item| item.what == What::Switch);
     match switch {
-        _ if server.residual_us < 0.0 => format!("{residual} us too much"),
+        _ if server.residual_us < 0.0 => format!("{residual} us more predicted than measured"),
         // What a server with many threads does most, and what depends most on how busy the machine is.
         Some(switch) => {
             let switches = server.residual_us / switch.each_us;
@@ -143,15 +143,14 @@ fn notes(explanation: &Explanation) -> Vec<String> {
     let mut notes = Vec::new();
     let servers = || explanation.workloads.iter().flat_map(|it| &it.servers);
     let mut legend = "Predicted: system calls and context switches by the ledger, each at its price on this \
-                      machine, and the measured time of the server's own code. Residual: measured less \
-                      predicted, and its share of the measured."
+                      machine, and the measured time of the server's own code. Residual: measured minus \
+                      predicted, and its share of the measured time."
         .to_owned();
     match explanation.floor_ratio {
         Some(ratio) => {
             legend += &format!(
-                " Scaled: the same, were every price {ratio:.2}x what it is now: so much did the floor cost in \
-                 the set against its own prediction, which is the drift of the machine and what the \
-                 prediction lacks for all alike."
+                " Scaled: that share if every price were {ratio:.2}x. So much did the floor cost in the set relative \
+                 to its own prediction: the machine's drift, and what the prediction lacks for every server."
             );
         }
         None => legend += " The set has no floor to scale by.",
@@ -166,9 +165,9 @@ fn notes(explanation: &Explanation) -> Vec<String> {
         let cost = explanation.primitives.costs.get(&primitive)?;
         (cost.us_p75 > UNSTEADY * cost.us_p25).then(|| {
             format!(
-                "The price of one primitive was not steady: {}, {} to {} us (quartiles). Other programs had the \
-                 CPUs for a part of the time, and whoever is woken on one that is idle pays less: measure again \
-                 on a quiet machine before believing a residual.",
+                "The price of one primitive was not steady: {}, {} to {} us (quartiles). Other programs used the \
+                 CPUs for part of the time, and waking a thread on an idle CPU costs less: measure again on a quiet \
+                 machine before trusting a residual.",
                 primitive.title(),
                 us(cost.us_p25),
                 us(cost.us_p75)
@@ -176,7 +175,7 @@ fn notes(explanation: &Explanation) -> Vec<String> {
         })
     }));
     if servers().any(|server| server.status == Status::Invalid) {
-        notes.push("† Not a valid measurement; explained all the same.".to_owned());
+        notes.push("† The measurement was not valid; it is explained anyway.".to_owned());
     }
     if servers().any(|server| server.status == Status::ClientBound) {
         notes.push("‡ The generator was the bottleneck.".to_owned());
@@ -191,9 +190,8 @@ fn notes(explanation: &Explanation) -> Vec<String> {
         .collect();
     if !missed.is_empty() {
         notes.push(format!(
-            "! Not explained within {:.0}%: {}. What no item holds: caches that other threads or an idle time \
-             have left cold, threads that were interrupted by other programs, timers, and interrupts that \
-             were meant for somebody else.",
+            "! Not explained within {:.0}%: {}. No item covers: caches left cold by other threads or by idle \
+             time, threads interrupted by other programs, timers, and interrupts meant for other programs.",
             AIM * 100.0,
             missed.join("; ")
         ));

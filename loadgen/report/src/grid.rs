@@ -44,7 +44,9 @@ pub(crate) struct Fold {
 pub(crate) enum Layout {
     /// Each is as wide as what it holds.
     Natural {
-        /// Blanks before each.
+        /// Blanks on the left.
+        margin: usize,
+        /// Blanks between them.
         gap: usize,
         /// Whether a line is drawn below the header.
         rule: bool,
@@ -127,6 +129,7 @@ impl Grid {
             names,
             remarks: 0,
             layout: Layout::Natural {
+                margin: 1,
                 gap: 1,
                 rule: true,
                 remark: usize::MAX,
@@ -144,6 +147,7 @@ impl Grid {
     /// The last column is of remarks, which go on below themselves at that width.
     pub(crate) fn with_remarks(self, width: usize) -> Self {
         let layout = Layout::Natural {
+            margin: 1,
             gap: 1,
             rule: true,
             remark: width,
@@ -156,13 +160,19 @@ impl Grid {
     }
 
     /// Columns stand further apart, and the header has no line below it.
-    pub(crate) fn wide(self) -> Self {
+    pub(crate) fn wide(self, margin: usize) -> Self {
         let layout = Layout::Natural {
+            margin,
             gap: 2,
             rule: false,
             remark: usize::MAX,
         };
         Grid { layout, ..self }
+    }
+
+    /// The last column is of remarks.
+    pub(crate) fn with_remark(self) -> Self {
+        Grid { remarks: 1, ..self }
     }
 
     pub(crate) fn folded(self, fold: Option<Fold>) -> Self {

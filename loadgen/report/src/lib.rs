@@ -35,7 +35,7 @@ pub mod tracking;
 
 use self::document::{Document, Piece};
 use engine::figures::{count, figure};
-use engine::latency::samples_needed;
+use engine::latency::{TOO_FEW, samples_needed};
 use lab::compare::{Blank, Entry, Estimate, Evidence, Fault, Metric, Standing};
 
 /// What stands where cells are missing.
@@ -150,9 +150,6 @@ fn exclusions(evidence: &Evidence, metrics: &[Metric]) -> Document {
     }
     document
 }
-
-/// What stands for a percentile that the sample is too small for.
-const TOO_FEW: &str = "too few";
 
 /// What stands for a value that is not there.
 fn absent(entry: &Entry, metric: Metric) -> String {

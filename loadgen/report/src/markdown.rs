@@ -209,7 +209,7 @@ pub enum SpliceError {
     #[error("no `{0}`: put the lines `{BEGIN} -->` and `{END}` where the table should stand")]
     Missing(&'static str),
     /// There is more than one place.
-    #[error("`{0}` stands there more than once")]
+    #[error("`{0}` appears more than once")]
     Twice(&'static str),
 }
 

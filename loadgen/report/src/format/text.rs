@@ -120,7 +120,9 @@ fn drawn(grid: &Grid, blocks: Option<(Blocks, usize)>) -> String {
     table.load_style(NOTHING);
     table.add_row(&header);
     let (margin, gap, has_rule) = match grid.layout {
-        Layout::Natural { gap, rule, .. } => (gap, gap, rule),
+        Layout::Natural {
+            margin, gap, rule, ..
+        } => (margin, gap, rule),
         Layout::Blocks(blocks) => (blocks.margin, 1, true),
     };
     if has_rule {
