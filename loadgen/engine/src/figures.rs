@@ -30,6 +30,11 @@ pub fn percent(share: f64) -> String {
     }
 }
 
+/// A share that somebody has set, with two digits behind the point where it has them: `5%`, `2.25%`.
+pub fn percent_set(share: f64) -> String {
+    format!("{}%", (share * 1e4).round() / 1e2)
+}
+
 /// Microseconds with three digits and a unit.
 pub fn time(us: f64) -> String {
     // What would be rounded to 1000 is one of the next unit.

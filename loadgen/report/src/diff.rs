@@ -6,7 +6,7 @@ use super::document::Document;
 use super::grid::Grid;
 use super::table::Shown;
 use super::{direction, figure, plural};
-use engine::figures::count;
+use engine::figures::{count, percent_set};
 use lab::compare::diff::{Basis, Change, Diff, Outcome};
 use lab::compare::{Evidence, Metric, titled};
 
@@ -212,7 +212,7 @@ fn ratio(value: f64) -> String {
     }
 }
 
-/// What an outcome is called.
+/// What an outcome is called in a table.
 fn word(outcome: Outcome, metric: Metric, threshold: f64) -> String {
     let (worse, better) = match metric {
         Metric::Cpu => ("dearer", "cheaper"),
@@ -221,7 +221,7 @@ fn word(outcome: Outcome, metric: Metric, threshold: f64) -> String {
     };
     match outcome {
         Outcome::Regression => "regression".to_owned(),
-        Outcome::Worse => format!("{worse}, not certainly by {}", percent(threshold)),
+        Outcome::Worse => format!("{worse}, not certainly by {}", percent_set(threshold)),
         Outcome::NoDifference => "no difference shown".to_owned(),
         Outcome::NotResolved => "not resolved".to_owned(),
         Outcome::Better => better.to_owned(),
@@ -240,11 +240,49 @@ impl Sum {
         format!(
             "{cells} compared, {told_apart} differ, of which {regressions} are certainly worse by more than {}. If \
              nothing had changed, at most {by_chance:.1} would differ by chance (5%).",
-            percent(threshold)
+            percent_set(threshold)
         )
     }
 }
 
-fn percent(share: f64) -> String {
-    format!("{}%", (share * 1e4).round() / 1e2)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::WIDTH;
+    use lab::fixture;
+
+    /// Of many servers, those with a difference have a row; the others are counted by what is said of them.
+    #[test]
+    fn many_servers_are_counted_where_no_difference_is_shown() {
+        let mut old = fixture::many_servers();
+        old.workloads.truncate(1);
+        let mut new = old.clone();
+        for cell in &mut new.cells {
+            let factor = match cell.server.as_str() {
+                "hyper" => 1.5,
+                "event-loop" => 0.5,
+                _ => 1.0,
+            };
+            cell.server_cpu_us_per_request = cell.server_cpu_us_per_request.map(|us| us * factor);
+        }
+        let diffs = [Diff::of(&old, &new, Metric::Cpu, 0.05)];
+        let report = Report {
+            old: &old,
+            new: &new,
+            diffs: &diffs,
+            threshold: 0.05,
+        };
+        let text = report.document(&Shown::podium("--all")).text(WIDTH);
+        let (_, table) = text.split_once("\n keep-alive-1\n").unwrap();
+        let (table, rest) = table.split_once("\n\n").unwrap();
+        let rows: Vec<Vec<&str>> = (table.lines())
+            .map(|line| line.split_ascii_whitespace().collect())
+            .collect();
+        let names: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+        assert_eq!(names, ["event-loop", "hyper", "19"], "{text}");
+        assert_eq!(rows[2].join(" "), "19 servers no difference shown");
+        assert!(rest.contains("`--all` shows them"), "{text}");
+        let all = report.document(&Shown::default()).text(WIDTH);
+        assert!(all.contains("reuseport-loops") && !all.contains("19 servers"));
+    }
 }

@@ -508,6 +508,31 @@ mod tests {
         insta::assert_snapshot!(document.markdown());
     }
 
+    /// Of many servers, the three with the least CPU time under a workload, the floor, and those asked for.
+    #[test]
+    fn many_servers_fold_to_the_cheapest() {
+        let mut evidence = fixture::many_servers();
+        evidence.workloads.truncate(1);
+        evidence.ledger = vec![impossible(NOW.to_owned(), "not permitted")];
+        let shown = Shown {
+            also: vec!["nginx".to_owned()],
+            ..Shown::podium("--all")
+        };
+        let account = of_workload(&evidence, &evidence.workloads[0]);
+        let names = |shown: &Shown| -> Vec<&str> {
+            let columns = account.columns(&evidence, shown).into_iter();
+            columns.map(|at| account.servers[at].as_str()).collect()
+        };
+        let expected = ["iterative", "prethreaded", "coroutines", "nginx", "floor"];
+        assert_eq!(names(&shown), expected);
+        assert_eq!(names(&Shown::default()).len(), evidence.servers.len());
+        let text = document(&evidence, &shown).text(WIDTH);
+        assert!(
+            text.contains("17 more servers: `--all` shows them.\n"),
+            "{text}"
+        );
+    }
+
     #[test]
     fn nothing_counted() {
         let mut evidence = fixture::five_servers();

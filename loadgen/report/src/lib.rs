@@ -282,9 +282,6 @@ const CLIENT_BOUND: &str = "Client-bound: the generator was the bottleneck, so t
                             and memory are compared; where such a server leads, no ratio is given:";
 const LEFT_OUT: &str = "† Some rounds excluded:";
 
-fn plural(count: u32, noun: &str) -> String {
-    match count {
-        1 => format!("1 {noun}"),
-        _ => format!("{count} {noun}s"),
-    }
+fn plural(n: u32, noun: &str) -> String {
+    count(n.into(), noun)
 }

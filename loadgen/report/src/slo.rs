@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::format::text::WIDTH as COLUMNS;
-use engine::figures::{count, thousands};
+use engine::figures::{count, percent_set, thousands};
 use engine::plan::{Close, ConnectionLife, Pace};
 use lab::slo::{Ending, Found, Held, Report, Search, Step, Value, rate_text};
 
@@ -23,7 +23,7 @@ pub fn head(search: &Search, target: &str) -> String {
         Pace::Poisson(_) => "Poisson",
         Pace::Constant(_) | Pace::Closed => "constant",
     };
-    let percent = (search.precision() * 1e4).round() / 1e2;
+    let precision = percent_set(search.precision());
     let life = match plan.life {
         ConnectionLife::KeepAlive => String::new(),
         ConnectionLife::Requests(n) => format!(", {} on each", count(n, "request")),
@@ -37,7 +37,7 @@ pub fn head(search: &Search, target: &str) -> String {
         Close::Rst => "; connections are reset, not closed (--close rst)",
     };
     text += &paragraph(&format!(
-        "open loop, {arrivals} arrivals, at most {connections}{idle}{life}, {threads}, to {percent}%{close}"
+        "open loop, {arrivals} arrivals, at most {connections}{idle}{life}, {threads}, to {precision}{close}"
     ));
     text.push('\n');
     write!(text, "step  phase   {:>10} {:>10}", "rate/s", "achieved/s").expect(INFALLIBLE);
