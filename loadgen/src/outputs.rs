@@ -26,7 +26,7 @@ pub(crate) struct Outputs {
         default_value = "text",
         hide_possible_values = true
     )]
-    format: Format,
+    format: TrackerFormat,
     /// Everything as JSON, to a file, or to stdout (-) instead of the table
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub(crate) struct Outputs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum TrackerFormat {
     Text,
     Github,
     GithubBigger,
@@ -57,7 +57,7 @@ impl Outputs {
         output::check(&files)?;
         let printed = files.iter().find(|(_, path)| output::is_stdout(*path));
         match printed {
-            Some((option, _)) if self.format != Format::Text => Err(Usage(format!(
+            Some((option, _)) if self.format != TrackerFormat::Text => Err(Usage(format!(
                 "{option} - and --format both print: give {option} a file"
             ))),
             _ => Ok(()),
@@ -71,7 +71,7 @@ impl Outputs {
 
     /// Whether there is something to write that a search has not.
     pub(crate) fn is_about_one_run(&self) -> bool {
-        self.format != Format::Text || self.hlog.is_some() || self.hgrm.is_some()
+        self.format != TrackerFormat::Text || self.hlog.is_some() || self.hgrm.is_some()
     }
 
     /// The calibration to go by, of this machine.
@@ -118,20 +118,20 @@ impl Outputs {
 
     fn text(&self, run: &Run<'_>) -> anyhow::Result<String> {
         let json = match self.format {
-            Format::Text => {
+            TrackerFormat::Text => {
                 let text = report::text(run);
                 return Ok(match speaks_utf8() {
                     true => text,
                     false => report::ascii(&text),
                 });
             }
-            Format::Github => {
+            TrackerFormat::Github => {
                 serde_json::to_string_pretty(&tracking::github_smaller_is_better(run))
             }
-            Format::GithubBigger => {
+            TrackerFormat::GithubBigger => {
                 serde_json::to_string_pretty(&tracking::github_bigger_is_better(run))
             }
-            Format::Bencher => serde_json::to_string_pretty(&tracking::bencher(run)),
+            TrackerFormat::Bencher => serde_json::to_string_pretty(&tracking::bencher(run)),
         };
         Ok(json? + "\n")
     }

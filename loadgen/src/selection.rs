@@ -1,9 +1,10 @@
 //! What the verbs that compare share: which sets, servers, workloads and metrics, and how it is printed.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
 use super::Usage;
@@ -12,8 +13,10 @@ use super::output::{print_styled, say};
 use engine::foreign;
 use lab::compare::{Evidence, Metric, Units};
 use lab::set::Set;
+use report::document::Document;
+use report::format::TableFormat;
 use report::run::ascii;
-use report::{rows, table};
+use report::table::{self, Shown};
 use subject::names::{Named, chosen};
 
 /// Which servers and workloads.
@@ -46,20 +49,10 @@ pub(crate) struct Selection {
     metric: Vec<Metric>,
     /// How to print it
     #[arg(long, default_value = "text")]
-    format: Format,
-}
-
-/// How it is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For a terminal of 80 columns
-    Text,
-    /// For a file, with whole intervals
-    Markdown,
-    /// A row a figure, with a stable header
-    Csv,
-    /// The same, and where it comes from
-    Json,
+    format: TableFormat,
+    /// Columns of the tables, at least 40 [default: the terminal's, or 80]
+    #[arg(long, value_name = "COLUMNS", value_parser = clap::value_parser!(u16).range(40..))]
+    width: Option<u16>,
 }
 
 impl Names {
@@ -118,35 +111,44 @@ impl Selection {
 
     /// Prints in the format that was asked for. `rows` are all of it, for programs; `head` is what stands
     /// before them in JSON.
-    pub(crate) fn print<H: Serialize, R: Serialize>(
+    pub(crate) fn print(
         &self,
-        text: impl FnOnce() -> String,
-        markdown: impl FnOnce() -> String,
-        head: H,
-        rows: &[R],
+        document: impl FnOnce() -> Document,
+        head: impl Serialize,
+        rows: &[impl Serialize],
     ) -> anyhow::Result<()> {
-        let text = match self.format {
-            Format::Text if speaks_utf8() => text(),
-            Format::Text => ascii(&text()),
-            Format::Markdown => markdown(),
-            Format::Csv => csv(rows)?,
-            Format::Json => {
-                #[derive(Serialize)]
-                struct Document<'a, H, R> {
-                    schema: u32,
-                    #[serde(flatten)]
-                    head: H,
-                    rows: &'a [R],
-                }
-                let document = Document {
-                    schema: rows::SCHEMA,
-                    head,
-                    rows,
-                };
-                serde_json::to_string_pretty(&document)? + "\n"
-            }
-        };
+        let width = self.width.map_or_else(width, usize::from);
+        let mut text = self.format.render(document, width, head, rows)?;
+        if self.format == TableFormat::Text && !speaks_utf8() {
+            text = ascii(&text);
+        }
         print_styled(&text)
+    }
+
+    /// Which of many servers have a row: all that were asked for, or else the first few and those that `also`
+    /// names.
+    pub(crate) fn shown(&self, evidence: &mut Evidence, also: &[String]) -> Result<Shown, Usage> {
+        if !self.names.servers.is_empty() {
+            return Ok(Shown::default());
+        }
+        let mut shown = Shown::podium("--servers '*'");
+        if !also.is_empty() {
+            let names = Names {
+                servers: also.to_vec(),
+                workloads: Vec::new(),
+            };
+            let (servers, _) = names.chosen(&[evidence])?;
+            shown.also = servers.into_iter().collect();
+        }
+        Ok(shown)
+    }
+}
+
+/// Columns of the terminal that is printed to.
+pub(crate) fn width() -> usize {
+    match terminal_size::terminal_size_of(io::stdout()) {
+        Some((terminal_size::Width(columns), _)) => usize::from(columns).max(40),
+        None => table::WIDTH,
     }
 }
 
@@ -178,14 +180,6 @@ fn place(sides: &[&mut Evidence]) -> String {
 fn distinct<'a>(all: impl Iterator<Item = Named<'a>>) -> Vec<Named<'a>> {
     let mut seen = BTreeSet::new();
     all.filter(|it| seen.insert(it.name)).collect()
-}
-
-fn csv(rows: &[impl Serialize]) -> anyhow::Result<String> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row)?;
-    }
-    Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
 /// Opens sets and takes them together.

@@ -734,3 +734,130 @@ fn nothing_but_numbers_is_printed() {
         "{text}"
     );
 }
+
+/// Eight servers, of which each costs more than the one before, beside the floor; one does not complete `leave`.
+fn many(parent: &Path) -> String {
+    let servers = ["a", "b", "c", "d", "e", "f", "g", "h", "floor"];
+    let campaign = Campaign {
+        servers: servers.map(str::to_owned).to_vec(),
+        ..campaign_with_floor()
+    };
+    let cost_us = |key: &Key| match key.server.as_str() {
+        "floor" => 4.0,
+        name => 5.0 + f64::from(name.as_bytes()[0] - b'a'),
+    };
+    let set = set_with(parent, &campaign, &machine("6.18"), &build("abc"), cost_us);
+    let file = parent.join(&set).join("cells.csv");
+    let cells = fs::read_to_string(&file).unwrap();
+    let cells = cells
+        .lines()
+        .map(|line| match line.starts_with("h,leave,") {
+            true => line.replacen(",valid,", ",invalid,starved", 1) + "\n",
+            false => line.to_owned() + "\n",
+        });
+    fs::write(&file, cells.collect::<String>()).unwrap();
+    set
+}
+
+/// Names of servers that begin a row of a table in text.
+fn rows_of(text: &str) -> Vec<&str> {
+    let names = text.lines().filter_map(|line| {
+        let name = line.strip_prefix(' ')?.split(' ').next()?;
+        (name == "floor" || name.len() == 1).then_some(name)
+    });
+    names
+        .filter(|name| name.starts_with(char::is_alphabetic))
+        .collect()
+}
+
+#[test]
+fn many_servers_fold_for_people_and_not_for_programs() {
+    let parent = tempfile::tempdir().unwrap();
+    let set = many(parent.path());
+    let print = |arguments: &[&str]| {
+        let arguments = [&["cmp", &set, "--metric", "cpu"], arguments].concat();
+        let output = loadgen(parent.path(), &arguments);
+        assert!(output.status.success(), "{output:?}");
+        stdout(output)
+    };
+    let text = print(&[]);
+    assert_eq!(rows_of(&text), ["a", "b", "c", "floor"], "{text}");
+    assert!(
+        text.contains(" 5 more servers: `--servers '*'` shows them\n"),
+        "{text}"
+    );
+    let text = print(&["--also", "g"]);
+    assert_eq!(rows_of(&text), ["a", "b", "c", "g", "floor"], "{text}");
+    let text = print(&["--servers", "*"]);
+    assert_eq!(rows_of(&text).len(), 9, "{text}");
+    assert!(!text.contains("more server"), "{text}");
+    let markdown = print(&["--format", "markdown"]);
+    let rows = markdown.lines().filter(|line| line.starts_with("| "));
+    assert_eq!(rows.count(), 5, "header, podium and floor: {markdown}");
+    assert!(
+        markdown.contains("\n5 more servers: `--servers '*'` shows them.\n"),
+        "{markdown}"
+    );
+    // A header, and nine servers under three workloads.
+    assert_eq!(print(&["--format", "csv"]).lines().count(), 1 + 9 * 3);
+    let json: serde_json::Value = serde_json::from_str(&print(&["--format", "json"])).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 9 * 3);
+    for (arguments, expected) in [
+        (&["--also", "nobody"][..], "no server `nobody`"),
+        (&["--also", "a", "--servers", "b"], "cannot be used with"),
+        (&["--width", "39"], "39"),
+    ] {
+        let output = loadgen(parent.path(), &[&["cmp", &set], arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = stderr(output);
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+/// Columns are as many as there is room for.
+#[test]
+fn tables_are_as_wide_as_asked_for() {
+    let parent = tempfile::tempdir().unwrap();
+    let set = many(parent.path());
+    let print = |width: &str| {
+        let arguments = ["cmp", &set, "--metric", "cpu", "--width", width];
+        stdout(loadgen(parent.path(), &arguments))
+    };
+    for (width, tables) in [("40", 2), ("80", 1), ("200", 1)] {
+        let text = print(width);
+        let columns: usize = width.parse().unwrap();
+        let (table, _) = text.split_once("Medians").unwrap();
+        for line in table.lines() {
+            assert!(line.chars().count() <= columns, "{width}: {line}");
+        }
+        assert_eq!(text.matches("────\n").count(), tables, "{width}: {text}");
+    }
+}
+
+#[test]
+fn what_a_ranking_leaves_out_is_listed_when_asked_for() {
+    let parent = tempfile::tempdir().unwrap();
+    let set = many(parent.path());
+    let rank = |arguments: &[&str]| {
+        stdout(loadgen(
+            parent.path(),
+            &[&["rank", &set], arguments].concat(),
+        ))
+    };
+    let text = rank(&[]);
+    assert!(
+        text.contains("1 workload is left out: `--left-out` says why.\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("Leaving out h adds 1 workload: use `--servers`.\n"),
+        "{text}"
+    );
+    assert!(!text.contains("starved"), "{text}");
+    let text = rank(&["--left-out"]);
+    assert!(
+        text.contains("Left out:\n  leave: h: not valid: starved\n"),
+        "{text}"
+    );
+    assert!(rank(&["--format", "json"]).contains("not valid: starved"));
+}

@@ -30,6 +30,11 @@ pub fn percent(share: f64) -> String {
     }
 }
 
+/// A share that the user has chosen, with up to two decimal places: `5%`, `2.25%`.
+pub fn percent_set(share: f64) -> String {
+    format!("{}%", (share * 1e4).round() / 1e2)
+}
+
 /// A time given in microseconds, with three digits and a unit.
 pub fn time(us: f64) -> String {
     // A value that would be rounded to 1000 is written in the next unit.

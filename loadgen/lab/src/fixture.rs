@@ -158,6 +158,79 @@ pub fn with_floor() -> Evidence {
     evidence
 }
 
+/// More servers than can stand side by side, with the floor and a reference, from the cheapest to the dearest in no
+/// workload the same. Under the last workload the generator is the bottleneck for all.
+pub fn many_servers() -> Evidence {
+    let servers = [
+        "iterative",
+        "fork-per-connection",
+        "prefork",
+        "thread-per-connection",
+        "prethreaded",
+        "thread-pool",
+        "bounded-queue",
+        "parking-pool",
+        "poll-loop",
+        "level-loop",
+        "event-loop",
+        "acceptor-loops",
+        "shared-loops",
+        "reuseport-loops",
+        "io-uring",
+        "async-tasks",
+        "async-per-core",
+        "coroutines",
+        "completion-tasks",
+        "hyper",
+        "nginx",
+        "floor",
+    ];
+    let workloads = [
+        "keep-alive-1",
+        "keep-alive-16",
+        "keep-alive",
+        "ten-requests",
+        "new-connection",
+        "open-5k",
+        "pipelined",
+        "limited-by-generator",
+    ];
+    let mut cells = Vec::new();
+    for round in 1..=5 {
+        for (at, server) in (0_u32..).zip(servers) {
+            for (load, workload) in (1_u32..).zip(workloads) {
+                let place = match server {
+                    "floor" => 0,
+                    // Another one leads in each workload.
+                    _ => 1 + (at * 5 + load) % 21,
+                };
+                let noise = 0.01 * f64::from((round * 7 + at * 3 + load) % 5);
+                let cpu_us = 3.0 * f64::from(load) * (1.0 + 0.06 * f64::from(place) + noise);
+                let mut cell = cell(server, workload, round, cpu_us);
+                match (server, workload) {
+                    ("iterative", "keep-alive") => {
+                        cell.verdict = Some(Status::Invalid);
+                        let reason = "starved: 63 of 64 connections were never served";
+                        cell.reasons = Some(reason.to_owned());
+                    }
+                    (_, "limited-by-generator") => {
+                        cell.verdict = Some(Status::ClientBound);
+                        let reason = "the generator's busiest thread was busy 98%";
+                        cell.reasons = Some(reason.to_owned());
+                    }
+                    _ => {}
+                }
+                cells.push(cell);
+            }
+        }
+    }
+    let mut evidence = evidence(&servers, &workloads, cells);
+    evidence.floor = Some("floor".to_owned());
+    evidence.references = vec!["nginx".to_owned()];
+    evidence.workloads[5].pace = "constant:5000/s".parse().expect("a pace");
+    evidence
+}
+
 /// A made-up run.
 pub struct Example {
     pub urls: Vec<String>,

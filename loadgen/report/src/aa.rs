@@ -1,7 +1,9 @@
-//! One server measured as two: how often the rounds tell it apart from itself.
+//! One server measured as two: how often the rounds show a difference where there is none.
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
+use super::document::Document;
+use super::format::text::WIDTH;
+use super::grid::Grid;
+use engine::figures::percent;
 use statrs::distribution::{Binomial, DiscreteCDF as _};
 
 use lab::compare::{Estimate, Evidence, Metric, Row};
@@ -14,15 +16,15 @@ const METRICS: [(Metric, &str); 4] = [
     (Metric::P99, "p99"),
 ];
 
-/// How often two of the same kind may be called different.
+/// How often a comparison of two of the same kind may show a difference.
 const ERROR: f64 = 0.05;
 
 /// Counts of comparisons.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
-    /// All that could be made.
+    /// All that were possible.
     pub comparisons: u64,
-    /// Of these, those that call the two different.
+    /// Of these, those that show a difference.
     pub different: u64,
 }
 
@@ -36,16 +38,15 @@ impl Count {
     }
 }
 
-/// For every workload and metric the ratio of one half to the other, whether it tells them apart, and how
-/// often that is so. `evidence` is of a measurement of `server` as two.
+/// For every workload and metric the ratio of one half to the other, whether it shows a difference, and how
+/// often it does. `evidence` is of a measurement of `server` as two.
 pub fn text(evidence: &Evidence, server: &str) -> String {
     let mut count = Count::default();
     let rows: Vec<Vec<Row>> = (METRICS.iter())
         .map(|(metric, _)| evidence.compare(*metric).rows)
         .collect();
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table.add_row([""].into_iter().chain(METRICS.map(|(_, name)| name)));
+    let header = [""].into_iter().chain(METRICS.map(|(_, name)| name));
+    let mut grid = Grid::new(header, 1).wide(0);
     for (at, workload) in evidence.workloads.iter().enumerate() {
         let ratios = rows.iter().map(|rows| ratio(&rows[at]));
         let cells: Vec<String> = ratios
@@ -58,35 +59,27 @@ pub fn text(evidence: &Evidence, server: &str) -> String {
                 None => "-".to_owned(),
             })
             .collect();
-        table.add_row([workload.name.clone()].into_iter().chain(cells));
+        grid.row([workload.name.clone()].into_iter().chain(cells));
     }
-    if let Some(column) = table.column_mut(0) {
-        column.set_padding((0, 1));
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-        column.set_padding((1, 0));
-    }
-    let lines: Vec<String> = table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect();
     let Count {
         comparisons,
         different,
     } = count;
     let share = match comparisons {
         0 => String::new(),
-        _ => format!(" ({:.1}%)", different as f64 / comparisons as f64 * 100.0),
+        _ => format!(" ({})", percent(different as f64 / comparisons as f64)),
     };
-    format!(
-        "A/A: {server} measured as two, the second to the first by rounds; * calls them different\n\n\
-         {}\n\n\
-         {different} of {comparisons} comparisons{share} call the server different from itself. Each may err \
-         in 5%:\nup to {} of {comparisons} is chance.\n",
-        lines.join("\n"),
+    let mut document = Document::default();
+    let title = format!(
+        "A/A: {server} measured as two, the second divided by the first, round by round; * marks a difference"
+    );
+    document.table(&title, "", grid);
+    document.paragraph(format!(
+        "{different} of {comparisons} comparisons{share} show a difference between the server and itself. Each \
+         errs in 5% of cases, so up to {} of {comparisons} can be chance.",
         count.by_chance(),
-    )
+    ));
+    document.text(WIDTH)
 }
 
 /// The second half to the first; `None` where they are not compared.

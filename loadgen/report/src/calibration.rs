@@ -2,24 +2,36 @@
 
 use std::time::Duration;
 
-use super::table::WIDTH;
+use super::document::Document;
+use super::format::text::WIDTH;
+use super::grid::Grid;
 use engine::affinity::list_of;
-use engine::figures::figure;
-use engine::figures::{thousands, time};
-use engine::latency::samples_needed;
+use engine::figures::{count, figure, thousands, time};
+use engine::latency::TOO_FEW;
 use lab::calibration::{Calibration, Ceiling, Limit, NEAR_CEILING, Round, Standing};
 
 /// A table of medians with their range over rounds, a paragraph for each ceiling, and a further table if
 /// other generators were measured.
 pub fn text(calibration: &Calibration) -> String {
-    let mut out = String::new();
-    let mut line = |text: &str| {
-        out.push_str(text.trim_end());
-        out.push('\n');
-    };
-    line(&circumstances(calibration));
-    line("");
-    line(&row("", "median", "range over rounds", "limited by"));
+    document(calibration).text(WIDTH)
+}
+
+fn document(calibration: &Calibration) -> Document {
+    let mut document = Document::default();
+    document.table(&circumstances(calibration), "", limits(calibration));
+    for meaning in meanings(calibration) {
+        document.paragraph(meaning);
+    }
+    if !calibration.against.is_empty() {
+        against(calibration, &mut document);
+    }
+    document
+}
+
+/// What the generator can do.
+fn limits(calibration: &Calibration) -> Grid {
+    let header = ["", "median", "range over rounds", "limited by"];
+    let mut grid = Grid::new(header, 1).wide(0).with_remark();
     let ceilings = [
         (
             format!("requests/s, {} kept alive", calibration.connections),
@@ -34,47 +46,48 @@ pub fn text(calibration: &Calibration) -> String {
             ceiling_of_connections,
         ),
     ];
-    for (what, unit, limit, ceiling) in &ceilings {
+    for (what, unit, limit, ceiling) in ceilings {
         let values = |value: fn(&Ceiling) -> f64| {
             let values = calibration.rounds.iter().map(ceiling).map(value);
             values.collect::<Vec<_>>()
         };
-        line(&measure(what, &values(|it| it.per_s), figure, name(*limit)));
+        grid.row(measure(what, &values(|it| it.per_s), figure, name(limit)));
         for (who, cpu) in [
             ("client", values(|it| it.client_cpu_us)),
             ("floor", values(|it| it.floor_cpu_us)),
         ] {
-            line(&measure(
-                &format!("  {who} CPU for each {unit}"),
-                &cpu,
-                time,
-                "",
-            ));
+            let what = format!("  {who} CPU for each {unit}");
+            grid.row(measure(what, &cpu, time, ""));
         }
     }
-    for (what, p, value) in [
+    for (what, value) in [
         (
             "response time, 1 connection, p50",
-            50.0,
             (|round| round.latency_us.p50) as fn(&Round) -> Option<f64>,
         ),
-        ("                             p99", 99.0, |round| {
+        ("response time, 1 connection, p99", |round| {
             round.latency_us.p99
         }),
-        ("own lag, open loop, 5,000/s, p50", 50.0, |round| {
-            round.lag_us.p50
-        }),
-        ("                             p99", 99.0, |round| {
-            round.lag_us.p99
-        }),
+        ("own lag, open loop, 5,000/s, p50", |round| round.lag_us.p50),
+        ("own lag, open loop, 5,000/s, p99", |round| round.lag_us.p99),
     ] {
         let values: Vec<f64> = calibration.rounds.iter().filter_map(value).collect();
-        line(&match values.is_empty() {
-            true => row(what, &format!("n<{}", samples_needed(p)), "", ""),
-            false => measure(what, &values, time, ""),
+        grid.row(match values.is_empty() {
+            true => [
+                what.to_owned(),
+                TOO_FEW.to_owned(),
+                String::new(),
+                String::new(),
+            ],
+            false => measure(what.to_owned(), &values, time, ""),
         });
     }
-    line("");
+    grid
+}
+
+/// What the limits say about measurements, and what makes them doubtful.
+fn meanings(calibration: &Calibration) -> Vec<String> {
+    let mut meanings = Vec::new();
     for (what, limit, ceiling, per_s) in [
         (
             "Requests",
@@ -91,21 +104,14 @@ pub fn text(calibration: &Calibration) -> String {
     ] {
         let ceilings: Vec<&Ceiling> = calibration.rounds.iter().map(ceiling).collect();
         let meaning = format!("{what}: {}", meaning(calibration, limit, &ceilings, per_s));
-        line(&textwrap::fill(&meaning, WIDTH));
+        meanings.push(meaning);
     }
     for (number, round) in (1..).zip(&calibration.rounds) {
         for doubt in &round.doubts {
-            line(&textwrap::fill(
-                &format!("Doubtful in round {number}: {doubt}."),
-                WIDTH,
-            ));
+            meanings.push(format!("Doubtful in round {number}: {doubt}."));
         }
     }
-    if !calibration.against.is_empty() {
-        line("");
-        against(calibration, &mut line);
-    }
-    out
+    meanings
 }
 
 fn ceiling_of_requests(round: &Round) -> &Ceiling {
@@ -127,27 +133,22 @@ fn circumstances(calibration: &Calibration) -> String {
     };
     let rounds = calibration.rounds.len();
     let duration = Duration::from_secs_f64(calibration.duration_s);
-    let text = format!(
-        "Limits of the generator: {places}; {rounds} round{} of {}{}",
-        if rounds == 1 { "" } else { "s" },
+    format!(
+        "Limits of the generator: {places}; {} of {}{}",
+        count(rounds as u64, "round"),
         humantime::format_duration(duration),
         match calibration.steal_percent {
             Some(percent) if percent >= 0.5 =>
                 format!("; the hypervisor took {percent:.1}% of all CPU time"),
             _ => String::new(),
         }
-    );
-    textwrap::fill(&text, WIDTH)
-}
-
-fn row(what: &str, median: &str, range: &str, limit: &str) -> String {
-    format!("{what:<33} {median:>9} {range:>22}   {limit}")
+    )
 }
 
 /// A row with the median of values and their range; the latter only if there are several.
-fn measure(what: &str, values: &[f64], shown: fn(f64) -> String, limit: &str) -> String {
+fn measure(what: String, values: &[f64], shown: fn(f64) -> String, limit: &str) -> [String; 4] {
     let median = lab::estimate::median(&mut values.to_vec());
-    row(what, &shown(median), &range(values, shown), limit)
+    [what, shown(median), range(values, shown), limit.to_owned()]
 }
 
 /// `4.81 to 5.02`; nothing for a single value.
@@ -177,7 +178,7 @@ fn meaning(calibration: &Calibration, limit: Limit, ceilings: &[&Ceiling], per_s
     let (client, floor) = (busy(|it| it.client_busy), busy(|it| it.floor_busy));
     match limit {
         Limit::Generator => format!(
-            "this is the generator's own ceiling, its thread was busy {client} of the time. A server \
+            "this is the generator's own ceiling: its thread was busy {client} of the time. A server \
              that reaches more than {:.0}% of it, {}/s for each thread of the generator, was measured \
              at the generator's limit.",
             NEAR_CEILING * 100.0,
@@ -204,25 +205,16 @@ fn meaning(calibration: &Calibration, limit: Limit, ceilings: &[&Ceiling], per_s
     }
 }
 
-/// A row for each generator, then what it says that is not so.
-fn against(calibration: &Calibration, line: &mut dyn FnMut(&str)) {
-    let row = |program: &str, cpu: &str, ratio: &str, per_s: &str, version: &str| {
-        format!("{program:<9} {cpu:>11} {ratio:>24} {per_s:>11}   {version}")
-    };
-    line(&format!(
-        "Beside other generators, with {} connections kept alive",
-        calibration.connections
-    ));
-    line("");
-    line(&row(
+/// A row for each generator, then which of its own reports are wrong.
+fn against(calibration: &Calibration, document: &mut Document) {
+    let header = [
         "",
-        "client CPU",
-        "ratio to loadgen's",
-        "requests/s",
-        "",
-    ));
-    let head = ("per request", "(range over rounds)", "it says");
-    line(&row("", head.0, head.1, head.2, "version"));
+        "client CPU\nper request",
+        "ratio to loadgen's\n(range over rounds)",
+        "requests/s\nreported",
+        "version",
+    ];
+    let mut grid = Grid::new(header, 1).wide(0).with_remark();
     let ratio = |value: f64| format!("{value:.2}");
     let loadgens = (calibration.against.first()).map_or(&[][..], |loadgen| &loadgen.runs);
     for standing in &calibration.against {
@@ -233,36 +225,39 @@ fn against(calibration: &Calibration, line: &mut dyn FnMut(&str)) {
             range if range.is_empty() || standing.runs == loadgens => String::new(),
             range => format!(" ({range})"),
         };
-        line(&row(
-            &standing.program,
-            &time(standing.client_cpu_us_per_request),
-            &format!("{}{range}", ratio(standing.ratio)),
-            &figure(standing.requests_per_s),
-            standing.version.as_deref().unwrap_or("-"),
-        ));
+        grid.row([
+            standing.program.clone(),
+            time(standing.client_cpu_us_per_request),
+            format!("{}{range}", ratio(standing.ratio)),
+            figure(standing.requests_per_s),
+            standing.version.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
     }
-    line("");
+    let title = format!(
+        "Compared with other generators, with {} connections kept alive",
+        calibration.connections
+    );
+    document.table(&title, "", grid);
     for standing in &calibration.against {
         for note in notes(standing, calibration.connections) {
-            line(&textwrap::fill(&note, WIDTH));
+            document.paragraph(note);
         }
     }
-    line(&textwrap::fill(
-        "Requests are counted by the floor. CPU time is that of the whole process, its start and its \
-         report included.",
-        WIDTH,
-    ));
+    document.paragraph(
+        "Requests are counted by the floor. CPU time is that of the whole process, its start and its report \
+         included.",
+    );
 }
 
-/// In which rounds a generator says of itself what is not so, or what went wrong.
+/// In which rounds a generator reports a wrong count, or errors.
 fn notes(standing: &Standing, connections: usize) -> Vec<String> {
     let mut notes = Vec::new();
     for (round, run) in (1..).zip(&standing.runs) {
         let program = &standing.program;
         if let Some(share) = run.false_share(connections) {
             notes.push(format!(
-                "{program} says that it did {} requests in round {round}; the floor has seen {}, so it \
-                 is {:.1}% too {}.",
+                "{program} reports {} requests in round {round}; the floor counted {}, so the report is \
+                 {:.1}% too {}.",
                 thousands(run.claim.requests),
                 thousands(run.requests),
                 share.abs() * 100.0,

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::document::Document;
 use super::grid::Grid;
-use super::table::wrapped;
+use super::table::Shown;
 use super::{direction, figure, plural};
+use engine::figures::{count, percent_set};
 use lab::compare::diff::{Basis, Change, Diff, Outcome};
 use lab::compare::{Evidence, Metric, titled};
 
@@ -31,12 +32,12 @@ pub struct Sum {
     /// Cells that could be compared.
     #[serde(rename = "cells_compared")]
     pub compared: usize,
-    /// Of these, the ones that were told apart, whichever way.
+    /// Of these, the ones that differ, whichever way.
     #[serde(rename = "cells_told_apart")]
     pub told_apart: usize,
-    /// Of these, the ones that are worse by more than the threshold for certain.
+    /// Of these, the ones that are certainly worse by more than the threshold.
     pub regressions: usize,
-    /// How many would be told apart by chance alone, at the most, if nothing had changed.
+    /// How many would differ by chance alone, at most, if nothing had changed.
     #[serde(rename = "cells_told_apart_by_chance_max")]
     pub by_chance: f64,
 }
@@ -100,17 +101,8 @@ impl Report<'_> {
         reasons.into_iter().map(line).collect()
     }
 
-    /// For a terminal.
-    pub fn text(&self, width: usize) -> String {
-        self.document(WORD_WIDTH).text(width)
-    }
-
-    /// For a file.
-    pub fn markdown(&self) -> String {
-        self.document(usize::MAX).markdown()
-    }
-
-    fn document(&self, word_width: usize) -> Document {
+    /// For any format.
+    pub fn document(&self, shown: &Shown) -> Document {
         let mut document = Document::default();
         let sides = [("old", self.old), ("new", self.new)];
         let sides = sides.map(|(which, side)| {
@@ -126,50 +118,63 @@ impl Report<'_> {
             for (basis, only, changes) in diff.tables() {
                 let mut title = titled(diff.metric, only);
                 if basis == Basis::OfFloor {
-                    title += ", over the floor's";
+                    title += ", divided by the floor";
                 }
-                let grid = self.grid(diff.metric, &changes, word_width);
+                let grid = self.grid(diff.metric, &changes, shown);
                 document.table(&title, direction(diff.metric), grid);
             }
             if !diff.drift.is_empty() {
                 let title = format!("{}: the floor", diff.metric.title());
                 let note = match diff.metric.is_memory() {
-                    true => "beside",
+                    true => "for comparison",
                     false => "the machine's drift",
                 };
                 document.table(&title, note, drift(&diff.drift));
             }
         }
         document.paragraph(
-            "Medians, and new divided by old with its 95% interval; rounds of both sets are resampled \
-             apart. An interval that holds 1 shows no difference, which is not the same as showing that \
-             there is none.",
+            "Medians, and new divided by old with its 95% interval; the rounds of each set are resampled \
+             separately. An interval that holds 1 shows no difference, which does not prove that there is \
+             none.",
         );
+        if let Some(fold) = shown.fold(self.old) {
+            document.paragraph(format!(
+                "Where no difference is shown, servers are only counted: {} shows them.",
+                fold.all
+            ));
+        }
         document.list("Not compared:", self.left_out_lines());
         document.paragraph(self.sum().text(self.threshold));
         document
     }
 
-    fn grid(&self, metric: Metric, changes: &[&Change], word_width: usize) -> Grid {
+    fn grid(&self, metric: Metric, changes: &[&Change], shown: &Shown) -> Grid {
         let header = ["", "old", "new", "new/old", "95% interval", ""];
-        let mut grid = Grid::new(header.map(str::to_owned).to_vec(), 1).with_remarks(1);
-        let mut above = "";
-        for change in changes {
-            if above != change.workload {
-                grid.gap();
-                grid.heading(&change.workload);
+        let mut grid = Grid::new(header, 1).with_remarks(WORD_WIDTH);
+        let fold = shown.fold(self.old);
+        let is_shown = |change: &Change| {
+            let is_quiet = matches!(change.outcome, Outcome::NoDifference | Outcome::NotResolved);
+            fold.is_none() || !is_quiet || shown.also.contains(&change.server)
+        };
+        for under in changes.chunk_by(|one, other| one.workload == other.workload) {
+            grid.gap();
+            grid.heading(&under[0].workload);
+            for change in under.iter().filter(|change| is_shown(change)) {
+                let compared = [change.old.compared.value, change.new.compared.value];
+                let word = word(change.outcome, metric, self.threshold);
+                let cells = [format!("  {}", change.server)].into_iter();
+                grid.row(cells.chain(figures(change, compared)).chain([word]));
             }
-            above = &change.workload;
-            let compared = [change.old.compared.value, change.new.compared.value];
-            let word = word(change.outcome, metric, self.threshold);
-            let word = wrapped(&word, "", word_width).trim_end().to_owned();
-            let cells = [format!("  {}", change.server)].into_iter();
-            grid.row(
-                cells
-                    .chain(figures(change, compared))
-                    .chain([word])
-                    .collect(),
-            );
+            for outcome in [Outcome::NoDifference, Outcome::NotResolved] {
+                let is_counted = |change: &&&Change| change.outcome == outcome && !is_shown(change);
+                let counted = under.iter().filter(is_counted).count();
+                if counted > 0 {
+                    let mut cells = vec![String::new(); header.len()];
+                    cells[0] = format!("  {}", count(counted as u64, "server"));
+                    cells[header.len() - 1] = word(outcome, metric, self.threshold);
+                    grid.row(cells);
+                }
+            }
         }
         grid
     }
@@ -177,11 +182,11 @@ impl Report<'_> {
 
 fn drift(changes: &[Change]) -> Grid {
     let header = ["", "old", "new", "new/old", "95% interval"];
-    let mut grid = Grid::new(header.map(str::to_owned).to_vec(), 1);
+    let mut grid = Grid::new(header, 1);
     for change in changes {
         let values = [change.old.value.value, change.new.value.value];
         let cells = [change.workload.clone()].into_iter();
-        grid.row(cells.chain(figures(change, values)).collect());
+        grid.row(cells.chain(figures(change, values)));
     }
     grid
 }
@@ -207,7 +212,7 @@ fn ratio(value: f64) -> String {
     }
 }
 
-/// What an outcome is called.
+/// What an outcome is called in a table.
 fn word(outcome: Outcome, metric: Metric, threshold: f64) -> String {
     let (worse, better) = match metric {
         Metric::Cpu => ("dearer", "cheaper"),
@@ -216,7 +221,7 @@ fn word(outcome: Outcome, metric: Metric, threshold: f64) -> String {
     };
     match outcome {
         Outcome::Regression => "regression".to_owned(),
-        Outcome::Worse => format!("{worse}, not surely by {}", percent(threshold)),
+        Outcome::Worse => format!("{worse}, not certainly by {}", percent_set(threshold)),
         Outcome::NoDifference => "no difference shown".to_owned(),
         Outcome::NotResolved => "not resolved".to_owned(),
         Outcome::Better => better.to_owned(),
@@ -233,13 +238,51 @@ impl Sum {
         } = self;
         let cells = plural((*compared).try_into().unwrap_or(u32::MAX), "cell");
         format!(
-            "{cells} compared, {told_apart} told apart, of which {regressions} worse by more than {} for \
-             certain. If nothing had changed, chance would tell apart {by_chance:.1} at the most (5%).",
-            percent(threshold)
+            "{cells} compared, {told_apart} differ, of which {regressions} are certainly worse by more than {}. If \
+             nothing had changed, at most {by_chance:.1} would differ by chance (5%).",
+            percent_set(threshold)
         )
     }
 }
 
-fn percent(share: f64) -> String {
-    format!("{}%", (share * 1e4).round() / 1e2)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::WIDTH;
+    use lab::fixture;
+
+    /// Of many servers, those with a difference have a row; the others are counted by what is said of them.
+    #[test]
+    fn many_servers_are_counted_where_no_difference_is_shown() {
+        let mut old = fixture::many_servers();
+        old.workloads.truncate(1);
+        let mut new = old.clone();
+        for cell in &mut new.cells {
+            let factor = match cell.server.as_str() {
+                "hyper" => 1.5,
+                "event-loop" => 0.5,
+                _ => 1.0,
+            };
+            cell.server_cpu_us_per_request = cell.server_cpu_us_per_request.map(|us| us * factor);
+        }
+        let diffs = [Diff::of(&old, &new, Metric::Cpu, 0.05)];
+        let report = Report {
+            old: &old,
+            new: &new,
+            diffs: &diffs,
+            threshold: 0.05,
+        };
+        let text = report.document(&Shown::podium("--all")).text(WIDTH);
+        let (_, table) = text.split_once("\n keep-alive-1\n").unwrap();
+        let (table, rest) = table.split_once("\n\n").unwrap();
+        let rows: Vec<Vec<&str>> = (table.lines())
+            .map(|line| line.split_ascii_whitespace().collect())
+            .collect();
+        let names: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+        assert_eq!(names, ["event-loop", "hyper", "19"], "{text}");
+        assert_eq!(rows[2].join(" "), "19 servers no difference shown");
+        assert!(rest.contains("`--all` shows them"), "{text}");
+        let all = report.document(&Shown::default()).text(WIDTH);
+        assert!(all.contains("reuseport-loops") && !all.contains("19 servers"));
+    }
 }

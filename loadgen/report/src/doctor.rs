@@ -1,8 +1,9 @@
-//! What was found out about a machine, as text for a terminal of 80 columns.
+//! The findings about a machine, as text for a terminal of 80 columns.
 
 use anstyle::{AnsiColor, Style};
 use textwrap::{Options, WordSplitter};
 
+use super::format::text::WIDTH as COLUMNS;
 use lab::doctor::{Examination, Finding, Mend, Status};
 
 /// A line for each check, with what to change below it where there is something. It has colours, for
@@ -18,8 +19,6 @@ pub fn text(examination: &Examination) -> String {
     text
 }
 
-/// Of the terminals that this is made for.
-const COLUMNS: usize = 80;
 /// Of the name of a check, with the space behind it.
 const NAME_COLUMNS: usize = 17;
 /// As wide as the status with the space behind it.
@@ -86,10 +85,10 @@ fn summary(examination: &Examination) -> String {
     };
     match examination.count(Status::Warn) {
         0 if unknown == 0 => format!("{counts}: fit to measure."),
-        0 => format!("{counts}: as far as that can be seen, fit to measure."),
-        1 => format!("{counts}, 1 warning: mend that before you trust what is measured here."),
+        0 => format!("{counts}: fit to measure, as far as can be seen."),
+        1 => format!("{counts}, 1 warning: fix this before trusting measurements made here."),
         warnings => format!(
-            "{counts}, {warnings} warnings: mend those before you trust what is measured here."
+            "{counts}, {warnings} warnings: fix these before trusting measurements made here."
         ),
     }
 }

@@ -1,86 +1,49 @@
-//! Predicted against measured, for a terminal and as Markdown.
+//! Predicted against measured, for any format.
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
-
-use super::table::wrapped;
+use super::document::Document;
+use super::grid::{Cell, Grid};
 use engine::verdict::Status;
 use lab::explain::words::us;
 use lab::explain::{AIM, Explanation, Item, Server, Source, What, Workload};
 use lab::primitives::{ALL, Primitive, Primitives};
 
-/// Tables and sentences for a terminal of so many columns.
-pub fn text(explanation: &Explanation, width: usize) -> String {
-    let mut out =
-        String::from("Predicted against measured: CPU microseconds per request, server side\n");
+/// Tables and sentences; with `items` also what each server's figure is added up of, and the price list.
+pub fn document(explanation: &Explanation, items: bool) -> Document {
+    let mut document = Document::default();
+    document.paragraph("Predicted against measured: CPU microseconds per request, server side");
     for workload in &explanation.workloads {
-        out += &format!("\n{}\n\n", workload.workload);
-        out += &plain(&residuals(workload), &[0]);
-        if !workload.comparisons.is_empty() {
-            out.push('\n');
-        }
-        for comparison in &workload.comparisons {
-            out += &wrapped(comparison, "  ", width);
-        }
+        document.table(&workload.workload, "", residuals(workload));
+        document.list("", workload.comparisons.clone());
     }
     for paragraph in notes(explanation) {
-        out.push('\n');
-        out += &wrapped(&paragraph, "", width);
+        document.paragraph(paragraph);
     }
-    out
-}
-
-/// What each server's figure is added up of, for a terminal.
-pub fn items_text(explanation: &Explanation) -> String {
-    let mut out = String::new();
+    if !items {
+        return document;
+    }
     for workload in &explanation.workloads {
         for server in &workload.servers {
-            out += &format!("\n{} under {}\n\n", server.server, workload.workload);
-            out += &plain(&items(server), &[0]);
+            let title = format!("{} under {}", server.server, workload.workload);
+            document.table(&title, "", sum(server));
         }
     }
-    out
+    let title = "Primitives of this machine: CPU microseconds each, median and quartiles";
+    document.table(title, "", prices(&explanation.primitives));
+    document
 }
 
-/// The price list, for a terminal.
-pub fn primitives_text(primitives: &Primitives) -> String {
-    let heading = "\nPrimitives of this machine: CPU microseconds each, median and quartiles\n\n";
-    heading.to_owned() + &plain(&prices(primitives), &[0])
-}
-
-/// The same as a file.
-pub fn markdown(explanation: &Explanation) -> String {
-    let mut out =
-        String::from("CPU microseconds per request, server side: predicted against measured.\n");
-    for workload in &explanation.workloads {
-        out += &format!("\n**{}**\n\n", workload.workload);
-        out += &piped(&residuals(workload));
-        if !workload.comparisons.is_empty() {
-            out.push('\n');
-        }
-        for comparison in &workload.comparisons {
-            out += &format!("- {comparison}\n");
-        }
-    }
-    for paragraph in notes(explanation) {
-        out += &format!("\n{paragraph}\n");
-    }
-    out
-}
-
-type Rows = Vec<Vec<String>>;
-
-fn residuals(workload: &Workload) -> Rows {
+fn residuals(workload: &Workload) -> Grid {
     let header = ["server", "measured", "predicted", "residual", "", "scaled"];
+    let mut grid = Grid::new(header, 1).wide(2);
     let percent = |share: f64| format!("{:+.0}%", share * 100.0);
-    let row = |server: &Server| {
+    for server in &workload.servers {
         let mark = match server.status {
             Status::Valid => "",
             Status::ClientBound => " ‡",
             Status::Invalid => " †",
         };
         let missed = if server.residual.abs() > AIM { "!" } else { "" };
-        vec![
+        grid.row([
             format!("{}{mark}", server.server),
             us(server.measured_us),
             us(server.predicted_us),
@@ -91,74 +54,51 @@ fn residuals(workload: &Workload) -> Rows {
             ),
             format!("{}{missed}", percent(server.residual)),
             server.residual_scaled.map_or("-".to_owned(), percent),
-        ]
-    };
-    with_header(&header, workload.servers.iter().map(row))
+        ]);
+    }
+    grid
 }
 
-fn items(server: &Server) -> Rows {
-    let header = ["item", "a request", "each", "us", "share"];
-    let share = |us: f64| format!("{:.0}%", us / server.measured_us * 100.0);
-    let row = |item: &Item| {
-        let (count, each) = match item.source {
-            Source::Taken => (String::new(), String::new()),
-            Source::Predicted => (per_request(item.per_request), us(item.each_us)),
-        };
-        vec![
-            item.what.title().to_owned(),
-            count,
-            each,
-            us(item.us),
-            share(item.us),
-        ]
+fn sum(server: &Server) -> Grid {
+    let mut grid = Grid::new(["item", "per request", "each", "us", "share"], 1).wide(2);
+    let mut row = |what: &str, [count, each]: [String; 2], its_us: f64| {
+        let share = format!("{:.0}%", its_us / server.measured_us * 100.0);
+        grid.row([what.to_owned(), count, each, us(its_us), share]);
     };
-    let residual = vec![
-        "not explained".to_owned(),
-        String::new(),
-        String::new(),
-        us(server.residual_us),
-        share(server.residual_us),
-    ];
-    let sum = vec![
-        "measured".to_owned(),
-        String::new(),
-        String::new(),
-        us(server.measured_us),
-        share(server.measured_us),
-    ];
-    let shown = server.items.iter().filter(|item| item.us >= SHOWN_US);
-    let few: f64 = (server.items.iter().filter(|item| item.us < SHOWN_US))
-        .map(|item| item.us)
-        .sum();
-    let few = (few > 0.0).then(|| {
-        let empty = String::new;
-        vec!["all else".to_owned(), empty(), empty(), us(few), share(few)]
-    });
-    let rows = shown.map(row).chain(few).chain([residual, sum]);
-    with_header(&header, rows)
+    let none = || [String::new(), String::new()];
+    let is_shown = |item: &&Item| item.us >= SHOWN_US;
+    for item in server.items.iter().filter(is_shown) {
+        let figures = match item.source {
+            Source::Taken => none(),
+            Source::Predicted => [per_request(item.per_request), us(item.each_us)],
+        };
+        row(item.what.title(), figures, item.us);
+    }
+    let few = server.items.iter().filter(|item| !is_shown(item));
+    let few: f64 = few.map(|item| item.us).sum();
+    if few > 0.0 {
+        row("all else", none(), few);
+    }
+    row("not explained", none(), server.residual_us);
+    row("measured", none(), server.measured_us);
+    grid
 }
 
 /// Items of less are shown together.
 const SHOWN_US: f64 = 0.005;
 
-fn prices(primitives: &Primitives) -> Rows {
-    let header = ["primitive", "us", "p25", "p75", "samples"];
-    let row = |primitive| {
-        let cost = primitives.costs.get(primitive)?;
-        Some(vec![
-            primitive.title().to_owned(),
-            fine(cost.us),
-            fine(cost.us_p25),
-            fine(cost.us_p75),
-            cost.samples.to_string(),
-        ])
-    };
-    with_header(&header, ALL.iter().filter_map(row))
-}
-
-fn with_header(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Rows {
-    let header = header.iter().map(|&name| name.to_owned()).collect();
-    [header].into_iter().chain(rows).collect()
+fn prices(primitives: &Primitives) -> Grid {
+    let mut grid = Grid::new(["primitive", "us", "p25", "p75", "samples"], 1).wide(2);
+    for primitive in ALL {
+        let Some(cost) = primitives.costs.get(&primitive) else {
+            continue;
+        };
+        let samples = cost.samples.to_string();
+        let figures = [fine(cost.us), fine(cost.us_p25), fine(cost.us_p75), samples];
+        let figures = figures.into_iter().map(Cell::from);
+        grid.row([Cell::from(primitive.title())].into_iter().chain(figures));
+    }
+    grid
 }
 
 fn sign(value: f64) -> &'static str {
@@ -180,39 +120,6 @@ fn fine(us: f64) -> String {
     }
 }
 
-fn plain(rows: &Rows, left: &[usize]) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    for row in rows {
-        table.add_row(row);
-    }
-    for (number, column) in table.column_iter_mut().enumerate() {
-        if !left.contains(&number) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        column.set_padding((2, 0));
-    }
-    let lines: Vec<String> = table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect();
-    lines.join("\n") + "\n"
-}
-
-fn piped(rows: &Rows) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let mut out = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        out += &line(row);
-        if number == 0 {
-            let rule = |column: usize| if column == 0 { "---" } else { "---:" };
-            let rules: Vec<String> = (0..row.len()).map(|it| rule(it).to_owned()).collect();
-            out += &line(&rules);
-        }
-    }
-    out
-}
-
 /// Quartiles so far apart are of two kinds of costs, not of one that varies.
 const UNSTEADY: f64 = 2.0;
 
@@ -221,7 +128,7 @@ fn missing(server: &Server) -> String {
     let residual = us(server.residual_us.abs());
     let switch = server.items.iter().find(|item| item.what == What::Switch);
     match switch {
-        _ if server.residual_us < 0.0 => format!("{residual} us too much"),
+        _ if server.residual_us < 0.0 => format!("{residual} us more predicted than measured"),
         // What a server with many threads does most, and what depends most on how busy the machine is.
         Some(switch) => {
             let switches = server.residual_us / switch.each_us;
@@ -236,15 +143,14 @@ fn notes(explanation: &Explanation) -> Vec<String> {
     let mut notes = Vec::new();
     let servers = || explanation.workloads.iter().flat_map(|it| &it.servers);
     let mut legend = "Predicted: system calls and context switches by the ledger, each at its price on this \
-                      machine, and the measured time of the server's own code. Residual: measured less \
-                      predicted, and its share of the measured."
+                      machine, and the measured time of the server's own code. Residual: measured minus \
+                      predicted, and its share of the measured time."
         .to_owned();
     match explanation.floor_ratio {
         Some(ratio) => {
             legend += &format!(
-                " Scaled: the same, were every price {ratio:.2}x what it is now: so much did the floor cost in \
-                 the set against its own prediction, which is the drift of the machine and what the \
-                 prediction lacks for all alike."
+                " Scaled: that share if every price were {ratio:.2}x. So much did the floor cost in the set relative \
+                 to its own prediction: the machine's drift, and what the prediction lacks for every server."
             );
         }
         None => legend += " The set has no floor to scale by.",
@@ -259,9 +165,9 @@ fn notes(explanation: &Explanation) -> Vec<String> {
         let cost = explanation.primitives.costs.get(&primitive)?;
         (cost.us_p75 > UNSTEADY * cost.us_p25).then(|| {
             format!(
-                "The price of one primitive was not steady: {}, {} to {} us (quartiles). Other programs had the \
-                 CPUs for a part of the time, and whoever is woken on one that is idle pays less: measure again \
-                 on a quiet machine before believing a residual.",
+                "The price of one primitive was not steady: {}, {} to {} us (quartiles). Other programs used the \
+                 CPUs for part of the time, and waking a thread on an idle CPU costs less: measure again on a quiet \
+                 machine before trusting a residual.",
                 primitive.title(),
                 us(cost.us_p25),
                 us(cost.us_p75)
@@ -269,7 +175,7 @@ fn notes(explanation: &Explanation) -> Vec<String> {
         })
     }));
     if servers().any(|server| server.status == Status::Invalid) {
-        notes.push("† Not a valid measurement; explained all the same.".to_owned());
+        notes.push("† The measurement was not valid; it is explained anyway.".to_owned());
     }
     if servers().any(|server| server.status == Status::ClientBound) {
         notes.push("‡ The generator was the bottleneck.".to_owned());
@@ -284,9 +190,8 @@ fn notes(explanation: &Explanation) -> Vec<String> {
         .collect();
     if !missed.is_empty() {
         notes.push(format!(
-            "! Not explained within {:.0}%: {}. What no item holds: caches that other threads or an idle time \
-             have left cold, threads that were interrupted by other programs, timers, and interrupts that \
-             were meant for somebody else.",
+            "! Not explained within {:.0}%: {}. No item covers: caches left cold by other threads or by idle \
+             time, threads interrupted by other programs, timers, and interrupts meant for other programs.",
             AIM * 100.0,
             missed.join("; ")
         ));
@@ -313,9 +218,7 @@ mod tests {
     #[test]
     fn a_terminal_has_80_columns() {
         let explanation = all();
-        let mut text = text(&explanation, WIDTH);
-        text += &items_text(&explanation);
-        text += &primitives_text(&explanation.primitives);
+        let text = document(&explanation, true).text(WIDTH);
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
@@ -325,7 +228,10 @@ mod tests {
     #[test]
     fn a_price_of_two_kinds_is_told() {
         let mut explanation = all();
-        let told = |explanation: &Explanation| text(explanation, 1_000).contains("was not steady");
+        let told = |explanation: &Explanation| {
+            let text = document(explanation, false).text(WIDTH);
+            text.replace('\n', " ").contains("was not steady")
+        };
         assert!(!told(&explanation));
         let cost = explanation.primitives.costs.get_mut(&Primitive::SwitchIdle);
         cost.unwrap().us_p25 = 3.0;
@@ -334,7 +240,7 @@ mod tests {
 
     #[test]
     fn as_markdown() {
-        insta::assert_snapshot!(markdown(&all()));
+        insta::assert_snapshot!(document(&all(), false).markdown());
     }
 
     /// Floating-point numbers may lose their last digit, which no output shows.
@@ -343,11 +249,7 @@ mod tests {
         let explanation = all();
         let json = serde_json::to_string(&explanation).unwrap();
         let again: Explanation = serde_json::from_str(&json).unwrap();
-        let shown = |explanation: &Explanation| {
-            text(explanation, 80)
-                + &items_text(explanation)
-                + &primitives_text(&explanation.primitives)
-        };
+        let shown = |explanation: &Explanation| document(explanation, true).text(WIDTH);
         assert_eq!(shown(&again), shown(&explanation));
     }
 }

@@ -1,130 +1,278 @@
-//! A table that is first filled and then drawn: for a terminal, or as Markdown.
+//! A table that is first filled and then drawn, by whichever format.
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
+use engine::plan::Rate;
+use lab::compare::{Entry, Metric};
 
-/// Rows of texts, which may have several lines each.
-pub(super) struct Grid {
-    header: Vec<String>,
+/// Rows of cells.
+#[derive(Debug, Clone)]
+pub(crate) struct Grid {
+    pub(crate) header: Vec<Cell>,
     /// So many columns, the first ones, are names; what follows are figures, which stand to the right.
-    names: usize,
+    pub(crate) names: usize,
     /// So many columns, the last ones, are remarks.
-    remarks: usize,
-    /// No column is narrower than that in text.
-    width_min: usize,
-    rows: Vec<Line>,
+    pub(crate) remarks: usize,
+    pub(crate) layout: Layout,
+    pub(crate) lines: Vec<Line>,
+    /// How to see the rows that are folded; `None` where all are shown.
+    pub(crate) fold: Option<Fold>,
 }
 
-enum Line {
-    Row(Vec<String>),
+#[derive(Debug, Clone)]
+pub(crate) enum Line {
+    Row {
+        cells: Vec<Cell>,
+        /// It stands there though it leads nowhere.
+        is_kept: bool,
+    },
     /// Above the rows that it is about.
     Heading(String),
-    /// In text only.
+    /// Where lines have no borders.
     Gap,
 }
 
+/// Rows that lead in no column that is shown are folded into one line.
+#[derive(Debug, Clone)]
+pub(crate) struct Fold {
+    /// What a row is: `server`.
+    pub(crate) noun: &'static str,
+    /// An option or a command that shows all.
+    pub(crate) all: String,
+}
+
+/// How columns are laid out where their room is limited.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Layout {
+    /// Each is as wide as what it holds.
+    Natural {
+        /// Blanks on the left.
+        margin: usize,
+        /// Blanks between them.
+        gap: usize,
+        /// Whether a line is drawn below the header.
+        rule: bool,
+        /// Remarks go on below themselves at that width.
+        remark: usize,
+    },
+    /// As many columns of figures as there is room for; the others stand in further tables below, with the
+    /// names.
+    Blocks(Blocks),
+}
+
+/// Widths of columns, in letters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blocks {
+    /// Blanks on the left.
+    pub(crate) margin: usize,
+    /// Names are broken at hyphens to fit into that.
+    pub(crate) name: usize,
+    /// No name column is narrower.
+    pub(crate) name_min: usize,
+    /// The first of these with which all figures stand side by side is taken, or else the first of all.
+    pub(crate) figures: &'static [usize],
+}
+
+/// What stands in a cell; each format writes it in its own way.
+#[derive(Debug, Clone)]
+pub(crate) enum Cell {
+    /// May have several lines, and whatever letters.
+    Text(String),
+    /// A name that may be broken at its hyphens.
+    Name(String),
+    /// A part of the row before it that is none.
+    Part(String),
+    Workload(Load),
+    Compared(Box<Compared>),
+}
+
+/// A workload, with what must be known to read its figures.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    pub(crate) name: String,
+    /// By which other places link to it, where the format has links.
+    pub(crate) anchor: Option<String>,
+    /// At which rate, in open loop.
+    pub(crate) rate: Option<Rate>,
+    /// The title says that it is in open loop.
+    pub(crate) is_titled: bool,
+    pub(crate) connections: usize,
+    pub(crate) idle: usize,
+}
+
+/// A server under a workload.
+#[derive(Debug, Clone)]
+pub(crate) struct Compared {
+    pub(crate) entry: Entry,
+    /// As it is written: `#1=`.
+    pub(crate) rank: Option<String>,
+    pub(crate) is_floor: bool,
+    pub(crate) metric: Metric,
+    /// It is one of the first three.
+    pub(crate) leads: bool,
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Cell::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Cell::Text(text)
+    }
+}
+
 impl Grid {
-    pub(super) fn new(header: Vec<String>, names: usize) -> Self {
+    pub(crate) fn new(header: impl IntoIterator<Item = impl Into<Cell>>, names: usize) -> Self {
         Grid {
-            header,
+            header: header.into_iter().map(Into::into).collect(),
             names,
             remarks: 0,
-            width_min: 0,
-            rows: Vec::new(),
+            layout: Layout::Natural {
+                margin: 1,
+                gap: 1,
+                rule: true,
+                remark: usize::MAX,
+            },
+            lines: Vec::new(),
+            fold: None,
         }
     }
 
-    pub(super) fn at_least(self, width_min: usize) -> Self {
-        Grid { width_min, ..self }
+    pub(crate) fn in_blocks(self, blocks: Blocks) -> Self {
+        let layout = Layout::Blocks(blocks);
+        Grid { layout, ..self }
     }
 
-    pub(super) fn with_remarks(self, remarks: usize) -> Self {
-        Grid { remarks, ..self }
+    /// The last column is of remarks, which go on below themselves at that width.
+    pub(crate) fn with_remarks(self, width: usize) -> Self {
+        let layout = Layout::Natural {
+            margin: 1,
+            gap: 1,
+            rule: true,
+            remark: width,
+        };
+        Grid {
+            remarks: 1,
+            layout,
+            ..self
+        }
     }
 
-    fn is_figure(&self, column: usize) -> bool {
+    /// Columns stand further apart, and the header has no line below it.
+    pub(crate) fn wide(self, margin: usize) -> Self {
+        let layout = Layout::Natural {
+            margin,
+            gap: 2,
+            rule: false,
+            remark: usize::MAX,
+        };
+        Grid { layout, ..self }
+    }
+
+    /// The last column is of remarks.
+    pub(crate) fn with_remark(self) -> Self {
+        Grid { remarks: 1, ..self }
+    }
+
+    pub(crate) fn folded(self, fold: Option<Fold>) -> Self {
+        Grid { fold, ..self }
+    }
+
+    pub(crate) fn is_figure(&self, column: usize) -> bool {
         (self.names..self.header.len() - self.remarks).contains(&column)
     }
 
-    pub(super) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(Line::Row(cells));
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = impl Into<Cell>>) {
+        self.row_kept(cells, false);
+    }
+
+    /// With `is_kept` it is never folded.
+    pub(crate) fn row_kept(
+        &mut self,
+        cells: impl IntoIterator<Item = impl Into<Cell>>,
+        is_kept: bool,
+    ) {
+        let cells = cells.into_iter().map(Into::into).collect();
+        self.lines.push(Line::Row { cells, is_kept });
     }
 
     /// Unless nothing stands above it.
-    pub(super) fn gap(&mut self) {
-        if !self.rows.is_empty() {
-            self.rows.push(Line::Gap);
+    pub(crate) fn gap(&mut self) {
+        if !self.lines.is_empty() {
+            self.lines.push(Line::Gap);
         }
     }
 
     /// In the first column.
-    pub(super) fn heading(&mut self, text: &str) {
-        self.rows.push(Line::Heading(text.to_owned()));
+    pub(crate) fn heading(&mut self, text: &str) {
+        self.lines.push(Line::Heading(text.to_owned()));
     }
 
-    /// The cells of each row; a gap has none.
-    fn cells(&self, heading: impl Fn(&str) -> String) -> impl Iterator<Item = Option<Vec<String>>> {
-        self.rows.iter().map(move |row| {
-            let mut cells = match row {
-                Line::Row(cells) => cells.clone(),
-                Line::Heading(text) => vec![heading(text)],
-                Line::Gap => return None,
-            };
-            cells.resize(self.header.len(), String::new());
-            Some(cells)
-        })
+    /// The columns of figures and remarks, in as few parts as possible of at most `figures_max`, none of which is
+    /// much smaller than the others.
+    pub(crate) fn parts(&self, figures_max: usize) -> Vec<std::ops::Range<usize>> {
+        let columns = self.header.len() - self.names;
+        let parts = columns.div_ceil(figures_max.max(1)).max(1);
+        let at_once = columns.div_ceil(parts).max(1);
+        (0..parts)
+            .map(|part| {
+                let first = self.names + (part * at_once).min(columns);
+                first..(first + at_once).min(self.header.len())
+            })
+            .filter(|part| !part.is_empty() || parts == 1)
+            .collect()
     }
 
-    /// For a terminal: a blank before each column.
-    pub(super) fn text(&self) -> String {
-        let columns = self.header.len();
-        let rows: Vec<Vec<String>> = (self.cells(str::to_owned))
-            .map(|cells| cells.unwrap_or_else(|| vec![String::new(); columns]))
-            .collect();
-        let width = |column: usize| {
-            let cells = rows.iter().map(|row| &row[column]);
-            let lines = cells
-                .chain([&self.header[column]])
-                .flat_map(|it| it.lines());
-            let width = lines.map(|line| line.chars().count()).max();
-            width.unwrap_or(0).max(self.width_min)
+    /// The grid with the names and only these columns of figures, without the rows that are folded; and how many
+    /// those are.
+    pub(crate) fn part(&self, columns: std::ops::Range<usize>) -> (Grid, usize) {
+        let take = |cells: &[Cell]| -> Vec<Cell> {
+            let names = cells[..self.names.min(cells.len())].iter();
+            let figures = cells.get(columns.clone()).unwrap_or_default().iter();
+            names.chain(figures).cloned().collect()
         };
-        let mut table = Table::new();
-        table.load_style(NOTHING);
-        table.add_row(&self.header);
-        table.add_row((0..columns).map(|column| "─".repeat(width(column))));
-        for row in &rows {
-            table.add_row(row);
-        }
-        for (index, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((1, 0));
-            if self.is_figure(index) {
-                column.set_cell_alignment(CellAlignment::Right);
+        let leads = |cell: &Cell| matches!(cell, Cell::Compared(it) if it.leads);
+        let mut part = Grid {
+            header: take(&self.header),
+            lines: Vec::new(),
+            ..self.clone()
+        };
+        let mut folded = 0;
+        let mut has_gap = false;
+        for line in &self.lines {
+            match line {
+                Line::Row { cells, is_kept } => {
+                    let cells = take(cells);
+                    if self.fold.is_some() && !is_kept && !cells.iter().any(leads) {
+                        folded += 1;
+                        continue;
+                    }
+                    if std::mem::take(&mut has_gap) {
+                        part.gap();
+                    }
+                    part.row_kept(cells, *is_kept);
+                }
+                Line::Heading(text) => {
+                    if std::mem::take(&mut has_gap) {
+                        part.gap();
+                    }
+                    part.heading(text);
+                }
+                Line::Gap => has_gap = true,
             }
         }
-        let lines: Vec<String> = (table.lines())
-            .map(|line| line.trim_end().to_owned())
-            .collect();
-        lines.join("\n") + "\n"
+        (part, folded)
     }
+}
 
-    /// Texts must have no markup by accident; lines become breaks.
-    pub(super) fn markdown(&self) -> String {
-        let line = |cells: &[String]| {
-            let cells = cells.iter().map(|cell| match cell.replace('\n', "<br>") {
-                empty if empty.is_empty() => " |".to_owned(),
-                cell => format!(" {cell} |"),
-            });
-            format!("|{}\n", cells.collect::<String>())
-        };
-        let alignment = (0..self.header.len()).map(|column| match self.is_figure(column) {
-            true => "---:|",
-            false => "---|",
-        });
-        let mut out = line(&self.header);
-        out += &format!("|{}\n", alignment.collect::<String>());
-        let rows = self.cells(|heading| format!("**{heading}**")).flatten();
-        out.extend(rows.map(|row| line(&row)));
-        out
+impl Fold {
+    /// What stands for so many rows.
+    pub(crate) fn line(&self, rows: usize) -> String {
+        let all = &self.all;
+        match rows {
+            1 => format!("1 more {}: {all} shows it", self.noun),
+            n => format!("{n} more {}s: {all} shows them", self.noun),
+        }
     }
 }

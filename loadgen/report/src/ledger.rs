@@ -1,99 +1,91 @@
 //! The ledger: what a request takes, by cause, for each server under each workload, and what an idle
 //! connection takes in memory.
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
-
-use super::table::{at_hyphens, wrapped};
+use super::by_workload;
+use super::document::Document;
+use super::grid::{Blocks, Cell, Grid};
+use super::table::Shown;
 use engine::figures::figure;
-use engine::foreign::in_markdown as escaped;
 use engine::verdict::Status;
 use lab::compare::Evidence;
 use lab::estimate::median;
-use lab::set::Cell;
+use lab::set::Cell as Measured;
 use lab::set::ledger;
 use lab::set::ledger::Pass;
 use subject::catalogue::Workload;
 use subject::ledger::EVENTS;
 
-/// For a terminal, no line wider than `width`; empty where nothing was counted.
-pub fn text(evidence: &Evidence, width: usize) -> String {
-    if evidence.ledger.is_empty() {
-        return String::new();
-    }
-    let mut out = String::new();
-    for account in accounts(evidence) {
-        out += &wrapped(&account.title, "", width);
-        out.push('\n');
-        let servers = account.servers.len();
-        let room = width.saturating_sub(LABEL_WIDTH) / (SERVER_WIDTH + 1);
-        // So that none stands alone when they do not fit beside each other.
-        let blocks = servers.div_ceil(room.max(1)).max(1);
-        let at_once = servers.div_ceil(blocks).max(1);
-        for first in (0..servers).step_by(at_once) {
-            out += &block(&account, first..(first + at_once).min(servers));
-            out.push('\n');
-        }
-    }
-    for paragraph in notes(evidence) {
-        out += &wrapped(&paragraph, "", width);
-    }
-    let gaps = gaps(evidence);
-    if !gaps.is_empty() {
-        out += &wrapped(GAPS, "", width);
-    }
-    out.extend(gaps.iter().map(|gap| wrapped(gap, "  ", width)));
-    out
-}
+const BLOCKS: Blocks = Blocks {
+    margin: 0,
+    name: 21,
+    name_min: 21,
+    figures: &[10],
+};
 
-/// As Markdown, without a heading; empty where nothing was counted.
-pub fn markdown(evidence: &Evidence) -> String {
+/// For any format; empty where nothing was counted. Of many servers, a table has those that cost least.
+pub fn document(evidence: &Evidence, shown: &Shown) -> Document {
+    let mut document = Document::default();
     if evidence.ledger.is_empty() {
-        return String::new();
+        return document;
     }
-    let mut out = String::new();
     for account in accounts(evidence) {
-        out += &format!("**{}**\n\n", account.title);
-        out += &format!("| | {} |\n", account.servers.join(" | "));
-        out += &format!("|---|{}\n", "---:|".repeat(account.servers.len()));
+        let columns = account.columns(evidence, shown);
+        let servers = columns.iter().map(|&at| &account.servers[at]);
+        let servers = servers.map(|server| Cell::Name(server.clone()));
+        let header = [Cell::from("")].into_iter().chain(servers);
+        let mut grid = Grid::new(header, 1).in_blocks(BLOCKS);
         for line in &account.lines {
             let label = match line.is_part {
-                true => format!("&nbsp;&nbsp;{}", escaped(&line.label)),
-                false => escaped(&line.label),
+                true => Cell::Part(line.label.clone()),
+                false => Cell::from(line.label.clone()),
             };
-            let values: Vec<String> = line.values.iter().map(|value| escaped(value)).collect();
-            out += &format!("| {label} | {} |\n", values.join(" | "));
+            let values = columns.iter().map(|&at| Cell::from(&*line.values[at]));
+            grid.row([label].into_iter().chain(values));
         }
-        out.push('\n');
+        document.table(&account.title, "", grid);
+        let folded = account.servers.len() - columns.len();
+        if let Some(fold) = shown.fold(evidence).filter(|_| folded > 0) {
+            document.paragraph(fold.line(folded) + ".");
+        }
     }
-    let notes: Vec<String> = notes(evidence).iter().map(|it| escaped(it)).collect();
-    out += &notes.join("\n\n");
-    out.push('\n');
-    let gaps = gaps(evidence);
-    if !gaps.is_empty() {
-        out += &format!("\n{GAPS}\n\n");
-    }
-    for gap in gaps {
-        out += &format!("- {}\n", escaped(&gap));
-    }
-    out
+    document.paragraph(
+        "Medians over the rounds that count. Switches and delay are known only where no threads come and go.",
+    );
+    let marks = MARKS.map(|(mark, meaning)| format!("{mark} {meaning}"));
+    document.list("Marks:", marks.to_vec());
+    let error = ledger::is_impossible(&evidence.ledger);
+    document.list(
+        "System calls were not counted:",
+        error.map(str::to_owned).into_iter().collect(),
+    );
+    document.list("Not counted:", gaps(evidence));
+    document
 }
-
-const LABEL_WIDTH: usize = 22;
-const SERVER_WIDTH: usize = 10;
 
 /// Fewer of a system call in a request are summed up: they are rests of something else.
 const CALLS_SHOWN: f64 = 0.01;
 
-const GAPS: &str = "Not counted:";
-
 /// Marks a figure from the pass that counts.
 const COUNTED: &str = "*";
+
+const MARKS: [(&str, &str); 3] = [
+    (
+        COUNTED,
+        "counted in a separate pass, because counting disturbs",
+    ),
+    (
+        "**",
+        "during a run, for the whole network namespace, the generator included",
+    ),
+    ("***", "kernel stacks and page tables, without sockets"),
+];
 
 /// A table: what something takes, by server.
 struct Account {
     title: String,
     servers: Vec<String>,
+    /// What each server costs in all, as far as that is known.
+    costs: Vec<Option<f64>>,
     lines: Vec<Line>,
 }
 
@@ -112,21 +104,45 @@ fn accounts(evidence: &Evidence) -> Vec<Account> {
     accounts
 }
 
+/// So many servers of many have a column.
+const LEAST: usize = 3;
+
+impl Account {
+    /// Which servers have a column.
+    fn columns(&self, evidence: &Evidence, shown: &Shown) -> Vec<usize> {
+        let all = 0..self.servers.len();
+        if shown.fold(evidence).is_none() {
+            return all.collect();
+        }
+        let competes = |at: &usize| evidence.competes(&self.servers[*at]);
+        let mut order: Vec<(f64, usize)> = (all.clone().filter(competes))
+            .filter_map(|at| Some((self.costs[at]?, at)))
+            .collect();
+        order.sort_by(|one, other| one.0.total_cmp(&other.0));
+        order.truncate(LEAST);
+        let is_shown = |at: &usize| {
+            order.iter().any(|(_, least)| least == at)
+                || shown.is_kept(evidence, &self.servers[*at])
+        };
+        all.filter(is_shown).collect()
+    }
+}
+
 /// What is known of one server under one workload.
 struct Entry<'a> {
-    cells: Vec<&'a Cell>,
+    cells: Vec<&'a Measured>,
     pass: Option<Pass>,
 }
 
 impl Entry<'_> {
     /// The median over rounds of what a cell says.
-    fn cell(&self, of: impl Fn(&Cell) -> Option<f64>) -> Option<f64> {
+    fn cell(&self, of: impl Fn(&Measured) -> Option<f64>) -> Option<f64> {
         let mut values: Vec<f64> = self.cells.iter().filter_map(|cell| of(cell)).collect();
         (!values.is_empty()).then(|| median(&mut values))
     }
 
     /// As above, for each response.
-    fn per_request(&self, of: impl Fn(&Cell) -> Option<f64>) -> Option<f64> {
+    fn per_request(&self, of: impl Fn(&Measured) -> Option<f64>) -> Option<f64> {
         self.cell(|cell| {
             let responses = cell.responses.filter(|&responses| responses > 0)?;
             Some(of(cell)? / responses as f64)
@@ -149,7 +165,8 @@ impl Entry<'_> {
 }
 
 fn of_workload(evidence: &Evidence, workload: &Workload) -> Account {
-    let counts = |cell: &&Cell| matches!(cell.verdict, Some(Status::Valid | Status::ClientBound));
+    let counts =
+        |cell: &&Measured| matches!(cell.verdict, Some(Status::Valid | Status::ClientBound));
     let entries: Vec<Entry<'_>> = (evidence.servers.iter())
         .map(|server| Entry {
             cells: (evidence.cells.iter())
@@ -178,15 +195,15 @@ fn of_workload(evidence: &Evidence, workload: &Workload) -> Account {
             .map(figure)
     });
     line(true, "user", &|entry| {
-        let us = |cell: &Cell| Some(cell.server_cpu_user_s? * 1e6);
+        let us = |cell: &Measured| Some(cell.server_cpu_user_s? * 1e6);
         entry.per_request(us).map(figure)
     });
     line(true, "system", &|entry| {
-        let us = |cell: &Cell| Some(cell.server_cpu_system_s? * 1e6);
+        let us = |cell: &Measured| Some(cell.server_cpu_system_s? * 1e6);
         entry.per_request(us).map(figure)
     });
     line(false, "run-queue delay, µs", &|entry| {
-        let us = |cell: &Cell| Some(cell.server_run_delay_s? * 1e6);
+        let us = |cell: &Measured| Some(cell.server_run_delay_s? * 1e6);
         entry.per_request(us).map(figure)
     });
     line(false, "context switches", &|entry| {
@@ -195,15 +212,15 @@ fn of_workload(evidence: &Evidence, workload: &Workload) -> Account {
         of_cells.map(figure).or_else(counted)
     });
     line(true, "voluntary", &|entry| {
-        let of = |cell: &Cell| whole(cell.server_context_switches_voluntary);
+        let of = |cell: &Measured| whole(cell.server_context_switches_voluntary);
         entry.per_request(of).map(figure)
     });
     line(true, "involuntary", &|entry| {
-        let of = |cell: &Cell| whole(cell.server_context_switches_involuntary);
+        let of = |cell: &Measured| whole(cell.server_context_switches_involuntary);
         entry.per_request(of).map(figure)
     });
     line(false, "page faults", &|entry| {
-        let of = |cell: &Cell| {
+        let of = |cell: &Measured| {
             whole(Some(
                 cell.server_page_faults_minor? + cell.server_page_faults_major?,
             ))
@@ -236,10 +253,10 @@ fn of_workload(evidence: &Evidence, workload: &Workload) -> Account {
         entry.cell(|cell| whole(cell.server_files_max)).map(count)
     });
     line(false, "RSS at once, MiB", &|entry| {
-        let mib = |cell: &Cell| Some(cell.server_rss_bytes_max? as f64 / f64::from(1 << 20));
+        let mib = |cell: &Measured| Some(cell.server_rss_bytes_max? as f64 / f64::from(1 << 20));
         entry.cell(mib).map(figure)
     });
-    type OfCell = fn(&Cell) -> Option<u64>;
+    type OfCell = fn(&Measured) -> Option<u64>;
     let network: [(&str, OfCell); 4] = [
         ("queue overflows**", |cell| cell.listen_overflows),
         ("listener drops**", |cell| cell.listen_drops),
@@ -259,6 +276,9 @@ fn of_workload(evidence: &Evidence, workload: &Workload) -> Account {
     Account {
         title: format!("{}: {}", workload.name, unit(workload)),
         servers: evidence.servers.clone(),
+        costs: (entries.iter())
+            .map(|entry| entry.cell(|cell| cell.server_cpu_us_per_request))
+            .collect(),
         lines,
     }
 }
@@ -320,6 +340,9 @@ fn of_memory(evidence: &Evidence) -> Option<Account> {
     Some(Account {
         title: "Memory for each idle connection, bytes".to_owned(),
         servers: evidence.servers.clone(),
+        costs: (costs.iter())
+            .map(|cost| cost.as_ref()?.bytes_per_connection)
+            .collect(),
         lines: vec![
             line("of the server", values(|cost| cost.bytes_per_connection)),
             line(
@@ -328,20 +351,6 @@ fn of_memory(evidence: &Evidence) -> Option<Account> {
             ),
         ],
     })
-}
-
-fn notes(evidence: &Evidence) -> Vec<String> {
-    let mut notes = vec![
-        "Medians over the rounds that count. * Counted in a pass of its own, because counting disturbs."
-            .to_owned(),
-        "** In a run, of the whole network namespace, the generator included. *** Kernel stacks and page \
-         tables, without sockets. Switches and delay are only known where no threads come and go."
-            .to_owned(),
-    ];
-    if let Some(error) = ledger::is_impossible(&evidence.ledger) {
-        notes.push(format!("System calls were not counted: {error}"));
-    }
-    notes
 }
 
 /// The counts of these servers under these workloads, and their memory, for programs.
@@ -356,49 +365,21 @@ pub fn rows(evidence: &Evidence) -> Vec<&ledger::Row> {
 
 /// What was not counted, and why.
 fn gaps(evidence: &Evidence) -> Vec<String> {
-    let gap = |row: &ledger::Row| {
+    let gap = |row: &&ledger::Row| -> Option<(String, String, String)> {
         let workload = match row.workload.as_str() {
             "" => "memory",
             name => name,
         };
-        let error = row.error.as_ref()?;
-        Some(format!("{workload}, {}: {error}", row.server))
+        let error = row.error.clone()?;
+        Some((workload.to_owned(), row.server.clone(), error))
     };
-    let mut gaps: Vec<String> = rows(evidence).into_iter().filter_map(gap).collect();
+    let mut gaps: Vec<_> = rows(evidence).iter().filter_map(gap).collect();
     gaps.sort();
     gaps.dedup();
-    gaps
-}
-
-fn block(account: &Account, columns: std::ops::Range<usize>) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    let names = account.servers[columns.clone()].iter();
-    let names = names.map(|name| at_hyphens(name, SERVER_WIDTH));
-    table.add_row([String::new()].into_iter().chain(names));
-    let rule = "─".repeat(SERVER_WIDTH);
-    let rules = columns.clone().map(|_| rule.clone());
-    table.add_row(["─".repeat(LABEL_WIDTH - 1)].into_iter().chain(rules));
-    for line in &account.lines {
-        let label = match line.is_part {
-            true => format!("  {}", line.label),
-            false => line.label.clone(),
-        };
-        let values = line.values[columns.clone()].iter().cloned();
-        table.add_row([label].into_iter().chain(values));
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-        column.set_padding((1, 0));
-    }
-    if let Some(column) = table.column_mut(0) {
-        column.set_padding((0, 0));
-    }
-    let lines: Vec<String> = table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect();
-    lines.join("\n") + "\n"
+    let said = gaps
+        .iter()
+        .map(|(workload, server, error)| (workload.as_str(), server.as_str(), error.clone()));
+    by_workload(said, ": ")
 }
 
 #[cfg(test)]
@@ -514,7 +495,7 @@ mod tests {
 
     #[test]
     fn six_servers_on_a_terminal() {
-        let text = text(&evidence(), WIDTH);
+        let text = document(&evidence(), &Shown::default()).text(WIDTH);
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
@@ -523,20 +504,47 @@ mod tests {
 
     #[test]
     fn six_servers_in_markdown() {
-        insta::assert_snapshot!(markdown(&evidence()));
+        let document = document(&evidence(), &Shown::default());
+        insta::assert_snapshot!(document.markdown());
+    }
+
+    /// Of many servers, the three with the least CPU time under a workload, the floor, and those asked for.
+    #[test]
+    fn many_servers_fold_to_the_cheapest() {
+        let mut evidence = fixture::many_servers();
+        evidence.workloads.truncate(1);
+        evidence.ledger = vec![impossible(NOW.to_owned(), "not permitted")];
+        let shown = Shown {
+            also: vec!["nginx".to_owned()],
+            ..Shown::podium("--all")
+        };
+        let account = of_workload(&evidence, &evidence.workloads[0]);
+        let names = |shown: &Shown| -> Vec<&str> {
+            let columns = account.columns(&evidence, shown).into_iter();
+            columns.map(|at| account.servers[at].as_str()).collect()
+        };
+        let expected = ["iterative", "prethreaded", "coroutines", "nginx", "floor"];
+        assert_eq!(names(&shown), expected);
+        assert_eq!(names(&Shown::default()).len(), evidence.servers.len());
+        let text = document(&evidence, &shown).text(WIDTH);
+        assert!(
+            text.contains("17 more servers: `--all` shows them.\n"),
+            "{text}"
+        );
     }
 
     #[test]
     fn nothing_counted() {
         let mut evidence = fixture::five_servers();
-        assert_eq!(text(&evidence, WIDTH), "");
-        assert_eq!(markdown(&evidence), "");
+        let document = |evidence: &Evidence| document(evidence, &Shown::default());
+        assert_eq!(document(&evidence).text(WIDTH), "");
         evidence.ledger = vec![impossible(NOW.to_owned(), "not permitted: do x")];
-        for form in [text(&evidence, WIDTH), markdown(&evidence)] {
-            assert!(
-                form.contains("were not counted: not permitted: do x"),
-                "{form}"
-            );
+        let document = document(&evidence);
+        for form in [document.text(WIDTH), document.markdown()] {
+            let words: Vec<&str> = form.split_ascii_whitespace().collect();
+            let form = words.join(" ");
+            assert!(form.contains("System calls were not counted:"), "{form}");
+            assert!(form.contains("not permitted: do x"), "{form}");
             assert!(form.contains("CPU, µs"), "{form}");
         }
     }

@@ -15,8 +15,9 @@ pub mod calibration;
 pub mod chart;
 pub mod diff;
 pub mod doctor;
-mod document;
+pub mod document;
 pub mod explain;
+pub mod format;
 mod grid;
 pub mod hgrm;
 pub mod html;
@@ -32,10 +33,10 @@ mod spectrum;
 pub mod table;
 pub mod tracking;
 
-use self::document::Document;
-use engine::figures::figure;
-use engine::latency::samples_needed;
-use lab::compare::{Entry, Estimate, Evidence, Fault, Metric, Standing};
+use self::document::{Document, Piece};
+use engine::figures::{count, figure};
+use engine::latency::{TOO_FEW, samples_needed};
+use lab::compare::{Blank, Entry, Estimate, Evidence, Fault, Metric, Standing};
 
 /// What stands where cells are missing.
 pub const INCOMPLETE: &str = "Incomplete";
@@ -57,55 +58,72 @@ fn direction(metric: Metric) -> &'static str {
     }
 }
 
-/// How a format writes figures.
-struct Marks {
-    /// Behind "with its 95% interval over rounds".
-    interval: &'static str,
-    /// A sentence about multiples of the floor.
-    floor: &'static str,
-}
-
 /// What the figures of tables of servers are, and what was not compared and why.
-fn legend(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
-    let mut document = medians(evidence, metrics, marks);
+fn legend(evidence: &Evidence, metrics: &[Metric]) -> Document {
+    let mut document = medians(evidence, metrics);
     document.append(exclusions(evidence, metrics));
     document
 }
 
+/// What an interval that is too wide means for ranks.
+const NOT_RESOLVED: &str = "A ratio is not resolved when its interval holds 1 and its upper end is more than four \
+                            times its lower end: that server has no rank. Where no other ratio is resolved, the \
+                            first server has no rank either.";
+
 /// What the figures are.
-fn medians(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
+fn medians(evidence: &Evidence, metrics: &[Metric]) -> Document {
     let mut document = Document::default();
+    let text = |text: &str| Piece::Text(text.to_owned());
     let rounds = plural(evidence.rounds, "round");
-    let mut text =
-        format!("Medians over {rounds}, below them the ratio to the best, round by round");
-    text += &match evidence.rounds {
-        0 | 1 => ". One round makes no interval, and tells nobody apart.".to_owned(),
-        _ => format!(
-            ", each with its 95% interval over rounds{}.",
-            marks.interval
-        ),
-    };
-    text += " #1 is the rank; who is not told apart from the first of a rank shares it (#1=).";
-    let has_unresolved = metrics.iter().any(|&metric| {
+    let mut pieces = vec![Piece::Text(format!(
+        "Medians over {rounds}, below them the ratio to the best, round by round"
+    ))];
+    pieces.extend(match evidence.rounds {
+        0 | 1 => vec![text(
+            ". One round gives no interval and cannot tell servers apart.",
+        )],
+        _ => vec![
+            text(", each with its 95% interval over rounds"),
+            Piece::Intervals,
+            text("."),
+        ],
+    });
+    pieces.push(text(
+        " #1 is the rank; statistical ties share a rank (#1=).",
+    ));
+    let entries = |metric: Metric| {
         let rows = evidence.compare(metric).rows.into_iter();
         rows.flat_map(|row| row.entries)
-            .any(|entry| entry.is_unresolved)
-    });
-    if has_unresolved {
-        text += " A ratio is not resolved when its interval holds 1 and its upper end is more than four \
-                 times its lower: its server has no rank. Where that holds for all others, the first has none either.";
+    };
+    let entries: Vec<(Metric, Entry)> = (metrics.iter())
+        .flat_map(|&metric| entries(metric).map(move |entry| (metric, entry)))
+        .collect();
+    if entries.iter().any(|(_, entry)| entry.is_unresolved) {
+        pieces.push(Piece::Text(format!(" {NOT_RESOLVED}")));
+    }
+    let lacking = |metric: &Metric| {
+        let mut its = entries.iter().filter(|(its, _)| its == metric);
+        its.any(|(_, entry)| is_too_few(entry, *metric))
+    };
+    for metric in metrics.iter().filter(|metric| lacking(metric)) {
+        let samples = samples_needed(metric.percentile().unwrap_or_default());
+        pieces.push(Piece::Text(format!(
+            " {}: fewer than the {} that {} needs.",
+            capitalized(TOO_FEW),
+            count(samples, "sample"),
+            metric.name()
+        )));
     }
     if evidence.floor.is_some() && metrics.contains(&Metric::Cpu) {
-        text += " ";
-        text += marks.floor;
+        pieces.extend([text(" "), Piece::Floor]);
     }
-    document.paragraph(text);
+    document.pieces(pieces);
     if evidence.missing > 0 {
         let missing = plural(evidence.missing.try_into().unwrap_or(u32::MAX), "cell");
         document.warning(INCOMPLETE, format!("{missing} not measured."));
     }
     document.list(
-        "Not known to be the same, or not the same, in all sets:",
+        "Different in the sets, or unknown in one of them:",
         evidence.remarks.clone(),
     );
     document
@@ -114,16 +132,18 @@ fn medians(evidence: &Evidence, metrics: &[Metric], marks: &Marks) -> Document {
 /// What was not compared, and why.
 fn exclusions(evidence: &Evidence, metrics: &[Metric]) -> Document {
     let mut document = Document::default();
-    let blanks = evidence.blanks(metrics).into_iter().map(|it| {
-        let (metric, reason) = (it.metric.name(), it.reason);
-        format!("{}, {}, {metric}: {reason}", it.workload, it.server)
-    });
-    document.list("Blank, as there is no value:", blanks.collect());
-    let sparse = evidence.sparse(metrics).into_iter().map(|it| {
-        let (metric, reason) = (it.metric.name(), it.reason);
-        format!("{}, {}, {metric}: {reason}", it.workload, it.server)
-    });
-    document.list(SPARSE, sparse.collect());
+    let lines = |blanks: Vec<Blank>| {
+        let lines = blanks.iter().map(|it| {
+            let said = format!("{}: {}", it.metric.name(), it.reason);
+            (it.workload.as_str(), it.server.as_str(), said)
+        });
+        by_workload(lines, ", ")
+    };
+    document.list(
+        "Blank, because there is no value:",
+        lines(evidence.blanks(metrics)),
+    );
+    document.list(SPARSE, lines(evidence.sparse(metrics)));
     let faults = evidence.faults();
     for (heading, items) in Faults::sorted(&faults).paragraphs() {
         document.list(heading, items);
@@ -133,13 +153,23 @@ fn exclusions(evidence: &Evidence, metrics: &[Metric]) -> Document {
 
 /// What stands for a value that is not there.
 fn absent(entry: &Entry, metric: Metric) -> String {
-    match (entry.standing, metric.percentile()) {
-        (Standing::Missing, _) => "-".to_owned(),
-        (Standing::Failed, _) => "failed".to_owned(),
-        (_, Some(p)) => format!("n<{}", samples_needed(p)),
+    match entry.standing {
+        Standing::Missing => "-".to_owned(),
+        Standing::Failed => "failed".to_owned(),
+        _ if metric.percentile().is_some() => TOO_FEW.to_owned(),
         // The reason stands below the table.
-        (_, None) => String::new(),
+        _ => String::new(),
     }
+}
+
+fn is_too_few(entry: &Entry, metric: Metric) -> bool {
+    entry.value.is_none() && absent(entry, metric) == TOO_FEW
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
 }
 
 /// `2 of 5 rounds`, `all 5 rounds`, `its only round`.
@@ -177,48 +207,81 @@ impl<'a> Faults<'a> {
 
     /// Headings, each with its lines.
     fn paragraphs(&self) -> Vec<(&'static str, Vec<String>)> {
-        let with_reason = |fault: &&Fault| {
-            format!(
-                "{}, {}: {} ({})",
-                fault.workload,
-                fault.server,
-                fault.reason,
-                rounds(fault)
-            )
+        let with_reason = |faults: &[&'a Fault]| {
+            let lines = faults.iter().map(|fault| {
+                let said = format!("{} ({})", fault.reason, rounds(fault));
+                (fault.workload.as_str(), fault.server.as_str(), said)
+            });
+            by_workload(lines, ": ")
         };
         vec![
-            (EXCLUDED, self.excluded.iter().map(with_reason).collect()),
+            (EXCLUDED, with_reason(&self.excluded)),
             (CLIENT_BOUND, self.client_bound_lines()),
-            (LEFT_OUT, self.left_out.iter().map(with_reason).collect()),
+            (LEFT_OUT, with_reason(&self.left_out)),
         ]
     }
 
     /// A line for each workload that has client-bound servers.
     fn client_bound_lines(&self) -> Vec<String> {
-        let mut lines: Vec<(&str, Vec<String>)> = Vec::new();
+        let mut lines: Vec<(&str, BySaid<'_>)> = Vec::new();
         for fault in &self.client_bound {
-            let server = format!("{} ({})", fault.server, rounds(fault));
-            match lines.last_mut() {
-                Some((workload, servers)) if *workload == fault.workload => servers.push(server),
-                _ => lines.push((&fault.workload, vec![server])),
+            if lines.last().is_none_or(|(its, _)| *its != fault.workload) {
+                lines.push((&fault.workload, BySaid::default()));
             }
+            let (_, servers) = lines.last_mut().expect("there is one at least");
+            servers.add(&fault.server, rounds(fault));
         }
-        let line = |(workload, servers): (&str, Vec<String>)| {
-            format!("{workload}: {}", servers.join(", "))
+        let line = |(workload, servers): (&str, BySaid<'_>)| {
+            let said = servers.0.iter();
+            let said = said.map(|(said, servers)| format!("{} ({said})", servers.join(", ")));
+            format!("{workload}: {}", said.collect::<Vec<_>>().join("; "))
         };
         lines.into_iter().map(line).collect()
     }
 }
 
-const SPARSE: &str = "Not compared, as half of the rounds or more have no value:";
-const EXCLUDED: &str = "Not valid or failed, so not compared:";
-const CLIENT_BOUND: &str = "Client-bound: the generator was the bottleneck and the server can do more. Only \
-                            CPU time and memory are compared; where such a server leads, no ratio is given:";
-const LEFT_OUT: &str = "† Without the rounds that do not count:";
+/// What is said of servers, each time with all of which the same is said.
+#[derive(Default)]
+struct BySaid<'a>(Vec<(String, Vec<&'a str>)>);
 
-fn plural(count: u32, noun: &str) -> String {
-    match count {
-        1 => format!("1 {noun}"),
-        _ => format!("{count} {noun}s"),
+impl<'a> BySaid<'a> {
+    fn add(&mut self, server: &'a str, said: String) {
+        match self.0.iter_mut().find(|(its, _)| *its == said) {
+            Some((_, servers)) => servers.push(server),
+            None => self.0.push((said, vec![server])),
+        }
     }
+}
+
+/// `keep-alive, iterative, thread-pool: starved`: a line for each workload and what is said of its servers, with all
+/// servers of which the same is said.
+fn by_workload<'a>(
+    said: impl Iterator<Item = (&'a str, &'a str, String)>,
+    before: &str,
+) -> Vec<String> {
+    let mut workloads: Vec<(&str, BySaid<'_>)> = Vec::new();
+    for (workload, server, said) in said {
+        if workloads.last().is_none_or(|(its, _)| *its != workload) {
+            workloads.push((workload, BySaid::default()));
+        }
+        let (_, servers) = workloads.last_mut().expect("there is one at least");
+        servers.add(server, said);
+    }
+    let lines = |(workload, servers): (&str, BySaid<'_>)| -> Vec<String> {
+        let line = |(said, servers): &(String, Vec<&str>)| {
+            format!("{workload}, {}{before}{said}", servers.join(", "))
+        };
+        servers.0.iter().map(line).collect()
+    };
+    workloads.into_iter().flat_map(lines).collect()
+}
+
+const SPARSE: &str = "Not compared, because half of the rounds or more have no value:";
+const EXCLUDED: &str = "Not compared, because they failed or were not valid:";
+const CLIENT_BOUND: &str = "Client-bound: the generator was the bottleneck, so the server can do more. Only CPU time \
+                            and memory are compared; where such a server leads, no ratio is given:";
+const LEFT_OUT: &str = "† Some rounds excluded:";
+
+fn plural(n: u32, noun: &str) -> String {
+    count(n.into(), noun)
 }

@@ -2,12 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::document::Document;
-use super::grid::Grid;
-use super::{Marks, absent, direction, exclusions, legend, medians, with_interval};
-use engine::figures::thousands;
+use super::table::Shown;
+use super::{exclusions, medians, table};
 use engine::foreign::{self, in_markdown as escaped};
-use lab::compare::{Evidence, Metric, Row, Standing};
+use lab::compare::{Evidence, Metric};
 use lab::set::FileKind;
 
 /// Where the generated part of a file begins; the line ends with `-->`.
@@ -18,47 +16,14 @@ pub const END: &str = "<!-- loadgen:end -->";
 /// The heading in the README of a set under which its ledger stands.
 pub const LEDGER: &str = "## Ledger";
 
-/// A table for each metric, or one for each loop, servers as columns and workloads as rows, and what their
-/// marks mean.
-pub fn tables_with_legend(evidence: &Evidence, metrics: &[Metric]) -> String {
-    tables(evidence, metrics, false) + &legend(evidence, metrics, &MARKS).markdown()
+/// Tables whose workloads other places can link to.
+fn tables(evidence: &Evidence, metrics: &[Metric]) -> String {
+    table::tables(evidence, metrics, &shown(), true).markdown() + "\n"
 }
 
-const MARKS: Marks = Marks {
-    interval: " in parentheses",
-    floor: "1.25 *floor* is a multiple of the floor's.",
-};
-
-/// `anchored`: other places can link to a row as `#cpu-keep-alive`.
-fn tables(evidence: &Evidence, metrics: &[Metric], anchored: bool) -> String {
-    let mut document = Document::default();
-    for comparison in metrics.iter().flat_map(|&metric| evidence.tables(metric)) {
-        let header = [String::new()]
-            .into_iter()
-            .chain(comparison.servers.clone());
-        let mut grid = Grid::new(header.collect(), 1);
-        for row in &comparison.rows {
-            let mut name = row.workload.clone();
-            if anchored {
-                let metric = comparison.metric.name();
-                name = format!("<a id=\"{metric}-{name}\"></a>{name}");
-            }
-            if let Some(rate) = row.rate {
-                name += &format!("\n*open loop, {rate}*");
-            }
-            if row.idle > 0 {
-                let idle = thousands(row.idle as u64);
-                name += &format!("\n*{} conns + {idle} idle*", row.connections);
-            }
-            let entries = (0..row.entries.len()).map(|column| {
-                let is_floor = comparison.floor == Some(column);
-                entry_text(row, column, is_floor, comparison.metric)
-            });
-            grid.row([name].into_iter().chain(entries).collect());
-        }
-        document.table(&comparison.title(), direction(comparison.metric), grid);
-    }
-    document.markdown() + "\n"
+/// Of many servers the first three: a file stays readable, and says how to see the others.
+fn shown() -> Shown {
+    Shown::podium("loadgen cmp SET --servers '*'")
 }
 
 /// Tables with all that a number must carry: the commands, the machine, the build, the date. What a
@@ -85,8 +50,8 @@ pub fn report(
     out += &provenance(evidence);
     out.push('\n');
     let (first, further) = metrics.split_at(metrics.len().min(2));
-    out += &tables(evidence, first, true);
-    out += &medians(evidence, metrics, &MARKS).markdown();
+    out += &tables(evidence, first);
+    out += &medians(evidence, metrics).markdown();
     for (file, alt) in pictures {
         line(&mut out, &format!("\n![{}]({file})", escaped(alt)));
     }
@@ -95,7 +60,7 @@ pub fn report(
         "\n<details><summary>Marks, further figures, and how to read each workload</summary>\n",
     );
     if !further.is_empty() {
-        out += &tables(evidence, further, true);
+        out += &tables(evidence, further);
     }
     out += &exclusions(evidence, metrics).markdown();
     out.push('\n');
@@ -114,8 +79,13 @@ pub fn readme(evidence: &Evidence, files: &[&FileKind]) -> String {
     );
     out += &provenance(evidence);
     out.push('\n');
-    out += &tables_with_legend(evidence, &evidence.metrics());
-    let ledger = super::ledger::markdown(evidence);
+    let document = table::document(evidence, &evidence.metrics(), &shown());
+    out += &document.markdown();
+    let ledger = super::ledger::document(
+        evidence,
+        &Shown::podium("loadgen cmp SET --ledger --servers '*'"),
+    )
+    .markdown();
     if !ledger.is_empty() {
         line(&mut out, &format!("\n{LEDGER}\n"));
         out += &ledger;
@@ -189,37 +159,6 @@ fn provenance(evidence: &Evidence) -> String {
     out
 }
 
-/// The value, the rank with the ratio to the best, and the multiple of the floor.
-fn entry_text(row: &Row, column: usize, is_floor: bool, metric: Metric) -> String {
-    let entry = &row.entries[column];
-    let mut lines = vec![match &entry.value {
-        Some(value) => with_interval(value, ""),
-        None => absent(entry, metric),
-    }];
-    let ratio = match (entry.standing, &entry.ratio) {
-        (Standing::NotValid, _) => Some("*not valid*".to_owned()),
-        (Standing::ClientBound, _) => Some("*client-bound*".to_owned()),
-        _ if entry.is_sparse => Some("*too few rounds*".to_owned()),
-        _ if entry.is_best => Some("**best**".to_owned()),
-        (_, Some(ratio)) if entry.is_unresolved => {
-            Some(format!("*not resolved*: {}", with_interval(ratio, "x")))
-        }
-        (_, ratio) => ratio.as_ref().map(|ratio| with_interval(ratio, "x")),
-    };
-    let ranked: Vec<String> = row.rank_mark(column).into_iter().chain(ratio).collect();
-    if !ranked.is_empty() {
-        lines.push(ranked.join(" "));
-    }
-    lines.retain(|line| !line.is_empty());
-    if entry.left_out > 0 && !lines.is_empty() {
-        let last = lines.last_mut().expect("there is the value");
-        last.push('†');
-    }
-    let of_floor = entry.of_floor.filter(|_| !is_floor);
-    lines.extend(of_floor.map(|of_floor| with_interval(&of_floor, " *floor*")));
-    lines.join("\n")
-}
-
 fn analyses(evidence: &Evidence) -> String {
     let mut out = String::new();
     for workload in evidence
@@ -270,7 +209,7 @@ pub enum SpliceError {
     #[error("no `{0}`: put the lines `{BEGIN} -->` and `{END}` where the table should stand")]
     Missing(&'static str),
     /// There is more than one place.
-    #[error("`{0}` stands there more than once")]
+    #[error("`{0}` appears more than once")]
     Twice(&'static str),
 }
 
@@ -326,7 +265,8 @@ mod tests {
     #[test]
     fn with_the_floor_and_an_open_loop() {
         let evidence = fixture::with_floor();
-        insta::assert_snapshot!(tables_with_legend(&evidence, &evidence.metrics()));
+        let document = table::document(&evidence, &evidence.metrics(), &Shown::default());
+        insta::assert_snapshot!(document.markdown());
     }
 
     #[test]

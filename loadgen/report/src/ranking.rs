@@ -2,61 +2,70 @@
 
 use super::document::Document;
 use super::grid::Grid;
-use super::{plural, with_interval};
+use super::{NOT_RESOLVED, plural, with_interval};
+use engine::figures::listed;
 use lab::compare::ranking::{LeftOut, Ranking};
 use lab::compare::{Estimate, Evidence, rank_mark, titled};
 
-/// For a terminal.
-pub fn text(evidence: &Evidence, rankings: &[Ranking], width: usize) -> String {
-    document(evidence, rankings).text(width)
-}
-
-/// For a file.
-pub fn markdown(evidence: &Evidence, rankings: &[Ranking]) -> String {
-    document(evidence, rankings).markdown()
-}
-
-fn document(evidence: &Evidence, rankings: &[Ranking]) -> Document {
+/// For any format. What was left out and why is a line, or with `left_out` a list.
+pub fn document(evidence: &Evidence, rankings: &[Ranking], left_out: bool) -> Document {
     let mut document = Document::default();
     for ranking in rankings {
         let title = titled(ranking.metric, ranking.only);
         let mean = "geometric mean of ratios to the best";
         match ranking.places.is_empty() {
-            true => document.paragraph(format!("{title}: no workload that all completed")),
+            true => document.paragraph(format!(
+                "{title}: no workload that every ranked server completed"
+            )),
             false => document.table(&title, mean, grid(ranking)),
         }
-        let taken = plural(
-            ranking.workloads.len().try_into().unwrap_or(u32::MAX),
-            "workload",
-        );
-        let taken = format!("Over {taken} that all who are ranked completed:");
+        let taken = workloads(ranking.workloads.len());
+        let taken = format!("Over {taken} that every ranked server completed:");
         if !ranking.workloads.is_empty() {
             document.list(&taken, vec![ranking.workloads.join(", ")]);
         }
-        document.list("Left out:", ranking.left_out.iter().map(left_out).collect());
-        if let Some((servers, workloads)) = ranking.obstacles() {
+        match (left_out, ranking.left_out.len()) {
+            (_, 0) => {}
+            (true, _) => {
+                let lines = ranking.left_out.iter().map(left_out_line);
+                document.list("Left out:", lines.collect());
+            }
+            (false, 1) => document.paragraph("1 workload is left out: `--left-out` says why."),
+            (false, n) => document.paragraph(format!(
+                "{} are left out: `--left-out` lists them.",
+                workloads(n)
+            )),
+        }
+        if let Some((servers, n)) = ranking.obstacles() {
             document.paragraph(format!(
-                "Without {} it would be {} more: say who is to be ranked (--servers).",
-                servers.join(", "),
-                plural(workloads.try_into().unwrap_or(u32::MAX), "workload"),
+                "Leaving out {} adds {}: use `--servers`.",
+                listed(servers),
+                workloads(n),
             ));
         }
     }
-    document.paragraph(format!(
-        "Each workload weighs the same. The mean is taken within each round; what is shown is the median \
-         over {}, with its 95% interval. Who is not told apart from the first of a rank shares it (=); whose \
-         interval holds 1 and whose upper end is more than four times its lower is not resolved, and has no rank. Where that \
-         holds for all others, the first has none either.",
+    let mut legend = format!(
+        "Each workload weighs the same. The mean is taken within each round; what is shown is the median over {}, \
+         with its 95% interval. Statistical ties share a rank (=).",
         plural(evidence.rounds, "round")
-    ));
+    );
+    let places = || rankings.iter().flat_map(|ranking| &ranking.places);
+    if places().any(|place| place.is_unresolved) {
+        legend += &format!(" {NOT_RESOLVED}");
+    }
+    document.paragraph(legend);
     document
+}
+
+fn workloads(count: usize) -> String {
+    engine::figures::count(count as u64, "workload")
 }
 
 fn grid(ranking: &Ranking) -> Grid {
     let has_floor = ranking.places.iter().any(|place| place.of_floor.is_some());
     let mut header = vec!["rank", "server", "ratio (95% interval)"];
     header.extend(has_floor.then_some("of the floor"));
-    let mut grid = Grid::new(header.into_iter().map(str::to_owned).collect(), 2);
+    let mut grid = Grid::new(header, 2);
     for place in &ranking.places {
         let estimate = |estimate: &Option<Estimate>, unit| match estimate {
             Some(estimate) => with_interval(estimate, unit),
@@ -78,8 +87,8 @@ fn grid(ranking: &Ranking) -> Grid {
     grid
 }
 
-/// Those who stopped for the same reason stand together.
-fn left_out(left_out: &LeftOut) -> String {
+/// Servers that stopped for the same reason stand together.
+fn left_out_line(left_out: &LeftOut) -> String {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for stopped in &left_out.stopped {
         match reasons

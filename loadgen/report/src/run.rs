@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use anstyle::AnsiColor;
 
+use super::format::text::WIDTH as COLUMNS;
 use super::spectrum;
 use engine::fairness::Fairness;
 use engine::figures::{bytes, count, per_s, percent, thousands, time};
-use engine::latency::{Latency, half_width, interval, percentile, samples_needed};
+use engine::latency::{Latency, TOO_FEW, half_width, interval, percentile};
 use engine::plan::{Close, Limit, Pace};
 use engine::record::Unsolicited;
 use engine::verdict::Status;
@@ -44,8 +45,6 @@ pub fn ascii(text: &str) -> String {
     text.chars().map(spectrum::ascii).collect()
 }
 
-/// Of the terminals that this is made for.
-const COLUMNS: usize = 80;
 /// Where the figures of [`Page::fact`] begin.
 const NAMES: usize = 15;
 /// A space within what belongs together.
@@ -103,13 +102,13 @@ fn asked(page: &mut Page, run: &Run<'_>) {
     page.wrapped("", "  ", &whom);
     page.wrapped("", "", &workload(run));
     if run.outcome.ended_in_warmup() {
-        page.line("ended by the user before the warm-up was over: nothing counts");
+        page.line("stopped by the user during the warm-up: nothing was counted");
     } else if run.outcome.interrupted {
         let took = match run.outcome.is_cut_short() {
             true => time(run.outcome.duration.as_secs_f64() * 1e6),
             false => format!("{:.1} s", run.outcome.duration.as_secs_f64()),
         };
-        page.line(&format!("ended early by the user after {took}"));
+        page.line(&format!("stopped early by the user after {took}"));
     }
 }
 
@@ -194,7 +193,7 @@ fn counts(page: &mut Page, run: &Run<'_>) {
         "connections/s",
         &rate(run.connections_per_s()),
         &format!(
-            "{} opened, {} at once at the most",
+            "{} opened, at most {} at once",
             thousands(record.connections_opened),
             thousands(record.connections_open_max)
         ),
@@ -226,7 +225,7 @@ fn counts(page: &mut Page, run: &Run<'_>) {
         page.fact(
             "lower bounds",
             &thousands(record.lower_bounds),
-            "response times that were longer still: unanswered",
+            "never answered; counted with the time they waited",
         );
     }
     page.fact("received", &bytes(record.bytes_received), "");
@@ -240,13 +239,13 @@ fn answered(run: &Run<'_>) -> String {
         parts.push(format!("{} asked for", per_s(rate.per_s())));
     }
     if run.outcome.is_too_short() {
-        parts.push("the time was too short for a rate".to_owned());
+        parts.push("the run was too short for a rate".to_owned());
     } else if run.is_open_loop() && 20 * record.answered_of_warmup > record.answered_in_window {
         // A few were in flight when the warm-up was over, as a few are at the end.
         parts.push(format!(
-            "of {} answers in that time, {} are to requests of the warm-up",
-            thousands(record.answered_in_window),
-            thousands(record.answered_of_warmup)
+            "{} of {} answers in that time are to warm-up requests",
+            thousands(record.answered_of_warmup),
+            thousands(record.answered_in_window)
         ));
     }
     parts.join("; ")
@@ -256,7 +255,7 @@ fn answered(run: &Run<'_>) -> String {
 fn latency(page: &mut Page, run: &Run<'_>) {
     let record = &run.outcome.record;
     if run.outcome.is_cut_short() {
-        page.line("latency        not shown: the run was ended too soon");
+        page.line("latency        not shown: the run was stopped too soon");
         return;
     }
     if record.response.is_empty() {
@@ -269,7 +268,7 @@ fn latency(page: &mut Page, run: &Run<'_>) {
     ));
     for (name, histogram) in record.histograms() {
         let name = match name {
-            "lag_own" => "of it own",
+            "lag_own" => "own lag",
             "first_byte" => "first byte",
             name => name,
         };
@@ -291,14 +290,14 @@ fn latency(page: &mut Page, run: &Run<'_>) {
 fn row(name: &str, latency: &Latency) -> String {
     let value = |value: Option<f64>| value.map_or("-".to_owned(), time);
     let mut row = format!("{name:<10} {:>8}", value(latency.mean));
-    for (percentile, p) in [
-        (latency.p50, 50.0),
-        (latency.p90, 90.0),
-        (latency.p99, 99.0),
-        (latency.p99_9, 99.9),
-        (latency.p99_99, 99.99),
+    for percentile in [
+        latency.p50,
+        latency.p90,
+        latency.p99,
+        latency.p99_9,
+        latency.p99_99,
     ] {
-        let text = percentile.map_or_else(|| format!("n<{}", samples_needed(p)), time);
+        let text = percentile.map_or_else(|| TOO_FEW.to_owned(), time);
         write!(row, " {text:>8}").expect("writing to a String cannot fail");
     }
     format!("{row} {:>8}", value(latency.max))
@@ -353,7 +352,10 @@ fn unsolicited(page: &mut Page, unsolicited: &Unsolicited) {
     page.fact(
         "unsolicited",
         &thousands(unsolicited.count()),
-        &format!("on idle connections, no error: {}{more}", parts.join("; ")),
+        &format!(
+            "on idle connections, not counted as errors: {}{more}",
+            parts.join("; ")
+        ),
     );
 }
 
@@ -415,9 +417,9 @@ fn costs(page: &mut Page, run: &Run<'_>) {
             "server CPU",
             &cpu(cost.cpu_s()),
             &format!(
-                "per request; {}; threads at most: {}",
+                "per request; {}; at most {}",
                 bytes(cost.rss_bytes_max),
-                cost.threads_max
+                count(cost.threads_max, "thread")
             ),
         );
     }
@@ -558,7 +560,7 @@ mod tests {
         unsolicited.misread = Some(Misread::new(Rule::StatusLine, alert));
         let text = screen(&example);
         let words: Vec<_> = text.split_ascii_whitespace().collect();
-        let line = "unsolicited 1,251 on idle connections, no error: 408: 1,234; 503: 5; empty lines: 2; \
+        let line = "unsolicited 1,251 on idle connections, not counted as errors: 408: 1,234; 503: 5; empty lines: 2; \
                     resets: 3; other bytes: 7 (a TLS alert, \"\\x15\\x03\\x03\\x00\\x02\\x01\\x00\")";
         assert!(words.join(" ").contains(line), "{text}");
     }
@@ -581,7 +583,7 @@ mod tests {
         example.outcome.duration = Duration::from_millis(3_210);
         let text = screen(&example);
         assert!(
-            text.contains("ended early by the user after 3.2 s"),
+            text.contains("stopped early by the user after 3.2 s"),
             "{text}"
         );
     }
@@ -589,13 +591,10 @@ mod tests {
     #[test]
     fn ended_too_soon_to_say_anything() {
         for (duration, line) in [
-            (
-                Duration::ZERO,
-                "ended by the user before the warm-up was over",
-            ),
+            (Duration::ZERO, "stopped by the user during the warm-up"),
             (
                 Duration::from_millis(3),
-                "ended early by the user after 3.00 ms",
+                "stopped early by the user after 3.00 ms",
             ),
         ] {
             let mut example = Example::closed();
@@ -626,7 +625,7 @@ mod tests {
         let text = screen(&example);
         assert!(text.contains("requests/s              220"), "{text}");
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let said = "of 2,200 answers in that time, 2,150 are to requests of the warm-up";
+        let said = "2,150 of 2,200 answers in that time are to warm-up requests";
         assert!(text.contains(said), "{text}");
         example.outcome.record.answered_of_warmup = 64;
         assert!(!screen(&example).contains("to requests of the warm-up"));

@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use engine::figures::{count, thousands};
+use super::format::text::WIDTH as COLUMNS;
+use engine::figures::{count, percent_set, thousands};
 use engine::plan::{Close, ConnectionLife, Pace};
 use lab::slo::{Ending, Found, Held, Report, Search, Step, Value, rate_text};
 
@@ -22,7 +23,7 @@ pub fn head(search: &Search, target: &str) -> String {
         Pace::Poisson(_) => "Poisson",
         Pace::Constant(_) | Pace::Closed => "constant",
     };
-    let percent = (search.precision() * 1e4).round() / 1e2;
+    let precision = percent_set(search.precision());
     let life = match plan.life {
         ConnectionLife::KeepAlive => String::new(),
         ConnectionLife::Requests(n) => format!(", {} on each", count(n, "request")),
@@ -36,7 +37,7 @@ pub fn head(search: &Search, target: &str) -> String {
         Close::Rst => "; connections are reset, not closed (--close rst)",
     };
     text += &paragraph(&format!(
-        "open loop, {arrivals} arrivals, {connections} at the most{idle}{life}, {threads}, to {percent}%{close}"
+        "open loop, {arrivals} arrivals, at most {connections}{idle}{life}, {threads}, to {precision}{close}"
     ));
     text.push('\n');
     write!(text, "step  phase   {:>10} {:>10}", "rate/s", "achieved/s").expect(INFALLIBLE);
@@ -124,12 +125,13 @@ pub fn conclusion<C>(search: &Search, report: &Report<C>) -> String {
     if held == Held::Missed && step.wanted_connections {
         let connections = search.plan().connections;
         text += &paragraph(&format!(
-            "Requests waited there for a connection to become free, most of their time. If the server \
+            "At that rate requests spent most of their time waiting for a free connection. If the server \
              can answer more than {connections} at once, raise -c."
         ));
     }
     if held == Held::Limited {
-        let advice = "The server may do more: give the generator more threads (-t), or a machine of its own.";
+        let advice =
+            "The server may do more: give the generator more threads (-t), or its own machine.";
         text += &paragraph(advice);
     }
     text
@@ -143,7 +145,7 @@ fn answer<C>(search: &Search, report: &Report<C>, found: &Found) -> String {
         let floor = rate_text(search.floor_per_s());
         let below = match search.floor_per_s() {
             lab::slo::FLOOR_PER_S => "",
-            _ => "; a longer -d can look below",
+            _ => "; a longer -d can test lower rates",
         };
         return match limited {
             true => format!(
@@ -155,8 +157,8 @@ fn answer<C>(search: &Search, report: &Report<C>, found: &Found) -> String {
     let text = rate_text(rate);
     if !found.confirmed {
         return format!(
-            "not confirmed: {slo} held at {text}/s for {}, and in no run of {longest} at that rate or \
-             lower ones",
+            "not confirmed: {slo} was met at {text}/s for {}, but in no run of {longest} at that rate or \
+             a lower one",
             seconds(search.step_duration(rate))
         );
     }
@@ -191,8 +193,6 @@ fn paragraph(text: &str) -> String {
 
 /// Up to the column of the phases.
 const INDENT: &str = "      ";
-/// Of the terminals that this is made for.
-const COLUMNS: usize = 80;
 const INFALLIBLE: &str = "writing to a String cannot fail";
 
 #[cfg(test)]
@@ -246,9 +246,9 @@ mod tests {
                 "p99<5ms",
                 20.0,
                 1e12,
-                "p99<5ms is not met, not even at 44/s; a longer -d can look below\n\
+                "p99<5ms is not met, not even at 44/s; a longer -d can test lower rates\n\
                  At 44/s: only 200 of 440 requests were sent in time.\n\
-                 Requests waited there for a connection to become free, most of their time. If\n\
+                 At that rate requests spent most of their time waiting for a free connection. If\n\
                  the server can answer more than 64 at once, raise -c.\n",
             ),
             (
@@ -263,7 +263,7 @@ mod tests {
                 1e6,
                 20.0,
                 "nothing can be said of p99<5ms: the generator was the limit even at 44/s; a\n\
-                 longer -d can look below\n",
+                 longer -d can test lower rates\n",
             ),
         ] {
             let server = Simulated {
@@ -311,8 +311,8 @@ mod tests {
         });
         assert_eq!(
             conclusion(&search, &report),
-            "not confirmed: p99<5ms held at 41,200/s for 2 s, and in no run of 10 s at that\n\
-             rate or lower ones\n"
+            "not confirmed: p99<5ms was met at 41,200/s for 2 s, but in no run of 10 s at\n\
+             that rate or a lower one\n"
         );
     }
 }

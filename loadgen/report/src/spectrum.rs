@@ -3,6 +3,7 @@
 
 use hdrhistogram::Histogram;
 
+use engine::figures::percent;
 use engine::latency::percentile;
 
 /// Columns of the drawing, and of what stands left of it.
@@ -40,7 +41,7 @@ pub(super) fn draw(histogram: &Histogram<u64>) -> Vec<String> {
     for row in (0..HEIGHT).rev() {
         let blocks = steps.map(|steps| BLOCKS[steps.saturating_sub(row * STEPS).min(STEPS)]);
         let margin = match row + 1 {
-            HEIGHT => format!("{} ┤", share(peak as f64 / histogram.len() as f64)),
+            HEIGHT => format!("{} ┤", percent(peak as f64 / histogram.len() as f64)),
             _ => "│".to_owned(),
         };
         lines.push(format!("{margin:>MARGIN$}{}", String::from_iter(blocks)));
@@ -68,14 +69,6 @@ pub(super) fn ascii(c: char) -> char {
         '└' | '┴' | '┤' => '+',
         '─' => '-',
         other => other,
-    }
-}
-
-/// `4.1%`, `12%`.
-fn share(share: f64) -> String {
-    match share * 100.0 {
-        percent @ ..9.95 => format!("{percent:.1}%"),
-        percent => format!("{percent:.0}%"),
     }
 }
 

@@ -1,166 +1,184 @@
-//! Tables of a terminal: servers as columns, workloads as rows, no wider than asked for.
+//! Servers side by side: a table for each metric, with workloads as rows and servers as columns; with more servers
+//! than can stand side by side, servers as rows and workloads as columns.
 
-use super::grid::Grid;
-use super::{Marks, absent, direction, figure, legend};
-use engine::figures::thousands;
-use lab::compare::{Comparison, Evidence, Loop, Metric, Row, Standing};
+use super::document::Document;
+use super::grid::{Blocks, Cell, Compared, Fold, Grid, Load};
+use super::{direction, legend};
+use lab::compare::{Comparison, Evidence, Loop, Metric, Row};
 
-/// Columns of a terminal that nobody has widened.
-pub const WIDTH: usize = 80;
+pub use super::format::text::WIDTH;
 
-/// With a blank before it, as every column.
-const WORKLOAD_WIDTH: usize = 12;
-/// The widest that lets all servers stand side by side is taken, or else the first. What an entry says fits
-/// into the last, with which six servers have room in 80 columns.
-const SERVER_WIDTHS: [usize; 3] = [12, 11, 10];
+/// So many servers stand side by side in a terminal of 80 columns.
+const SIDE_BY_SIDE: usize = 6;
 
-const MARKS: Marks = Marks {
-    interval: " (± is its farther end)",
-    floor: "1.25fl is a multiple of the floor's.",
+/// The first three ranks are shown of more servers than that.
+const PODIUM: u32 = 3;
+
+/// What an entry says fits into the last width, with which six of them have room in 80 columns.
+const BLOCKS: Blocks = Blocks {
+    margin: 1,
+    name: 12,
+    name_min: 12,
+    figures: &[12, 11, 10],
 };
 
-/// A table for each metric, or one for each loop, then what the marks in them mean. Servers for which `width`
-/// leaves no room stand in a further table below.
-pub fn text(evidence: &Evidence, metrics: &[Metric], width: usize) -> String {
-    let mut out = String::new();
+/// Which of many servers have a row: the first three under each workload, the floor, and those that were asked for.
+/// Without many of them all have a column, and nothing here matters.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    /// Asked for by name, beside the others.
+    pub also: Vec<String>,
+    /// How to see all, an option or a command; `None` where all are to be seen.
+    pub fold: Option<String>,
+}
+
+impl Shown {
+    /// The first three and the floor; `all`, an option or a command, shows all.
+    pub fn podium(all: &str) -> Self {
+        Shown {
+            also: Vec::new(),
+            fold: Some(format!("`{all}`")),
+        }
+    }
+
+    /// How many servers are too many is decided here.
+    pub(crate) fn fold(&self, evidence: &Evidence) -> Option<Fold> {
+        let all = self.fold.clone().filter(|_| is_many(evidence))?;
+        Some(Fold {
+            noun: "server",
+            all,
+        })
+    }
+
+    pub(crate) fn is_kept(&self, evidence: &Evidence, server: &String) -> bool {
+        evidence.is_floor(server) || self.also.contains(server)
+    }
+}
+
+/// Whether they have no room side by side.
+pub(crate) fn is_many(evidence: &Evidence) -> bool {
+    evidence.servers.len() > SIDE_BY_SIDE
+}
+
+/// A table for each metric, or one for each loop, for a terminal, then what the marks in them mean.
+pub fn text(evidence: &Evidence, metrics: &[Metric], shown: &Shown, width: usize) -> String {
+    document(evidence, metrics, shown).text(width)
+}
+
+/// The same for any format.
+pub fn document(evidence: &Evidence, metrics: &[Metric], shown: &Shown) -> Document {
+    let mut document = tables(evidence, metrics, shown, false);
+    document.append(legend(evidence, metrics));
+    document
+}
+
+/// The tables alone. `anchored`: other places can link to a workload as `#cpu-keep-alive`.
+pub(crate) fn tables(
+    evidence: &Evidence,
+    metrics: &[Metric],
+    shown: &Shown,
+    anchored: bool,
+) -> Document {
+    let mut document = Document::default();
     for comparison in metrics.iter().flat_map(|&metric| evidence.tables(metric)) {
-        let room = width.saturating_sub(WORKLOAD_WIDTH + 1);
-        let servers_max = |server_width: usize| (room / (server_width + 1)).max(1);
-        let servers = comparison.servers.len();
-        let server_width = (SERVER_WIDTHS.into_iter())
-            .find(|&server_width| servers_max(server_width) >= servers)
-            .unwrap_or(SERVER_WIDTHS[0]);
-        let title = comparison.title();
-        let title = format!("{title} ({})", direction(comparison.metric));
-        out += &wrapped(&title, "", width);
-        out.push('\n');
-        for first in (0..servers).step_by(servers_max(server_width)) {
-            let last = (first + servers_max(server_width)).min(servers);
-            out += &table(&comparison, first..last, server_width);
-            out.push('\n');
-        }
+        let grid = match is_many(evidence) {
+            true => servers_as_rows(evidence, &comparison, shown, anchored),
+            false => servers_as_columns(&comparison, anchored),
+        };
+        document.table(&comparison.title(), direction(comparison.metric), grid);
     }
-    out + &legend(evidence, metrics, &MARKS).text(width)
+    document
 }
 
-fn table(comparison: &Comparison, columns: std::ops::Range<usize>, width: usize) -> String {
-    let names = comparison.servers[columns.clone()].iter();
-    let names = names.map(|name| at_hyphens(name, width));
-    let mut grid = Grid::new([String::new()].into_iter().chain(names).collect(), 1).at_least(width);
+fn servers_as_columns(comparison: &Comparison, anchored: bool) -> Grid {
+    let servers = comparison.servers.iter().cloned().map(Cell::Name);
+    let mut grid = Grid::new([Cell::from("")].into_iter().chain(servers), 1).in_blocks(BLOCKS);
     for row in &comparison.rows {
-        let mut name = at_hyphens(&row.workload, WORKLOAD_WIDTH);
-        if let Some(rate) = row.rate {
-            // In a table of open loops alone its title says so.
-            name += match comparison.only {
-                Some(Loop::Open) => "\n",
-                _ => "\nopen loop,\n",
-            };
-            name += &rate.to_string();
-        }
-        if row.idle > 0 {
-            let idle = thousands(row.idle as u64);
-            name += &format!("\n{} conns +\n{idle} idle", row.connections);
-        }
-        let entries = columns.clone().map(|column| {
-            let is_floor = comparison.floor == Some(column);
-            entry_text(row, column, is_floor, comparison.metric, width)
-        });
+        let entries = (0..row.entries.len()).map(|server| entry(comparison, row, server, true));
+        let load = load(comparison, row, anchored);
         grid.gap();
-        grid.row([name].into_iter().chain(entries).collect());
+        grid.row([load].into_iter().chain(entries));
     }
-    grid.text()
+    grid
 }
 
-/// Three lines: the value, how it compares, and the rank with the multiple of the floor.
-fn entry_text(row: &Row, column: usize, is_floor: bool, metric: Metric, width: usize) -> String {
-    let entry = &row.entries[column];
-    let with_spread = |text: String, spread: Option<f64>| match spread {
-        // The number itself says nothing any more.
-        Some(spread) if spread >= 999.5 => format!("{text} ±>999x"),
-        Some(spread) if spread >= 0.995 => format!("{text} ±{spread:.0}x"),
-        Some(spread) => format!("{text} ±{:.0}%", spread * 100.0),
-        None => text,
-    };
-    let value = match &entry.value {
-        Some(value) => with_spread(figure(value.value), value.spread()),
-        None => absent(entry, metric),
-    };
-    let compared = match (entry.standing, &entry.ratio) {
-        (Standing::NotValid, _) => "not valid".to_owned(),
-        // It has no rank, so that there is room below.
-        (Standing::ClientBound, _) => at_hyphens("client-bound", width),
-        _ if entry.is_sparse => match width >= "too few rounds".len() {
-            true => "too few rounds".to_owned(),
-            false => "too few\nrounds".to_owned(),
-        },
-        _ if entry.is_best => "best".to_owned(),
-        (_, Some(ratio)) if entry.is_unresolved => {
-            let words = match width >= "not resolved".len() {
-                true => "not resolved",
-                false => "not\nresolved",
-            };
-            let ratio = with_spread(format!("{}x", figure(ratio.value)), ratio.spread());
-            format!("{words}\n{ratio}")
-        }
-        (_, Some(ratio)) => with_spread(format!("{}x", figure(ratio.value)), ratio.spread()),
-        (_, None) => String::new(),
-    };
-    let of_floor = entry.of_floor.filter(|_| !is_floor);
-    let of_floor = of_floor.map(|of_floor| format!("{}fl", figure(of_floor.value)));
-    let below: Vec<String> = row.rank_mark(column).into_iter().chain(of_floor).collect();
-    let mut lines = vec![value, compared, below.join(" ")];
-    lines.retain(|line| !line.is_empty());
-    if entry.left_out > 0 && !lines.is_empty() {
-        // Behind what is compared, if anything is.
-        let compared = lines.len().min(2) - 1;
-        lines[compared] = marked(&lines[compared], width);
+fn servers_as_rows(
+    evidence: &Evidence,
+    comparison: &Comparison,
+    shown: &Shown,
+    anchored: bool,
+) -> Grid {
+    let loads = (comparison.rows.iter()).map(|row| load(comparison, row, anchored));
+    let mut grid = Grid::new([Cell::from("")].into_iter().chain(loads), 1)
+        .in_blocks(BLOCKS)
+        .folded(shown.fold(evidence));
+    let podiums: Vec<Vec<bool>> = (comparison.rows.iter())
+        .map(|row| podium(evidence, comparison, row))
+        .collect();
+    for (index, server) in comparison.servers.iter().enumerate() {
+        let rows = comparison.rows.iter().zip(&podiums);
+        let entries = rows.map(|(row, podium)| entry(comparison, row, index, podium[index]));
+        grid.gap();
+        grid.row_kept(
+            [Cell::Name(server.clone())].into_iter().chain(entries),
+            shown.is_kept(evidence, server),
+        );
     }
-    lines.join("\n")
+    grid
 }
 
-/// `text` with a mark behind it, or before its spread if that is how it fits into `width`.
-fn marked(text: &str, width: usize) -> String {
-    match text.chars().count() < width {
-        true => format!("{text}†"),
-        false => text.replacen(" ±", "†±", 1),
+/// Which servers are among the first three under a workload: by rank, or where nobody has one by value.
+fn podium(evidence: &Evidence, comparison: &Comparison, row: &Row) -> Vec<bool> {
+    if row.entries.iter().any(|entry| entry.rank.is_some()) {
+        let leads = |rank: Option<u32>| rank.is_some_and(|rank| rank <= PODIUM);
+        return row.entries.iter().map(|entry| leads(entry.rank)).collect();
     }
-}
-
-/// `text` in lines of at most `width`; the first begins with `indent`, the others with two blanks more
-/// if there is one.
-pub fn wrapped(text: &str, indent: &str, width: usize) -> String {
-    let further = indent.repeat(2);
-    let options = textwrap::Options::new(width)
-        .initial_indent(indent)
-        .subsequent_indent(&further)
-        .word_splitter(textwrap::WordSplitter::NoHyphenation)
-        .break_words(false);
-    textwrap::fill(text, options) + "\n"
-}
-
-/// `name` in lines of at most `width`, broken behind hyphens where there are any.
-pub fn at_hyphens(name: &str, width: usize) -> String {
-    let mut lines = vec![String::new()];
-    for part in name.split_inclusive('-') {
-        let line = lines.last_mut().expect("there is one at least");
-        if line.is_empty() || line.len() + part.len() <= width {
-            line.push_str(part);
-        } else {
-            lines.push(part.to_owned());
-        }
+    let mut order: Vec<(f64, usize)> = (row.entries.iter().enumerate())
+        .filter(|&(server, _)| evidence.competes(&comparison.servers[server]))
+        .filter_map(|(server, entry)| Some((entry.value?.value, server)))
+        .collect();
+    order.sort_by(|one, other| one.0.total_cmp(&other.0));
+    if !comparison.metric.less_is_better() {
+        order.reverse();
     }
-    lines.join("\n")
+    order.truncate(PODIUM as usize);
+    (0..row.entries.len())
+        .map(|server| order.iter().any(|&(_, leads)| leads == server))
+        .collect()
 }
 
+fn load(comparison: &Comparison, row: &Row, anchored: bool) -> Cell {
+    let metric = comparison.metric.name();
+    Cell::Workload(Load {
+        name: row.workload.clone(),
+        anchor: anchored.then(|| format!("{metric}-{}", row.workload)),
+        rate: row.rate,
+        is_titled: comparison.only == Some(Loop::Open),
+        connections: row.connections,
+        idle: row.idle,
+    })
+}
+
+fn entry(comparison: &Comparison, row: &Row, server: usize, leads: bool) -> Cell {
+    Cell::Compared(Box::new(Compared {
+        entry: row.entries[server].clone(),
+        rank: row.rank_mark(server),
+        is_floor: comparison.floor == Some(server),
+        metric: comparison.metric,
+        leads,
+    }))
+}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::text::at_hyphens;
+    use crate::grid::Line;
     use lab::fixture;
 
     #[test]
     fn five_servers_fit_80_columns() {
         let evidence = fixture::five_servers();
-        let text = text(&evidence, &evidence.metrics(), WIDTH);
+        let text = text(&evidence, &evidence.metrics(), &Shown::default(), WIDTH);
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
@@ -169,7 +187,12 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_stands_below() {
-        insta::assert_snapshot!(text(&fixture::five_servers(), &[Metric::Cpu], 60));
+        insta::assert_snapshot!(text(
+            &fixture::five_servers(),
+            &[Metric::Cpu],
+            &Shown::default(),
+            60
+        ));
     }
 
     /// With their ranks, and multiples of the floor; what is in open loop stands in a table of its own where
@@ -177,7 +200,7 @@ mod tests {
     #[test]
     fn six_servers_fit_80_columns() {
         let evidence = fixture::with_floor();
-        let text = text(&evidence, &evidence.metrics(), WIDTH);
+        let text = text(&evidence, &evidence.metrics(), &Shown::default(), WIDTH);
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
@@ -191,7 +214,7 @@ mod tests {
         for cell in &mut evidence.cells {
             cell.server_bytes_per_idle_connection = Some(4_700.0);
         }
-        let text = text(&evidence, &evidence.metrics(), WIDTH);
+        let text = text(&evidence, &evidence.metrics(), &Shown::default(), WIDTH);
         assert!(
             text.lines().all(|line| line.chars().count() <= WIDTH),
             "{text}"
@@ -214,35 +237,104 @@ mod tests {
         );
     }
 
+    /// The rows of servers in each table below a title.
+    fn servers_in(text: &str, title: &str) -> Vec<Vec<String>> {
+        let evidence = fixture::many_servers();
+        let (_, tables) = text.split_once(title).unwrap();
+        let (tables, _) = tables.split_once("less is better").unwrap_or((tables, ""));
+        let first_line = |server: &String| at_hyphens(server, 12).lines().next().map(str::to_owned);
+        let tables = tables.split("────\n").skip(1).map(|table| {
+            let shown = (evidence.servers.iter()).filter(|server| {
+                let first = first_line(server);
+                table.lines().any(|line| {
+                    let name: Option<String> = line.get(1..14).map(|name| name.trim().to_owned());
+                    name == first
+                })
+            });
+            shown.cloned().collect()
+        });
+        tables.collect()
+    }
+
+    /// Servers are rows, the first three of each workload, the floor and who was asked for; the others are counted.
     #[test]
-    fn names_break_behind_hyphens() {
-        for (name, expected) in [
-            ("event-loop", "event-loop"),
-            ("thread-per-connection", "thread-per-\nconnection"),
-            ("python-http-server", "python-http-\nserver"),
-            ("averyveryverylongname", "averyveryverylongname"),
-        ] {
-            assert_eq!(at_hyphens(name, 12), expected);
+    fn twenty_two_servers_fold_to_a_podium() {
+        let evidence = fixture::many_servers();
+        let document = document(&evidence, &[Metric::Cpu], &Shown::podium("--all"));
+        for width in [80, 200] {
+            let text = document.text(width);
+            for line in text.lines() {
+                assert!(line.chars().count() <= width, "{line}");
+            }
+            insta::assert_snapshot!(format!("many_servers_in_{width}_columns"), text);
+        }
+    }
+
+    /// Of the many servers.
+    fn two_workloads() -> Evidence {
+        let mut evidence = fixture::many_servers();
+        evidence.workloads.truncate(2);
+        evidence
+    }
+
+    #[test]
+    fn who_was_asked_for_is_not_folded() {
+        let evidence = two_workloads();
+        let print = |also: &[&str]| {
+            let shown = Shown {
+                also: also.iter().map(|&name| name.to_owned()).collect(),
+                ..Shown::podium("--all")
+            };
+            text(&evidence, &[Metric::Cpu], &shown, WIDTH)
+        };
+        let without = servers_in(&print(&[]), "less is better");
+        let hidden = |table: &Vec<String>| !table.contains(&"nginx".to_owned());
+        assert!(without.iter().all(hidden), "{without:?}");
+        assert!(without.iter().all(|table| table.len() < 16), "{without:?}");
+        let with = servers_in(&print(&["nginx"]), "less is better");
+        for (one, other) in without.iter().zip(&with) {
+            assert_eq!(other.len(), one.len() + 1);
+            assert!(!hidden(other), "{other:?}");
+        }
+    }
+
+    /// Every rank up to the third has its row, and who is folded has none of these under the workloads shown.
+    #[test]
+    fn the_podium_of_every_workload_is_shown() {
+        let evidence = fixture::many_servers();
+        let comparison = evidence.compare(Metric::Cpu);
+        let grid = servers_as_rows(&evidence, &comparison, &Shown::podium("--all"), false);
+        for (at, row) in comparison.rows.iter().enumerate() {
+            let (part, folded) = grid.part(1 + at..2 + at);
+            let first = (row.entries.iter()).filter(|it| it.rank.is_some_and(|rank| rank <= 3));
+            let first = match first.count() {
+                0 => 3,
+                n => n,
+            };
+            let rows = part
+                .lines
+                .iter()
+                .filter(|line| matches!(line, Line::Row { .. }));
+            // The floor has a row too.
+            assert_eq!(rows.count(), first + 1, "{}", row.workload);
+            assert_eq!(folded, evidence.servers.len() - first - 1);
         }
     }
 
     #[test]
-    fn marks_take_no_room() {
-        for (text, expected) in [
-            ("best", "best†"),
-            ("2.62x ±4%", "2.62x ±4%†"),
-            ("2.62x ±14%", "2.62x†±14%"),
-        ] {
-            assert_eq!(marked(text, 10), expected);
+    fn all_servers_where_all_were_asked_for() {
+        let evidence = two_workloads();
+        let all = text(&evidence, &[Metric::Cpu], &Shown::default(), WIDTH);
+        for table in servers_in(&all, "less is better") {
+            assert_eq!(table.len(), evidence.servers.len());
         }
+        assert!(!all.contains("more server"), "{all}");
     }
 
     #[test]
-    fn wrapping() {
-        assert_eq!(
-            wrapped("a bb ccc dddd", "  ", 8),
-            "  a bb\n    ccc\n    dddd\n"
-        );
-        assert_eq!(wrapped("a bb ccc dddd", "", 8), "a bb ccc\ndddd\n");
+    fn twenty_two_servers_in_markdown() {
+        let evidence = fixture::many_servers();
+        let shown = Shown::podium("loadgen cmp SET --servers '*'");
+        insta::assert_snapshot!(document(&evidence, &[Metric::Cpu], &shown).markdown());
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::selection::{Selection, evidence};
-use report::{markdown, rows, table};
+use report::{rows, table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -17,6 +17,15 @@ pub(crate) struct Arguments {
     /// memory of an idle connection. CSV and JSON have the counts of the set's ledger.csv
     #[arg(long, conflicts_with_all = ["units", "metric"])]
     ledger: bool,
+    /// Show these servers too, where there are more than six and tables show the first three and the floor:
+    /// names, or patterns such as 'thread-*'
+    #[arg(
+        long,
+        value_name = "A,B",
+        value_delimiter = ',',
+        conflicts_with = "servers"
+    )]
+    also: Vec<String>,
     #[command(flatten)]
     selection: Selection,
 }
@@ -26,18 +35,19 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments {
         sets,
         ledger,
+        also,
         selection,
     } = arguments;
     let mut evidence = evidence(&sets)?;
     selection.apply(&mut [&mut evidence])?;
+    let shown = selection.shown(&mut evidence, &also)?;
     if ledger {
         if evidence.ledger.is_empty() {
             let sets = evidence.sets.join(", ");
             anyhow::bail!("{sets}: no ledger; `loadgen measure` makes one, unless --no-ledger");
         }
         selection.print(
-            || report::ledger::text(&evidence, table::WIDTH),
-            || report::ledger::markdown(&evidence),
+            || report::ledger::document(&evidence, &shown),
             rows::Provenance::of(&evidence),
             &report::ledger::rows(&evidence),
         )?;
@@ -45,8 +55,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let metrics = selection.metrics(&evidence, evidence.metrics())?;
     selection.print(
-        || table::text(&evidence, &metrics, table::WIDTH),
-        || markdown::tables_with_legend(&evidence, &metrics),
+        || table::document(&evidence, &metrics, &shown),
         rows::Provenance::of(&evidence),
         &rows::cmp(&evidence, &metrics),
     )?;

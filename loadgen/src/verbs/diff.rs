@@ -23,10 +23,10 @@ pub(crate) struct Arguments {
     new: PathBuf,
     #[command(flatten)]
     selection: Selection,
-    /// By how much something may become worse; certainly more is a regression (exit code 1)
+    /// How much worse a value may become; certainly more is a regression (exit code 1)
     #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = percent)]
     threshold: f64,
-    /// Compare sets of different machines all the same
+    /// Compare sets of different machines anyway
     #[arg(long)]
     across_machines: bool,
 }
@@ -57,6 +57,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .into());
     }
     selection.apply(&mut [&mut old, &mut new])?;
+    let shown = selection.shown(&mut old, &[])?;
     let metrics = selection.metrics(&old, vec![Metric::Cpu])?;
     let diffs: Vec<Diff> = (metrics.iter())
         .map(|&metric| Diff::of(&old, &new, metric, threshold))
@@ -73,8 +74,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     let sum = report.sum();
     selection.print(
-        || report.text(table::WIDTH),
-        || report.markdown(),
+        || report.document(&shown),
         Head {
             old: rows::Provenance::of(&old),
             new: rows::Provenance::of(&new),
@@ -124,12 +124,12 @@ fn warn(old: &Evidence, new: &Evidence, differences: &[String], diffs: &[Diff]) 
     }
     if old.server_args != new.server_args {
         warning(&format!(
-            "servers were handed other arguments (--server-arg): {:?}, then {:?}",
+            "servers were started with different arguments (--server-arg): {:?}, then {:?}",
             old.server_args, new.server_args
         ));
     }
     if old.floor != new.floor && old.floor.is_some() && new.floor.is_some() {
-        warning("the sets have two different floors, and multiples of them are not the same");
+        warning("the sets have different floors, so multiples of the floor cannot be compared");
     }
     for diff in diffs {
         let is_exposed = |basis: Basis| basis == Basis::AsMeasured && !diff.metric.is_memory();
@@ -140,9 +140,9 @@ fn warn(old: &Evidence, new: &Evidence, differences: &[String], diffs: &[Diff]) 
             .count();
         if exposed > 0 {
             warning(&format!(
-                "{}: {exposed} of {} cells are compared as measured, as the floor does not count \
-                 there in both sets; a machine drifts by 20% and more from one set to the next, and all of \
-                 that is in them",
+                "{}: {exposed} of {} cells are compared as measured, because the floor does \
+                 not count there in both sets; a machine can drift by 20% or more between sets, and that drift is \
+                 included",
                 diff.metric.title(),
                 diff.changes.len()
             ));
@@ -150,7 +150,7 @@ fn warn(old: &Evidence, new: &Evidence, differences: &[String], diffs: &[Diff]) 
         let single = diff.changes.iter().any(|it| it.ratio.interval.is_none());
         if single {
             warning(&format!(
-                "{}: a single round makes no interval and tells nothing apart; measure more \
+                "{}: one round gives no interval and cannot show a difference; measure more \
                  (--rounds)",
                 diff.metric.title()
             ));
@@ -158,7 +158,7 @@ fn warn(old: &Evidence, new: &Evidence, differences: &[String], diffs: &[Diff]) 
     }
 }
 
-/// What changes no figure and is to be known.
+/// What changes no figure, and still should be known.
 fn note(text: &str) {
     say!("{}", textwrap::fill(&format!("note: {text}"), table::WIDTH));
 }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use crate::output::{self, say, to_stderr};
-use crate::selection::{Names, evidence};
-use ::report::{explain as report, table};
+use crate::selection::{self, Names, evidence};
+use ::report::explain as report;
+use ::report::format::TableFormat;
 use engine::affinity::own_cpus;
 use lab::compare::Evidence;
 use lab::explain::explain;
@@ -36,16 +38,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     items: bool,
     /// How to print it
-    #[arg(long, default_value = "text")]
-    format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For a terminal of 80 columns
-    Text,
-    /// For a file
-    Markdown,
+    #[arg(long, default_value = "text", value_parser = for_people())]
+    format: TableFormat,
 }
 
 const ABOUT: &str = "\
@@ -73,21 +67,27 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     });
     let mut written = output::Written::default();
     if !output::is_stdout(json) {
-        let mut text = match arguments.format {
-            Format::Text => report::text(&explanation, table::WIDTH),
-            Format::Markdown => report::markdown(&explanation),
-        };
-        if arguments.items {
-            text += &report::items_text(&explanation);
-            text += &report::primitives_text(&explanation.primitives);
-        }
-        written.add(output::print(text));
+        let document = report::document(&explanation, arguments.items);
+        written.add(output::print(match arguments.format {
+            TableFormat::Markdown => document.markdown(),
+            _ => document.text(selection::width()),
+        }));
     }
     if let Some(path) = json {
         written.add(output::write_json(path, &explanation));
     }
     written.end()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Programs have `--json`.
+fn for_people() -> impl TypedValueParser<Value = TableFormat> {
+    let formats = [TableFormat::Text, TableFormat::Markdown];
+    let names = formats.iter().filter_map(ValueEnum::to_possible_value);
+    PossibleValuesParser::new(names).map(|name| match name.as_str() {
+        "markdown" => TableFormat::Markdown,
+        _ => TableFormat::Text,
+    })
 }
 
 fn require_ledger(evidence: &Evidence) -> anyhow::Result<()> {

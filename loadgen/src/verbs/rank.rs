@@ -10,7 +10,7 @@ use crate::Usage;
 use crate::selection::{Selection, evidence};
 use lab::compare::Metric;
 use lab::compare::ranking::{LeftOut, Ranking};
-use report::{ranking, rows, table};
+use report::{ranking, rows};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -19,9 +19,12 @@ pub(crate) struct Arguments {
     sets: Vec<PathBuf>,
     #[command(flatten)]
     selection: Selection,
-    /// Show somebody else's servers too, unranked
+    /// Show reference servers too, unranked
     #[arg(long)]
     references: bool,
+    /// List the workloads that are left out, each with the reason; JSON always has them
+    #[arg(long)]
+    left_out: bool,
 }
 
 /// By CPU unless asked otherwise.
@@ -30,6 +33,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         sets,
         selection,
         references,
+        left_out,
     } = arguments;
     let mut evidence = evidence(&sets)?;
     selection.apply(&mut [&mut evidence])?;
@@ -42,8 +46,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .flat_map(|&metric| evidence.rankings(metric, references))
         .collect();
     selection.print(
-        || ranking::text(&evidence, &rankings, table::WIDTH),
-        || ranking::markdown(&evidence, &rankings),
+        || ranking::document(&evidence, &rankings, left_out),
         Head {
             provenance: rows::Provenance::of(&evidence),
             rankings: rankings.iter().map(Basis::of).collect(),

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE|-")]
     splice: Option<PathBuf>,
     /// Workloads in the Markdown text: names, groups, or patterns such as 'keep-alive*' [default: all];
-    /// pictures and page are of all
+    /// pictures and the page always have all
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     workloads: Vec<String>,
     /// Page to write, in one file that opens in a browser without a network: answers in words, ranks,
@@ -80,13 +80,13 @@ fn renew(path: &Path, evidence: &Evidence, shown: &Evidence, command: &str) -> a
             Vec::new(),
         ),
         false => {
-            // Another process that reads or writes there has no text to be renewed.
+            // A pipe or a device has no text to be renewed.
             let is_file = fs::metadata(path)
                 .with_context(|| format!("reading {name}"))?
                 .is_file();
             anyhow::ensure!(
                 is_file,
-                "{name} is not a regular file, of which a part could be renewed"
+                "{name} is not a regular file, so no part of it can be renewed"
             );
             let file = fs::read_to_string(path).with_context(|| format!("reading {name}"))?;
             (file, pictures::all(evidence))
@@ -113,7 +113,7 @@ fn renew(path: &Path, evidence: &Evidence, shown: &Evidence, command: &str) -> a
 /// The folder beside the Markdown file that they are written to.
 const PICTURES: &str = "pictures";
 
-/// Leaves a file alone that says the same already.
+/// Does not write a file that already has this text.
 fn write_if_new(path: &Path, text: &str) -> anyhow::Result<()> {
     if fs::read_to_string(path).is_ok_and(|there| there == text) {
         return Ok(());

@@ -121,6 +121,9 @@ pub fn samples_needed(p: f64) -> u64 {
     (1.96_f64.powi(2) * p / (100.0 - p)).ceil() as u64
 }
 
+/// What stands for a percentile that the sample is too small for: see [`samples_needed`].
+pub const TOO_FEW: &str = "too few";
+
 /// Nanoseconds as microseconds, to the nanosecond.
 fn us(ns: f64) -> f64 {
     ns.round() / 1000.0

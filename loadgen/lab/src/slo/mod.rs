@@ -365,14 +365,12 @@ impl Value {
         }
     }
 
-    /// The figure alone: `4.10 ms`, `0.02%`, `n<381`.
+    /// The figure alone: `4.10 ms`, `0.02%`, `too few`.
     pub fn text(&self) -> String {
         match (self.value, self.objective.measure) {
             (Some(percent), Measure::Errors) => percent_text(percent),
             (Some(ns), _) => time(ns / 1e3),
-            (None, Measure::Percentile(p)) => {
-                format!("n<{}", engine::latency::samples_needed(p))
-            }
+            (None, Measure::Percentile(_)) => engine::latency::TOO_FEW.to_owned(),
             (None, _) => "-".to_owned(),
         }
     }

@@ -338,7 +338,9 @@ fn finish(path: &Path, ended: Ended) -> anyhow::Result<ExitCode> {
     } else {
         let evidence = Evidence::of(vec![set])?;
         let metrics = evidence.metrics();
-        let text = table::text(&evidence, &metrics, table::WIDTH);
+        let all = format!("loadgen cmp {} --servers '*'", quoted_path(path));
+        let shown = table::Shown::podium(&all);
+        let text = table::text(&evidence, &metrics, &shown, crate::selection::width());
         printed.add(print(text + &about_the_whole(&evidence, &campaign)));
     }
     say!("recorded in {}", path.display());

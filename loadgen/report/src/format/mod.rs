@@ -1,0 +1,61 @@
+//! The formats of tables: a file each. All of them are given the same: a [`Document`] of tables and what is said
+//! about them, and the rows behind it.
+//!
+//! A further format is a file here, an entry in [`TableFormat`], and an arm in [`TableFormat::render`].
+
+mod csv;
+mod json;
+pub(crate) mod markdown;
+pub(crate) mod text;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::document::Document;
+
+/// How tables are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// For a terminal, as wide as it is, or of 80 columns
+    Text,
+    /// For a file, with whole intervals
+    Markdown,
+    /// A row a figure, with a stable header
+    Csv,
+    /// The same, and where it comes from
+    Json,
+}
+
+/// Why tables could not be printed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// As CSV.
+    #[error("printing as CSV: {0}")]
+    Csv(#[from] ::csv::Error),
+    /// As JSON.
+    #[error("printing as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl TableFormat {
+    /// The text. For people that is `document`, in lines of at most `width` where the format has lines; for programs
+    /// it is `rows`, which are all figures, and `head`, which says where they come from.
+    ///
+    /// # Errors
+    ///
+    /// When rows cannot be serialized.
+    pub fn render(
+        self,
+        document: impl FnOnce() -> Document,
+        width: usize,
+        head: impl Serialize,
+        rows: &[impl Serialize],
+    ) -> Result<String, RenderError> {
+        match self {
+            TableFormat::Text => Ok(text::render(&document(), width)),
+            TableFormat::Markdown => Ok(markdown::render(&document())),
+            TableFormat::Csv => csv::render(rows),
+            TableFormat::Json => json::render(head, rows),
+        }
+    }
+}
