@@ -12,6 +12,7 @@
 
 pub mod aa;
 pub mod calibration;
+#[cfg(feature = "page")]
 pub mod chart;
 pub mod diff;
 pub mod doctor;
@@ -19,10 +20,12 @@ mod document;
 pub mod explain;
 mod grid;
 pub mod hgrm;
+#[cfg(feature = "page")]
 pub mod html;
 pub mod latencies;
 pub mod ledger;
 pub mod markdown;
+#[cfg(feature = "page")]
 pub mod pictures;
 pub mod ranking;
 pub mod rows;
