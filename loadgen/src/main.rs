@@ -14,6 +14,7 @@ mod outputs;
 mod place;
 mod progress;
 mod request;
+#[cfg(feature = "laboratory")]
 mod selection;
 mod sources;
 mod until;
@@ -25,10 +26,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use output::to_stderr;
-use verbs::{
-    calibrate, cmp, completions, diff, doctor, explain, measure, rank, report, responder, run,
-    trace,
-};
+#[cfg(feature = "trace")]
+use verbs::trace;
+use verbs::{calibrate, doctor, responder, run};
+#[cfg(feature = "laboratory")]
+use verbs::{cmp, completions, diff, explain, measure, rank, report};
 
 /// A load generator for HTTP/1.1 servers, and the laboratory that compares them.
 #[derive(Debug, Parser)]
@@ -43,22 +45,30 @@ enum Verb {
     /// One workload against one server: a URL, or a name from benches/servers.toml
     Run(Box<run::Arguments>),
     /// Every server under every workload, in rounds, recorded as a set under results/
+    #[cfg(feature = "laboratory")]
     Measure(measure::Arguments),
     /// Compare servers: values and ratios to the best, from one or more sets
+    #[cfg(feature = "laboratory")]
     Cmp(cmp::Arguments),
     /// The same servers in two sets: what has changed; exit code 1 for a regression
+    #[cfg(feature = "laboratory")]
     Diff(diff::Arguments),
     /// Servers in one order over several workloads, by geometric means of ratios
+    #[cfg(feature = "laboratory")]
     Rank(rank::Arguments),
     /// What a request should cost on this machine, against what it did cost, and why servers differ
+    #[cfg(feature = "laboratory")]
     Explain(explain::Arguments),
     /// A page with charts from one or more sets, or their tables and pictures in a Markdown file
+    #[cfg(feature = "laboratory")]
     Report(report::Arguments),
     /// One request seen on the wire, with system calls, TCP states and sockets, each line explained
+    #[cfg(feature = "trace")]
     Trace(Box<trace::Arguments>),
     /// Is this machine fit to measure? What to change
     Doctor(doctor::Arguments),
     /// A script that completes verbs and options on the command line of a shell
+    #[cfg(feature = "laboratory")]
     Completions(completions::Arguments),
     /// The generator's own ceilings, costs and shortest response time on this machine
     Calibrate(calibrate::Arguments),
@@ -77,14 +87,22 @@ fn main() -> ExitCode {
     };
     let outcome = match verb {
         Verb::Run(arguments) => run::run(*arguments),
+        #[cfg(feature = "laboratory")]
         Verb::Measure(arguments) => measure::run(arguments),
+        #[cfg(feature = "laboratory")]
         Verb::Cmp(arguments) => cmp::run(arguments),
+        #[cfg(feature = "laboratory")]
         Verb::Diff(arguments) => diff::run(arguments),
+        #[cfg(feature = "laboratory")]
         Verb::Rank(arguments) => rank::run(arguments),
+        #[cfg(feature = "laboratory")]
         Verb::Explain(arguments) => explain::run(arguments),
+        #[cfg(feature = "laboratory")]
         Verb::Report(arguments) => report::run(arguments),
+        #[cfg(feature = "trace")]
         Verb::Trace(arguments) => trace::run(*arguments),
         Verb::Doctor(arguments) => doctor::run(arguments),
+        #[cfg(feature = "laboratory")]
         Verb::Completions(arguments) => completions::run(arguments),
         Verb::Calibrate(arguments) => calibrate::run(arguments),
         Verb::Responder(arguments) => responder::run(&arguments),

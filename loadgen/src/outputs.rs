@@ -12,9 +12,9 @@ use super::output::{self, Written, say};
 use ::report::{hgrm, run as report, tracking};
 use engine::plan::Close;
 use lab::calibration::Calibration;
+use lab::hlog;
 use lab::json;
 use lab::run::Run;
-use lab::set::hlog;
 use subject::machine::{Machine, Pinning};
 
 #[derive(Debug, Args)]

@@ -69,6 +69,7 @@ impl Request {
     }
 
     /// The same, asking the server to close the connection behind the answer (RFC 9112 §9.6).
+    #[cfg(feature = "trace")]
     pub(crate) fn bytes_to_close(&self, url: &HttpUrl) -> Vec<u8> {
         match self.server_closes() {
             true => self.bytes(url),

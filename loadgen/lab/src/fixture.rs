@@ -2,7 +2,11 @@
 
 #![expect(missing_docs, reason = "names say what each is")]
 
+mod ladder;
+
 use std::time::Duration;
+
+pub use ladder::ladder;
 
 use crate::compare::Evidence;
 use crate::run::Run;

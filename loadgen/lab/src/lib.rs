@@ -28,6 +28,7 @@ pub mod experiment;
 pub mod explain;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
+pub mod hlog;
 pub mod json;
 pub mod median;
 #[cfg(feature = "sets")]

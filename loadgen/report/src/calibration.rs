@@ -147,7 +147,7 @@ fn circumstances(calibration: &Calibration) -> String {
 
 /// A row with the median of values and their range; the latter only if there are several.
 fn measure(what: String, values: &[f64], shown: fn(f64) -> String, limit: &str) -> [String; 4] {
-    let median = lab::estimate::median(&mut values.to_vec());
+    let median = lab::median::median(&mut values.to_vec());
     [what, shown(median), range(values, shown), limit.to_owned()]
 }
 
@@ -173,7 +173,7 @@ fn name(limit: Limit) -> &'static str {
 fn meaning(calibration: &Calibration, limit: Limit, ceilings: &[&Ceiling], per_s: f64) -> String {
     let busy = |value: fn(&Ceiling) -> f64| {
         let mut shares: Vec<f64> = ceilings.iter().copied().map(value).collect();
-        format!("{:.0}%", lab::estimate::median(&mut shares) * 100.0)
+        format!("{:.0}%", lab::median::median(&mut shares) * 100.0)
     };
     let (client, floor) = (busy(|it| it.client_busy), busy(|it| it.floor_busy));
     match limit {

@@ -1,6 +1,7 @@
 //! A table that is first filled and then drawn, by whichever format.
 
 use engine::plan::Rate;
+#[cfg(feature = "sets")]
 use lab::compare::{Entry, Metric};
 
 /// Rows of cells.
@@ -81,6 +82,7 @@ pub(crate) enum Cell {
     /// A part of the row before it that is none.
     Part(String),
     Workload(Load),
+    #[cfg(feature = "sets")]
     Compared(Box<Compared>),
 }
 
@@ -99,6 +101,7 @@ pub(crate) struct Load {
 }
 
 /// A server under a workload.
+#[cfg(feature = "sets")]
 #[derive(Debug, Clone)]
 pub(crate) struct Compared {
     pub(crate) entry: Entry,
@@ -108,6 +111,17 @@ pub(crate) struct Compared {
     pub(crate) metric: Metric,
     /// It is one of the first three.
     pub(crate) leads: bool,
+}
+
+impl Cell {
+    /// It is one of the first three, for which its row is shown.
+    fn leads(&self) -> bool {
+        match self {
+            #[cfg(feature = "sets")]
+            Cell::Compared(compared) => compared.leads,
+            _ => false,
+        }
+    }
 }
 
 impl From<&str> for Cell {
@@ -232,7 +246,6 @@ impl Grid {
             let figures = cells.get(columns.clone()).unwrap_or_default().iter();
             names.chain(figures).cloned().collect()
         };
-        let leads = |cell: &Cell| matches!(cell, Cell::Compared(it) if it.leads);
         let mut part = Grid {
             header: take(&self.header),
             lines: Vec::new(),
@@ -244,7 +257,7 @@ impl Grid {
             match line {
                 Line::Row { cells, is_kept } => {
                     let cells = take(cells);
-                    if self.fold.is_some() && !is_kept && !cells.iter().any(leads) {
+                    if self.fold.is_some() && !is_kept && !cells.iter().any(Cell::leads) {
                         folded += 1;
                         continue;
                     }

@@ -8,8 +8,9 @@ use hdrhistogram::Histogram;
 
 use engine::record::latency_histogram;
 use lab::compare::{Evidence, Metric};
+use lab::hlog;
 use lab::set;
-use lab::set::{Error, Set, hlog};
+use lab::set::{Error, Set};
 
 /// Histograms of nanoseconds by server and workload.
 #[derive(Debug, Clone, Default)]

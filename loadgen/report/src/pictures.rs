@@ -1,5 +1,5 @@
-//! Charts as SVG beside a Markdown file: the same data and the same looks as on the page, on a white ground
-//! that is read in light and dark themes alike. The same evidence gives the same bytes.
+//! Charts as SVG beside a Markdown file: the same data and the same styles as on the page, on white, which
+//! can be read in light and dark themes alike. The same evidence gives the same bytes.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::chart::ledger::Ledger;
-use super::chart::style::{Colour, PARTS, Shape, Style};
+use super::chart::style::{Colour, DASHES, PARTS, Shape, Style};
 use super::chart::{
     self, Axis, Bars, Body, Chart, Findings, Load, LoadShape, Point, Series, count, number,
     ticks_from_zero,
@@ -22,7 +22,7 @@ use lab::compare::{Evidence, Metric};
 pub struct Picture {
     /// Of the file, without a folder.
     pub file: String,
-    /// For who cannot see it.
+    /// For readers who cannot see it.
     pub alt: String,
     /// SVG.
     pub svg: String,
@@ -65,21 +65,45 @@ const TEXT_HEIGHT: u32 = 13;
 /// Of a letter, about: no font is at hand to measure it with.
 const LETTER_WIDTH: u32 = 7;
 
-/// What is drawn with cannot fail: it writes to memory.
+/// The backend writes to memory, which does not fail.
 const INFALLIBLE: &str = "writing to memory does not fail";
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
+/// Between names of lines, in pixels.
+const NAMES_APART: i32 = 14;
+/// plotters has no dash patterns: a line that is this wide and one more has the second of [`DASHES`], and so
+/// on, until the SVG is complete.
+const DASHED: u32 = 1_000;
+/// Of lines.
+const LINE_WIDTH: u32 = 2;
+
 fn svg(chart: &Chart, evidence: &Evidence) -> String {
-    let rows = match &chart.body {
-        Body::Lines(_) | Body::Curves(_) => 11,
-        Body::Dots(_) => chart.y.ticks.len(),
-        Body::Bars(bars) => bars.servers.len(),
+    let servers = chart.servers().len() - chart.beside.len();
+    let sentence = chart.sentence();
+    let body = match (&sentence, &chart.body) {
+        (Some(_), _) => 0,
+        (None, Body::Lines(_) | Body::Curves(_)) => (NAMES_APART as u32 * servers as u32).max(308),
+        (None, Body::Dots(_)) => 28 * chart.y.ticks.len() as u32,
+        (None, Body::Bars(_)) => 28 * servers as u32,
     };
-    let entries = entries(chart, evidence);
+    // Names at the ends of lines need no legend.
+    let entries = match (&sentence, &chart.body) {
+        (Some(_), _) | (None, Body::Lines(_) | Body::Curves(_)) => Vec::new(),
+        (None, Body::Dots(_) | Body::Bars(_)) => entries(chart, evidence),
+    };
     let lines = legend_lines(&entries);
     let head = 36 + 20 * lines.len() as u32;
-    let height = head + 28 * rows as u32 + 60;
+    let said = match sentence {
+        Some(sentence) => Some(sentence),
+        None => (chart.named_beside()).map(|beside| format!("Beyond the axis: {beside}.")),
+    };
+    let said: Vec<String> = said.map_or(Vec::new(), |said| {
+        let wrapped = textwrap::wrap(&said, (WIDTH - 28) as usize / LETTER_WIDTH as usize);
+        wrapped.into_iter().map(|line| line.into_owned()).collect()
+    });
+    let foot = 18 * said.len() as u32;
+    let height = head + foot + if body > 0 { body + 60 } else { 0 };
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
@@ -92,17 +116,45 @@ fn svg(chart: &Chart, evidence: &Evidence) -> String {
                 x += entry.width() as i32;
             }
         }
-        let (_, below) = root.split_vertically(head);
-        match &chart.body {
-            Body::Lines(series) | Body::Curves(series) => {
-                draw_lines(&below, chart, series, evidence);
+        let (above, below) = root.split_vertically(height - foot);
+        for (line, said) in (0..).zip(&said) {
+            text(
+                &below,
+                said,
+                (14, 4 + 18 * line),
+                HPos::Left,
+                SOFT,
+                TEXT_HEIGHT,
+            );
+        }
+        let (_, area) = above.split_vertically(head);
+        if body > 0 {
+            match &chart.body {
+                Body::Lines(series) | Body::Curves(series) => {
+                    draw_lines(&root, &area, chart, series, evidence);
+                }
+                Body::Dots(series) => draw_dots(&area, chart, series, evidence),
+                Body::Bars(bars) => draw_bars(&area, chart, bars),
             }
-            Body::Dots(series) => draw_dots(&below, chart, series, evidence),
-            Body::Bars(bars) => draw_bars(&below, chart, bars),
         }
         root.present().expect(INFALLIBLE);
     }
+    for (width, dashes) in (DASHED..).zip(DASHES) {
+        let lengths: Vec<String> = dashes.iter().map(u32::to_string).collect();
+        let dashes = match lengths.is_empty() {
+            true => String::new(),
+            false => format!(" stroke-dasharray=\"{}\"", lengths.join(" ")),
+        };
+        let coded = format!("stroke-width=\"{width}\"");
+        svg = svg.replace(&coded, &format!("stroke-width=\"{LINE_WIDTH}\"{dashes}"));
+    }
     svg
+}
+
+/// The width that stands for the dashes of a server.
+fn dashed(style: Style) -> u32 {
+    let pattern = DASHES.iter().position(|it| *it == style.dashes);
+    DASHED + pattern.unwrap_or_default() as u32
 }
 
 fn colour((red, green, blue): Colour) -> RGBColor {
@@ -118,12 +170,12 @@ fn text(area: &Area, text: &str, at: (i32, i32), h: HPos, ink: RGBColor, size: u
         .expect(INFALLIBLE);
 }
 
-/// What a server, or a part of a bar, looks like.
+/// A server, or a part of a bar, in a legend.
 struct Entry {
     name: String,
     colour: RGBColor,
     /// Of a server; a part has none.
-    shape: Option<Shape>,
+    style: Option<Style>,
 }
 
 impl Entry {
@@ -137,17 +189,18 @@ fn entries(chart: &Chart, evidence: &Evidence) -> Vec<Entry> {
         Body::Bars(bars) => (bars.parts.iter().zip(PARTS.iter().cycle()))
             .map(|(part, &of)| Entry {
                 name: part.name.clone(),
-                colour: colour(of),
-                shape: None,
+                colour: colour(of.light),
+                style: None,
             })
             .collect(),
         Body::Lines(series) | Body::Curves(series) | Body::Dots(series) => (series.iter())
+            .filter(|it| chart.draws(&it.server))
             .map(|it| {
                 let style = Style::of(evidence, &it.server);
                 Entry {
                     name: it.server.clone(),
-                    colour: colour(style.colour),
-                    shape: Some(style.shape),
+                    colour: colour(style.light()),
+                    style: Some(style),
                 }
             })
             .collect(),
@@ -173,11 +226,12 @@ fn legend_lines(entries: &[Entry]) -> Vec<Vec<&Entry>> {
 }
 
 fn draw_entry(area: &Area, entry: &Entry, (x, y): (i32, i32)) {
-    match entry.shape {
-        Some(shape) => {
-            let line = PathElement::new(vec![(x, y), (x + 20, y)], entry.colour.stroke_width(2));
+    match entry.style {
+        Some(style) => {
+            let line = entry.colour.stroke_width(dashed(style));
+            let line = PathElement::new(vec![(x, y), (x + 20, y)], line);
             area.draw(&line).expect(INFALLIBLE);
-            area.draw(&mark((x + 10, y), shape, entry.colour, true))
+            area.draw(&mark((x + 10, y), style.shape, entry.colour, true))
                 .expect(INFALLIBLE);
         }
         None => {
@@ -207,6 +261,30 @@ fn mark<'a, C>(at: C, shape: Shape, of: RGBColor, is_sound: bool) -> Mark<'a, C>
         Shape::Diamond => vec![(0, -6), (6, 0), (0, 6), (-6, 0)],
         Shape::Triangle => vec![(0, -6), (6, 4), (-6, 4)],
         Shape::TriangleDown => vec![(0, 6), (6, -4), (-6, -4)],
+        Shape::Saltire => vec![
+            (-3, -6),
+            (0, -3),
+            (3, -6),
+            (6, -3),
+            (3, 0),
+            (6, 3),
+            (3, 6),
+            (0, 3),
+            (-3, 6),
+            (-6, 3),
+            (-3, 0),
+            (-6, -3),
+        ],
+        Shape::Star => (0..10)
+            .map(|n| {
+                let angle = f64::from(n) * std::f64::consts::TAU / 10.0;
+                let radius = if n % 2 == 0 { 7.0 } else { 3.0 };
+                (
+                    (angle.sin() * radius).round() as i32,
+                    (-angle.cos() * radius).round() as i32,
+                )
+            })
+            .collect(),
         Shape::Cross => vec![
             (-2, -6),
             (2, -6),
@@ -339,17 +417,18 @@ impl ValueFormatter<f64> for Scale {
     }
 }
 
-/// Axes and grid.
+/// Axes and grid, with so many pixels on the right.
 fn frame<'a, 'b>(
     area: &'b Area<'a>,
     chart: &Chart,
     x: &Scale,
     y: &Scale,
+    room: u32,
 ) -> ChartContext<'b, SVGBackend<'a>, Cartesian2d<Scale, Scale>> {
     let y_title = if chart.y.title.is_empty() { 0 } else { 22 };
     let mut context = ChartBuilder::on(area)
         .margin(10)
-        .margin_right(30)
+        .margin_right(room)
         .x_label_area_size(42)
         .y_label_area_size(12 + LETTER_WIDTH * y.longest() + y_title)
         .build_cartesian_2d(x.clone(), y.clone())
@@ -375,21 +454,28 @@ fn ends(point: &Point, value: f64) -> [f64; 2] {
     point.interval.map_or([value; 2], |(low, high)| [low, high])
 }
 
-fn draw_lines(area: &Area, chart: &Chart, series: &[Series], evidence: &Evidence) {
+fn draw_lines(root: &Area, area: &Area, chart: &Chart, series: &[Series], evidence: &Evidence) {
+    let series: Vec<&Series> = series.iter().filter(|it| chart.draws(&it.server)).collect();
     let points = || series.iter().flat_map(|it| &it.points);
     let x = Scale::of(&chart.x, points().map(|point| point.x));
     let y = Scale::of(&chart.y, points().flat_map(|point| ends(point, point.y)));
-    let mut context = frame(area, chart, &x, &y);
-    for it in series {
+    let longest = series
+        .iter()
+        .map(|it| it.server.chars().count() as u32)
+        .max();
+    let room = 24 + LETTER_WIDTH * longest.unwrap_or(0);
+    let mut context = frame(area, chart, &x, &y, room);
+    let mut names: Vec<Name> = Vec::new();
+    for it in &series {
         let style = Style::of(evidence, &it.server);
-        let of = colour(style.colour);
+        let of = colour(style.light());
         let place = |point: &Point| (point.x, point.y);
-        // Points that are compared are joined; towards the others the line is thin.
-        for pair in it.points.windows(2) {
-            let both_sound = pair.iter().all(|point| point.is_sound);
-            let line = of.stroke_width(if both_sound { 2 } else { 1 });
-            let path = PathElement::new(vec![place(&pair[0]), place(&pair[1])], line);
-            context.plotting_area().draw(&path).expect(INFALLIBLE);
+        for run in joined(&it.points) {
+            let line = PathElement::new(
+                run.iter().map(place).collect::<Vec<_>>(),
+                of.stroke_width(dashed(style)),
+            );
+            context.plotting_area().draw(&line).expect(INFALLIBLE);
         }
         let intervals = it.points.iter().map(|point| {
             let [low, high] = ends(point, point.y);
@@ -401,17 +487,73 @@ fn draw_lines(area: &Area, chart: &Chart, series: &[Series], evidence: &Evidence
             .iter()
             .map(|point| mark(place(point), style.shape, of, point.is_sound));
         context.draw_series(marks).expect(INFALLIBLE);
+        names.extend(it.points.last().map(|last| Name {
+            server: &it.server,
+            colour: of,
+            end: context.plotting_area().map_coordinate(&place(last)),
+        }));
+    }
+    let (across, down) = context.plotting_area().get_pixel_range();
+    draw_names(root, &mut names, across.end, down);
+}
+
+/// Points that a line joins: neighbours that are compared. Across what was left out there is a gap.
+fn joined(points: &[Point]) -> impl Iterator<Item = &[Point]> {
+    points
+        .chunk_by(|a, b| a.is_sound && b.is_sound && b.place == a.place + 1)
+        .filter(|run| run.len() > 1)
+}
+
+/// A server at the end of its line.
+struct Name<'a> {
+    server: &'a str,
+    colour: RGBColor,
+    /// In pixels.
+    end: (i32, i32),
+}
+
+/// Names beside the ends of lines, none above another.
+fn draw_names(root: &Area, names: &mut [Name], right: i32, down: Range<i32>) {
+    names.sort_by_key(|name| name.end.1);
+    let mut rows: Vec<i32> = names.iter().map(|name| name.end.1).collect();
+    let mut least = down.start;
+    for row in &mut rows {
+        *row = (*row).max(least);
+        least = *row + NAMES_APART;
+    }
+    let mut most = down
+        .end
+        .max(down.start + NAMES_APART * (rows.len() as i32 - 1));
+    for row in rows.iter_mut().rev() {
+        *row = (*row).min(most);
+        most = *row - NAMES_APART;
+    }
+    for (name, row) in names.iter().zip(rows) {
+        let (x, y) = name.end;
+        // From the point, past the end of the axis, to the name.
+        let path = vec![(x + 7, y), (right.max(x + 7), y), (right + 12, row)];
+        let leader = PathElement::new(path, name.colour.mix(0.6).stroke_width(1));
+        root.draw(&leader).expect(INFALLIBLE);
+        text(
+            root,
+            name.server,
+            (right + 16, row),
+            HPos::Left,
+            INK,
+            TEXT_HEIGHT,
+        );
     }
 }
 
 fn draw_dots(area: &Area, chart: &Chart, series: &[Series], evidence: &Evidence) {
+    let series: Vec<&Series> = series.iter().filter(|it| chart.draws(&it.server)).collect();
     let points = series.iter().flat_map(|it| &it.points);
     let x = Scale::of(&chart.x, points.flat_map(|point| ends(point, point.x)));
     let y = Scale::rows(chart.y.ticks.iter().map(|tick| tick.1.clone()).collect());
-    let mut context = frame(area, chart, &x, &y);
+    let mut context = frame(area, chart, &x, &y, 30);
     for it in series {
         let style = Style::of(evidence, &it.server);
-        let of = colour(style.colour);
+        let of = colour(style.light());
         let intervals = it.points.iter().map(|point| {
             let [low, high] = ends(point, point.x);
             PathElement::new(vec![(low, point.y), (high, point.y)], of)
@@ -424,18 +566,18 @@ fn draw_dots(area: &Area, chart: &Chart, series: &[Series], evidence: &Evidence)
 }
 
 fn draw_bars(area: &Area, chart: &Chart, bars: &Bars) {
-    let total = |at: usize| bars.parts.iter().map(|part| part.values[at]).sum::<f64>();
-    let totals: Vec<f64> = (0..bars.servers.len()).map(total).collect();
-    let x = Scale::of(&chart.x, totals.iter().copied());
-    let named = bars.servers.iter().zip(&bars.is_sound);
-    let names = named.map(|(server, is_sound)| match is_sound {
-        true => server.clone(),
-        false => format!("{server} †"),
+    let drawn: Vec<usize> = (0..bars.servers.len())
+        .filter(|&at| chart.draws(&bars.servers[at]))
+        .collect();
+    let x = Scale::of(&chart.x, drawn.iter().map(|&at| bars.total(at)));
+    let names = drawn.iter().map(|&at| match bars.is_sound[at] {
+        true => bars.servers[at].clone(),
+        false => format!("{} †", bars.servers[at]),
     });
     let y = Scale::rows(names.collect());
-    let mut context = frame(area, chart, &x, &y);
-    for (at, total) in totals.iter().enumerate() {
-        let row = at as f64;
+    let mut context = frame(area, chart, &x, &y, 30);
+    for (row, &at) in drawn.iter().enumerate() {
+        let row = row as f64;
         let mut from = 0.0;
         let parts = bars
             .parts
@@ -446,7 +588,7 @@ fn draw_bars(area: &Area, chart: &Chart, bars: &Bars) {
                 from += part.values[at];
                 Rectangle::new(
                     [(begin, row - 0.34), (from, row + 0.34)],
-                    colour(of).filled(),
+                    colour(of.light).filled(),
                 )
             });
         let parts: Vec<_> = parts.collect();
@@ -455,7 +597,8 @@ fn draw_bars(area: &Area, chart: &Chart, bars: &Bars) {
             .into_font()
             .color(&INK)
             .pos(Pos::new(HPos::Left, VPos::Center));
-        let sum = EmptyElement::at((*total, row)) + Text::new(number(*total), (5, 0), style);
+        let sum = EmptyElement::at((bars.total(at), row))
+            + Text::new(number(bars.total(at)), (5, 0), style);
         context.plotting_area().draw(&sum).expect(INFALLIBLE);
     }
 }

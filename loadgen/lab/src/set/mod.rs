@@ -17,10 +17,10 @@
 //! fills up, each cell still gets a row that says why it has no histograms.
 
 mod cell;
-pub mod hlog;
 pub mod ledger;
 mod lines;
 mod lock;
+mod logs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -43,6 +43,7 @@ pub use lock::Lock;
 
 use crate::calibration;
 use crate::calibration::Calibration;
+use crate::hlog;
 use engine::limits;
 use engine::{destination, foreign};
 use subject::catalogue;
@@ -341,7 +342,7 @@ impl Set {
                 .any(|it| Some(it.as_str()) == server)
             {
                 let bytes = bytes?;
-                cut_off.extend(hlog::check(&log, &bytes, &campaign)?);
+                cut_off.extend(logs::check(&log, &bytes, &campaign)?);
             }
         }
         check_calibration(&path.join(CALIBRATION))?;

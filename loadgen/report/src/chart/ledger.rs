@@ -1,6 +1,6 @@
 //! What a request is made of, by cause: stacked bars of CPU time, of system calls and of context switches.
 
-use super::{Axis, Bars, Body, Chart, Findings, Part};
+use super::{Axis, Bars, Body, Chart, Findings, Part, spread};
 use lab::compare::{Metric, Standing};
 use lab::estimate::median;
 use lab::set::Cell;
@@ -10,10 +10,10 @@ use subject::catalogue::Workload;
 /// How much of what.
 type Amounts = Vec<(String, f64)>;
 
-/// System calls with a part of their own; the rest is one.
+/// System calls that get a part of their own; the others share one.
 const CALLS_SHOWN: usize = 7;
 
-/// What one request of a server takes under a workload; what was not found out is absent.
+/// What one request of a server takes under a workload; absent where it was not counted.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Costs {
     /// Whether the server is compared with others.
@@ -22,11 +22,11 @@ pub(crate) struct Costs {
     pub(crate) cpu_us: Option<f64>,
     /// Of these, the share outside of the kernel, 0 to 1.
     pub(crate) user_share: Option<f64>,
-    /// Because a thread waited.
+    /// Because a thread waited for something.
     pub(crate) switches_voluntary: Option<f64>,
-    /// Because others had their turn.
+    /// Because the kernel gave the CPU to another thread.
     pub(crate) switches_involuntary: Option<f64>,
-    /// Of both kinds, or not known of which.
+    /// Of both kinds together.
     pub(crate) switches: Option<f64>,
     /// By name, the most frequent first.
     pub(crate) calls: Option<Amounts>,
@@ -82,7 +82,7 @@ impl Costs {
             }),
             switches_voluntary: per_request(|cell| cell.server_context_switches_voluntary),
             switches_involuntary: per_request(|cell| cell.server_context_switches_involuntary),
-            // Where threads come and go, the cells do not know, and the pass does.
+            // Cells miss the switches of threads that have ended; the pass counts them.
             switches: per_request(|cell| cell.server_context_switches).or(counted),
             calls: calls.filter(|calls| !calls.is_empty()),
             threads: plain(|cell| cell.server_threads_max),
@@ -101,7 +101,7 @@ impl Costs {
         )
     }
 
-    /// Threads that were started.
+    /// Threads and processes that were started.
     pub(crate) fn threads_started(&self) -> Option<f64> {
         let is_clone = |name: &str| matches!(name, "clone" | "clone3" | "fork" | "vfork");
         let calls = self.calls.as_ref()?.iter();
@@ -154,10 +154,10 @@ pub(crate) fn chart(findings: &Findings, workload: &Workload, ledger: Ledger) ->
         Ledger::Calls => |costs| costs.calls.clone(),
         Ledger::Switches => |costs| match (costs.switches_voluntary, costs.switches_involuntary) {
             (Some(waited), Some(pushed)) => Some(vec![
-                ("voluntary (it waited)".to_owned(), waited),
-                ("involuntary (others had their turn)".to_owned(), pushed),
+                ("voluntary (waiting)".to_owned(), waited),
+                ("involuntary (preempted)".to_owned(), pushed),
             ]),
-            _ => Some(vec![("of either kind".to_owned(), costs.switches?)]),
+            _ => Some(vec![("both kinds".to_owned(), costs.switches?)]),
         },
     };
     let known: Vec<(&String, &Costs, Amounts)> = (servers.iter())
@@ -174,18 +174,22 @@ pub(crate) fn chart(findings: &Findings, workload: &Workload, ledger: Ledger) ->
             ledger == Ledger::Calls,
         ),
     };
+    let totals: Vec<(String, f64, f64)> = (bars.servers.iter().enumerate())
+        .map(|(at, server)| (server.clone(), bars.total(at), bars.total(at)))
+        .collect();
     Chart {
         id: format!("{id}-{}", workload.name),
         title: format!("{title}, {}", workload.name),
         x: Axis::linear(axis),
         y: Axis::linear(""),
         body: Body::Bars(bars),
+        beside: spread::outliers(&totals, false),
     }
     .unless_empty()
 }
 
-/// The parts of all bars by name, in the order in which they are met or the largest first; what is too many
-/// is put together.
+/// The parts of all bars by name, in the order of the first bar or the largest first; the smallest are added
+/// up where there are too many.
 fn parts(bars: &[&[(String, f64)]], largest_first: bool) -> Vec<Part> {
     let mut names: Vec<(&str, f64)> = Vec::new();
     for (name, value) in bars.iter().copied().flatten() {
@@ -202,7 +206,7 @@ fn parts(bars: &[&[(String, f64)]], largest_first: bool) -> Vec<Part> {
         found.map_or(0.0, |(_, value)| *value)
     };
     let shown = match names.len() {
-        // A single one needs no name for the rest.
+        // One more part is as good as one for the rest.
         n if n <= CALLS_SHOWN + 1 => n,
         _ => CALLS_SHOWN,
     };

@@ -1,5 +1,5 @@
-//! Which workloads belong into one chart: those that differ in nothing but how many connections there are,
-//! or at which rate requests are due. What decides is what was asked for, never a name.
+//! Which workloads share a chart: those that differ only in the number of connections or in the offered rate.
+//! Their fields decide, never their names.
 
 use engine::figures::thousands;
 use engine::plan::{Pace, Rate};
@@ -24,19 +24,19 @@ pub(crate) struct Shape {
     pub(crate) requests_per_connection: u64,
     /// In flight on each.
     pub(crate) pipeline: usize,
-    /// Beside those that are used.
+    /// Idle connections beside those in use.
     pub(crate) idle: usize,
     /// When requests are sent.
     pub(crate) arrivals: Arrivals,
 }
 
-/// When requests are sent, but for the rate.
+/// When requests are sent, apart from the rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Arrivals {
-    /// When the last is answered.
+    /// As soon as the last is answered.
     #[default]
     Closed,
-    /// At equal distances.
+    /// At equal intervals.
     Constant,
     /// At random.
     Poisson,
@@ -114,13 +114,13 @@ impl Shape {
     }
 }
 
-/// Requests that are due, per second; 0 in closed loop.
+/// Requests offered per second; 0 in closed loop.
 pub(crate) fn rate_of(workload: &Workload) -> f64 {
     workload.pace.rate().map_or(0.0, Rate::per_s)
 }
 
 impl<'a> Load<'a> {
-    /// All workloads, by their shapes, in the order in which these are met.
+    /// All workloads, grouped by shape in the order of the evidence.
     pub(crate) fn all(evidence: &'a Evidence) -> Vec<Self> {
         let mut loads: Vec<Load> = Vec::new();
         for workload in &evidence.workloads {
@@ -144,7 +144,7 @@ impl<'a> Load<'a> {
         loads
     }
 
-    /// Of the workloads of that shape the one whose number of connections is the nearest to this one.
+    /// The workload of that shape whose number of connections is nearest to the one given.
     pub(crate) fn nearest(
         evidence: &'a Evidence,
         shape: Shape,

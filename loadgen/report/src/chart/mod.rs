@@ -1,8 +1,9 @@
 //! What the page and the pictures draw, as data: points with their intervals and what is said about them.
-//! Pure, and ignorant of who draws.
+//! Nothing is drawn here.
 
 pub(crate) mod ledger;
 mod loads;
+mod spread;
 pub(crate) mod style;
 
 use std::collections::BTreeMap;
@@ -11,8 +12,8 @@ use hdrhistogram::Histogram;
 
 pub(crate) use loads::{Load, Shape as LoadShape, rate_of};
 
-use super::{absent, figure};
 use crate::latencies::Latencies;
+use engine::figures::figure;
 use engine::figures::thousands;
 use engine::latency::samples_needed;
 use lab::compare::{Comparison, Entry, Estimate, Evidence, Fault, Metric, Row, Standing};
@@ -29,8 +30,11 @@ pub(crate) struct Chart {
     pub(crate) x: Axis,
     /// Along the left side.
     pub(crate) y: Axis,
-    /// What is drawn.
+    /// What is drawn, and what is named beside it.
     pub(crate) body: Body,
+    /// Servers that are named beside the chart and not drawn: they would stretch the axis until nothing else
+    /// could be told apart.
+    pub(crate) beside: Vec<String>,
 }
 
 /// An axis.
@@ -47,9 +51,9 @@ pub(crate) struct Axis {
 /// What is drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Body {
-    /// A line for each server, up to whose ends intervals reach along y.
+    /// A line for each server, with intervals along y.
     Lines(Vec<Series>),
-    /// The same without a point for every value: there are many, and none has an interval.
+    /// Lines of many points without intervals.
     Curves(Vec<Series>),
     /// Points without lines, in rows along y, and intervals along x.
     Dots(Vec<Series>),
@@ -73,6 +77,9 @@ pub(crate) struct Point {
     pub(crate) x: f64,
     /// Along the side.
     pub(crate) y: f64,
+    /// Its place among all points that there could be. A line joins neighbours alone: across a cell that was
+    /// left out there is a gap.
+    pub(crate) place: usize,
     /// Where the value may lie.
     pub(crate) interval: Option<(f64, f64)>,
     /// Whether it is compared with others; it is hollow if not.
@@ -181,10 +188,11 @@ pub(crate) fn ticks_from_zero(high: f64) -> Vec<f64> {
     (0..=count).map(|n| f64::from(n) * step).collect()
 }
 
-/// The ends of the intervals, and the values without one.
-fn extent(series: &[Series], value: fn(&Point) -> f64) -> Vec<f64> {
-    let points = series.iter().flat_map(|it| &it.points);
-    points
+/// The ends of the intervals, and the values without one, of what is drawn.
+fn extent(series: &[Series], beside: &[String], value: fn(&Point) -> f64) -> Vec<f64> {
+    let drawn = series.iter().filter(|it| !beside.contains(&it.server));
+    drawn
+        .flat_map(|it| &it.points)
         .flat_map(|point| match point.interval {
             Some((low, high)) => [low, high],
             None => [value(point); 2],
@@ -206,6 +214,11 @@ impl Chart {
         (!self.body.is_empty()).then_some(self)
     }
 
+    /// Whether a server is drawn, and not named beside the chart.
+    pub(crate) fn draws(&self, server: &str) -> bool {
+        !self.beside.iter().any(|it| it == server)
+    }
+
     /// The servers in it.
     pub(crate) fn servers(&self) -> Vec<&str> {
         match &self.body {
@@ -216,14 +229,16 @@ impl Chart {
         }
     }
 
-    /// For who cannot see it.
+    /// For readers who cannot see it.
     pub(crate) fn alt(&self) -> String {
         let kind = match self.body {
             Body::Lines(_) | Body::Curves(_) => "Lines",
             Body::Dots(_) => "Points",
             Body::Bars(_) => "Stacked bars",
         };
-        format!("{kind}: {}. For {}.", self.title, self.servers().join(", "))
+        let mut drawn = self.servers();
+        drawn.retain(|server| self.draws(server));
+        format!("{kind}: {}. For {}.", self.title, drawn.join(", "))
     }
 }
 
@@ -406,17 +421,20 @@ pub(crate) fn by_connections(findings: &Findings, load: &Load, metric: Metric) -
     let lines = series(findings, load, metric, connections, |workload| {
         format!("{} connections", thousands(workload.connections as u64))
     });
+    let is_latency = matches!(metric, Metric::P50 | Metric::P99);
+    let ranges = spread::ranges(&lines, |it| it.y);
+    let is_log = is_latency || spread::is_wide(&ranges);
+    let beside = spread::outliers(&ranges, is_log);
     Chart {
         id: format!("{}-by-connections-{}", words.id, load.id()),
         title: format!("{}, {}", words.name, load.title()),
         x: Axis::log("connections").at(load.workloads.iter().map(|it| connections(it))),
-        y: match metric {
-            Metric::P50 | Metric::P99 => {
-                Axis::log(words.axis).over(extent(&lines, |it| it.y).iter())
-            }
-            _ => Axis::linear(words.axis),
+        y: match is_log {
+            true => Axis::log(words.axis).over(extent(&lines, &beside, |it| it.y).iter()),
+            false => Axis::linear(words.axis),
         },
         body: Body::Lines(lines),
+        beside,
     }
     .unless_empty()
 }
@@ -453,6 +471,7 @@ pub(crate) fn by_rate(findings: &Findings, load: &Load, metric: Metric) -> Optio
             }
         }
     }
+    let beside = spread::outliers(&spread::ranges(&lines, |it| it.y), true);
     Chart {
         id: format!("{}-by-rate-{}", words.id, load.id()),
         title: format!("{}, {}", words.name, load.title()),
@@ -462,16 +481,17 @@ pub(crate) fn by_rate(findings: &Findings, load: &Load, metric: Metric) -> Optio
                 .collect(),
             ..Axis::log("offered rate, requests per second")
         },
-        y: Axis::log(words.axis).over(extent(&lines, |it| it.y).iter()),
+        y: Axis::log(words.axis).over(extent(&lines, &beside, |it| it.y).iter()),
         body: Body::Lines(lines),
+        beside,
     }
     .unless_empty()
 }
 
-/// Less of the offered rate than this, and it was not reached.
+/// The rate was reached if at least this share of it was.
 pub(crate) const REACHED: f64 = 0.98;
 
-/// Responses per second of a server under a workload, whatever is thought of them.
+/// Responses per second of a server under a workload, whatever the verdict.
 pub(crate) fn reached(evidence: &Evidence, server: &str, workload: &Workload) -> Option<f64> {
     let cells = evidence.cells.iter();
     let mut rates: Vec<f64> = cells
@@ -490,26 +510,31 @@ fn series(
     at: impl Fn(&Workload) -> String,
 ) -> Vec<Series> {
     let of_server = |server: &String| {
-        let points = load.workloads.iter().filter_map(|workload| {
-            let entry = findings.entry(metric, &workload.name, server)?;
-            let value = entry.value?;
-            let mut says = vec![
-                at(workload),
-                format!(
-                    "{} {}",
-                    with_interval(&value, number),
-                    Words::of(metric).unit
-                ),
-            ];
-            says.extend(findings.remark(entry, server, &workload.name));
-            Some(Point {
-                x: x(workload),
-                y: value.value,
-                interval: value.interval,
-                is_sound: entry.standing == Standing::Ranked,
-                says,
-            })
-        });
+        let points = load
+            .workloads
+            .iter()
+            .enumerate()
+            .filter_map(|(place, workload)| {
+                let entry = findings.entry(metric, &workload.name, server)?;
+                let value = entry.value?;
+                let mut says = vec![
+                    at(workload),
+                    format!(
+                        "{} {}",
+                        with_interval(&value, number),
+                        Words::of(metric).unit
+                    ),
+                ];
+                says.extend(findings.remark(entry, server, &workload.name));
+                Some(Point {
+                    x: x(workload),
+                    y: value.value,
+                    place,
+                    interval: value.interval,
+                    is_sound: entry.standing == Standing::Ranked,
+                    says,
+                })
+            });
         Series {
             server: server.clone(),
             points: points.collect(),
@@ -550,12 +575,13 @@ pub(crate) fn by_workload(findings: &Findings, metric: Metric) -> Option<Chart> 
         }
     });
     let dots: Vec<Series> = dots.collect();
+    let beside = spread::outliers(&spread::ranges(&dots, |it| it.x), true);
     let words = Words::of(metric);
     let ticks = (0..).zip(&workloads);
     Chart {
         id: format!("{}-by-workload", words.id),
         title: format!("{} under every workload in closed loop", words.name),
-        x: Axis::log(words.axis).over(extent(&dots, |it| it.x).iter()),
+        x: Axis::log(words.axis).over(extent(&dots, &beside, |it| it.x).iter()),
         y: Axis {
             ticks: ticks
                 .map(|(at, it)| (f64::from(at), it.name.clone()))
@@ -563,6 +589,7 @@ pub(crate) fn by_workload(findings: &Findings, metric: Metric) -> Option<Chart> 
             ..Axis::linear("")
         },
         body: Body::Dots(dots),
+        beside,
     }
     .unless_empty()
 }
@@ -584,23 +611,27 @@ pub(crate) fn curve(
     let series = series.filter_map(|(server, entry)| {
         let histogram = latencies.of(server, &workload.name)?;
         let remark = findings.remark(entry, server, &workload.name);
-        let points = curve_points(histogram).map(|(x, percentile, us)| {
-            let mut says = vec![format!("p{percentile}: {} µs", number(us))];
-            says.extend(remark.clone());
-            Point {
-                x,
-                y: us,
-                interval: None,
-                is_sound: entry.standing == Standing::Ranked,
-                says,
-            }
-        });
+        let points = (0..)
+            .zip(curve_points(histogram))
+            .map(|(place, (x, percentile, us))| {
+                let mut says = vec![format!("p{percentile}: {} µs", number(us))];
+                says.extend(remark.clone());
+                Point {
+                    x,
+                    y: us,
+                    place,
+                    interval: None,
+                    is_sound: entry.standing == Standing::Ranked,
+                    says,
+                }
+            });
         Some(Series {
             server: server.clone(),
             points: points.collect(),
         })
     });
     let series: Vec<Series> = series.filter(|it| !it.points.is_empty()).collect();
+    let beside = spread::outliers(&spread::ranges(&series, |it| it.y), true);
     let ticks = PERCENTILES.map(|p| (100.0 / (100.0 - p), format!("{p}%")));
     let loop_kind = match workload.pace.rate() {
         Some(rate) => format!("open loop at {}/s", count(rate.per_s())),
@@ -616,8 +647,9 @@ pub(crate) fn curve(
             ticks: ticks.to_vec(),
             ..Axis::log("percentile")
         },
-        y: Axis::log("response time, µs").over(extent(&series, |it| it.y).iter()),
+        y: Axis::log("response time, µs").over(extent(&series, &beside, |it| it.y).iter()),
         body: Body::Curves(series),
+        beside,
     }
     .unless_empty()
 }
@@ -639,20 +671,23 @@ fn curve_points(histogram: &Histogram<u64>) -> impl Iterator<Item = (f64, f64, f
     })
 }
 
-/// Percentiles of a server under a workload; what the sample does not support is told instead.
+/// Percentiles of a server under a workload; `too few` where the sample does not support one.
 pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Vec<String> {
     let cell = |p| match engine::latency::percentile(histogram, p) {
         Some(us) => number(us),
-        None => format!("n<{}", samples_needed(p)),
+        None => "too few".to_owned(),
     };
     PERCENTILES.map(cell).to_vec()
 }
 
-/// The value of an entry, or what stands for one that is not there.
+/// The value of an entry, or a word for why there is none.
 pub(crate) fn value_text(entry: &Entry, metric: Metric) -> String {
-    match &entry.value {
-        Some(value) => with_interval(value, number),
-        None => absent(entry, metric),
+    match (&entry.value, entry.standing, metric.percentile()) {
+        (Some(value), ..) => with_interval(value, number),
+        (None, Standing::Missing, _) => "-".to_owned(),
+        (None, Standing::Failed, _) => "failed".to_owned(),
+        (None, _, Some(_)) => "too few".to_owned(),
+        (None, _, None) => String::new(),
     }
 }
 

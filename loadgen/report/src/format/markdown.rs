@@ -1,10 +1,14 @@
 //! Tables as Markdown.
 
 use crate::document::{Block, Document, Piece};
-use crate::grid::{Cell, Compared, Grid, Layout, Line, Load};
+#[cfg(feature = "sets")]
+use crate::grid::Compared;
+use crate::grid::{Cell, Grid, Layout, Line, Load};
+#[cfg(feature = "sets")]
 use crate::{absent, with_interval};
 use engine::figures::thousands;
 use engine::foreign::in_markdown as escaped;
+#[cfg(feature = "sets")]
 use lab::compare::Standing;
 
 /// Columns of figures side by side where there may be many: as many servers stand side by side at the most.
@@ -92,6 +96,7 @@ fn written(cell: &Cell) -> String {
         }
         Cell::Part(text) => format!("&nbsp;&nbsp;{}", escaped(text)),
         Cell::Workload(load) => workload(load),
+        #[cfg(feature = "sets")]
         Cell::Compared(compared) => entry(compared),
     }
 }
@@ -111,6 +116,7 @@ fn workload(load: &Load) -> String {
     text
 }
 
+#[cfg(feature = "sets")]
 /// The value, the rank with the ratio to the best, and the multiple of the floor.
 fn entry(compared: &Compared) -> String {
     let entry = &compared.entry;

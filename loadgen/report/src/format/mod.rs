@@ -3,16 +3,22 @@
 //!
 //! A further format is a file here, an entry in [`TableFormat`], and an arm in [`TableFormat::render`].
 
+#[cfg(feature = "sets")]
 mod csv;
+#[cfg(feature = "sets")]
 mod json;
 pub(crate) mod markdown;
 pub(crate) mod text;
 
+#[cfg(feature = "sets")]
 use clap::ValueEnum;
+#[cfg(feature = "sets")]
 use serde::Serialize;
 
+#[cfg(feature = "sets")]
 use crate::document::Document;
 
+#[cfg(feature = "sets")]
 /// How tables are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TableFormat {
@@ -26,6 +32,7 @@ pub enum TableFormat {
     Json,
 }
 
+#[cfg(feature = "sets")]
 /// Why tables could not be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
@@ -37,6 +44,7 @@ pub enum RenderError {
     Json(#[from] serde_json::Error),
 }
 
+#[cfg(feature = "sets")]
 impl TableFormat {
     /// The text. For people that is `document`, in lines of at most `width` where the format has lines; for programs
     /// it is `rows`, which are all figures, and `head`, which says where they come from.

@@ -3,10 +3,16 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
+#[cfg(feature = "sets")]
 use crate::absent;
 use crate::document::{Block, Document, Piece};
-use crate::grid::{Blocks, Cell, Compared, Grid, Layout, Line, Load};
-use engine::figures::{figure, thousands};
+#[cfg(feature = "sets")]
+use crate::grid::Compared;
+use crate::grid::{Blocks, Cell, Grid, Layout, Line, Load};
+#[cfg(feature = "sets")]
+use engine::figures::figure;
+use engine::figures::thousands;
+#[cfg(feature = "sets")]
 use lab::compare::Standing;
 
 /// Columns of a terminal that nobody has widened.
@@ -151,6 +157,7 @@ fn written(cell: &Cell, width: usize) -> String {
         Cell::Name(name) => at_hyphens(name, width),
         Cell::Part(text) => format!("  {text}"),
         Cell::Workload(load) => workload(load, width),
+        #[cfg(feature = "sets")]
         Cell::Compared(compared) => entry(compared, width),
     }
 }
@@ -171,6 +178,7 @@ fn workload(load: &Load, width: usize) -> String {
     text
 }
 
+#[cfg(feature = "sets")]
 /// Three lines: the value, how it compares, and the rank with the multiple of the floor.
 fn entry(compared: &Compared, width: usize) -> String {
     let entry = &compared.entry;

@@ -1,10 +1,10 @@
-//! What a reader asks first, answered in words from the evidence.
+//! The reader's first questions, answered in words from the evidence.
 
 use crate::chart::ledger::Costs;
 use crate::chart::{
     Findings, Load, LoadShape, REACHED, count, number, rate_of, reached, with_interval,
 };
-use crate::figure;
+use engine::figures::figure;
 use engine::figures::listed;
 use engine::figures::thousands;
 use lab::compare::{Entry, Metric, Standing};
@@ -13,7 +13,7 @@ use subject::catalogue::Workload;
 /// A question and what the evidence says.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
-    /// As a newcomer asks it.
+    /// In a newcomer's words.
     pub(super) question: String,
     /// In a few words.
     pub(super) short: String,
@@ -25,21 +25,23 @@ pub(super) struct Answer {
 
 /// Connections of the loads that are asked about.
 const CONNECTIONS: usize = 64;
+/// More of the same kind are summed up.
+const SENTENCES: usize = 3;
 
-/// All questions that the evidence has an answer to.
+/// Every question that the evidence answers.
 pub(super) fn all(findings: &Findings) -> Vec<Answer> {
     let keep_alive = Load::nearest(findings.evidence, LoadShape::KEEP_ALIVE, CONNECTIONS);
     let churn = Load::nearest(findings.evidence, LoadShape::NEW_CONNECTION, CONNECTIONS);
     let mut answers = Vec::new();
     answers.extend(keep_alive.map(|it| {
         let question = format!(
-            "Who wins at {} keep-alive connections?",
+            "Which server wins at {} keep-alive connections?",
             thousands(it.connections as u64)
         );
         who_wins(findings, it, question)
     }));
     answers.extend(churn.map(|it| {
-        let question = "Who wins when every request comes on a new connection?".to_owned();
+        let question = "Which server wins when every request comes on a new connection?".to_owned();
         who_wins(findings, it, question)
     }));
     answers.extend(keep_alive.and_then(|it| threads(findings, it, churn)));
@@ -97,7 +99,7 @@ impl<'a> Podium<'a> {
     /// The names on the first rank, or why there are none.
     pub(super) fn names(&self) -> String {
         match self.first.is_empty() {
-            false => listed(self.first.iter().map(|(server, _)| server.as_str())),
+            false => few(self.first.iter().map(|(server, _)| server.as_str())),
             true if self.is_hidden() => "not decided: the generator was the bottleneck".to_owned(),
             true => "no server can be compared".to_owned(),
         }
@@ -116,9 +118,18 @@ impl<'a> Podium<'a> {
                 Some(ratio) => format!("{server} has {}", times(ratio)),
                 None => String::new(),
             },
-            None if self.first.len() > 1 => "not told apart".to_owned(),
+            None if self.first.len() > 1 => "tied".to_owned(),
             None => String::new(),
         }
+    }
+}
+
+/// A list that stays a sentence, however many there are.
+fn few<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    match names.len() {
+        ..=6 => listed(names),
+        more => format!("{} and {} more", names[..4].join(", "), more - 4),
     }
 }
 
@@ -149,17 +160,23 @@ fn who_wins(findings: &Findings, workload: &Workload, question: String) -> Answe
             .filter(|(_, entry)| entry.standing == Standing::ClientBound)
             .map(|(server, _)| server.as_str());
         sentences.push(format!(
-            "Nobody is first by throughput: the generator was the bottleneck of {}, which can do more.",
-            listed(bound)
+            "No server is first by throughput: the generator was the bottleneck of {}, which can do more.",
+            few(bound)
         ));
     }
     let invalid = (cpu.unranked.iter()).filter(|(_, entry)| entry.standing != Standing::Ranked);
-    for (server, entry) in invalid {
-        let remark = findings.remark(entry, server, name).unwrap_or_default();
-        sentences.push(format!("Not ranked: {server}, {remark}."));
+    let invalid: Vec<_> = invalid.collect();
+    if invalid.len() > SENTENCES {
+        let names = few(invalid.iter().map(|(server, _)| server.as_str()));
+        sentences.push(format!("Not ranked: {names}; the verdicts say why."));
+    } else {
+        for (server, entry) in invalid {
+            let remark = findings.remark(entry, server, name).unwrap_or_default();
+            sentences.push(format!("Not ranked: {server}, {remark}."));
+        }
     }
     let short = match (cpu.first.len(), cpu.behind.first()) {
-        (0, _) => "Nobody: no server can be compared.".to_owned(),
+        (0, _) => "None: no server can be compared.".to_owned(),
         (1, Some((server, entry))) => match entry.ratio.as_ref().and_then(|it| it.interval) {
             Some((low, high)) => format!(
                 "{}, by CPU per request: {server}, the next, takes {:.0}% more ({}).",
@@ -169,7 +186,7 @@ fn who_wins(findings: &Findings, workload: &Workload, question: String) -> Answe
             ),
             None => format!("{}, by CPU per request.", cpu.names()),
         },
-        (1, None) => format!("{}, the only one that can be compared.", cpu.names()),
+        (1, None) => format!("{}, the only server that can be compared.", cpu.names()),
         (_, next) => {
             let next = next.and_then(|(server, entry)| Some((server, entry.ratio.as_ref()?)));
             let next = next.map_or(String::new(), |(server, ratio)| {
@@ -204,8 +221,8 @@ fn first_sentence(podium: &Podium, what: &str, unit: &str) -> Option<String> {
     let ending = match podium.first.len() {
         1 => ".".to_owned(),
         _ => format!(
-            "; the rounds do not tell {} apart from it.",
-            listed(podium.first[1..].iter().map(|(server, _)| server.as_str()))
+            "; tied with it: {}.",
+            few(podium.first[1..].iter().map(|(server, _)| server.as_str()))
         ),
     };
     Some(format!(
@@ -218,7 +235,16 @@ fn behind_sentence(podium: &Podium) -> Option<String> {
     let texts: Vec<String> = behind
         .filter_map(|(server, entry)| Some(format!("{server} {}", times(entry.ratio.as_ref()?))))
         .collect();
-    (!texts.is_empty()).then(|| format!("Behind it: {}.", texts.join(", ")))
+    match texts.len() {
+        0 => None,
+        ..=5 => Some(format!("Behind it: {}.", texts.join(", "))),
+        more => Some(format!(
+            "Behind it: {}, and {} more, the last of them {}.",
+            texts[..3].join(", "),
+            more - 3,
+            texts[more - 1]
+        )),
+    }
 }
 
 /// Why a server that has a thread for every connection costs more than the cheapest, if there is one.
@@ -309,7 +335,7 @@ fn threads(findings: &Findings, stay: &Workload, churn: Option<&Workload>) -> Op
                 causes.join(" and ")
             ),
             (true, true) => format!("They do ({by}); what they pay for was not counted."),
-            (false, _) if by.is_empty() => "No: nobody is cheaper.".to_owned(),
+            (false, _) if by.is_empty() => "No: no server is cheaper.".to_owned(),
             (false, _) => format!("No difference was shown ({by})."),
         },
         sentences,
@@ -317,7 +343,7 @@ fn threads(findings: &Findings, stay: &Workload, churn: Option<&Workload>) -> Op
     })
 }
 
-/// Who leaves connections without an answer.
+/// Which servers leave connections without an answer.
 fn starving(findings: &Findings) -> Answer {
     let evidence = findings.evidence;
     let mut sentences = Vec::new();
@@ -346,18 +372,24 @@ fn starving(findings: &Findings) -> Answer {
             worst.name
         ));
     }
+    if sentences.len() > SENTENCES + 1 {
+        let more = sentences.split_off(SENTENCES).len();
+        sentences.push(format!(
+            "{more} more do so; the table of fairness has them."
+        ));
+    }
     Answer {
-        question: "Which server starves connections?".to_owned(),
+        question: "Which servers starve connections?".to_owned(),
         short: match names.is_empty() {
             true => "None: every connection was served.".to_owned(),
-            false => format!("{}.", listed(names.into_iter())),
+            false => format!("{}.", few(names.into_iter())),
         },
         sentences,
         shown_by: "fairness".to_owned(),
     }
 }
 
-/// Who answers soonest at the highest rate that all of ours can take.
+/// Which server answers soonest at the highest rate that all competing servers can take.
 fn open_loop(findings: &Findings) -> Option<Answer> {
     let evidence = findings.evidence;
     let loads = Load::all(evidence);
@@ -388,18 +420,22 @@ fn open_loop(findings: &Findings) -> Option<Answer> {
     let mut sentences = Vec::new();
     sentences.extend(first_sentence(&podium, "lowest p99", "µs"));
     sentences.extend(behind_sentence(&podium));
-    let limits: Vec<String> = (ours.iter())
-        .filter_map(|server| {
-            let last = load.workloads.iter().rev().find(|it| holds(server, it))?;
-            Some(format!("{server} {}/s", rate(last)))
-        })
-        .collect();
-    sentences.push(format!(
-        "Highest rates that were held: {}.",
-        limits.join(", ")
-    ));
+    let limits = load.workloads.iter().rev().filter_map(|workload| {
+        let reach = |server: &&String| {
+            let last = load.workloads.iter().rev().find(|it| holds(server, it));
+            last.is_some_and(|it| it.name == workload.name)
+        };
+        let servers: Vec<&str> = (ours.iter().copied())
+            .filter(reach)
+            .map(String::as_str)
+            .collect();
+        let names = few(servers.iter().copied());
+        (!servers.is_empty()).then(|| format!("{}/s by {names}", rate(workload)))
+    });
+    let limits: Vec<String> = limits.collect();
+    sentences.push(format!("Highest rates held: {}.", limits.join("; ")));
     Some(Answer {
-        question: "Who answers soonest under a given load?".to_owned(),
+        question: "Which server answers soonest under a given load?".to_owned(),
         short: match podium.first.len() {
             0 | 1 => format!("{}, by p99 at {} requests/s.", podium.names(), rate(top)),
             _ => format!(
@@ -413,7 +449,7 @@ fn open_loop(findings: &Findings) -> Option<Answer> {
     })
 }
 
-/// Who pays least for connections that are silent.
+/// Which server pays least for idle connections.
 fn idle(findings: &Findings) -> Option<Answer> {
     let evidence = findings.evidence;
     let workload = evidence
@@ -427,7 +463,7 @@ fn idle(findings: &Findings) -> Option<Answer> {
     sentences.extend(behind_sentence(&podium));
     (!podium.first.is_empty()).then(|| Answer {
         question: format!(
-            "Who holds {} idle connections most cheaply?",
+            "Which server holds {} idle connections most cheaply?",
             thousands(workload.idle as u64)
         ),
         short: format!("{}.", podium.names()),

@@ -1,16 +1,18 @@
-//! The page: one file that opens without a network, with the charts drawn by plotly's own script.
+//! The page: one file that opens without a network, with charts drawn by plotly's own script.
 //!
-//! What is drawn and said is made here, from the evidence alone; `page.js` draws the charts and lets the
-//! reader switch servers and colours, and knows no figure.
+//! Everything drawn and said is decided here, from the evidence alone; `page.js` draws the charts that come
+//! into view, and lets the reader choose servers and colours. It computes no figure.
 
 mod answers;
+mod groups;
 mod plot;
 
 use askama::Template;
 
 use self::answers::{Answer, Podium, times};
+use self::groups::{Folded, Group};
 use super::chart::ledger::{Costs, Ledger};
-use super::chart::style::{Style, hex};
+use super::chart::style::{self, Style};
 use super::chart::{self, Body, Chart, Findings, Load, LoadShape};
 use super::latencies::Latencies;
 use super::{Faults, plural};
@@ -28,7 +30,7 @@ pub fn page(evidence: &Evidence, latencies: &Latencies, command: &str) -> String
         .expect("the template is filled by this type alone")
 }
 
-/// plotly's script without that for formulas, which comes with it and is larger than all the rest.
+/// plotly's script without the one for formulas that comes with it.
 fn plotly_script() -> String {
     let scripts = plotly::Plot::offline_js_sources();
     let begin = scripts.find('>').map_or(0, |at| at + 1);
@@ -36,7 +38,7 @@ fn plotly_script() -> String {
     scripts[begin..end].to_owned()
 }
 
-/// All that stands on the page.
+/// Everything on the page.
 #[derive(Template)]
 #[template(path = "page.html")]
 struct Page<'a> {
@@ -47,22 +49,27 @@ struct Page<'a> {
     incomplete: Option<String>,
     looks: Vec<Look>,
     answers: Vec<Answer>,
+    /// Of few servers.
     standings: Vec<StandingsRow>,
+    /// Of many.
+    groups: Vec<Group>,
     overview: Vec<Figure>,
     by_connections: Vec<Figure>,
     by_rate: Vec<Figure>,
     ledgers: Vec<LedgerSection>,
     has_calls: bool,
     call_errors: Vec<String>,
-    fairness: Vec<FairnessRow>,
+    fairness: Fairness,
     workloads: Vec<Section>,
-    verdicts: Vec<(&'static str, Vec<String>)>,
+    verdicts: Vec<Verdicts>,
     machine: Vec<(String, String)>,
     build: Vec<(String, String)>,
     command: &'a str,
     commands: &'a [String],
     rounds: String,
-    plots: String,
+    /// How servers look, for the script.
+    servers: String,
+    palette: String,
     css: &'static str,
     js: &'static str,
     plotly: &'a str,
@@ -73,7 +80,7 @@ struct Page<'a> {
 struct Look {
     server: String,
     about: &'static str,
-    colour: String,
+    hue: usize,
     dashes: String,
     shape: &'static str,
 }
@@ -84,17 +91,25 @@ struct Figure {
     id: String,
     title: String,
     alt: String,
+    /// What stands in place of a chart that would show no difference.
+    sentence: Option<String>,
+    /// Servers beyond the axis.
+    beside: Option<String>,
     /// Names and colours of the parts of bars.
-    parts: Vec<(String, String)>,
+    parts: Vec<(String, usize)>,
     is_wide: bool,
+    /// Names at the ends of lines take more than half a sheet of paper.
+    is_dense: bool,
     has_marked: bool,
     head: Vec<String>,
-    rows: Vec<Vec<String>>,
-    /// For plotly.
+    rows: Vec<(String, Vec<String>)>,
+    /// Of the drawing, in pixels.
+    height: usize,
+    /// For the script.
     json: String,
 }
 
-/// Who is first under a workload, and by how much.
+/// Which server is first under a workload, and by how much.
 #[derive(Debug)]
 struct StandingsRow {
     workload: String,
@@ -111,17 +126,39 @@ struct StandingsRow {
 /// The ledger of a workload.
 #[derive(Debug)]
 struct LedgerSection {
-    workload: String,
     figures: Vec<Figure>,
 }
 
-/// Who was served under a workload, by server.
+/// How evenly servers served connections, under each workload whose connections stay open.
+#[derive(Debug)]
+struct Fairness {
+    /// Workloads, each with its connections.
+    head: Vec<(String, String)>,
+    rows: Folded<FairnessRow>,
+}
+
+/// A server.
 #[derive(Debug)]
 struct FairnessRow {
-    workload: String,
-    connections: String,
-    /// Jain's index, connections never served, and whether any was not.
-    servers: Vec<(String, String, bool)>,
+    server: String,
+    hue: usize,
+    shares: Vec<Share>,
+}
+
+/// A server under a workload.
+#[derive(Debug)]
+struct Share {
+    jain: String,
+    never_served: String,
+    starves: bool,
+}
+
+/// Cells with the same verdict.
+#[derive(Debug)]
+struct Verdicts {
+    heading: &'static str,
+    lines: Vec<String>,
+    is_folded: bool,
 }
 
 /// A workload.
@@ -130,7 +167,9 @@ struct Section {
     workload: String,
     load: String,
     analysis: String,
-    rows: Vec<ServerRow>,
+    /// Which server is first.
+    first: String,
+    rows: Folded<ServerRow>,
     percentiles: Vec<(String, Vec<String>)>,
     figures: Vec<Figure>,
     /// Without histograms there is no curve.
@@ -142,8 +181,9 @@ struct Section {
 #[derive(Debug)]
 struct ServerRow {
     server: String,
-    colour: String,
+    hue: usize,
     is_ranked: bool,
+    is_shown: bool,
     cpu: Value,
     of_floor: String,
     throughput: Value,
@@ -157,8 +197,15 @@ struct ServerRow {
 struct Value {
     text: String,
     ratio: String,
-    rank: Option<u32>,
+    /// The ratio with its interval, where only a part of it is shown.
+    whole: String,
+    /// `#1=`.
+    rank: String,
+    is_first: bool,
 }
+
+/// More rows than this are folded.
+const LINES_SHOWN: usize = 12;
 
 impl<'a> Page<'a> {
     fn of(
@@ -191,7 +238,6 @@ impl<'a> Page<'a> {
         };
         let ledgers: Vec<LedgerSection> = (main.iter())
             .map(|workload| LedgerSection {
-                workload: workload.name.clone(),
                 figures: ledger(workload),
             })
             .collect();
@@ -208,7 +254,7 @@ impl<'a> Page<'a> {
         call_errors.sort();
         call_errors.dedup();
         let faults = evidence.faults();
-        let mut page = Page {
+        Page {
             title: evidence.sets.join(", "),
             provenance: provenance(evidence),
             floor: evidence
@@ -223,7 +269,14 @@ impl<'a> Page<'a> {
                 .map(|it| Look::of(evidence, it))
                 .collect(),
             answers: answers::all(&findings),
-            standings: standings(&findings),
+            standings: match groups::is_large(&findings) {
+                true => Vec::new(),
+                false => standings(&findings),
+            },
+            groups: match groups::is_large(&findings) {
+                true => groups::all(&findings),
+                false => Vec::new(),
+            },
             overview: chart::by_workload(&findings, Metric::Cpu)
                 .into_iter()
                 .map(figure)
@@ -238,36 +291,18 @@ impl<'a> Page<'a> {
             ledgers,
             fairness: fairness(&findings),
             workloads: workloads.collect(),
-            verdicts: Faults::sorted(&faults).paragraphs(),
+            verdicts: verdicts(&Faults::sorted(&faults)),
             machine: machine(&evidence.machine),
             build: build(evidence),
             command,
             commands: &evidence.commands,
             rounds: plural(evidence.rounds, "round"),
-            plots: String::new(),
+            servers: plot::servers(evidence),
+            palette: style::css(),
             css: include_str!("../../../page.css"),
             js: include_str!("page.js"),
             plotly,
-        };
-        page.plots = page.plots();
-        page
-    }
-
-    fn figures(&self) -> impl Iterator<Item = &Figure> {
-        let groups = [&self.overview, &self.by_connections, &self.by_rate];
-        let ledgers = self.ledgers.iter().map(|it| &it.figures);
-        let workloads = self.workloads.iter().map(|it| &it.figures);
-        groups.into_iter().chain(ledgers).chain(workloads).flatten()
-    }
-
-    /// All plots by the id of their figure, as JSON that may stand in a script element.
-    fn plots(&self) -> String {
-        let plots = self.figures().map(|figure| {
-            let id = serde_json::to_string(&figure.id).expect("text becomes JSON");
-            format!("{id}:{}", figure.json)
-        });
-        let plots: Vec<String> = plots.collect();
-        format!("{{{}}}", plots.join(",\n")).replace('<', "\\u003c")
+        }
     }
 }
 
@@ -278,10 +313,10 @@ impl Look {
             server: server.to_owned(),
             about: match (evidence.is_floor(server), evidence.competes(server)) {
                 (true, _) => "the floor: not ranked",
-                (_, false) => "not ours: not ranked",
+                (_, false) => "a reference: not ranked",
                 _ => "",
             },
-            colour: hex(style.colour),
+            hue: style.hue,
             dashes: plot::dash_array(style.dashes),
             shape: plot::shape_path(style.shape),
         }
@@ -292,17 +327,23 @@ impl Figure {
     fn of(chart: &Chart, evidence: &Evidence) -> Self {
         let (head, rows) = table(chart);
         let is_marked = |is_sound: &bool| !is_sound;
+        let sentence = chart.sentence();
         Figure {
             id: chart.id.clone(),
             title: chart.title.clone(),
             alt: chart.alt(),
+            beside: match sentence {
+                Some(_) => None,
+                None => chart.named_beside(),
+            },
             parts: match &chart.body {
                 Body::Bars(bars) => (bars.parts.iter().enumerate())
-                    .map(|(at, part)| (part.name.clone(), hex(plot::part_colour(at))))
+                    .map(|(at, part)| (part.name.clone(), at % style::PARTS.len()))
                     .collect(),
                 _ => Vec::new(),
             },
             is_wide: matches!(chart.body, Body::Dots(_)),
+            is_dense: chart.servers().len() > 8 && !matches!(chart.body, Body::Bars(_)),
             has_marked: match &chart.body {
                 Body::Bars(bars) => bars.is_sound.iter().any(is_marked),
                 Body::Lines(series) | Body::Curves(series) | Body::Dots(series) => series
@@ -312,23 +353,37 @@ impl Figure {
             },
             head,
             rows,
-            json: plot::json(chart, evidence),
+            height: height(chart),
+            json: match sentence {
+                Some(_) => String::new(),
+                None => plot::json(chart, evidence),
+            },
+            sentence,
         }
     }
 }
 
-/// The same as a table; of a curve there is one beside it already.
-fn table(chart: &Chart) -> (Vec<String>, Vec<Vec<String>>) {
+/// Pixels; many servers need room for their names at the ends of lines.
+fn height(chart: &Chart) -> usize {
+    let servers = chart.servers().len() - chart.beside.len();
+    match &chart.body {
+        Body::Lines(_) | Body::Curves(_) => (70 + 12 * servers).max(340),
+        Body::Dots(_) => 90 + chart.y.ticks.len().max(3) * if servers > 8 { 22 } else { 36 },
+        Body::Bars(_) => 80 + servers.max(2) * if servers > 8 { 17 } else { 32 },
+    }
+}
+
+/// The same as a table: head, and rows by server. A curve has one of percentiles beside it.
+fn table(chart: &Chart) -> (Vec<String>, Vec<(String, Vec<String>)>) {
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
     match &chart.body {
         Body::Curves(_) => (Vec::new(), Vec::new()),
         Body::Lines(series) | Body::Dots(series) => {
             let rows = series.iter().flat_map(|it| {
                 it.points.iter().map(|point| {
-                    let mut row = vec![it.server.clone()];
-                    row.extend(point.says.iter().take(2).cloned());
+                    let mut row: Vec<String> = point.says.iter().take(2).cloned().collect();
                     row.push(point.says.get(2..).unwrap_or_default().join("; "));
-                    row
+                    (it.server.clone(), row)
                 })
             });
             (words(&["server", "at", "value", "remark"]), rows.collect())
@@ -336,17 +391,26 @@ fn table(chart: &Chart) -> (Vec<String>, Vec<Vec<String>>) {
         Body::Bars(bars) => {
             let mut head = words(&["server"]);
             head.extend(bars.parts.iter().map(|part| part.name.clone()));
-            head.push("together".to_owned());
+            head.push("total".to_owned());
             let rows = bars.servers.iter().enumerate().map(|(at, server)| {
-                let values = bars.parts.iter().map(|part| part.values[at]);
-                let mut row = vec![server.clone()];
-                row.extend(values.clone().map(chart::number));
-                row.push(chart::number(values.sum()));
-                row
+                let values = bars.parts.iter().map(|part| chart::number(part.values[at]));
+                let total = chart::number(bars.total(at));
+                (server.clone(), values.chain([total]).collect())
             });
             (head, rows.collect())
         }
     }
+}
+
+fn verdicts(faults: &Faults) -> Vec<Verdicts> {
+    let paragraphs = faults.paragraphs().into_iter();
+    let some = paragraphs.filter(|(_, lines)| !lines.is_empty());
+    some.map(|(heading, lines)| Verdicts {
+        heading,
+        is_folded: lines.len() > LINES_SHOWN,
+        lines,
+    })
+    .collect()
 }
 
 fn connections_of(workload: &Workload) -> String {
@@ -389,28 +453,37 @@ fn standings(findings: &Findings) -> Vec<StandingsRow> {
     findings.evidence.workloads.iter().map(row).collect()
 }
 
-fn fairness(findings: &Findings) -> Vec<FairnessRow> {
+fn fairness(findings: &Findings) -> Fairness {
     let evidence = findings.evidence;
-    let row = |workload: &Workload| {
-        let servers = evidence.servers.iter().map(|server| {
+    // In open loop, and with new connections all the time, equal shares are not to be expected.
+    let stays = |it: &&Workload| it.pace.rate().is_none() && it.requests_per_connection == 0;
+    let workloads: Vec<&Workload> = evidence.workloads.iter().filter(stays).collect();
+    let row = |server: &String| {
+        let shares = workloads.iter().map(|workload| {
             let costs = Costs::of(findings, server, &workload.name);
-            let jain = costs.jain.map_or("n/a".to_owned(), |it| format!("{it:.3}"));
             let never = costs.never_served;
-            (
-                jain,
-                never.map_or("n/a".to_owned(), chart::count),
-                never.is_some_and(|it| it > 0.0),
-            )
+            Share {
+                jain: costs.jain.map_or("n/a".to_owned(), |it| format!("{it:.3}")),
+                never_served: never.map_or("n/a".to_owned(), chart::count),
+                starves: never.is_some_and(|it| it > 0.0),
+            }
         });
         FairnessRow {
-            workload: workload.name.clone(),
-            connections: connections_of(workload),
-            servers: servers.collect(),
+            server: server.clone(),
+            hue: Style::of(evidence, server).hue,
+            shares: shares.collect(),
         }
     };
-    // In open loop, and with new ones all the time, connections are not meant to have equal shares.
-    let stays = |it: &&Workload| it.pace.rate().is_none() && it.requests_per_connection == 0;
-    evidence.workloads.iter().filter(stays).map(row).collect()
+    let rows = evidence.servers.iter().map(row).collect();
+    Fairness {
+        head: (workloads.iter())
+            .map(|it| (it.name.clone(), connections_of(it)))
+            .collect(),
+        rows: Folded::of(findings, rows, |row| {
+            let starves = row.shares.iter().any(|it| it.starves);
+            starves || !groups::role(findings, &row.server).is_empty()
+        }),
+    }
 }
 
 impl Section {
@@ -421,13 +494,30 @@ impl Section {
             let histogram = latencies.of(server, &workload.name)?;
             Some((server.clone(), chart::percentiles(histogram)))
         });
+        let mut rows: Vec<ServerRow> = (evidence.servers.iter())
+            .map(|server| ServerRow::of(findings, workload, server))
+            .collect();
+        if groups::is_large(findings) {
+            rows.sort_by_key(|row| {
+                let entry = findings.entry(Metric::Cpu, &workload.name, &row.server);
+                let is_other = !groups::role(findings, &row.server).is_empty();
+                (is_other, entry.and_then(|it| it.rank).unwrap_or(u32::MAX))
+            });
+        }
+        let (what, by) = match workload.pace.rate() {
+            Some(_) => ("lowest p99", Metric::P99),
+            None => ("least CPU", Metric::Cpu),
+        };
+        let podium = Podium::of(findings, by, &workload.name);
         Section {
+            first: match podium.first.is_empty() {
+                true => String::new(),
+                false => format!("{what}: {}", podium.names()),
+            },
             workload: workload.name.clone(),
             load: load_of(workload),
             analysis: workload.analysis.trim().to_owned(),
-            rows: (evidence.servers.iter())
-                .map(|server| ServerRow::of(findings, workload, server))
-                .collect(),
+            rows: Folded::of(findings, rows, |row| row.is_shown),
             percentiles: percentiles.collect(),
             lacks_curve: curve.is_none(),
             figures: curve.iter().map(|it| Figure::of(it, evidence)).collect(),
@@ -439,7 +529,9 @@ impl Section {
 impl ServerRow {
     fn of(findings: &Findings, workload: &Workload, server: &str) -> Self {
         let entry = |metric| findings.entry(metric, &workload.name, server);
-        let value = |metric| Value::of(entry(metric), metric);
+        let value = |metric| Value::of(findings, metric, &workload.name, server);
+        let by = [Metric::Cpu, Metric::P99];
+        let is_on_podium = groups::is_on_podium(findings, &by, &workload.name, server);
         let remarks = [Metric::Cpu, Metric::Throughput]
             .into_iter()
             .filter_map(|metric| {
@@ -455,7 +547,8 @@ impl ServerRow {
         let cpu = entry(Metric::Cpu);
         ServerRow {
             server: server.to_owned(),
-            colour: hex(Style::of(findings.evidence, server).colour),
+            hue: Style::of(findings.evidence, server).hue,
+            is_shown: is_on_podium || !groups::role(findings, server).is_empty(),
             is_ranked: cpu.is_some_and(|entry| entry.standing == Standing::Ranked),
             cpu: value(Metric::Cpu),
             of_floor: (cpu.and_then(|entry| entry.of_floor.as_ref())).map_or(String::new(), times),
@@ -464,7 +557,7 @@ impl ServerRow {
             p99: value(Metric::P99),
             verdict: match (remarks.is_empty(), cpu.map(|it| it.standing)) {
                 (true, Some(Standing::Ranked)) => "valid".to_owned(),
-                (true, _) => "never tried".to_owned(),
+                (true, _) => "not measured".to_owned(),
                 (false, _) => remarks.join("; "),
             },
         }
@@ -472,23 +565,55 @@ impl ServerRow {
 }
 
 impl Value {
-    fn of(entry: Option<&Entry>, metric: Metric) -> Self {
+    fn of(findings: &Findings, metric: Metric, workload: &str, server: &str) -> Self {
+        let row = findings.row(metric, workload);
+        let column = (findings.evidence.servers.iter()).position(|it| it == server);
+        let entry = findings.entry(metric, workload, server);
+        let mark = row.zip(column).and_then(|(row, at)| row.rank_mark(at));
         Value {
             text: entry.map_or("-".to_owned(), |entry| chart::value_text(entry, metric)),
-            ratio: match entry {
-                Some(entry) if entry.is_sparse => "too few rounds".to_owned(),
-                Some(entry) if entry.is_best => "best".to_owned(),
-                Some(entry) if entry.is_unresolved => {
-                    format!(
-                        "not resolved: {}",
-                        entry.ratio.as_ref().map_or(String::new(), times)
-                    )
-                }
-                Some(entry) => entry.ratio.as_ref().map_or(String::new(), times),
-                None => String::new(),
-            },
-            rank: entry.and_then(|entry| entry.rank),
+            ratio: entry.map_or(String::new(), ratio_text),
+            whole: String::new(),
+            rank: mark.unwrap_or_default(),
+            is_first: entry.is_some_and(|it| it.rank == Some(1)),
         }
+    }
+
+    /// Without intervals, which the table of the workload has, and with a word on why it is not compared.
+    fn short(findings: &Findings, metric: Metric, workload: &str, server: &str) -> Self {
+        let mut value = Value::of(findings, metric, workload, server);
+        let Some(entry) = findings.entry(metric, workload, server) else {
+            return value;
+        };
+        if let Some(estimate) = &entry.value {
+            value.text = chart::number(estimate.value);
+        }
+        if let (Some(ratio), false) = (&entry.ratio, entry.is_best || entry.is_sparse) {
+            value.whole = std::mem::take(&mut value.ratio);
+            value.ratio = match entry.is_unresolved {
+                true => "not resolved".to_owned(),
+                false => format!("{}x", chart::number(ratio.value)),
+            };
+        }
+        let word = match entry.standing {
+            Standing::ClientBound => "client-bound",
+            Standing::NotValid => "not valid",
+            Standing::Ranked | Standing::Failed | Standing::Missing => "",
+        };
+        if !word.is_empty() && value.ratio.is_empty() {
+            value.ratio = word.to_owned();
+        }
+        value
+    }
+}
+
+fn ratio_text(entry: &Entry) -> String {
+    let ratio = || entry.ratio.as_ref().map_or(String::new(), times);
+    match () {
+        () if entry.is_sparse => "too few rounds".to_owned(),
+        () if entry.is_best => "best".to_owned(),
+        () if entry.is_unresolved => format!("not resolved: {}", ratio()),
+        () => ratio(),
     }
 }
 
@@ -628,8 +753,23 @@ mod tests {
     fn the_page_without_what_draws_it() {
         let (evidence, latencies) = evidence();
         let mut page = Page::of(&evidence, &latencies, "loadgen report x --html y", "");
-        (page.plots, page.css, page.js) = ("{}".to_owned(), "", "");
-        insta::assert_snapshot!(page.render().unwrap());
+        (page.css, page.js) = ("", "");
+        page.palette.clear();
+        let mut text = page.render().unwrap();
+        for figure in page.figures() {
+            text = text.replace(&figure.json, "{}");
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    impl Page<'_> {
+        fn figures(&self) -> impl Iterator<Item = &Figure> {
+            let groups = [&self.overview, &self.by_connections, &self.by_rate];
+            let ledgers = self.ledgers.iter().map(|it| &it.figures);
+            let workloads = self.workloads.iter().map(|it| &it.figures);
+            let all = groups.into_iter().chain(ledgers).chain(workloads).flatten();
+            all.filter(|it| it.sentence.is_none())
+        }
     }
 
     /// One of each kind.
@@ -637,16 +777,89 @@ mod tests {
     fn what_is_drawn() {
         let (evidence, latencies) = evidence();
         let page = Page::of(&evidence, &latencies, "loadgen", "");
-        let plots: serde_json::Value = serde_json::from_str(&page.plots).unwrap();
         let wanted = [
             "cpu-by-connections-keep-alive",
             "p99-by-rate-keep-alive-constant",
+            "cpu-by-workload",
             "calls-keep-alive",
             "latency-keep-alive",
         ];
-        let plots = wanted.map(|id| (id, plots[id].clone()));
-        insta::assert_snapshot!(serde_json::to_string_pretty(&plots).unwrap());
-        assert!(!page.plots.contains('<'), "it stands in a script element");
+        let drawn = wanted.map(|id| {
+            let figure = page.figures().find(|it| it.id == id);
+            let json = &figure.unwrap_or_else(|| panic!("{id} is not drawn")).json;
+            assert!(!json.contains('<'), "it stands in a script element");
+            let _: serde_json::Value = serde_json::from_str(json).unwrap();
+            // A line for each list of series.
+            format!("{id}\n{}", json.replace("},{", "},\n  {"))
+        });
+        insta::assert_snapshot!(drawn.join("\n\n"));
+    }
+
+    /// Every server stands in every table, and the page stays small.
+    #[test]
+    fn a_long_ladder_loses_nothing() {
+        let evidence = fixture::ladder();
+        assert_eq!((evidence.servers.len(), evidence.workloads.len()), (22, 40));
+        let page = Page::of(&evidence, &Latencies::default(), "loadgen", "");
+        assert!(page.standings.is_empty());
+        let mut columns = 0;
+        for table in page.groups.iter().flat_map(|it| &it.tables) {
+            let rows = || table.rows.shown.iter().chain(&table.rows.rest);
+            let mut names: Vec<&str> = rows().map(|it| it.server.as_str()).collect();
+            assert!(rows().all(|it| it.values.len() == table.head.len()));
+            assert!(table.head.len() <= 9, "{}", table.title);
+            names.sort_unstable();
+            let mut all: Vec<&str> = evidence.servers.iter().map(String::as_str).collect();
+            all.sort_unstable();
+            assert_eq!(names, all, "{}", table.title);
+            let shown: Vec<&str> = table
+                .rows
+                .shown
+                .iter()
+                .map(|it| it.server.as_str())
+                .collect();
+            for server in ["floor", "nginx", "python-http-server"] {
+                assert!(shown.contains(&server), "{}: {shown:?}", table.title);
+            }
+        }
+        for group in &page.groups {
+            let lead = &group.tables[0];
+            columns += lead.head.len();
+            assert!(
+                lead.rows.shown.len() < 16,
+                "{}: {}",
+                group.title,
+                lead.rows.shown.len()
+            );
+        }
+        assert_eq!(columns, 40, "every workload stands in one group");
+        for section in &page.workloads {
+            assert_eq!(section.rows.shown.len() + section.rows.rest.len(), 22);
+            assert!(section.rows.shown.iter().any(|it| it.cpu.is_first));
+        }
+        assert_eq!(
+            page.fairness.rows.shown.len() + page.fairness.rows.rest.len(),
+            22
+        );
+        let size = page.render().unwrap().len();
+        assert!(size < 2_000_000, "{size} bytes beside plotly's");
+
+        // Far beyond the others, it is named; a cell that is not compared is hollow.
+        let figure = |id: &str| page.figures().find(|it| it.id == id).unwrap();
+        let of = figure("cpu-by-connections-keep-alive");
+        let beside = of.beside.as_deref().unwrap();
+        assert!(beside.starts_with("python-http-server ("), "{beside}");
+        let json: serde_json::Value = serde_json::from_str(&of.json).unwrap();
+        let series = json["series"].as_array().unwrap();
+        assert_eq!(series.len(), 21);
+        assert!(
+            of.rows
+                .iter()
+                .any(|(server, _)| server == "python-http-server")
+        );
+        // Not compared under its third workload.
+        let event_loop = series.iter().find(|it| it["server"] == 10).unwrap();
+        assert_eq!(event_loop["hollow"], serde_json::json!([2]));
     }
 
     #[test]

@@ -1,285 +1,178 @@
-//! Charts for plotly. What depends on the reader (light or dark, which servers are on) is left to the page.
+//! Charts as JSON, as small as may be: `page.js` makes plotly's traces of it, in the colours of the reader's
+//! theme.
 
-use plotly::common::{
-    DashType, ErrorData, ErrorType, HoverInfo, Line, Marker, MarkerSymbol, Mode, Orientation,
-    TextPosition, Title,
-};
-use plotly::layout::{Axis as PlotlyAxis, AxisType, BarMode, HoverMode, Margin};
-use plotly::{Bar, Layout, Plot, Scatter, Trace};
+use serde_json::{Value, json};
 
-use crate::chart::style::{Colour, Dashes, PARTS, Shape, Style, hex};
-use crate::chart::{Axis, Bars, Body, Chart, Series, number};
+use crate::chart::style::{Dashes, Shape, Style};
+use crate::chart::{Axis, Bars, Body, Chart, Series};
 use lab::compare::Evidence;
 
-/// Behind the name of a server whose bar is shown and not compared.
-pub(super) const NOT_COMPARED: &str = " †";
-
-/// The chart as JSON: `data` and `layout`. Every trace of lines or points has its server as `legendgroup`;
-/// in bars the server is the category.
+/// A chart by what [`json`] wrote. Servers are indices into [`servers`].
+///
+/// - Lines: `series` with `x`, `y`, `low` and `high` (where there are intervals), `hollow` (places of points
+///   that are shown and not compared) and `says`; where a cell was left out, `null` breaks the line.
+/// - Dots: the same, without lines.
+/// - Curves: `grid` has x and percentile of every point that there could be; `series` have `y`, as far as the
+///   sample supports it.
+/// - Bars: `servers`, `hollow`, and `parts`, each with a name and a value for each server.
 pub(super) fn json(chart: &Chart, evidence: &Evidence) -> String {
-    let mut plot = Plot::new();
-    for trace in traces(chart, evidence) {
-        plot.add_trace(trace);
-    }
-    let height = match &chart.body {
-        Body::Lines(_) | Body::Curves(_) => 340,
-        Body::Dots(_) => 90 + 38 * chart.y.ticks.len().max(3),
-        Body::Bars(bars) => 80 + 32 * bars.servers.len().max(2),
+    let index = |server: &str| evidence.servers.iter().position(|it| it == server);
+    let mut value = json!({ "x": axis(&chart.x), "y": axis(&chart.y) });
+    let drawn = |all: &[Series]| -> Vec<Series> {
+        let drawn = all.iter().filter(|it| chart.draws(&it.server));
+        drawn.cloned().collect()
     };
-    let is_flat = matches!(chart.body, Body::Dots(_) | Body::Bars(_));
-    let mut y = axis(&chart.y);
-    if let Body::Dots(_) = chart.body {
-        // The first row on top, with room for what stands beside the rows' middles.
-        y = y.range(vec![chart.y.ticks.len() as f64 - 0.5, -0.5]);
-    }
-    let mut x = axis(&chart.x);
-    if let Body::Bars(_) = chart.body {
-        x = x.range_mode(plotly::layout::RangeMode::ToZero);
-    }
-    plot.set_layout(
-        Layout::new()
-            .auto_size(true)
-            .height(height)
-            .margin(
-                Margin::new()
-                    .top(12)
-                    .bottom(48)
-                    .left(if is_flat { 12 } else { 58 })
-                    // Beyond the bars stand their sums.
-                    .right(match chart.body {
-                        Body::Bars(_) => 48,
-                        _ => 14,
-                    })
-                    .pad(2),
-            )
-            .show_legend(false)
-            .bar_mode(BarMode::Stack)
-            .bar_gap(0.35)
-            .hover_mode(HoverMode::Closest)
-            .x_axis(x)
-            .y_axis(y),
-    );
-    plot.to_json()
-}
-
-fn axis(axis: &Axis) -> PlotlyAxis {
-    let mut plotly = PlotlyAxis::new()
-        .auto_margin(true)
-        .fixed_range(true)
-        .separate_thousands(true)
-        .zero_line(false)
-        .exponent_format(plotly::common::ExponentFormat::None);
-    if !axis.title.is_empty() {
-        plotly = plotly.title(Title::with_text(&axis.title));
-    }
-    if axis.is_log {
-        plotly = plotly.type_(AxisType::Log);
-        if let (Some((first, _)), Some((last, _))) = (axis.ticks.first(), axis.ticks.last()) {
-            // Room for the points at the ends.
-            let room = 0.03 * (last / first).log10();
-            plotly = plotly.range(vec![first.log10() - room, last.log10() + room]);
-        }
-    } else if axis.ticks.is_empty() && !axis.title.is_empty() {
-        plotly = plotly.range_mode(plotly::layout::RangeMode::ToZero);
-    }
-    if axis.ticks.is_empty() {
-        return plotly;
-    }
-    let (values, texts) = axis.ticks.iter().cloned().unzip();
-    plotly.tick_values(values).tick_text(texts)
-}
-
-fn traces(chart: &Chart, evidence: &Evidence) -> Vec<Box<dyn Trace>> {
     match &chart.body {
-        Body::Lines(series) => points(series, |it, part| scatter(it, part, evidence, true)),
-        Body::Dots(series) => points(series, |it, part| scatter(it, part, evidence, false)),
-        Body::Curves(series) => points(series, |it, part| {
-            let style = Style::of(evidence, &it.server);
-            let marker = marker(style, part == Part::Sound).max_displayed(MARKERS_OF_A_CURVE);
-            scatter(it, part, evidence, true).marker(marker)
+        Body::Lines(all) | Body::Dots(all) => {
+            let is_line = matches!(chart.body, Body::Lines(_));
+            value["kind"] = json!(if is_line { "lines" } else { "dots" });
+            let series = drawn(all)
+                .into_iter()
+                .map(|it| points(&it, index(&it.server), is_line));
+            value["series"] = series.collect();
+        }
+        Body::Curves(all) => {
+            value["kind"] = json!("curves");
+            let all = drawn(all);
+            let longest = all.iter().max_by_key(|it| it.points.len());
+            let grid = longest.into_iter().flat_map(|it| &it.points).map(|point| {
+                let percentile = point.says.first().and_then(|it| it.split(':').next());
+                json!([short(point.x), percentile.unwrap_or_default()])
+            });
+            value["grid"] = grid.collect();
+            let series = all.iter().map(|it| curve(it, index(&it.server)));
+            value["series"] = series.collect();
+        }
+        Body::Bars(all) => bars(&mut value, all, |server| {
+            index(server).filter(|_| chart.draws(server))
         }),
-        Body::Bars(bars) => bar_traces(bars),
+    }
+    // It stands in a script element.
+    value.to_string().replace('<', "\\u003c")
+}
+
+/// How each server looks: name, hue, symbol of plotly, dashes, and a word on what is not ranked.
+pub(super) fn servers(evidence: &Evidence) -> String {
+    let server = |server: &String| {
+        let style = Style::of(evidence, server);
+        json!([server, style.hue, symbol(style.shape), dash(style.dashes)])
+    };
+    let all: Value = evidence.servers.iter().map(server).collect();
+    all.to_string().replace('<', "\\u003c")
+}
+
+/// Five significant digits: more than a screen shows.
+fn short(value: f64) -> Value {
+    if value == 0.0 || !value.is_finite() {
+        return json!(0);
+    }
+    let digits = 4 - value.abs().log10().floor() as i32;
+    let factor = 10_f64.powi(digits.clamp(-300, 300));
+    let rounded = (value * factor).round() / factor;
+    // Whole numbers need no ".0".
+    match rounded.fract() == 0.0 && rounded.abs() < 1e15 {
+        true => json!(rounded as i64),
+        false => json!(rounded),
     }
 }
 
-/// More would hide the line.
-const MARKERS_OF_A_CURVE: usize = 9;
-
-/// Which points of a server.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// Those that are compared.
-    Sound,
-    /// Those that are only shown.
-    Marked,
+fn axis(axis: &Axis) -> Value {
+    let ticks = axis.ticks.iter();
+    json!({
+        "title": axis.title,
+        "log": axis.is_log,
+        "ticks": ticks.map(|(at, text)| json!([short(*at), text])).collect::<Value>(),
+    })
 }
 
-fn points(
-    series: &[Series],
-    trace: impl Fn(&Series, Part) -> Box<Scatter<f64, f64>>,
-) -> Vec<Box<dyn Trace>> {
-    let mut traces: Vec<Box<dyn Trace>> = Vec::new();
-    for it in series {
-        for part in [Part::Sound, Part::Marked] {
-            let has_any = (it.points.iter()).any(|it| it.is_sound == (part == Part::Sound));
-            if has_any {
-                traces.push(trace(it, part));
+fn points(series: &Series, server: Option<usize>, is_line: bool) -> Value {
+    let (mut x, mut y, mut says) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut low, mut high) = (Vec::new(), Vec::new());
+    let mut hollow = Vec::new();
+    let mut next = None;
+    for point in &series.points {
+        if is_line && next.is_some_and(|next| next != point.place) {
+            for list in [&mut x, &mut y, &mut low, &mut high, &mut says] {
+                list.push(Value::Null);
             }
         }
+        next = Some(point.place + 1);
+        if !point.is_sound {
+            hollow.push(x.len());
+        }
+        x.push(short(point.x));
+        y.push(short(point.y));
+        let ends = point.interval;
+        low.push(ends.map_or(Value::Null, |(low, _)| short(low)));
+        high.push(ends.map_or(Value::Null, |(_, high)| short(high)));
+        says.push(json!(point.says.join("\n")));
     }
-    traces
+    let mut value = json!({ "server": server, "x": x, "y": y, "says": says });
+    if low.iter().any(|it| !it.is_null()) {
+        value["low"] = json!(low);
+        value["high"] = json!(high);
+    }
+    if !hollow.is_empty() {
+        value["hollow"] = json!(hollow);
+    }
+    value
 }
 
-fn scatter(
-    series: &Series,
-    part: Part,
-    evidence: &Evidence,
-    is_line: bool,
-) -> Box<Scatter<f64, f64>> {
-    let style = Style::of(evidence, &series.server);
-    let is_sound = part == Part::Sound;
-    let points: Vec<_> = (series.points.iter())
-        .filter(|point| point.is_sound == is_sound)
+fn curve(series: &Series, server: Option<usize>) -> Value {
+    let values: Value = series.points.iter().map(|point| short(point.y)).collect();
+    let mut value = json!({ "server": server, "y": values });
+    if let Some(point) = series.points.first() {
+        if !point.is_sound {
+            value["hollow"] = json!(true);
+        }
+        if let Some(remark) = point.says.get(1) {
+            value["remark"] = json!(remark);
+        }
+    }
+    value
+}
+
+fn bars(value: &mut Value, bars: &Bars, index: impl Fn(&str) -> Option<usize>) {
+    let drawn: Vec<(usize, usize)> = (bars.servers.iter().enumerate())
+        .filter_map(|(at, server)| Some((at, index(server)?)))
         .collect();
-    let hover = points.iter().map(|point| {
-        let lines: Vec<String> = point.says.iter().map(|line| folded(line)).collect();
-        format!(
-            "<b>{}</b><br>{}",
-            escaped(&series.server),
-            lines.join("<br>")
-        )
+    value["kind"] = json!("bars");
+    value["servers"] = drawn.iter().map(|&(_, index)| json!(index)).collect();
+    let hollow = (drawn.iter().enumerate()).filter(|(_, (at, _))| !bars.is_sound[*at]);
+    value["hollow"] = hollow.map(|(place, _)| json!(place)).collect();
+    let parts = bars.parts.iter().map(|part| {
+        let values: Value = drawn
+            .iter()
+            .map(|&(at, _)| short(part.values[at]))
+            .collect();
+        json!({ "name": part.name, "values": values })
     });
-    // An error bar needs a length for every point.
-    let length = |of: fn(f64, (f64, f64)) -> f64| -> Vec<f64> {
-        let value = |point: &&crate::chart::Point| {
-            let value = if is_line { point.y } else { point.x };
-            point
-                .interval
-                .map_or(0.0, |interval| of(value, interval).max(0.0))
-        };
-        points.iter().map(value).collect()
-    };
-    let error = ErrorData::new(ErrorType::Data)
-        .symmetric(false)
-        .array(length(|value, (_, high)| high - value))
-        .array_minus(length(|value, (low, _)| value - low))
-        .thickness(1.3)
-        .width(0)
-        .color(hex(style.colour));
-    let has_interval = points.iter().any(|point| point.interval.is_some());
-    let mut trace = Scatter::new(
-        points.iter().map(|point| point.x).collect(),
-        points.iter().map(|point| point.y).collect(),
-    )
-    .name(&series.server)
-    .legend_group(&series.server)
-    .mode(if is_line {
-        Mode::LinesMarkers
-    } else {
-        Mode::Markers
-    })
-    .marker(marker(style, is_sound))
-    .hover_text_array(hover.collect())
-    .hover_info(HoverInfo::Text);
-    if is_line {
-        let width = if is_sound { 2.0 } else { 1.5 };
-        let dash = if is_sound {
-            dash(style.dashes)
-        } else {
-            DashType::Dot
-        };
-        trace = trace.line(Line::new().color(hex(style.colour)).width(width).dash(dash));
-    }
-    if has_interval {
-        trace = if is_line {
-            trace.error_y(error)
-        } else {
-            trace.error_x(error)
-        };
-    }
-    trace
+    value["parts"] = parts.collect();
 }
 
-fn marker(style: Style, is_sound: bool) -> Marker {
-    let symbol = match (style.shape, is_sound) {
-        (Shape::Circle, true) => MarkerSymbol::Circle,
-        (Shape::Circle, false) => MarkerSymbol::CircleOpen,
-        (Shape::Square, true) => MarkerSymbol::Square,
-        (Shape::Square, false) => MarkerSymbol::SquareOpen,
-        (Shape::Diamond, true) => MarkerSymbol::Diamond,
-        (Shape::Diamond, false) => MarkerSymbol::DiamondOpen,
-        (Shape::Triangle, true) => MarkerSymbol::TriangleUp,
-        (Shape::Triangle, false) => MarkerSymbol::TriangleUpOpen,
-        (Shape::TriangleDown, true) => MarkerSymbol::TriangleDown,
-        (Shape::TriangleDown, false) => MarkerSymbol::TriangleDownOpen,
-        (Shape::Cross, true) => MarkerSymbol::Cross,
-        (Shape::Cross, false) => MarkerSymbol::CrossOpen,
-    };
-    Marker::new()
-        .symbol(symbol)
-        .size(9)
-        .color(hex(style.colour))
-}
-
-/// The nearest of those that plotly has.
-fn dash(dashes: Dashes) -> DashType {
-    match dashes {
-        [] => DashType::Solid,
-        [8, 4] => DashType::Dash,
-        [8, 4, 2, 4] => DashType::DashDot,
-        [14, ..] => DashType::LongDash,
-        _ => DashType::Dot,
+fn symbol(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Circle => "circle",
+        Shape::Square => "square",
+        Shape::Diamond => "diamond",
+        Shape::Triangle => "triangle-up",
+        Shape::TriangleDown => "triangle-down",
+        Shape::Cross => "cross",
+        Shape::Saltire => "x",
+        Shape::Star => "star",
     }
 }
 
-fn bar_traces(bars: &Bars) -> Vec<Box<dyn Trace>> {
-    // plotly begins at the bottom.
-    let names = || -> Vec<String> {
-        let named = bars.servers.iter().zip(&bars.is_sound);
-        let name = |(server, is_sound): (&String, &bool)| match is_sound {
-            true => server.clone(),
-            false => format!("{server}{NOT_COMPARED}"),
-        };
-        named.map(name).rev().collect()
-    };
-    let totals: Vec<f64> = (0..bars.servers.len())
-        .map(|index| bars.parts.iter().map(|part| part.values[index]).sum())
-        .collect();
-    let mut traces: Vec<Box<dyn Trace>> = Vec::new();
-    for (part, &colour) in bars.parts.iter().zip(PARTS.iter().cycle()) {
-        let hover = part.values.iter().zip(&totals).zip(&bars.servers);
-        let hover = hover.map(|((value, total), server)| {
-            format!(
-                "<b>{}</b><br>{}: {} of {}",
-                escaped(server),
-                escaped(&part.name),
-                number(*value),
-                number(*total)
-            )
-        });
-        traces.push(
-            Bar::new(part.values.iter().copied().rev().collect(), names())
-                .name(&part.name)
-                .orientation(Orientation::Horizontal)
-                .marker(Marker::new().color(hex(colour)))
-                .hover_text_array(hover.rev().collect())
-                .hover_info(HoverInfo::Text),
-        );
+/// As plotly reads it.
+fn dash(dashes: Dashes) -> String {
+    let lengths: Vec<String> = dashes.iter().map(|length| format!("{length}px")).collect();
+    match lengths.is_empty() {
+        true => "solid".to_owned(),
+        false => lengths.join(","),
     }
-    // Nothing but the sums at the ends.
-    let texts = totals.iter().map(|total| number(*total));
-    traces.push(
-        Bar::new(vec![0.0; totals.len()], names())
-            .orientation(Orientation::Horizontal)
-            .text_array(texts.rev().collect())
-            .text_position(TextPosition::Outside)
-            .clip_on_axis(false)
-            .hover_info(HoverInfo::Skip),
-    );
-    traces
 }
 
-/// A line to draw beside what a style says: colour and dashes as in SVG.
+/// Dashes as SVG has them.
 pub(super) fn dash_array(dashes: Dashes) -> String {
     let lengths: Vec<String> = dashes.iter().map(u32::to_string).collect();
     lengths.join(" ")
@@ -294,26 +187,55 @@ pub(super) fn shape_path(shape: Shape) -> &'static str {
         Shape::Triangle => "M17 1.5l5.5 10h-11z",
         Shape::TriangleDown => "M17 12.5l5.5-10h-11z",
         Shape::Cross => "M15 2h4v3h3v4h-3v3h-4v-3h-3v-4h3z",
+        Shape::Saltire => {
+            "M13.5 1.4l3.5 3.5 3.5-3.5 2.1 2.1-3.5 3.5 3.5 3.5-2.1 2.1-3.5-3.5-3.5 3.5-2.1-2.1 3.5-3.5-3.5-3.5z"
+        }
+        Shape::Star => "M17 0.5l1.6 4.6h4.9l-3.9 3 1.4 4.7-4-2.8-4 2.8 1.4-4.7-3.9-3h4.9z",
     }
 }
 
-/// The colour of the part at that place.
-pub(super) fn part_colour(place: usize) -> Colour {
-    PARTS[place % PARTS.len()]
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chart::Point;
 
-/// plotly reads some markup in texts, and what a server says must be none.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-}
+    /// The line of a server whose second cell was left out, and whose fourth is not compared.
+    #[test]
+    fn gaps_stay_gaps() {
+        let point = |place: usize, is_sound| Point {
+            x: place as f64,
+            y: 7.654_321,
+            place,
+            interval: None,
+            is_sound,
+            says: vec!["at".to_owned(), "value".to_owned()],
+        };
+        let series = Series {
+            server: "a".to_owned(),
+            points: vec![point(0, true), point(2, true), point(3, false)],
+        };
+        assert_eq!(
+            points(&series, Some(4), true),
+            json!({
+                "server": 4,
+                "x": [0, null, 2, 3],
+                "y": [7.6543, null, 7.6543, 7.6543],
+                "says": ["at\nvalue", null, "at\nvalue", "at\nvalue"],
+                "hollow": [3],
+            })
+        );
+    }
 
-/// In lines that fit on a phone.
-fn folded(text: &str) -> String {
-    let lines: Vec<String> = textwrap::wrap(text, 42)
-        .into_iter()
-        .map(|line| escaped(&line))
-        .collect();
-    lines.join("<br>")
+    #[test]
+    fn five_digits_are_enough() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (1_234_567.0, "1234600"),
+            (7.654_321, "7.6543"),
+            (0.000_123_456_7, "0.00012346"),
+            (64.0, "64"),
+        ] {
+            assert_eq!(short(value).to_string(), expected);
+        }
+    }
 }
