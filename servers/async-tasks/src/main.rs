@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     host::run(
-        &host::architecture!(host::Threads::Chosen),
+        &host::architecture!(host::Threads::Configurable),
         async_tasks::serve,
     )
 }

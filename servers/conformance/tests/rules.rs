@@ -80,8 +80,12 @@ fn who_may_know_whom(root: &Path) -> Result<()> {
     let all: Vec<&str> = packages.keys().map(String::as_str).collect();
     knows_none_of("host", &servers)?;
     knows_none_of("host", &["loadgen", "benches", "conformance", "soak"])?;
+    knows_none_of("host", &["mio", "rayon", "tokio"])?;
     knows_none_of("http1", &all)?;
-    knows_none_of("http1", &["mio", "nix", "rayon", "socket2", "tokio"])?;
+    knows_none_of(
+        "http1",
+        &["mio", "nix", "rayon", "rustix", "socket2", "tokio"],
+    )?;
     knows_none_of("loadgen", &servers)?;
     knows_none_of(
         "loadgen",

@@ -9,12 +9,14 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use host::{ACCEPT_BACKOFF, AcceptError, Host, accept_error};
+use host::{Accept, Door, Guest, Host};
 use memchr::memmem;
 use mio::net::TcpStream;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use slab::Slab;
 
@@ -24,19 +26,16 @@ use slab::Slab;
 ///
 /// When the poll cannot be set up or waited for.
 pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
-    host.closes(&listener)?;
-    listener.set_nonblocking(true)?;
-    let mut listener = mio::net::TcpListener::from_std(listener);
+    let mut door = Some(Door::nonblocking(listener, host)?);
     let mut poll = Poll::new()?;
-    poll.registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)?;
-    // Kept here as well, for a waker dropped takes its unseen event with it.
-    let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
-    host.on_stop({
-        let waker = Arc::clone(&waker);
-        // Fails only if the poll is gone, and the loop with it.
-        move || waker.wake().unwrap_or_default()
-    });
+    if let Some(door) = &door {
+        let mut door = SourceFd(&door.as_raw_fd());
+        poll.registry()
+            .register(&mut door, DOOR, Interest::READABLE)?;
+    }
+    let waker = Waker::new(poll.registry(), STOP)?;
+    // Fails only if the poll is gone, and the loop with it.
+    host.on_stop(move || waker.wake().unwrap_or_default());
 
     let mut floor = Floor {
         host,
@@ -46,28 +45,26 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
         answers: ANSWER.repeat(ANSWERS_MAX),
     };
     let mut events = Events::with_capacity(1024);
-    let mut accept_again: Option<Duration> = None;
-    let mut drained = false;
-    while !drained || !floor.peers.is_empty() {
-        match poll.poll(&mut events, accept_again) {
+    // Connections may stand in the accept queue.
+    let mut acceptable = false;
+    let mut accept_at: Option<Instant> = None;
+    while door.is_some() || !floor.peers.is_empty() {
+        let timeout = accept_at.map(|at| at.saturating_duration_since(Instant::now()));
+        match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             outcome => outcome?,
         }
-        let mut acceptable = accept_again.is_some();
         for event in &events {
             match event.token() {
-                LISTENER => acceptable = true,
+                DOOR => acceptable = true,
                 STOP => {
                     floor.drain();
-                    drained = true;
+                    acceptable = true; // Until the door says that it is closed.
                 }
                 Token(key) => floor.advance(key, event.is_read_closed()),
             }
         }
-        accept_again = match acceptable && !drained {
-            true => floor.accept(&listener),
-            false => None,
-        };
+        accept_at = floor.accept(&mut door, &mut acceptable);
     }
     Ok(())
 }
@@ -83,7 +80,7 @@ const BUFFER_BYTES: usize = 16 * 1024;
 const BLANK_LINE: &[u8] = b"\r\n\r\n";
 
 /// Beyond every key of a slab.
-const LISTENER: Token = Token(usize::MAX - 1);
+const DOOR: Token = Token(usize::MAX - 1);
 const STOP: Token = Token(usize::MAX - 2);
 
 /// Connections accepted before those which are here have their turn.
@@ -106,32 +103,38 @@ struct Peer {
     owed: usize,
     /// The peer has said all.
     ended: bool,
+    _guest: Guest,
 }
 
 impl Floor<'_> {
-    /// Takes connections from the accept queue; says when to do so again if there may be more.
-    fn accept(&mut self, listener: &mio::net::TcpListener) -> Option<Duration> {
+    /// Takes connections from the accept queue; says when to do so again, whatever the events are.
+    fn accept(&mut self, open: &mut Option<Door>, acceptable: &mut bool) -> Option<Instant> {
         for _ in 0..ACCEPTS_PER_TURN {
-            match listener.accept() {
-                Ok((stream, _)) => self.welcome(stream),
-                Err(error) => match accept_error(&error) {
-                    AcceptError::ConnectionGone => {}
-                    AcceptError::NothingWaits | AcceptError::NotListening => return None,
-                    AcceptError::OutOfResources => return Some(ACCEPT_BACKOFF),
-                },
+            let door = open.as_mut().filter(|_| *acceptable)?;
+            match door.accept() {
+                Accept::Guest(stream, guest) => self.welcome(stream, guest),
+                Accept::Nobody => *acceptable = false,
+                // Tried again in the turn that closes a connection.
+                Accept::Full => return None,
+                Accept::Later(at) => return Some(at),
+                Accept::Closed => *open = None,
             }
         }
-        Some(Duration::ZERO)
+        Some(Instant::now())
     }
 
-    fn welcome(&mut self, mut stream: TcpStream) {
-        self.host.counters.accepted();
+    fn welcome(&mut self, stream: std::net::TcpStream, guest: Guest) {
+        let mut stream = TcpStream::from_std(stream);
         let slot = self.peers.vacant_entry();
+        let key = slot.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        match (self.registry).register(&mut stream, Token(slot.key()), interest) {
-            Ok(()) => _ = slot.insert(Peer::new(stream)),
+        if (self.registry.register(&mut stream, Token(key), interest)).is_err() {
             // The kernel has no memory for it; the peer sees a closed connection.
-            Err(_) => self.host.counters.closed(),
+            return;
+        }
+        slot.insert(Peer::new(stream, guest));
+        if self.host.drain_until().is_some() {
+            self.end(key);
         }
     }
 
@@ -146,34 +149,32 @@ impl Floor<'_> {
             .and_then(|()| peer.write(&self.answers));
         if outcome.is_err() || (peer.ended && peer.owed == 0) {
             self.peers.remove(key);
-            self.host.counters.closed();
         }
     }
 
-    /// The stop signal: whoever stood in the accept queue is let in, what has arrived is answered, and
-    /// nothing else is waited for.
+    /// The stop signal: what has arrived is answered, and nothing else is waited for.
     fn drain(&mut self) {
-        for stream in self.host.queue().into_iter().flatten() {
-            if stream.set_nonblocking(true).is_ok() {
-                self.welcome(TcpStream::from_std(stream));
-            }
-        }
         let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
         for key in keys {
-            // From here on a read returns what is there, then 0.
-            self.peers[key].stream.shutdown(Shutdown::Read).ok();
-            self.advance(key, true);
+            self.end(key);
         }
+    }
+
+    fn end(&mut self, key: usize) {
+        // From here on a read returns what is there, then 0.
+        self.peers[key].stream.shutdown(Shutdown::Read).ok();
+        self.advance(key, true);
     }
 }
 
 impl Peer {
-    fn new(stream: TcpStream) -> Self {
+    fn new(stream: TcpStream, guest: Guest) -> Self {
         Peer {
             stream,
             matched: 0,
             owed: 0,
             ended: false,
+            _guest: guest,
         }
     }
 

@@ -18,15 +18,25 @@ pub struct Architecture {
     pub version: &'static str,
     /// Whether `--threads` means something.
     pub threads: Threads,
+    /// Whether it opens further listening sockets on its address.
+    pub reuse_port: bool,
+}
+
+impl Architecture {
+    /// The same with SO_REUSEPORT on its listening socket, for [`Host::listen_again`](crate::Host::listen_again).
+    pub const fn with_reuse_port(mut self) -> Self {
+        self.reuse_port = true;
+        self
+    }
 }
 
 /// Whether an architecture has a number of threads to choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
-    /// It has not: `--threads` is an error.
-    Given,
-    /// It has; without `--threads` it is the number of cores the process may run on.
-    Chosen,
+    /// The architecture fixes it: `--threads` is an error.
+    Fixed,
+    /// `--threads` sets it; the default is the number of cores the process may run on.
+    Configurable,
 }
 
 /// An [`Architecture`] with name, about and version of the package that calls it.
@@ -38,6 +48,7 @@ macro_rules! architecture {
             about: env!("CARGO_PKG_DESCRIPTION"),
             version: env!("CARGO_PKG_VERSION"),
             threads: $threads,
+            reuse_port: false,
         }
     };
 }
@@ -49,6 +60,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Number of threads where an architecture has one to choose.
     pub threads: NonZeroUsize,
+    /// Whether further sockets may listen on the same address (SO_REUSEPORT).
+    pub reuse_port: bool,
     /// Connections that may wait in the accept queue.
     pub backlog: NonZeroU32,
     /// Connections open at once; further ones wait in the accept queue.
@@ -62,6 +75,7 @@ impl Default for Settings {
         Settings {
             limits: Limits::default(),
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            reuse_port: false,
             backlog: NonZeroU32::new(4096).expect("not zero"),
             connections_max: crate::listen::connections_max(),
             grace: Duration::from_secs(5),
@@ -103,7 +117,7 @@ struct Arguments {
 
 /// Reads the command line; on a wrong one, says so and exits with status 2.
 pub(crate) fn parse(architecture: &Architecture) -> (SocketAddr, Settings) {
-    let has_threads = architecture.threads == Threads::Chosen;
+    let has_threads = architecture.threads == Threads::Configurable;
     let command = Command::new(architecture.name)
         .about(architecture.about)
         .version(architecture.version);
@@ -128,6 +142,7 @@ pub(crate) fn parse(architecture: &Architecture) -> (SocketAddr, Settings) {
             ..Limits::default()
         },
         threads: given.threads.unwrap_or(defaults.threads),
+        reuse_port: architecture.reuse_port,
         backlog: given.backlog,
         connections_max: match given.max_connections {
             Some(max) => max.get(),

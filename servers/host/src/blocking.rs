@@ -1,94 +1,65 @@
 //! For architectures that wait in the system calls themselves: connections as they are accepted, and
 //! the conversation over one of them.
 
-use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
-use std::mem;
+use std::marker::PhantomData;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use http1::{Connection, Next};
 use slab::Slab;
 
 use crate::listen::shut_reading;
-use crate::{ACCEPT_BACKOFF, AcceptError, Host, accept_error, now};
+use crate::{Accept, Door, Guest, Host, lock, note_failure, now};
 
-/// The connections of `listener`, each as soon as it is accepted; blocks in `accept`, or while as many
-/// are open as there may be. After the stop signal it yields what stood in the accept queue, and ends.
-pub fn incoming(listener: TcpListener, host: &Host) -> Incoming<'_> {
-    // Without a duplicate of it, only the end of `--grace` ends the server.
-    host.closes(&listener).unwrap_or_default();
-    let open = Arc::clone(&host.open);
-    host.on_stop(move || open.wake_who_waits_for_room());
+/// The connections of `listener`, each as soon as it is accepted; blocks in `accept`, or while
+/// `--max-connections` are open. After the stop signal it yields what stood in the accept queue, and ends.
+pub fn incoming(listener: TcpListener, host: &Arc<Host>) -> Incoming {
+    let mut door = Door::blocking(listener, host);
+    let thread = thread::current();
+    door.on_room(move || thread.unpark());
     Incoming {
-        listener,
-        queue: None,
-        host,
+        door,
+        of_this_thread: PhantomData,
     }
 }
 
 /// See [`incoming`].
 #[derive(Debug)]
-pub struct Incoming<'a> {
-    listener: TcpListener,
-    /// What stood in the accept queue at the stop.
-    queue: Option<VecDeque<TcpStream>>,
-    host: &'a Host,
+pub struct Incoming {
+    door: Door,
+    /// The one that is unparked.
+    of_this_thread: PhantomData<*const ()>,
 }
 
-impl<'a> Iterator for Incoming<'a> {
-    type Item = Stream<'a>;
+impl Iterator for Incoming {
+    type Item = Stream;
 
-    fn next(&mut self) -> Option<Stream<'a>> {
+    fn next(&mut self) -> Option<Stream> {
         loop {
-            self.host.open.wait_for_room(self.host);
-            if let Some(socket) = self.next_queued() {
-                return Some(Stream::new(socket, self.host));
-            }
-            match self.listener.accept() {
-                Ok((socket, _)) => return Some(Stream::new(socket, self.host)),
-                Err(error) => match accept_error(&error) {
-                    AcceptError::NothingWaits | AcceptError::NotListening => {
-                        if self.queue.is_some() {
-                            return None;
-                        }
-                        // It is the listener's receive timeout, which is there for its connections; or
-                        // the stop is about to hand over its queue.
-                        std::thread::yield_now();
-                    }
-                    AcceptError::ConnectionGone => {}
-                    AcceptError::OutOfResources => {
-                        self.host.counters.out_of_files();
-                        std::thread::sleep(ACCEPT_BACKOFF);
-                    }
-                },
+            match self.door.accept() {
+                Accept::Guest(socket, guest) => return Some(Stream::new(socket, guest)),
+                // It is the listener's receive timeout, which is there for its connections; or the stop is
+                // about to hand over its queue.
+                Accept::Nobody => thread::yield_now(),
+                Accept::Full => thread::park(),
+                Accept::Later(at) => thread::sleep(at.saturating_duration_since(Instant::now())),
+                Accept::Closed => return None,
             }
         }
     }
-}
-
-impl Incoming<'_> {
-    fn next_queued(&mut self) -> Option<TcpStream> {
-        if self.queue.is_none() && self.host.stopping() {
-            self.queue = self.host.queue();
-        }
-        self.queue.as_mut()?.pop_front()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics under this lock")
 }
 
 /// An accepted connection. It counts as open until it is dropped.
 #[derive(Debug)]
-pub struct Stream<'a> {
+pub struct Stream {
     peer: Arc<Peer>,
     key: usize,
-    host: &'a Host,
+    guest: Guest,
 }
 
 #[derive(Debug)]
@@ -99,73 +70,33 @@ struct Peer {
     must_be_woken: AtomicBool,
 }
 
-impl<'a> Stream<'a> {
-    fn new(socket: TcpStream, host: &'a Host) -> Self {
-        host.counters.accepted();
+impl Stream {
+    fn new(socket: TcpStream, guest: Guest) -> Self {
         let peer = Arc::new(Peer {
             socket,
             must_be_woken: AtomicBool::new(false),
         });
-        let key = lock(&host.open.table).peers.insert(Arc::clone(&peer));
-        Stream { peer, key, host }
+        let key = lock(&guest.host().open.peers).insert(Arc::clone(&peer));
+        Stream { peer, key, guest }
     }
 }
 
-impl Drop for Stream<'_> {
+impl Drop for Stream {
     fn drop(&mut self) {
-        self.host.open.remove(self.key);
-        self.host.counters.closed();
+        lock(&self.guest.host().open.peers).remove(self.key);
     }
 }
 
-/// The connections that are open, so that there are not too many and that a stop reaches those which
-/// are blocked in `recv`.
+/// The connections that are open, so that a stop reaches those which are blocked in `recv`.
 #[derive(Debug, Default)]
 pub(crate) struct Open {
-    table: Mutex<Table>,
-    fewer: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    peers: Slab<Arc<Peer>>,
-    /// Somebody waits for there to be fewer. Waking nobody would be a system call all the same.
-    awaited: bool,
+    peers: Mutex<Slab<Arc<Peer>>>,
 }
 
 impl Open {
-    /// Waits while as many are open as there may be; not when the server stops, for then its queue is
-    /// taken already.
-    fn wait_for_room(&self, host: &Host) {
-        let max = host.settings.connections_max;
-        let draining = || host.drain_until().is_some();
-        let mut table = lock(&self.table);
-        if table.peers.len() >= max && !draining() {
-            host.counters.full();
-        }
-        while table.peers.len() >= max && !draining() {
-            table.awaited = true;
-            table = (self.fewer.wait(table)).expect("nothing panics under this lock");
-        }
-    }
-
-    fn wake_who_waits_for_room(&self) {
-        // Locked, so that nobody is between looking at the stop flag and waiting.
-        let _table = lock(&self.table);
-        self.fewer.notify_all();
-    }
-
-    fn remove(&self, key: usize) {
-        let mut table = lock(&self.table);
-        table.peers.remove(key);
-        if mem::take(&mut table.awaited) {
-            self.fewer.notify_all();
-        }
-    }
-
     /// Wakes those who have been blocked in `recv` since before the stop signal.
     pub(crate) fn wake_idle(&self) {
-        for (_, peer) in &lock(&self.table).peers {
+        for (_, peer) in &*lock(&self.peers) {
             if peer.must_be_woken.load(SeqCst) {
                 shut_reading(&peer.socket);
             }
@@ -175,14 +106,13 @@ impl Open {
 
 /// The whole conversation with one peer, from its first byte to the close. Whatever goes wrong with it
 /// ends it and nothing else.
-pub fn converse(stream: Stream<'_>) {
-    // An error is the peer's own doing, a panic has been told by the panic hook.
-    if catch_unwind(AssertUnwindSafe(|| exchange(&stream.peer, stream.host))).is_err() {
-        stream.host.counters.panicked();
-    }
+pub fn converse(stream: Stream) {
+    // An error is the peer's own doing; a panic has been told by the panic hook and drops the stream.
+    _ = catch_unwind(AssertUnwindSafe(move || exchange(&stream)));
 }
 
-fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
+fn exchange(stream: &Stream) -> io::Result<()> {
+    let (peer, host) = (&*stream.peer, stream.guest.host());
     let mut socket = &peer.socket;
     let mut scratch = host.scratch();
     let mut at = now();
@@ -203,9 +133,7 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
                 patience.expect(connection.deadline() - at.instant)?;
                 socket.read(scratch.space()).map(|n| {
                     at = now();
-                    if let Some(until) = host.drain_until() {
-                        connection.drain(&scratch, until, at);
-                    }
+                    host.tell_stop(&mut connection, &scratch, at);
                     // Woken because the server stops: the time is up, though the peer is there.
                     if n > 0 || connection.deadline() > at.instant {
                         connection.received(&mut scratch, n, at);
@@ -239,11 +167,10 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
                     _ => _ = connection.timed_out(&mut scratch, at),
                 }
             }
-            // The kernel's limit, which lies behind that.
-            Err((io::ErrorKind::TimedOut, _)) if connection.next() == Next::Write => {
-                connection.timed_out(&mut scratch, at);
+            Err((_, error)) => {
+                note_failure(&mut connection, &mut scratch, &error, at);
+                return Err(error);
             }
-            Err((_, error)) => return Err(error),
         }
     }
 }

@@ -20,27 +20,27 @@ pub struct Counters {
 
 impl Counters {
     /// A connection was taken from the accept queue.
-    pub fn accepted(&self) {
+    pub(crate) fn accepted(&self) {
         self.accepted.fetch_add(1, Relaxed);
     }
 
     /// An accepted connection is over.
-    pub fn closed(&self) {
+    pub(crate) fn closed(&self) {
         self.closed.fetch_add(1, Relaxed);
     }
 
     /// What served a connection panicked, which ended that connection.
-    pub fn panicked(&self) {
+    pub(crate) fn panicked(&self) {
         self.panics.fetch_add(1, Relaxed);
     }
 
     /// As many connections are open as there may be: others wait in the accept queue from here on.
-    pub fn full(&self) {
+    pub(crate) fn full(&self) {
         self.full.fetch_add(1, Relaxed);
     }
 
     /// A connection stays in the accept queue because files or memory have run out.
-    pub fn out_of_files(&self) {
+    pub(crate) fn out_of_files(&self) {
         self.out_of_files.fetch_add(1, Relaxed);
     }
 

@@ -5,7 +5,7 @@
 //! call `serve` in their own process:
 //!
 //! ```
-//! # use std::sync::Arc;
+//! # use std::sync::{Arc, Mutex, MutexGuard};
 //! # fn serve(listener: std::net::TcpListener, host: &Arc<host::Host>) -> std::io::Result<()> {
 //! #     for stream in host::blocking::incoming(listener, host) {
 //! #         host::blocking::converse(stream);
@@ -29,22 +29,24 @@ mod arguments;
 pub mod blocking;
 mod counters;
 mod deadlines;
+mod door;
 mod listen;
+mod room;
 mod stop;
 
-use std::collections::VecDeque;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
-use http1::{Now, Scratch};
+use http1::{Connection, Next, Now, Scratch};
 
 pub use arguments::{Architecture, Settings, Threads};
 pub use counters::Counters;
 pub use deadlines::Deadlines;
-pub use listen::{ACCEPT_BACKOFF, AcceptError, accept_error, listen};
+pub use door::{Accept, Door, Guest};
+pub use listen::listen;
 
 /// All that a `serve` needs to know beside its listener.
 #[derive(Debug)]
@@ -54,7 +56,8 @@ pub struct Host {
     /// What happened so far.
     pub counters: Counters,
     stop: stop::Stop,
-    open: Arc<blocking::Open>,
+    room: room::Room,
+    open: blocking::Open,
 }
 
 impl Host {
@@ -64,7 +67,8 @@ impl Host {
             settings,
             counters: Counters::default(),
             stop: stop::Stop::default(),
-            open: Arc::default(),
+            room: room::Room::default(),
+            open: blocking::Open::default(),
         }
     }
 
@@ -77,6 +81,7 @@ impl Host {
     /// arrived is answered, or else one more request if it comes within [`drain_time`](Self::drain_time).
     pub fn stop(&self) {
         self.stop.stop(self.drain_time());
+        self.room.wake_waiters();
     }
 
     /// Whether it was asked to stop. Connections that were accepted go on until
@@ -85,21 +90,18 @@ impl Host {
         self.stop.stopping()
     }
 
-    /// Hands over what the stop needs of a listener: it takes what stands in its accept queue, for
-    /// [`queue`](Self::queue), and ends the listening. Where files run out within that, the listener
-    /// holds the rest, and lets no more in.
+    /// Opens a further listening socket on the address of `listener`; the kernel spreads connections over
+    /// both. The architecture must have asked for it by [`Architecture::with_reuse_port`].
     ///
     /// # Errors
     ///
-    /// When the listener cannot be duplicated.
-    pub fn closes(&self, listener: &TcpListener) -> io::Result<()> {
-        self.stop.closes(listener.try_clone()?);
-        Ok(())
-    }
-
-    /// What stood in the accept queue at the stop, given away once.
-    pub fn queue(&self) -> Option<VecDeque<TcpStream>> {
-        self.stop.queue()
+    /// Those of [`listen`], and that nobody has asked.
+    pub fn listen_again(&self, listener: &TcpListener) -> io::Result<TcpListener> {
+        if !self.settings.reuse_port {
+            let message = "a further listener needs SO_REUSEPORT on the first: set reuse_port";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        listen(listener.local_addr()?, &self.settings)
     }
 
     /// Until when further requests are waited for; `None` while nobody needs to hurry.
@@ -120,9 +122,17 @@ impl Host {
         self.open.wake_idle();
     }
 
-    /// Runs `wake` when the accept queue has been taken and [`drain_until`](Self::drain_until) is set, on
-    /// the thread that does so; at once if that has been done.
-    pub fn on_stop(&self, wake: impl FnOnce() + Send + 'static) {
+    /// Tells a connection that the server stops, if it does.
+    #[inline]
+    pub fn tell_stop(&self, connection: &mut Connection, scratch: &Scratch, now: Now) {
+        if let Some(until) = self.drain_until() {
+            connection.drain(scratch, until, now);
+        }
+    }
+
+    /// Runs `wake` when the accept queues have been taken and [`drain_until`](Self::drain_until) is set, on
+    /// the thread that does so; at once if that has been done. The host keeps `wake` and what it owns.
+    pub fn on_stop(&self, wake: impl Fn() + Send + 'static) {
         self.stop.on_stop(Box::new(wake));
     }
 }
@@ -133,6 +143,23 @@ pub fn now() -> Now {
         instant: Instant::now(),
         wall: SystemTime::now(),
     }
+}
+
+/// Takes note of the error that ends a connection: TCP_USER_TIMEOUT, by which the kernel gives up a peer that
+/// takes no byte of an answer, is a timeout like that of [`Connection::deadline`] and counted as one.
+pub fn note_failure(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    error: &io::Error,
+    now: Now,
+) {
+    if error.kind() == io::ErrorKind::TimedOut && connection.next() == Next::Write {
+        connection.timed_out(scratch, now);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics under this lock")
 }
 
 /// The whole `main` of a server: reads the arguments, listens, says so in one line on stdout, serves

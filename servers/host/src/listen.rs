@@ -1,8 +1,6 @@
-use std::collections::VecDeque;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
@@ -24,6 +22,9 @@ pub fn listen(address: SocketAddr, settings: &Settings) -> io::Result<TcpListene
         )?;
         // A restart need not wait for the last run's connections to leave TIME_WAIT.
         socket.set_reuse_address(true)?;
+        if settings.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
         // Answers are written whole; Nagle's algorithm could only delay them.
         socket.set_tcp_nodelay(true)?;
         // Grown by themselves, they would hold megabytes of answers for a peer that reads none.
@@ -74,43 +75,13 @@ pub(crate) fn connections_max() -> usize {
     usize::try_from(connections).unwrap_or(usize::MAX)
 }
 
-/// What a failed `accept` means for the loop around it.
-#[derive(Debug, PartialEq, Eq)]
-pub enum AcceptError {
-    /// Nothing waits (EAGAIN).
-    NothingWaits,
-    /// This connection is gone (ECONNABORTED, or an error its network had); take the next.
-    ConnectionGone,
-    /// Files or memory have run out (EMFILE, ENFILE, ENOBUFS, ENOMEM). The connection stays in the
-    /// accept queue: try again after [`ACCEPT_BACKOFF`], not at once, which would spin.
-    OutOfResources,
-    /// The socket does not listen any more (EINVAL).
-    NotListening,
-}
-
-/// How long to leave the accept queue alone when files or memory have run out.
-pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
-
-/// Sorts an error of `accept` (accept(2), "Error handling").
-pub fn accept_error(error: &io::Error) -> AcceptError {
-    use nix::errno::Errno;
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EAGAIN) => AcceptError::NothingWaits,
-        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-            AcceptError::OutOfResources
-        }
-        Some(Errno::EINVAL) => AcceptError::NotListening,
-        _ => AcceptError::ConnectionGone,
-    }
-}
-
 /// Lets no further handshake begin, so that the accept queue can be emptied and the listener closed with
-/// nobody lost in between. Those that have begun are over after [`HANDSHAKE_TIME`].
+/// nobody lost in between.
 ///
 /// A filter (socket(7), `SO_ATTACH_FILTER`) drops the SYN segments sent to the listener; what stands in
 /// its queue are sockets of their own already. Who connects meanwhile asks again after a second, and is
 /// refused by a port that is closed by then.
-fn refuse_more(listener: &TcpListener) {
+pub(crate) fn refuse_more(listener: &TcpListener) {
     // Classic BPF over the TCP header, whose byte 13 holds the flags (9293 §3.1).
     const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
     const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
@@ -127,33 +98,6 @@ fn refuse_more(listener: &TcpListener) {
     ];
     // Where that is not permitted, connections may be lost as with any server.
     (SockRef::from(listener).attach_filter(&drop_syn)).unwrap_or_default();
-}
-
-/// How long after [`refuse_more`] a connection may still join the accept queue: a handshake needs no more
-/// than a round trip. Not longer, because who connects meanwhile has to ask twice.
-const HANDSHAKE_TIME: Duration = Duration::from_millis(5);
-
-/// Takes all that stands in the accept queue, and then ends the listening: that ends a blocked `accept`
-/// too, and later peers are refused at once, however long those taken wait for their turn.
-pub(crate) fn take_queue(listener: &TcpListener) -> VecDeque<TcpStream> {
-    refuse_more(listener);
-    std::thread::sleep(HANDSHAKE_TIME);
-    let mut taken = VecDeque::new();
-    // Heard by the next `accept`, not by one that blocks already.
-    let mut has_more = listener.set_nonblocking(true).is_ok();
-    while has_more {
-        match listener.accept() {
-            Ok((socket, _)) => taken.push_back(socket),
-            Err(error) => match accept_error(&error) {
-                AcceptError::ConnectionGone => {}
-                AcceptError::NothingWaits | AcceptError::NotListening => has_more = false,
-                // The rest is accepted by the server itself when files are given back.
-                AcceptError::OutOfResources => return taken,
-            },
-        }
-    }
-    shut_reading(listener);
-    taken
 }
 
 /// On a connection: reads return what has arrived, then 0, and whoever waits for more is woken. On a

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    host::run(&host::architecture!(host::Threads::Given), iterative::serve)
+    host::run(&host::architecture!(host::Threads::Fixed), iterative::serve)
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     host::run(
-        &host::architecture!(host::Threads::Given),
+        &host::architecture!(host::Threads::Fixed),
         thread_per_connection::serve,
     )
 }
