@@ -243,7 +243,7 @@ fn wrong_usage() {
         (
             &["--servers", "evnt-loop"],
             2,
-            "no server `evnt-loop` in benches/servers.toml, did you mean `event-loop`?; known: event-loop",
+            "no server or group `evnt-loop` in benches/servers.toml, did you mean `event-loop`?; servers: event-loop; groups: none",
         ),
         (
             &["--workloads", "stay,go"],

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::catalogue::{Ready, Server};
+use loadgen::catalogue::{Ready, Server, Serves};
 use loadgen::machine::own_cpus;
 use loadgen::target::{Options, Target, build, probe, version};
 use nix::sys::signal::{Signal, kill};
@@ -25,6 +25,9 @@ fn server(run: &[&str]) -> Server {
         ready: Ready::Line,
         reference: false,
         floor: false,
+        groups: Vec::new(),
+        serves: Serves::All,
+        thread_per_connection: false,
     }
 }
 

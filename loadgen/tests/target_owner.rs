@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::catalogue::{Ready, Server};
+use loadgen::catalogue::{Ready, Server, Serves};
 use loadgen::target::{Memory, Options, Owner, Sampler, Target, probe};
 use nix::cmsg_space;
 use nix::libc;
@@ -41,6 +41,9 @@ fn server(role: &str, over: &Path) -> Server {
         ready: Ready::Connect,
         reference: false,
         floor: false,
+        groups: Vec::new(),
+        serves: Serves::All,
+        thread_per_connection: false,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::against::{self, Generator, Load, Program, Run};
 use crate::calibration::{
     Calibration, Ceiling, LAG_RATE_PER_S, Latency, Round, Setup, Standing, thousandths,
 };
-use crate::catalogue::{Ready, Server};
+use crate::catalogue::{Ready, Server, Serves};
 use crate::drive::{self, Moment};
 use crate::floor::Counts;
 use crate::http_url::HttpUrl;
@@ -185,6 +185,9 @@ fn floor() -> anyhow::Result<Server> {
         ready: Ready::Line,
         reference: false,
         floor: false,
+        groups: Vec::new(),
+        serves: Serves::All,
+        thread_per_connection: false,
     })
 }
 

@@ -110,6 +110,7 @@ pub(crate) fn evidence() -> Evidence {
         server_args: Vec::new(),
         floor: Some("floor".to_owned()),
         references: Vec::new(),
+        server_groups: Default::default(),
         ledger: facts.iter().flat_map(rows).collect(),
         remarks: Vec::new(),
     }

@@ -76,6 +76,7 @@ pub(crate) fn evidence(servers: &[&str], workloads: &[&str], cells: Vec<Cell>) -
         server_args: Vec::new(),
         floor: None,
         references: Vec::new(),
+        server_groups: Default::default(),
         ledger: Vec::new(),
         remarks: Vec::new(),
     }

@@ -3,8 +3,8 @@
 //! [`clients`] make of them. The same table is held against servers of others, the [`peers`].
 //!
 //! The servers are those of `benches/servers.toml`, built as it says and started afresh for each trial
-//! on a free port. A name on the command line selects trials, as with any test:
-//! `cargo test --package conformance -- event-loop`.
+//! on a free port. A name on the command line selects trials, as with any test, and only the servers of
+//! selected trials are built: `cargo test --package conformance -- event-loop`.
 
 mod backpressure;
 mod cases;
@@ -37,35 +37,38 @@ use subject::Subject;
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::from_args();
     let catalogue = Catalogue::find(Path::new(env!("CARGO_MANIFEST_DIR")))?;
-    let subjects = || {
-        let ours = catalogue.servers.iter().filter(|server| server.is_ours());
-        ours.map(|server| Subject::new(server.clone(), &catalogue.root))
-    };
-    if !arguments.list {
-        for subject in subjects() {
-            eprintln!("building {} ...", subject.name());
-            subject.build().context("building a server to test")?;
-        }
-    }
     let peers = Peers::start(&catalogue);
     let mut trials = rules::trials(&catalogue);
     trials.extend(peers.trials());
-    for subject in subjects() {
-        trials.extend(cases::trials(&subject));
-        trials.extend(connections::trials(&subject));
-        trials.extend(backpressure::trials(&subject));
-        trials.extend(hostile::trials(&subject));
-        trials.extend(overload::trials(&subject));
-        trials.extend(faults::trials(&subject));
-        trials.extend(counters::trials(&subject));
-        trials.extend(panics::trials(&subject));
-        trials.extend(processes::trials(&subject));
-        trials.extend(slowhttptest::trials(&subject));
-        trials.extend(stopping::trials(&subject));
-        trials.extend(clients::trials(&subject));
-        trials.extend(traced::trials(&subject));
+    for server in catalogue.servers.iter().filter(|server| server.is_ours()) {
+        let subject = Subject::new(server.clone(), &catalogue.root);
+        let of_subject = trials_of(&subject);
+        let is_selected = |trial| !arguments.is_filtered_out(trial);
+        if !arguments.list && of_subject.iter().any(is_selected) {
+            eprintln!("building {} ...", subject.name());
+            subject.build().context("building a server to test")?;
+        }
+        trials.extend(of_subject);
     }
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+/// Everything that a server is held to.
+fn trials_of(subject: &Subject) -> Vec<Trial> {
+    let mut trials: Vec<Trial> = cases::trials(subject).collect();
+    trials.extend(connections::trials(subject));
+    trials.extend(backpressure::trials(subject));
+    trials.extend(hostile::trials(subject));
+    trials.extend(overload::trials(subject));
+    trials.extend(faults::trials(subject));
+    trials.extend(counters::trials(subject));
+    trials.extend(panics::trials(subject));
+    trials.extend(processes::trials(subject));
+    trials.extend(slowhttptest::trials(subject));
+    trials.extend(stopping::trials(subject));
+    trials.extend(clients::trials(subject));
+    trials.extend(traced::trials(subject));
+    trials
 }
 
 /// What a trial does with a server.

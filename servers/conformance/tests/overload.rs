@@ -22,7 +22,6 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
             ("more clients than files", out_of_files),
         ],
     );
-    // Of the others, none makes a thread for a connection.
     if subject.makes_threads() {
         let name = format!("{}::refused threads, then not", subject.name());
         let subject = subject.clone();

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use conformance::{Case, Expected, GET, Then, Way};
 use libtest_mimic::Trial;
-use loadgen::catalogue::{Catalogue, Ready, Server};
+use loadgen::catalogue::{Catalogue, Ready, Server, Serves};
 use loadgen::target::{self, Options, Target};
 use serde::Deserialize;
 
@@ -146,6 +146,9 @@ fn server(name: &str, run: &[&str], version: &[&str], ready: Ready) -> Server {
         ready,
         reference: true,
         floor: false,
+        groups: Vec::new(),
+        serves: Serves::All,
+        thread_per_connection: false,
     }
 }
 

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use loadgen::catalogue::Server;
+use loadgen::catalogue::{Server, Serves};
 use loadgen::target::{self, Options, Target};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -115,20 +115,19 @@ impl Subject {
         output(command.args(arguments))
     }
 
-    /// Whether a connection is served whatever others do. It is the purpose of most architectures; those
-    /// that starve some by design are named here.
+    /// Whether a connection is served whatever the others do.
     pub(crate) fn serves_all_at_once(&self) -> bool {
-        !self.converses_in_turn() && self.name() != "thread-pool"
+        self.server.serves == Serves::All
     }
 
-    /// Whether it accepts a connection only when the one before is over.
+    /// Whether it accepts a connection only when the one before is closed.
     pub(crate) fn converses_in_turn(&self) -> bool {
-        self.name() == "iterative"
+        self.server.serves == Serves::One
     }
 
     /// Whether it makes a thread for each connection.
     pub(crate) fn makes_threads(&self) -> bool {
-        self.name() == "thread-per-connection"
+        self.server.thread_per_connection
     }
 
     /// The most memory, in KiB, that so many peers may cost the server, whatever they do: half a head of 16 KiB

@@ -29,6 +29,9 @@ pub(super) fn campaign(arguments: Arguments, catalogue: &Catalogue) -> Result<Ca
     } else if servers.is_empty() {
         let ours = catalogue.servers.iter().filter(|server| !server.reference);
         servers.extend(ours.map(|server| server.name.clone()));
+    } else {
+        let asked = catalogue.servers(&servers).map_err(usage)?;
+        servers = asked.iter().map(|server| server.name.clone()).collect();
     }
     without_repetition(&mut servers);
     // In an A/A measurement there is none of these: the two halves have names that no server has.
@@ -41,6 +44,12 @@ pub(super) fn campaign(arguments: Arguments, catalogue: &Catalogue) -> Result<Ca
     };
     let floor = servers_that(&|server| server.floor).into_iter().next();
     let references = servers_that(&|server| server.reference);
+    let in_groups = servers_that(&|server| !server.groups.is_empty());
+    let server_groups = in_groups.into_iter().filter_map(|name| {
+        let groups = catalogue.server(&name).ok()?.groups.clone();
+        Some((name, groups))
+    });
+    let server_groups = server_groups.collect();
     let workloads = catalogue.workloads(&arguments.workloads).map_err(usage)?;
     let workloads = workloads.into_iter().map(|workload| match arguments.quick {
         true => quick(workload),
@@ -78,6 +87,7 @@ pub(super) fn campaign(arguments: Arguments, catalogue: &Catalogue) -> Result<Ca
         ledger,
         server_args: arguments.server_arg,
         auto,
+        server_groups,
         workloads: workloads.collect(),
     })
 }
