@@ -1,5 +1,5 @@
-//! For architectures that wait in the system calls themselves: connections as they are accepted, and
-//! the conversation over one of them.
+//! For architectures that wait in blocking system calls: an iterator over accepted connections, and the
+//! conversation over one connection.
 
 use std::io::{self, Read as _, Write as _};
 use std::marker::PhantomData;
@@ -16,8 +16,9 @@ use slab::Slab;
 use crate::listen::shut_reading;
 use crate::{Accept, Door, Guest, Host, lock, note_failure, now};
 
-/// The connections of `listener`, each as soon as it is accepted; blocks in `accept`, or while
-/// `--max-connections` are open. After the stop signal it yields what stood in the accept queue, and ends.
+/// Iterates over the connections of `listener` as they are accepted. `next` blocks until a connection comes, and
+/// while `--max-connections` are open. After the stop signal the iterator yields the connections that were in the
+/// accept queue, and ends.
 pub fn incoming(listener: TcpListener, host: &Arc<Host>) -> Incoming {
     let mut door = Door::blocking(listener, host);
     let thread = thread::current();
@@ -28,11 +29,11 @@ pub fn incoming(listener: TcpListener, host: &Arc<Host>) -> Incoming {
     }
 }
 
-/// See [`incoming`].
+/// The iterator that [`incoming`] returns.
 #[derive(Debug)]
 pub struct Incoming {
     door: Door,
-    /// The one that is unparked.
+    /// The door unparks the thread that called [`incoming`].
     of_this_thread: PhantomData<*const ()>,
 }
 
@@ -43,8 +44,8 @@ impl Iterator for Incoming {
         loop {
             match self.door.accept() {
                 Accept::Guest(socket, guest) => return Some(Stream::new(socket, guest)),
-                // It is the listener's receive timeout, which is there for its connections; or the stop is
-                // about to hand over its queue.
+                // Either the listener's receive timeout has passed, which is set for the sake of its
+                // connections, or the stop signal has closed the listener and is about to set `drain_until`.
                 Accept::Nobody => thread::yield_now(),
                 Accept::Full => thread::park(),
                 Accept::Later(at) => thread::sleep(at.saturating_duration_since(Instant::now())),
@@ -54,7 +55,7 @@ impl Iterator for Incoming {
     }
 }
 
-/// An accepted connection. It counts as open until it is dropped.
+/// An accepted connection, which counts as open until it is dropped.
 #[derive(Debug)]
 pub struct Stream {
     peer: Arc<Peer>,
@@ -65,8 +66,8 @@ pub struct Stream {
 #[derive(Debug)]
 struct Peer {
     socket: TcpStream,
-    /// A thread serves it that does not know of a stop, and may be blocked in `recv`. Not while it waits
-    /// for a thread, nor once it only waits for the peer to close: for those, a read of 0 would not do.
+    /// A thread that has not seen the stop may be blocked in `recv` on this socket. False while the connection
+    /// waits for a thread, and while it only waits for the peer to close: there a read of 0 would be wrong.
     must_be_woken: AtomicBool,
 }
 
@@ -87,14 +88,14 @@ impl Drop for Stream {
     }
 }
 
-/// The connections that are open, so that a stop reaches those which are blocked in `recv`.
+/// The open connections, so that a stop can wake the threads that are blocked in `recv`.
 #[derive(Debug, Default)]
 pub(crate) struct Open {
     peers: Mutex<Slab<Arc<Peer>>>,
 }
 
 impl Open {
-    /// Wakes those who have been blocked in `recv` since before the stop signal.
+    /// Wakes the threads that have been blocked in `recv` since before the stop signal.
     pub(crate) fn wake_idle(&self) {
         for (_, peer) in &*lock(&self.peers) {
             if peer.must_be_woken.load(SeqCst) {
@@ -104,10 +105,11 @@ impl Open {
     }
 }
 
-/// The whole conversation with one peer, from its first byte to the close. Whatever goes wrong with it
-/// ends it and nothing else.
+/// Holds the whole conversation with one peer, from its first byte to the close. An error or a panic ends this
+/// conversation and nothing else.
 pub fn converse(stream: Stream) {
-    // An error is the peer's own doing; a panic has been told by the panic hook and drops the stream.
+    // Errors are caused by the peer. A panic has been reported by the panic hook, and is counted when it drops
+    // the stream.
     _ = catch_unwind(AssertUnwindSafe(move || exchange(&stream)));
 }
 
@@ -122,7 +124,7 @@ fn exchange(stream: &Stream) -> io::Result<()> {
     loop {
         if let Some(until) = host.drain_until() {
             peer.must_be_woken.store(false, SeqCst);
-            // One that has waited for its turn so long may have sent its request long ago.
+            // A connection may have waited past `until` for its turn, with its request sent long ago.
             connection.drain(&scratch, until.max(at.instant + LAST_LOOK), at);
         }
         if connection.deadline() <= at.instant && connection.next() != Next::Close {
@@ -134,7 +136,7 @@ fn exchange(stream: &Stream) -> io::Result<()> {
                 socket.read(scratch.space()).map(|n| {
                     at = now();
                     host.tell_stop(&mut connection, &scratch, at);
-                    // Woken because the server stops: the time is up, though the peer is there.
+                    // A read of 0 may come from the stop, not from the peer; then the deadline has passed.
                     if n > 0 || connection.deadline() > at.instant {
                         connection.received(&mut scratch, n, at);
                     }
@@ -153,9 +155,9 @@ fn exchange(stream: &Stream) -> io::Result<()> {
         };
         match outcome.map_err(|error| (error.kind(), error)) {
             Ok(()) => {}
-            // By a signal, which must not give the peer its time anew.
+            // A signal must not restart the peer's time.
             Err((io::ErrorKind::Interrupted, _)) => at = now(),
-            // The socket's own timeout, which may be that of an earlier wait.
+            // The socket's timeout has passed, which may have been set for an earlier, shorter wait.
             Err((io::ErrorKind::WouldBlock, _)) => {
                 at = now();
                 match connection.next() {
@@ -163,7 +165,7 @@ fn exchange(stream: &Stream) -> io::Result<()> {
                         patience
                             .set(connection.deadline().saturating_duration_since(at.instant))?;
                     }
-                    // Not a byte was taken for the whole idle timeout.
+                    // The peer took no byte for the whole idle timeout.
                     _ => _ = connection.timed_out(&mut scratch, at),
                 }
             }
@@ -175,14 +177,14 @@ fn exchange(stream: &Stream) -> io::Result<()> {
     }
 }
 
-/// How long a connection that waited for its turn beyond the drain's end is looked at for its request.
+/// How long a stopping server waits for the request of a connection whose turn comes after the drain time.
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
-/// The socket's receive timeout. It stands at the idle timeout from the listener on and is set anew
-/// only for the rare wait that must be much shorter, so that a request costs a recv and a send.
+/// The socket's receive timeout. The socket inherits the idle timeout from the listener. It is changed only for
+/// waits that must be much shorter, so that a request costs one recv and one send.
 ///
-/// The send timeout stays what it is: a peer that takes no answer is given its time anew when the kernel
-/// has found room for a little more. After three times the idle timeout the kernel itself gives up.
+/// The send timeout is never changed, so it restarts whenever the kernel takes a little more of an answer that
+/// the peer does not read. After three times the idle timeout the kernel itself gives up.
 struct Patience<'a> {
     socket: &'a TcpStream,
     timeout: Duration,
@@ -202,7 +204,7 @@ impl<'a> Patience<'a> {
     }
 
     fn set(&mut self, wait: Duration) -> io::Result<()> {
-        // The kernel counts in microseconds, and takes 0 for "for ever".
+        // The kernel counts in microseconds, and 0 means no timeout.
         self.timeout = wait.max(Duration::from_millis(1));
         self.socket.set_read_timeout(Some(self.timeout))
     }

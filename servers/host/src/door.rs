@@ -13,21 +13,21 @@ use rustix::net::{SocketFlags, accept_with};
 use crate::listen::{refuse_more, shut_reading};
 use crate::{Host, lock};
 
-/// A listening socket, and the rules by which its connections are accepted: no more than
-/// `--max-connections` at once, a pause while files or memory have run out, and at a stop those that stood
-/// in the accept queue.
+/// A listening socket with the rules for accepting: at most `--max-connections` are open at once, accepting
+/// pauses while files or memory have run out, and a stop accepts the connections that wait in the accept queue
+/// and no others.
 ///
-/// A host may have several. Libraries for readiness register a door by its descriptor, edge- or
-/// level-triggered, for reading.
+/// A host may have several doors. A readiness library registers a door by its descriptor, for reading, edge- or
+/// level-triggered.
 #[derive(Debug)]
 pub struct Door {
     listening: Arc<Listening>,
     host: Arc<Host>,
-    /// What stood in the accept queue at the stop.
+    /// What was in the accept queue at the stop.
     queue: Option<VecDeque<TcpStream>>,
-    /// Files or memory had run out.
+    /// When to accept again after files or memory have run out.
     not_before: Option<Instant>,
-    /// `--max-connections` are open, which has been counted.
+    /// At `--max-connections`; already counted.
     full: bool,
     /// The key in the host's [`Room`](crate::room::Room).
     waiter: Option<usize>,
@@ -36,7 +36,7 @@ pub struct Door {
 /// What [`Door::accept`] found.
 #[derive(Debug)]
 pub enum Accept {
-    /// A connection. It is open until both are dropped.
+    /// A connection, which counts as open until its guest is dropped.
     Guest(TcpStream, Guest),
     /// No connection waits. The descriptor becomes readable when one does.
     Nobody,
@@ -44,17 +44,17 @@ pub enum Accept {
     Full,
     /// Files or memory have run out. Try again at this time, not before.
     Later(Instant),
-    /// The server stops and all that waited have been accepted: drop the door.
+    /// The server is stopping and the accept queue is empty: drop the door.
     Closed,
 }
 
 impl Door {
-    /// A door whose [`accept`](Self::accept) blocks until a connection comes.
+    /// Makes a door whose [`accept`](Self::accept) blocks until a connection comes.
     pub fn blocking(listener: TcpListener, host: &Arc<Host>) -> Self {
         Door::new(listener, SocketFlags::CLOEXEC, host)
     }
 
-    /// A door whose [`accept`](Self::accept) never waits, and whose connections are non-blocking.
+    /// Makes a door whose [`accept`](Self::accept) never blocks, and whose connections are non-blocking.
     ///
     /// # Errors
     ///
@@ -82,9 +82,9 @@ impl Door {
         }
     }
 
-    /// Calls `wake` when a connection is closed after this door has said [`Accept::Full`], and when the server
-    /// stops after that. On another thread, so `wake` must not call the door. A loop that closes all
-    /// connections of the host itself knows without.
+    /// After [`Accept::Full`], calls `wake` once: when a connection is closed, or when the server stops. The call
+    /// comes from whichever thread does that, and must not use the door. A single loop that closes all
+    /// connections of the host itself does not need this.
     pub fn on_room(&mut self, wake: impl Fn() + Send + 'static) {
         let room = &self.host.room;
         if let Some(former) = self.waiter.replace(room.add_waiter(Box::new(wake))) {
@@ -92,8 +92,8 @@ impl Door {
         }
     }
 
-    /// Accepts a connection if the rules let it in. A door that blocks here holds a place for the connection
-    /// that it waits for.
+    /// Accepts a connection if the rules allow it. While a blocking door waits here, the connection that it waits
+    /// for counts against `--max-connections`.
     pub fn accept(&mut self) -> Accept {
         if let Some(at) = self.not_before {
             if Instant::now() < at {
@@ -122,7 +122,7 @@ impl Door {
         }
     }
 
-    /// Takes a place. A server that stops lets everybody in who is left: nobody else follows.
+    /// Takes a place. A stopping server ignores the limit, because no further connections can follow.
     fn enter(&mut self, draining: bool) -> bool {
         let (room, max) = (&self.host.room, self.host.settings.connections_max);
         if draining {
@@ -173,10 +173,11 @@ impl AsRawFd for Door {
     }
 }
 
-/// An accepted connection as the host sees it: counted as accepted, holding one of `--max-connections`
-/// places; when dropped, counted as closed, and as panicked if a panic drops it.
+/// The host's record of an accepted connection. It counts the connection as accepted and takes one of the
+/// `--max-connections` places. When it is dropped, it counts the connection as closed, counts a panic if there
+/// was one, and gives the place back.
 ///
-/// Dropped after the socket, so that no more sockets are open than places are held.
+/// Drop the socket first, so that open sockets never exceed `--max-connections`.
 #[derive(Debug)]
 pub struct Guest {
     host: Arc<Host>,
@@ -192,14 +193,14 @@ impl Guest {
         }
     }
 
-    /// The host that it is a guest of.
+    /// The host that accepted this connection.
     #[inline]
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// Runs `work` for this connection, and catches its panic: the guest counts it when it is dropped, which
-    /// the caller does on `None`.
+    /// Runs `work` for this connection. `None` means that it panicked; the caller then drops the guest, which
+    /// counts the panic.
     pub fn contain<T>(&mut self, work: impl FnOnce() -> T) -> Option<T> {
         let outcome = catch_unwind(AssertUnwindSafe(work));
         self.panicked |= outcome.is_err();
@@ -217,13 +218,13 @@ impl Drop for Guest {
     }
 }
 
-/// The socket of a door, which a stop empties and closes from another thread.
+/// The socket of a door. A stop empties its queue and closes it from another thread.
 #[derive(Debug)]
 pub(crate) struct Listening {
     socket: TcpListener,
-    /// For the sockets that it accepts, which saves a system call for each.
+    /// Flags for accepted sockets; setting them in `accept4` saves a system call for each.
     flags: SocketFlags,
-    /// What stood in the accept queue at the stop.
+    /// What was in the accept queue at the stop, until the door takes it.
     queue: Mutex<VecDeque<TcpStream>>,
 }
 
@@ -245,16 +246,16 @@ impl Listening {
         std::mem::take(&mut lock(&self.queue))
     }
 
-    /// Takes all that stands in the accept queue, and then ends the listening: that ends a blocked `accept`
-    /// too, and later peers are refused at once, however long those taken wait for their turn.
+    /// Accepts everything in the accept queue, then stops listening. That ends a blocked `accept`, and later
+    /// clients are refused at once, however long the accepted ones wait for their turn.
     fn empty(&self) {
         let mut queue = lock(&self.queue);
-        // Heard by the next `accept`, not by one that blocks already.
+        // This affects later calls of `accept`, not one that is blocked already.
         let mut has_more = self.socket.set_nonblocking(true).is_ok();
         while has_more {
             match self.accept() {
                 Ok(socket) => queue.push_back(socket),
-                // The door accepts the rest when files are given back.
+                // The door accepts the rest itself when files are free again.
                 Err(AcceptError::OutOfResources) => return,
                 Err(AcceptError::NobodyWaits) => has_more = false,
             }
@@ -263,7 +264,7 @@ impl Listening {
     }
 }
 
-/// Closes doors that may share an address, with nobody lost between them: none lets further handshakes begin
+/// Closes doors that may share an address without losing a connection: all of them stop taking handshakes
 /// before the first is emptied.
 pub(crate) fn close(doors: &[Arc<Listening>]) {
     if doors.is_empty() {
@@ -274,25 +275,25 @@ pub(crate) fn close(doors: &[Arc<Listening>]) {
     doors.iter().for_each(|door| door.empty());
 }
 
-/// How long after [`refuse_more`] a connection may still join the accept queue: a handshake needs no more
-/// than a round trip. Not longer, because who connects meanwhile has to ask twice.
+/// How long connections may still join the accept queue after [`refuse_more`]: a handshake takes one round trip.
+/// It is short, because clients that connect meanwhile have to try twice.
 const HANDSHAKE_TIME: Duration = Duration::from_millis(5);
 
-/// How long a door leaves the accept queue alone when files or memory have run out.
+/// How long a door pauses when files or memory have run out.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 
 /// Why `accept` returned no connection.
 #[derive(Debug, PartialEq, Eq)]
 enum AcceptError {
-    /// The queue is empty (EAGAIN), or the socket does not listen any more (EINVAL).
+    /// The queue is empty (EAGAIN), or the socket no longer listens (EINVAL).
     NobodyWaits,
     /// Files or memory have run out (EMFILE, ENFILE, ENOBUFS, ENOMEM). The connection stays in the
     /// accept queue.
     OutOfResources,
 }
 
-/// Sorts an error of `accept` (accept(2), "Error handling"). `None`: this connection is gone (ECONNABORTED,
-/// or an error its network had), or a signal came; take the next.
+/// Sorts the errors of `accept` (accept(2), "Error handling"). `None` means to try again at once: this connection
+/// is gone (ECONNABORTED or a network error), or a signal interrupted the call.
 fn accept_error(errno: Errno) -> Option<AcceptError> {
     match errno {
         Errno::AGAIN | Errno::INVAL => Some(AcceptError::NobodyWaits),

@@ -1,11 +1,12 @@
-//! What every server shares around its architecture: arguments, the listening socket, limits, the
-//! stop signal, counters; and, for the blocking architectures, the conversation over one stream.
+//! What all servers share besides their architecture: arguments, doors (listening sockets and the rules for
+//! accepting), limits, the stop signal and counters; and, for the blocking architectures, the conversation over
+//! one stream.
 //!
 //! A server's `main` hands its `serve` to [`run`]. Tests and benches make a [`Host`] themselves and
 //! call `serve` in their own process:
 //!
 //! ```
-//! # use std::sync::{Arc, Mutex, MutexGuard};
+//! # use std::sync::Arc;
 //! # fn serve(listener: std::net::TcpListener, host: &Arc<host::Host>) -> std::io::Result<()> {
 //! #     for stream in host::blocking::incoming(listener, host) {
 //! #         host::blocking::converse(stream);
@@ -16,7 +17,7 @@
 //! let listener = host::listen("127.0.0.1:0".parse().unwrap(), &host.settings)?;
 //! std::thread::scope(|scope| {
 //!     let server = scope.spawn(|| serve(listener, &host));
-//!     // ... speak with it, then:
+//!     // ... send it requests, then:
 //!     host.stop();
 //!     server.join().unwrap()
 //! })?;
@@ -48,12 +49,12 @@ pub use deadlines::Deadlines;
 pub use door::{Accept, Door, Guest};
 pub use listen::listen;
 
-/// All that a `serve` needs to know beside its listener.
+/// What the `serve` of every server is given besides its listener.
 #[derive(Debug)]
 pub struct Host {
-    /// As given on the command line.
+    /// From the command line.
     pub settings: Settings,
-    /// What happened so far.
+    /// What has happened so far.
     pub counters: Counters,
     stop: stop::Stop,
     room: room::Room,
@@ -61,7 +62,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host that nobody has asked to stop.
+    /// A host that runs until [`stop`](Self::stop) is called.
     pub fn new(settings: Settings) -> Self {
         Host {
             settings,
@@ -72,30 +73,31 @@ impl Host {
         }
     }
 
-    /// What a thread needs to serve connections by.
+    /// Buffers for one thread, with the limits and counters of this host.
     pub fn scratch(&self) -> Scratch {
         Scratch::new(self.settings.limits, Arc::clone(&self.counters.tally))
     }
 
-    /// Asks the server to stop: no more connections beyond those in the accept queue; on each, what has
-    /// arrived is answered, or else one more request if it comes within [`drain_time`](Self::drain_time).
+    /// Asks the server to stop. It accepts the connections that wait in the accept queue, and no others. On each
+    /// connection it answers what has arrived; if nothing has, it waits up to
+    /// [`drain_time`](Self::drain_time) for one more request.
     pub fn stop(&self) {
         self.stop.stop(self.drain_time());
         self.room.wake_waiters();
     }
 
-    /// Whether it was asked to stop. Connections that were accepted go on until
-    /// [`drain_until`](Self::drain_until) says otherwise.
+    /// Whether [`stop`](Self::stop) was called. Open connections go on until [`drain_until`](Self::drain_until)
+    /// returns a time.
     pub fn stopping(&self) -> bool {
         self.stop.stopping()
     }
 
     /// Opens a further listening socket on the address of `listener`; the kernel spreads connections over
-    /// both. The architecture must have asked for it by [`Architecture::with_reuse_port`].
+    /// both. This needs [`Architecture::with_reuse_port`], or [`Settings::reuse_port`] where there is no `main`.
     ///
     /// # Errors
     ///
-    /// Those of [`listen`], and that nobody has asked.
+    /// Those of [`listen`], and `InvalidInput` without `reuse_port`.
     pub fn listen_again(&self, listener: &TcpListener) -> io::Result<TcpListener> {
         if !self.settings.reuse_port {
             let message = "a further listener needs SO_REUSEPORT on the first: set reuse_port";
@@ -104,25 +106,25 @@ impl Host {
         listen(listener.local_addr()?, &self.settings)
     }
 
-    /// Until when further requests are waited for; `None` while nobody needs to hurry.
+    /// The time until which a stopping server waits for further requests; `None` while the server is not stopping.
     #[inline]
     pub fn drain_until(&self) -> Option<Instant> {
         self.stop.drain_until()
     }
 
-    /// How long a stopping server waits for one more request on an open connection: closing one at once
-    /// could meet a request that is on its way.
+    /// How long a stopping server waits for one more request on an open connection. If it closed the connection at
+    /// once, a request that is on its way would be lost.
     pub fn drain_time(&self) -> Duration {
         (self.settings.grace / 2).min(Duration::from_secs(1))
     }
 
-    /// Wakes threads that have been blocked in `recv` since before the stop, once the drain time is
+    /// Wakes the threads that have been blocked in `recv` since before the stop. Called when the drain time is
     /// over.
     pub fn stop_waiting(&self) {
         self.open.wake_idle();
     }
 
-    /// Tells a connection that the server stops, if it does.
+    /// Tells a connection that the server is stopping, if it is.
     #[inline]
     pub fn tell_stop(&self, connection: &mut Connection, scratch: &Scratch, now: Now) {
         if let Some(until) = self.drain_until() {
@@ -130,14 +132,15 @@ impl Host {
         }
     }
 
-    /// Runs `wake` when the accept queues have been taken and [`drain_until`](Self::drain_until) is set, on
-    /// the thread that does so; at once if that has been done. The host keeps `wake` and what it owns.
+    /// Calls `wake` once when the server stops, on the thread that stops it, or at once if the server is stopping
+    /// already. By then the accept queues have been taken and [`drain_until`](Self::drain_until) is set. The host
+    /// keeps `wake`, and what it owns, until the host itself is dropped.
     pub fn on_stop(&self, wake: impl Fn() + Send + 'static) {
         self.stop.on_stop(Box::new(wake));
     }
 }
 
-/// Both clocks.
+/// The present time on both clocks.
 pub fn now() -> Now {
     Now {
         instant: Instant::now(),
@@ -145,8 +148,8 @@ pub fn now() -> Now {
     }
 }
 
-/// Takes note of the error that ends a connection: TCP_USER_TIMEOUT, by which the kernel gives up a peer that
-/// takes no byte of an answer, is a timeout like that of [`Connection::deadline`] and counted as one.
+/// Notes the I/O error that ends a connection. If the peer took no byte of an answer for so long that the kernel
+/// gave up (TCP_USER_TIMEOUT), that counts as a write timeout, as it does when [`Connection::deadline`] passes.
 pub fn note_failure(
     connection: &mut Connection,
     scratch: &mut Scratch,
@@ -162,10 +165,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("nothing panics under this lock")
 }
 
-/// The whole `main` of a server: reads the arguments, listens, says so in one line on stdout, serves
-/// until SIGTERM or SIGINT, and prints the counters as one line of JSON on stderr; on SIGUSR1 too.
+/// The whole `main` of a server: reads the arguments, listens, prints `listening on ADDR` on stdout, serves
+/// until SIGTERM or SIGINT, and prints the counters as one line of JSON on stderr. SIGUSR1 prints them too.
 ///
-/// A second signal ends the process at once; what has not ended within `--grace` is cut off.
+/// A second SIGTERM or SIGINT ends the process at once. Connections that are open after `--grace` are cut off.
 pub fn run<S>(architecture: &Architecture, serve: S) -> ExitCode
 where
     S: FnOnce(TcpListener, &Arc<Host>) -> io::Result<()>,

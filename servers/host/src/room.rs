@@ -6,11 +6,11 @@ use slab::Slab;
 
 use crate::lock;
 
-/// The places for connections, of which there are `--max-connections`, and the doors that wait for one.
+/// The `--max-connections` places for connections, and the doors that wait for a free one.
 #[derive(Default)]
 pub(crate) struct Room {
     taken: AtomicUsize,
-    /// A waiter is to be woken. Kept beside them, so that who leaves need not lock.
+    /// Some waiter waits. Kept outside the mutex, so that `leave` usually does not lock.
     awaited: AtomicBool,
     waiters: Mutex<Slab<Waiter>>,
 }
@@ -31,12 +31,13 @@ impl fmt::Debug for Room {
 impl Room {
     /// Takes a place unless `max` are taken.
     pub(crate) fn enter(&self, max: usize) -> bool {
-        // Without a moment in which more than `max` are taken, which would turn away another door.
+        // `taken` never exceeds `max`, not even briefly: that could turn away another door.
         let one_more = |taken| (taken < max).then_some(taken + 1);
         self.taken.fetch_update(SeqCst, SeqCst, one_more).is_ok()
     }
 
-    /// The same; without a place, the waiter is woken once, at once if `is_stopping` says so.
+    /// Takes a place unless `max` are taken; then wakes the waiter once a place is free, or at once if
+    /// `is_stopping`.
     pub(crate) fn enter_or_wait(
         &self,
         max: usize,
@@ -45,7 +46,7 @@ impl Room {
     ) -> bool {
         let mut waiters = lock(&self.waiters);
         self.awaited.store(true, SeqCst);
-        // Who left before `awaited` was set has left a place; whoever leaves after that wakes.
+        // A connection that left before `awaited` was set has freed a place; one that leaves later wakes.
         let is_in = self.enter(max);
         if !is_in && is_stopping() {
             (waiters[waiter].wake)();

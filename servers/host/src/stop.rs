@@ -10,8 +10,8 @@ use signal_hook::iterator::Signals;
 use crate::door::{Listening, close};
 use crate::{Host, lock};
 
-/// A stop goes by stages: no more connections, then what is left of the accept queue, then those who serve
-/// are told.
+/// The stop of a server, in stages: its doors are closed and their accept queues taken, `drain_until` is set, and
+/// the architecture is woken.
 #[derive(Default)]
 pub(crate) struct Stop {
     stopping: AtomicBool,
@@ -69,11 +69,12 @@ impl Stop {
     }
 }
 
-/// Turns the first SIGTERM or SIGINT into `host.stop()`. A second one exits at once with 128 + its
-/// number; when `grace` is over, the process exits with what is still open. SIGUSR1 prints the counters.
+/// Starts a thread that handles signals. The first SIGTERM or SIGINT calls `host.stop()`. A second one exits at
+/// once with status 128 + its number. When `--grace` is over, the process exits even if connections are open.
+/// SIGUSR1 prints the counters.
 ///
-/// One thread does it all, started before there is anything to serve: a server that is out of threads
-/// must still be able to stop.
+/// The thread is started before the server serves, because a server that cannot create threads must still be
+/// able to stop.
 pub(crate) fn on_signals(host: Arc<Host>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
     let handle = move || {
@@ -106,8 +107,8 @@ pub(crate) fn on_signals(host: Arc<Host>) -> io::Result<()> {
     Ok(())
 }
 
-/// How often a stopping server looks for a second signal.
+/// How often a stopping server checks for a second signal.
 const SECOND_SIGNAL_EVERY: Duration = Duration::from_millis(10);
 
-/// How long `--grace` leaves for the counters and the exit itself.
+/// The part of `--grace` that is kept for printing the counters and exiting.
 const EXIT_MARGIN: Duration = Duration::from_millis(100);
