@@ -1,6 +1,6 @@
-//! One tokio task per connection on a work-stealing runtime. It reads like a thread per connection and
-//! waits like an event loop: a waiting task is a small state machine on the heap, and a few threads run
-//! those that are ready. The price is the runtime's bookkeeping around every wait.
+//! One tokio task per connection on a work-stealing runtime. The code reads like a thread per connection and
+//! waits like an event loop: a waiting task is a small state machine on the heap, and a few threads run the
+//! tasks that are ready. The price is the runtime's bookkeeping around every wait.
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +21,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 
-/// Serves until the host is stopped and every connection accepted by then is over.
+/// Serves until the host is stopped and all connections are closed.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
         .worker_threads(host.settings.threads.get())
         .enable_all()
         .build()?;
-    // Spawned, because what block_on itself runs has no place on a worker thread.
+    // Spawned, because block_on would run it on this thread, outside the workers.
     let acceptor = runtime.spawn(accept(listener, Arc::clone(host)));
     runtime.block_on(acceptor).map_err(io::Error::other)?
 }
@@ -68,7 +68,7 @@ async fn accept(listener: TcpListener, host: Arc<Host>) -> io::Result<()> {
             _ = stopped.wait_for(|stopped| *stopped) => door.get_mut().accept(),
         };
         match accepted {
-            // Where the runtime refuses it, the peer sees a closed connection.
+            // If the runtime cannot register it, the peer sees a closed connection.
             Accept::Guest(stream, guest) => {
                 if let Ok(stream) = TcpStream::from_std(stream) {
                     tokio::spawn(converse(guest, stream, stopped.clone()));
@@ -81,17 +81,17 @@ async fn accept(listener: TcpListener, host: Arc<Host>) -> io::Result<()> {
         }
     }
     drop((door, stopped));
-    // All receivers are gone when all connections are over.
+    // The last receiver is dropped with the last task.
     stop.closed().await;
     Ok(())
 }
 
-/// The whole conversation with one peer, from its first byte to the close.
+/// Holds the whole conversation with one peer, from its first byte to the close.
 async fn converse(guest: Guest, mut stream: TcpStream, mut stopped: watch::Receiver<bool>) {
     let host = guest.host();
     let mut connection = with_scratch(host, |scratch| Connection::new(scratch, host::now()));
-    // Both futures live as long as the connection, so that a request does not pay for setting them up;
-    // the timer is set anew when it fires, not when the deadline moves.
+    // Both futures live as long as the connection, so that requests do not pay for creating them. The timer is
+    // reset when it fires, not whenever the deadline moves.
     let mut timer = pin!(sleep_until(connection.deadline().into()));
     let mut stop = pin!(stopped.wait_for(|stopped| *stopped));
     let mut draining = false;
@@ -102,7 +102,7 @@ async fn converse(guest: Guest, mut stream: TcpStream, mut stopped: watch::Recei
                 Ok(()) if connection.next() == Next::Close => break,
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What a peer does wrong ends its own connection and nothing else.
+                // An error ends this connection and nothing else.
                 Err(error) => {
                     with_scratch(host, |scratch| {
                         host::note_failure(&mut connection, scratch, &error, host::now());
@@ -128,10 +128,10 @@ async fn converse(guest: Guest, mut stream: TcpStream, mut stopped: watch::Recei
     }
 }
 
-/// Does what comes next. Cancelled while it waits, it has done nothing.
+/// Does what the connection asks for next. If it is cancelled while it waits, it has done nothing.
 async fn step(stream: &mut TcpStream, connection: &mut Connection, host: &Host) -> io::Result<()> {
     match connection.next() {
-        // Not `read(..).await`, which would hold a buffer for as long as it waits.
+        // `read(..).await` would hold a buffer while it waits.
         Next::Read => {
             poll_fn(|cx| {
                 with_scratch(host, |scratch| {
@@ -141,7 +141,7 @@ async fn step(stream: &mut TcpStream, connection: &mut Connection, host: &Host) 
                     let now = host::now();
                     host.tell_stop(connection, scratch, now);
                     connection.received(scratch, n, now);
-                    // Whoever sends without a pause keeps the timer from being looked at.
+                    // `select!` does not reach the timer while a peer sends without a pause.
                     if connection.deadline() <= now.instant && connection.next() != Next::Close {
                         connection.timed_out(scratch, now);
                     }
@@ -166,7 +166,7 @@ async fn step(stream: &mut TcpStream, connection: &mut Connection, host: &Host) 
     }
 }
 
-/// Lends what the present worker thread has for whichever task it runs.
+/// Lends `work` the buffers of the present worker thread.
 fn with_scratch<T>(host: &Host, work: impl FnOnce(&mut Scratch) -> T) -> T {
     thread_local! {
         static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };

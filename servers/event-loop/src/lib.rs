@@ -1,8 +1,8 @@
 //! One thread, one mio `Poll`, readiness events. A connection costs no thread, and no buffer while it is
-//! idle; nothing blocks but the wait for all of them together. One core is all it uses.
+//! idle. The thread blocks only to wait for events of all connections together. It uses one core.
 //!
-//! Readiness is edge-triggered: an event says that something *became* ready, once. What was ready and
-//! not used up must be remembered here, for no second event will say so.
+//! Readiness is edge-triggered: an event says once that something *became* ready. The loop must remember what
+//! is ready and not used up, because no second event reports it.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-/// Serves until the host is stopped and every connection accepted by then is over.
+/// Serves until the host is stopped and all connections are closed.
 ///
 /// # Errors
 ///
@@ -39,43 +39,43 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
             }
         }
         server.expire(now);
-        // Last, so that it finds the room that this turn has made.
+        // Last, because this turn may have closed connections and made room.
         server.accept(now);
     }
     Ok(())
 }
 
-/// Beyond every key of a slab.
+/// These tokens are larger than any key of a slab.
 const DOOR: Token = Token(usize::MAX - 1);
 const STOP: Token = Token(usize::MAX - 2);
 
-/// Connections accepted and reads done for one connection before others have their turn.
+/// How many connections are accepted, and how many reads one connection may do, before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 const READS_PER_TURN: usize = 16;
 
 struct EventLoop<'a> {
     host: &'a Host,
     poll: Poll,
-    /// `None` once the server stops and the accept queue is empty.
+    /// `None` when the server is stopping and the accept queue is empty.
     door: Option<Door>,
-    /// Connections may stand in the accept queue.
+    /// The accept queue may hold connections.
     acceptable: bool,
-    /// When to try the door again, whatever the events are.
+    /// When to accept again, even without an event.
     accept_at: Option<Instant>,
     peers: Slab<(Peer, Guest)>,
     deadlines: Deadlines,
-    /// What the one peer that is served at a time reads into and writes from.
+    /// Buffers for the peer that is being served; one set is enough for one thread.
     scratch: Scratch,
 }
 
 struct Peer {
     stream: TcpStream,
     connection: Connection,
-    /// Input may stand in the socket.
+    /// The socket may hold input.
     readable: bool,
-    /// The peer shut its side: input ends with a read of 0 that no further event will announce.
+    /// The peer shut its side: input ends with a read of 0, and no further event announces that.
     ends: bool,
-    /// Events for writing are asked for as well, because once the socket took no more.
+    /// Events for writing are enabled too, because the socket was full once.
     watches_writing: bool,
 }
 
@@ -85,7 +85,7 @@ impl<'a> EventLoop<'a> {
         let poll = Poll::new()?;
         (poll.registry()).register(&mut SourceFd(&door.as_raw_fd()), DOOR, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), STOP)?;
-        // Fails only if the poll is gone, and the loop with it.
+        // This fails only after the poll is dropped, when the loop has ended.
         host.on_stop(move || waker.wake().unwrap_or_default());
         Ok(EventLoop {
             host,
@@ -99,7 +99,7 @@ impl<'a> EventLoop<'a> {
         })
     }
 
-    /// Sleeps until something is ready or the next deadline has come.
+    /// Sleeps until an event or the next deadline.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let next = [self.deadlines.next(), self.accept_at];
         let next = next.into_iter().flatten().min();
@@ -110,7 +110,7 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// Takes connections from the accept queue, not so many that those which are here would wait.
+    /// Accepts connections, up to a limit so that open ones do not wait long.
     fn accept(&mut self, now: Now) {
         self.accept_at = None;
         for _ in 0..ACCEPTS_PER_TURN {
@@ -120,7 +120,7 @@ impl<'a> EventLoop<'a> {
             match door.accept() {
                 Accept::Guest(stream, guest) => self.welcome(stream, guest, now),
                 Accept::Nobody => self.acceptable = false,
-                // Tried again in the turn that closes a connection.
+                // The turn that closes a connection tries again.
                 Accept::Full => return,
                 Accept::Later(at) => return self.accept_at = Some(at),
                 Accept::Closed => self.door = None,
@@ -134,7 +134,7 @@ impl<'a> EventLoop<'a> {
         let slot = self.peers.vacant_entry();
         let registry = self.poll.registry();
         if (registry.register(&mut stream, Token(slot.key()), Interest::READABLE)).is_err() {
-            // The kernel has no memory for it; the peer sees a closed connection.
+            // The kernel has no memory for the registration; the peer sees a closed connection.
             return;
         }
         let mut connection = Connection::new(&self.scratch, now);
@@ -151,7 +151,7 @@ impl<'a> EventLoop<'a> {
     }
 
     fn ready(&mut self, key: usize, event: &Event, now: Now) {
-        // An event of this turn may concern a peer that another event of this turn has ended.
+        // An earlier event of this turn may have closed this peer.
         if let Some((peer, _)) = self.peers.get_mut(key) {
             peer.readable |= event.is_readable();
             peer.ends |= event.is_read_closed();
@@ -159,7 +159,7 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// Lets a peer go as far as it can without waiting.
+    /// Serves a peer as far as possible without waiting.
     fn advance(&mut self, key: usize, now: Now) {
         let (peer, guest) = &mut self.peers[key];
         let (registry, scratch) = (self.poll.registry(), &mut self.scratch);
@@ -171,11 +171,11 @@ impl<'a> EventLoop<'a> {
             Some(Err(error)) => host::note_failure(&mut peer.connection, scratch, &error, now),
             Some(Ok(())) | None => {}
         }
-        // What a peer does wrong, or makes go wrong here, ends its own connection and nothing else.
+        // An error or a panic ends this connection and nothing else.
         self.peers.remove(key);
     }
 
-    /// Ends what has waited too long.
+    /// Handles the deadlines that have passed.
     fn expire(&mut self, now: Now) {
         while let Some(key) = self.deadlines.pop_due(now.instant) {
             let Some((peer, _)) = self.peers.get_mut(key) else {
@@ -188,10 +188,10 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// The stop signal: those who stood in the accept queue are let in, nobody else is, and all hear that
-    /// their next answer is the last.
+    /// Handles the stop signal: tells every connection that its next answer is the last, and lets the loop accept
+    /// what is in the accept queue.
     fn drain(&mut self, now: Now) {
-        self.acceptable = true; // Until the door says that it is closed.
+        self.acceptable = true; // Until the door is closed.
         let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
         for key in keys {
             let connection = &mut self.peers[key].0.connection;
@@ -214,13 +214,14 @@ impl Peer {
             let connection = &mut self.connection;
             let outcome = match connection.next() {
                 Next::Read if !self.readable => return Ok(()),
-                // Registering anew makes the edge come again, after the others' turn.
+                // Registering again triggers a new edge, which comes after the turn of the others.
                 Next::Read if reads == READS_PER_TURN => return self.register(registry, token),
                 Next::Read => {
                     reads += 1;
                     let room = scratch.space().len();
                     self.stream.read(scratch.space()).map(|n| {
-                        // A read that leaves room has emptied the socket: no need to be told EAGAIN.
+                        // A read that does not fill the buffer has emptied the socket; another one would only
+                        // return EAGAIN.
                         self.readable = n == room || self.ends;
                         connection.received(scratch, n, now);
                     })

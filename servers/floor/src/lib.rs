@@ -1,9 +1,9 @@
-//! The floor: one thread and one mio `Poll`, as in the event loop, but no HTTP. It counts blank lines and
-//! sends a constant for each, so that what it costs is what the kernel charges for a request: nobody can
-//! serve one for less with these system calls. Every other server is given as a multiple of it.
+//! The floor: one thread and one mio `Poll`, as in the event loop, but no HTTP. It counts blank lines and sends
+//! a constant answer for each, so its cost is what the kernel charges for a request: with these system calls no
+//! server can do it for less. The cost of every other server is given as a multiple of it.
 //!
-//! Not a server to use: it does not see methods, fields or bodies, has no timeouts, and its answer has no
-//! `Date`. It has no row among the architectures, and does not have to pass their suite.
+//! It is not a server to use: it ignores methods, fields and bodies, has no timeouts, and its answer has no
+//! `Date`. It is not ranked among the architectures and need not pass their suite.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use slab::Slab;
 
-/// Serves until the host is stopped and what had arrived by then is answered.
+/// Serves until the host is stopped and the requests that had arrived by then are answered.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
             .register(&mut door, DOOR, Interest::READABLE)?;
     }
     let waker = Waker::new(poll.registry(), STOP)?;
-    // Fails only if the poll is gone, and the loop with it.
+    // This fails only after the poll is dropped, when the loop has ended.
     host.on_stop(move || waker.wake().unwrap_or_default());
 
     let mut floor = Floor {
@@ -45,7 +45,7 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
         answers: ANSWER.repeat(ANSWERS_MAX),
     };
     let mut events = Events::with_capacity(1024);
-    // Connections may stand in the accept queue.
+    // The accept queue may hold connections.
     let mut acceptable = false;
     let mut accept_at: Option<Instant> = None;
     while door.is_some() || !floor.peers.is_empty() {
@@ -59,7 +59,7 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
                 DOOR => acceptable = true,
                 STOP => {
                     floor.drain();
-                    acceptable = true; // Until the door says that it is closed.
+                    acceptable = true; // Until the door is closed.
                 }
                 Token(key) => floor.advance(key, event.is_read_closed()),
             }
@@ -71,19 +71,19 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world";
 
-/// Answers written in one go at the most.
+/// The most answers in one write.
 const ANSWERS_MAX: usize = 256;
 
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// What ends the head of a request.
+/// The end of a request's head.
 const BLANK_LINE: &[u8] = b"\r\n\r\n";
 
-/// Beyond every key of a slab.
+/// These tokens are larger than any key of a slab.
 const DOOR: Token = Token(usize::MAX - 1);
 const STOP: Token = Token(usize::MAX - 2);
 
-/// Connections accepted before those which are here have their turn.
+/// How many connections are accepted before open ones get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
 struct Floor<'a> {
@@ -91,30 +91,30 @@ struct Floor<'a> {
     registry: Registry,
     peers: Slab<Peer>,
     input: Vec<u8>,
-    /// As many answers as are written in one go.
+    /// `ANSWERS_MAX` answers, from which every write takes a part.
     answers: Vec<u8>,
 }
 
 struct Peer {
     stream: TcpStream,
-    /// How many bytes of a blank line the input so far ends with, 0 to 3.
+    /// How many bytes of a blank line the input ends with so far, 0 to 3.
     matched: usize,
-    /// Bytes of answers not written yet. They are all the same, so a number will do.
+    /// Bytes of answers not written yet. All answers are the same, so the number is enough.
     owed: usize,
-    /// The peer has said all.
+    /// The peer has shut its side and all input is read.
     ended: bool,
     _guest: Guest,
 }
 
 impl Floor<'_> {
-    /// Takes connections from the accept queue; says when to do so again, whatever the events are.
+    /// Accepts connections. Returns when to accept again, even without an event.
     fn accept(&mut self, open: &mut Option<Door>, acceptable: &mut bool) -> Option<Instant> {
         for _ in 0..ACCEPTS_PER_TURN {
             let door = open.as_mut().filter(|_| *acceptable)?;
             match door.accept() {
                 Accept::Guest(stream, guest) => self.welcome(stream, guest),
                 Accept::Nobody => *acceptable = false,
-                // Tried again in the turn that closes a connection.
+                // The turn that closes a connection tries again.
                 Accept::Full => return None,
                 Accept::Later(at) => return Some(at),
                 Accept::Closed => *open = None,
@@ -129,7 +129,7 @@ impl Floor<'_> {
         let key = slot.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
         if (self.registry.register(&mut stream, Token(key), interest)).is_err() {
-            // The kernel has no memory for it; the peer sees a closed connection.
+            // The kernel has no memory for the registration; the peer sees a closed connection.
             return;
         }
         slot.insert(Peer::new(stream, guest));
@@ -138,9 +138,9 @@ impl Floor<'_> {
         }
     }
 
-    /// Reads and writes as far as that goes without waiting.
+    /// Reads and writes as far as possible without waiting.
     fn advance(&mut self, key: usize, is_read_closed: bool) {
-        // An event of this turn may concern a peer that another event of this turn has ended.
+        // An earlier event of this turn may have closed this peer.
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
@@ -152,7 +152,7 @@ impl Floor<'_> {
         }
     }
 
-    /// The stop signal: what has arrived is answered, and nothing else is waited for.
+    /// Handles the stop signal: ends every connection.
     fn drain(&mut self) {
         let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -160,8 +160,9 @@ impl Floor<'_> {
         }
     }
 
+    /// Answers what has arrived, and waits for nothing else.
     fn end(&mut self, key: usize) {
-        // From here on a read returns what is there, then 0.
+        // Reads now return what has arrived, then 0.
         self.peers[key].stream.shutdown(Shutdown::Read).ok();
         self.advance(key, true);
     }
@@ -178,15 +179,16 @@ impl Peer {
         }
     }
 
-    /// Reads until the socket is empty, and owes an answer for each blank line. `is_read_closed`: the end
-    /// will be read, and no further event will announce it.
+    /// Reads until the socket is empty, and adds an answer to `owed` for each blank line. `is_read_closed` means
+    /// that the input ends and no further event announces that.
     fn read(&mut self, input: &mut [u8], is_read_closed: bool) -> io::Result<()> {
         while !self.ended {
             match self.stream.read(input) {
                 Ok(0) => self.ended = true,
                 Ok(n) => {
                     self.owed += self.blank_lines(&input[..n]) * ANSWER.len();
-                    // A read that leaves room has emptied the socket: no need to be told EAGAIN.
+                    // A read that does not fill the buffer has emptied the socket; another one would only
+                    // return EAGAIN.
                     if n < input.len() && !is_read_closed {
                         return Ok(());
                     }
@@ -201,7 +203,7 @@ impl Peer {
 
     fn blank_lines(&mut self, mut input: &[u8]) -> usize {
         let mut found = 0;
-        // One that the read before has begun.
+        // A blank line that began in the read before.
         while self.matched > 0 && !input.is_empty() {
             self.matched = match input[0] {
                 byte if byte == BLANK_LINE[self.matched] => self.matched + 1,
@@ -226,10 +228,10 @@ impl Peer {
         found
     }
 
-    /// Writes what is owed, as far as the socket takes it; an event tells when it takes more.
+    /// Writes what is owed until the socket is full; an event tells when there is room again.
     fn write(&mut self, answers: &[u8]) -> io::Result<()> {
         while self.owed > 0 {
-            // The rest of one that was cut, then whole ones.
+            // The rest of an answer that was cut, then whole answers.
             let start = (ANSWER.len() - self.owed % ANSWER.len()) % ANSWER.len();
             let end = answers.len().min(start + self.owed);
             match self.stream.write(&answers[start..end]) {

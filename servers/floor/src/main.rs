@@ -1,4 +1,4 @@
-//! See the library of this package.
+//! The program; its library is the server.
 
 use std::process::ExitCode;
 
