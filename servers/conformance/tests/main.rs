@@ -1,9 +1,8 @@
-//! What every server must do, over real sockets: one table of [`cases`] and three ways to send each,
-//! then what needs more than bytes, their [`connections`] and [`processes`], and what foreign
-//! [`clients`] make of them. The same table is held against servers of others, the [`peers`].
+//! What every server must do, over real sockets: one table of [`cases`] with three ways to send each, then trials
+//! of their [`connections`] and [`processes`], and foreign [`clients`]. The same table is checked against other
+//! people's servers, the [`peers`].
 //!
-//! The servers are those of `benches/servers.toml`, built as it says and started afresh for each trial
-//! on a free port. A name on the command line selects trials, as with any test, and only the servers of
+//! The servers are those of `benches/servers.toml`. Each trial starts its server anew on a free port. A name on the command line selects trials, as with any test, and only the servers of
 //! selected trials are built: `cargo test --package conformance -- event-loop`.
 
 mod backpressure;
@@ -53,7 +52,7 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
-/// Everything that a server is held to.
+/// All trials of one server.
 fn trials_of(subject: &Subject) -> Vec<Trial> {
     let mut trials: Vec<Trial> = cases::trials(subject).collect();
     trials.extend(connections::trials(subject));
@@ -71,10 +70,10 @@ fn trials_of(subject: &Subject) -> Vec<Trial> {
     trials
 }
 
-/// What a trial does with a server.
+/// The body of a trial.
 type Body = fn(&Subject) -> anyhow::Result<()>;
 
-/// A trial of `subject` for each of these.
+/// Makes a trial of `subject` from each name and body.
 fn each(subject: &Subject, trials: &[(&str, Body)]) -> Vec<Trial> {
     let trials = trials.iter().map(|&(name, body)| {
         let subject = subject.clone();
@@ -85,7 +84,7 @@ fn each(subject: &Subject, trials: &[(&str, Body)]) -> Vec<Trial> {
     trials.collect()
 }
 
-/// A trial that passes or fails.
+/// Makes a trial that passes or fails.
 fn trial<F>(name: String, body: F) -> Trial
 where
     F: FnOnce() -> anyhow::Result<()> + Send + 'static,
@@ -93,7 +92,7 @@ where
     Trial::test(name, || body().map_err(|error| format!("{error:#}").into()))
 }
 
-/// A trial that may find that it cannot be held here; it says why, and counts as ignored.
+/// Makes a trial that may be impossible on this machine. It then says why and counts as ignored.
 fn trial_if_possible<F>(name: String, body: F) -> Trial
 where
     F: FnOnce() -> anyhow::Result<Possible> + Send + 'static,
@@ -108,7 +107,7 @@ where
     })
 }
 
-/// Whether a trial could be held.
+/// Whether a trial was possible.
 enum Possible {
     Held,
     Not(String),
