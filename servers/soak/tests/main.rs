@@ -1,7 +1,7 @@
-//! A soak must be able to fail: servers with one fault each, told by its name; and able to pass: the same
-//! server without a fault, and one of ours.
+//! The soak must report every fault by name, on servers with one fault each, and must pass the same server without
+//! a fault and one of ours.
 //!
-//! The faulty server is this program itself, started as `PROGRAM serve FAULT ...`.
+//! The faulty server is this test program itself, started as `PROGRAM serve FAULT ...`.
 
 mod faulty;
 
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use faulty::Fault;
 
-/// Each fault and how the soak must name it: one of its failures begins so. Without any it passes.
+/// Each fault, and the start of the failure that the soak must report; empty if the server must pass.
 const ROWS: [(Fault, &str); 15] = [
     (Fault::Nothing, ""),
     (Fault::WrongByte, "peers: keep-alive: wrong answer "),
@@ -43,7 +43,7 @@ fn main() -> Result<ExitCode> {
         return Ok(faulty::main(arguments)?);
     }
     let mut arguments = Arguments::from_args();
-    // They wait most of the time.
+    // The trials wait most of the time.
     arguments.test_threads.get_or_insert(ROWS.len());
     let mut trials: Vec<Trial> = ROWS
         .into_iter()
@@ -81,7 +81,7 @@ fn is_told(fault: Fault, told: &str) -> Result<()> {
         ["--header-timeout", "1s"],
         ["--grace", "2s"],
     ];
-    // Those who keep slow peers are seen to only after the patience with them is over.
+    // This fault is visible only after the peers' patience is over.
     let arguments = match fault {
         Fault::KeepsSlowPeers => ["--patience", "500ms", "--only", "silent,keep-alive"].as_slice(),
         _ => &["--patience", "5s"],
@@ -110,7 +110,7 @@ fn is_told(fault: Fault, told: &str) -> Result<()> {
     Ok(())
 }
 
-/// One that serves all at once.
+/// The soak passes a server of ours that serves all at once.
 fn one_of_ours_passes() -> Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let servers = ours()?;
@@ -131,7 +131,7 @@ fn one_of_ours_passes() -> Result<()> {
     Ok(())
 }
 
-/// Giving up is allowed where it is seen to be the architecture, so what is seen must be right.
+/// The soak lets peers give up if it finds that the server serves few at a time, so it must find this correctly.
 fn who_serves_few_at_a_time() -> Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let workers = thread::available_parallelism()?.get();
@@ -151,7 +151,7 @@ fn who_serves_few_at_a_time() -> Result<()> {
     Ok(())
 }
 
-/// Those of `benches/servers.toml`.
+/// Our servers in `benches/servers.toml`.
 fn ours() -> Result<Vec<Server>> {
     let mut servers = Catalogue::find(Path::new(env!("CARGO_MANIFEST_DIR")))?.servers;
     servers.retain(Server::is_ours);
@@ -185,7 +185,7 @@ struct Outcome {
     json: Value,
 }
 
-/// No soak here has a reason to take longer, on the busiest of machines.
+/// The longest that a soak here may take, even on a busy machine.
 const SOON: Duration = Duration::from_secs(120);
 
 fn soak(root: &Path, arguments: &[&str]) -> Result<Outcome> {
