@@ -134,7 +134,7 @@ impl Host {
 
     /// Calls `wake` once when the server stops, on the thread that stops it, or at once if the server is stopping
     /// already. By then the accept queues have been taken and [`drain_until`](Self::drain_until) is set. The host
-    /// keeps `wake`, and what it owns, until the host itself is dropped.
+    /// keeps `wake`, and what it owns, until the host itself is dropped. `wake` must not call the host.
     pub fn on_stop(&self, wake: impl Fn() + Send + 'static) {
         self.stop.on_stop(Box::new(wake));
     }
