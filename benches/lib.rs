@@ -45,7 +45,19 @@ pub fn serve<S>(name: &str, serve: S)
 where
     S: FnOnce(TcpListener, &Arc<Host>) -> io::Result<()> + Send,
 {
-    let host = Arc::new(Host::new(Settings::default()));
+    serve_with(Settings::default(), name, serve);
+}
+
+/// Like [`serve`](fn@serve), for an architecture that needs other settings, such as `reuse_port`.
+///
+/// # Panics
+///
+/// When the server cannot listen, or answers anything but `hello world`.
+pub fn serve_with<S>(settings: Settings, name: &str, serve: S)
+where
+    S: FnOnce(TcpListener, &Arc<Host>) -> io::Result<()> + Send,
+{
+    let host = Arc::new(Host::new(settings));
     let any_port = (Ipv4Addr::LOCALHOST, 0).into();
     let listener = host::listen(any_port, &host.settings).expect("a free port to listen on");
     let address = listener.local_addr().expect("the address of a listener");

@@ -22,7 +22,7 @@ use subject::names::{Named, chosen};
 /// Which servers and workloads.
 #[derive(Debug, Args)]
 pub(crate) struct Names {
-    /// Only these servers: names, or patterns such as 'thread-*'
+    /// Only these servers: names, groups (such as `core`), or patterns such as 'thread-*'
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     servers: Vec<String>,
     /// Only these workloads: names, groups, or patterns such as 'keep-alive*'
@@ -61,8 +61,13 @@ impl Names {
         &self,
         sides: &[&mut Evidence],
     ) -> Result<(BTreeSet<String>, BTreeSet<String>), Usage> {
-        let servers = sides.iter().flat_map(|side| &side.servers);
-        let servers = distinct(servers.map(|name| Named { name, groups: &[] }));
+        let servers = sides.iter().flat_map(|side| {
+            side.servers.iter().map(|name| Named {
+                name,
+                groups: side.server_groups.get(name).map_or(&[], Vec::as_slice),
+            })
+        });
+        let servers = distinct(servers);
         let servers = chosen("server", &self.servers, &servers, &place(sides)).map_err(Usage)?;
         let workloads = workloads(sides, &self.workloads)?;
         Ok((servers, workloads))

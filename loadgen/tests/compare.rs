@@ -41,6 +41,7 @@ fn campaign() -> Campaign {
         floor: None,
         aa: None,
         references: Vec::new(),
+        server_groups: Default::default(),
         ledger: false,
         server_args: Vec::new(),
         auto: None,
@@ -58,6 +59,12 @@ fn campaign_with_floor() -> Campaign {
         rounds: 6,
         servers: ["fast", "slow", "floor"].map(str::to_owned).to_vec(),
         floor: Some("floor".to_owned()),
+        server_groups: [("fast", &["core"][..]), ("slow", &["core", "readiness"])]
+            .map(|(server, groups)| {
+                let groups = groups.iter().map(|&group| group.to_owned());
+                (server.to_owned(), groups.collect())
+            })
+            .into(),
         workloads: workloads.to_vec(),
         ..campaign()
     }
@@ -468,17 +475,25 @@ fn filters() {
         ["stay slow 2.5", "stay-open slow 2.5"]
     );
     assert_eq!(
+        shown(&["--servers", "core", "--workloads", "churn"]),
+        ["leave fast 1.25", "leave slow 2.5"]
+    );
+    assert_eq!(
+        shown(&["--servers", "readiness", "--workloads", "churn"]),
+        ["leave slow 2.5"]
+    );
+    assert_eq!(
         shown(&["--servers", "f*t,slow", "--workloads", "churn"]),
         ["leave fast 1.25", "leave slow 2.5"]
     );
     for (arguments, expected) in [
         (
             ["--workloads", "stay-opn"],
-            "no workload `stay-opn` in SET, did you mean `stay-open`?; known: stay, stay-open, leave",
+            "no workload `stay-opn` in SET, did you mean `stay-open`?; known: stay, stay-open, leave; groups: churn",
         ),
         (
             ["--servers", "x*"],
-            "no server `x*` in SET; known: fast, slow, floor",
+            "no server `x*` in SET; known: fast, slow, floor; groups: core, readiness",
         ),
     ] {
         for verb in ["cmp", "rank"] {

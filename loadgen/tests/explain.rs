@@ -32,6 +32,7 @@ fn set(parent: &Path, machine: &Machine, ledger: &[Row]) -> String {
         aa: None,
         floor: None,
         references: Vec::new(),
+        server_groups: Default::default(),
         ledger: false,
         server_args: Vec::new(),
         auto: None,

@@ -243,7 +243,7 @@ fn wrong_usage() {
         (
             &["--servers", "evnt-loop"],
             2,
-            "no server `evnt-loop` in benches/servers.toml, did you mean `event-loop`?; known: event-loop",
+            "no server or group `evnt-loop` in benches/servers.toml, did you mean `event-loop`?; servers: event-loop; groups: none",
         ),
         (
             &["--workloads", "stay,go"],
@@ -408,6 +408,41 @@ fn interrupted_and_resumed() {
 }
 
 /// A server that stands still under load, or dies of it, is found out.
+/// The set records the groups, by which its servers are selected again.
+#[test]
+fn servers_are_selected_by_group() {
+    let serving = serving("hello world");
+    let repository = Repository::new(&[("a", &serving), ("b", &serving), ("c", &serving)]);
+    let file = repository.path("benches/servers.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let grouped = |text: &str, server: &str, group: &str| {
+        let name = format!("name = '{server}'\n");
+        text.replace(&name, &format!("{name}group = {group}\n"))
+    };
+    let text = grouped(&grouped(&text, "a", "'few'"), "c", "['few', 'last']");
+    fs::write(&file, text).unwrap();
+    let ended = repository.loadgen(&[
+        "measure",
+        "--servers",
+        "last,few",
+        "--workloads",
+        "leave",
+        "--rounds",
+        "1",
+        "--no-ledger",
+    ]);
+    let set = Set::open(&repository.only_set("results")).unwrap();
+    assert_eq!(set.campaign.servers, ["c", "a"], "{ended:?}");
+    let path = set.path.to_str().unwrap();
+    let arguments = ["cmp", path, "--servers", "last", "--format", "csv"];
+    let ended = repository.loadgen(&arguments);
+    let rows: Vec<&str> = ended.stdout.lines().skip(1).collect();
+    assert!(
+        !rows.is_empty() && rows.iter().all(|row| row.contains(",c,")),
+        "{ended:?}"
+    );
+}
+
 #[test]
 fn a_server_that_dies_during_the_run() {
     let dies = format!("(sleep 0.5; kill -9 $$) & {}", serving("hello world"));

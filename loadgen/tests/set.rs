@@ -37,6 +37,7 @@ fn campaign() -> Campaign {
         aa: None,
         floor: None,
         references: Vec::new(),
+        server_groups: Default::default(),
         ledger: false,
         server_args: Vec::new(),
         auto: None,

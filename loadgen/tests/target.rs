@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use engine::affinity::own_cpus;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use subject::catalogue::{Ready, Server};
+use subject::catalogue::{Ready, Server, Serves};
 use subject::process::{Options, Target, build, probe, version};
 
 fn server(run: &[&str]) -> Server {
@@ -25,6 +25,9 @@ fn server(run: &[&str]) -> Server {
         ready: Ready::Line,
         reference: false,
         floor: false,
+        groups: Vec::new(),
+        serves: Serves::All,
+        thread_per_connection: false,
     }
 }
 

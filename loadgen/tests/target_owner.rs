@@ -16,7 +16,7 @@ use nix::cmsg_space;
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
-use subject::catalogue::{Ready, Server};
+use subject::catalogue::{Ready, Server, Serves};
 use subject::process::{Memory, Options, Owner, Sampler, Target, probe};
 
 const PLENTY: Duration = Duration::from_secs(20);
@@ -41,6 +41,9 @@ fn server(role: &str, over: &Path) -> Server {
         ready: Ready::Connect,
         reference: false,
         floor: false,
+        groups: Vec::new(),
+        serves: Serves::All,
+        thread_per_connection: false,
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use subject::catalogue::{Ready, Server};
+use subject::catalogue::{Ready, Server, Serves};
 use subject::process::{CostError, Options, Owner, Sampler, ServerCost, Target, build, version};
 
 const PLENTY: Duration = Duration::from_secs(20);
@@ -23,6 +23,9 @@ fn shell(script: &str) -> Server {
         ready: Ready::Line,
         reference: false,
         floor: false,
+        groups: Vec::new(),
+        serves: Serves::All,
+        thread_per_connection: false,
     }
 }
 

@@ -82,6 +82,7 @@ pub fn evidence(servers: &[&str], workloads: &[&str], cells: Vec<Cell>) -> Evide
         server_args: Vec::new(),
         floor: None,
         references: Vec::new(),
+        server_groups: Default::default(),
         ledger: Vec::new(),
         remarks: Vec::new(),
     }

@@ -34,7 +34,7 @@ use lab::calibration::{
     Calibration, Ceiling, LAG_RATE_PER_S, Latency, Round, Setup, Standing, thousandths,
 };
 use lab::responder::Counts;
-use subject::catalogue::{Ready, Server};
+use subject::catalogue::{Ready, Server, Serves};
 use subject::machine::{Machine, Pinning};
 use subject::process;
 use subject::session::Session;
@@ -189,6 +189,9 @@ fn responder() -> anyhow::Result<Server> {
         ready: Ready::Line,
         reference: false,
         floor: false,
+        groups: Vec::new(),
+        serves: Serves::All,
+        thread_per_connection: false,
     })
 }
 

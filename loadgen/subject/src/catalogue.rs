@@ -43,13 +43,23 @@ pub struct Server {
     /// How the server announces that it can accept.
     #[serde(default)]
     pub ready: Ready,
-    /// A reference by other authors: measured only on request, never ranked with our servers.
+    /// A reference by other authors: measured only on request by name or group, never ranked with our
+    /// servers.
     #[serde(default)]
     pub reference: bool,
     /// A floor: it answers without reading and is not an architecture; its cost is part of every
     /// server's.
     #[serde(default)]
     pub floor: bool,
+    /// Names by which several are asked for at once.
+    #[serde(default, rename = "group", deserialize_with = "one_or_more")]
+    pub groups: Vec<String>,
+    /// How many connections it serves at once.
+    #[serde(default)]
+    pub serves: Serves,
+    /// It has a thread for each connection.
+    #[serde(default)]
+    pub thread_per_connection: bool,
 }
 
 impl Server {
@@ -68,6 +78,19 @@ pub enum Ready {
     Line,
     /// It accepts a connect.
     Connect,
+}
+
+/// How many connections a server serves at once, by its architecture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Serves {
+    /// Every connection, whatever the others do.
+    #[default]
+    All,
+    /// A fixed number; the others wait until one of those is closed.
+    Some,
+    /// One; the others wait until it is closed.
+    One,
 }
 
 /// The load on a server.
@@ -212,11 +235,25 @@ pub enum Error {
         /// All known names.
         known: Vec<String>,
     },
+    /// A request matches no server and no group of servers.
+    #[error(
+        "no server or group `{wanted}` in {SERVERS}{}; servers: {}; groups: {}",
+        did_you_mean(nearest.as_deref()), servers.join(", "), listed(groups)
+    )]
+    NoServer {
+        /// The requested name.
+        wanted: String,
+        /// A similar known name.
+        nearest: Option<String>,
+        /// The names of all servers.
+        servers: Vec<String>,
+        /// The names of all groups.
+        groups: Vec<String>,
+    },
     /// A request matches no workload, no group, and no glob.
     #[error(
         "no workload or group `{wanted}` in {WORKLOADS}{}; workloads: {}; groups: {}",
-        did_you_mean(nearest.as_deref()), workloads.join(", "),
-        if groups.is_empty() { "none".to_owned() } else { groups.join(", ") }
+        did_you_mean(nearest.as_deref()), workloads.join(", "), listed(groups)
     )]
     NoWorkload {
         /// The requested name or glob.
@@ -290,6 +327,38 @@ impl Catalogue {
         })
     }
 
+    /// The servers that these names and groups stand for, each once, in the order in which they are named; those
+    /// of a group in the order of the file.
+    ///
+    /// # Errors
+    ///
+    /// When one of them stands for nothing; the error lists what there is.
+    pub fn servers(&self, wanted: &[String]) -> Result<Vec<&Server>, Error> {
+        let mut chosen: Vec<&Server> = Vec::new();
+        for wanted in wanted {
+            let is_wanted =
+                |server: &&Server| server.name == *wanted || server.groups.contains(wanted);
+            let matching: Vec<&Server> = self.servers.iter().filter(is_wanted).collect();
+            if matching.is_empty() {
+                let servers: Vec<String> =
+                    (self.servers.iter().map(|it| it.name.clone())).collect();
+                let groups = distinct(self.servers.iter().flat_map(|it| &it.groups));
+                return Err(Error::NoServer {
+                    wanted: wanted.clone(),
+                    nearest: nearest(wanted, &[servers.clone(), groups.clone()].concat()),
+                    servers,
+                    groups,
+                });
+            }
+            for server in matching {
+                if chosen.iter().all(|it| it.name != server.name) {
+                    chosen.push(server);
+                }
+            }
+        }
+        Ok(chosen)
+    }
+
     /// The workloads that match these names, groups and globs (`new-connection*`), each once and in
     /// file order. Without any: those of [`DEFAULT_GROUP`], or all if the file has no such group.
     ///
@@ -342,13 +411,25 @@ impl Catalogue {
 
     /// The names of all groups, in file order.
     fn groups(&self) -> Vec<String> {
-        let mut groups: Vec<String> = Vec::new();
-        for group in self.workloads.iter().flat_map(|it| &it.groups) {
-            if !groups.contains(group) {
-                groups.push(group.clone());
-            }
+        distinct(self.workloads.iter().flat_map(|it| &it.groups))
+    }
+}
+
+/// Each name once, where it stands first.
+fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut distinct: Vec<String> = Vec::new();
+    for name in names {
+        if !distinct.contains(name) {
+            distinct.push(name.clone());
         }
-        groups
+    }
+    distinct
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
     }
 }
 
@@ -368,9 +449,13 @@ struct WorkloadsFile {
 
 fn parse_servers(text: &str) -> Result<Vec<Server>, Error> {
     let file: ServersFile = toml::from_str(text).map_err(|error| syntax(SERVERS, text, &error))?;
+    let names_all: BTreeSet<String> = (file.server.iter())
+        .map(|server| server.get_ref().name.clone())
+        .collect();
     let mut names = BTreeSet::new();
     let check = |server: &Server| {
         check_name(&server.name, &mut names)?;
+        check_groups("group", &server.groups, "server", &server.name, &names_all)?;
         for (key, command) in [
             ("run", Some(&server.run)),
             ("build", server.build.as_ref()),
@@ -397,16 +482,8 @@ fn parse_workloads(text: &str) -> Result<Vec<Workload>, Error> {
     let mut names = BTreeSet::new();
     let check = |workload: &Workload| {
         check_name(&workload.name, &mut names)?;
-        for group in &workload.groups {
-            if names_all.contains(group) {
-                return Err(format!(
-                    "`groups` of `{}`: `{group}` is already the name of a workload",
-                    workload.name
-                ));
-            }
-            limits::check_name(group)
-                .map_err(|why| format!("`groups` of `{}`: {group:?} {why}", workload.name))?;
-        }
+        let groups = &workload.groups;
+        check_groups("groups", groups, "workload", &workload.name, &names_all)?;
         for (key, is_zero) in [
             ("connections", workload.connections == 0),
             ("pipeline", workload.pipeline == 0),
@@ -438,6 +515,25 @@ fn check_name(name: &str, seen: &mut BTreeSet<String>) -> Result<(), String> {
     limits::check_name(name).map_err(|why| format!("`name` {name:?} {why}"))?;
     if !seen.insert(name.to_owned()) {
         return Err(format!("`name` `{name}` is used twice"));
+    }
+    Ok(())
+}
+
+/// A group has a name of its own: `names` are those of all entries, which are of this `kind`.
+fn check_groups(
+    key: &str,
+    groups: &[String],
+    kind: &str,
+    name: &str,
+    names: &BTreeSet<String>,
+) -> Result<(), String> {
+    for group in groups {
+        if names.contains(group) {
+            return Err(format!(
+                "`{key}` of `{name}`: `{group}` is the name of a {kind} already"
+            ));
+        }
+        limits::check_name(group).map_err(|why| format!("`{key}` of `{name}`: {group:?} {why}"))?;
     }
     Ok(())
 }
@@ -544,6 +640,30 @@ fn pace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pace, D::Error> {
         .map_err(|error| serde::de::Error::custom(format_args!("`pace` {error}")))
 }
 
+/// A name, or a list of names.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Names;
+    impl<'de> serde::de::Visitor<'de> for Names {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a name or a list of names")
+        }
+
+        fn visit_str<E>(self, name: &str) -> Result<Vec<String>, E> {
+            Ok(vec![name.to_owned()])
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            self,
+            mut names: A,
+        ) -> Result<Vec<String>, A::Error> {
+            std::iter::from_fn(|| names.next_element().transpose()).collect()
+        }
+    }
+    deserializer.deserialize_any(Names)
+}
+
 /// Parses a duration such as `10s`, for serde.
 ///
 /// # Errors
@@ -590,6 +710,9 @@ mod tests {
         let servers = parse_servers(SERVER).unwrap();
         assert_eq!(servers[0].ready, Ready::Line);
         assert!(!servers[0].reference);
+        assert_eq!(servers[0].serves, Serves::All);
+        assert!(!servers[0].thread_per_connection);
+        assert!(servers[0].groups.is_empty());
         let workloads = parse_workloads(WORKLOAD).unwrap();
         assert_eq!(workloads[0].idle, 0);
         assert_eq!(workloads[0].pipeline, 1);
@@ -614,7 +737,7 @@ mod tests {
         let rows = [
             (
                 "bild = ['b']",
-                "benches/servers.toml:5:1: unknown field `bild`, expected one of `name`, `about`, `build`, `run`, `version`, `ready`, `reference`, `floor`",
+                "benches/servers.toml:5:1: unknown field `bild`, expected one of `name`, `about`, `build`, `run`, `version`, `ready`, `reference`, `floor`, `group`, `serves`, `thread_per_connection`",
             ),
             (
                 "ready = 'soon'",
@@ -623,6 +746,34 @@ mod tests {
             (
                 "reference = 1",
                 "benches/servers.toml:5:13: `reference`: invalid type: integer `1`, expected a boolean",
+            ),
+            (
+                "serves = 'few'",
+                "benches/servers.toml:5:10: `serves`: unknown variant `few`, expected one of `all`, `some`, `one`",
+            ),
+            (
+                "thread_per_connection = 'yes'",
+                "benches/servers.toml:5:25: `thread_per_connection`: invalid type: string \"yes\", expected a boolean",
+            ),
+            (
+                "group = 1",
+                "benches/servers.toml:5:9: `group`: invalid type: integer `1`, expected a name or a list of names",
+            ),
+            (
+                "group = ['x', 1]",
+                "benches/servers.toml:5:15: `group`: invalid type: integer `1`, expected a string",
+            ),
+            (
+                "group = 'a'",
+                "benches/servers.toml:1:1: `group` of `a`: `a` is the name of a server already",
+            ),
+            (
+                "group = ['b']\n[[server]]\nname='b'\nabout=''\nrun=['x']",
+                "benches/servers.toml:1:1: `group` of `a`: `b` is the name of a server already",
+            ),
+            (
+                "group = ['a b']",
+                "benches/servers.toml:1:1: `group` of `a`: \"a b\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
             ),
             (
                 "build = []",
@@ -779,6 +930,45 @@ mod tests {
         assert_eq!(catalogue.server("a").unwrap().name, "a");
     }
 
+    /// By names and groups: each once, in the order in which they are asked for.
+    #[test]
+    fn servers_are_chosen() {
+        let entry = |name: &str, more: &str| SERVER.replace("'a'", &format!("'{name}'")) + more;
+        let file = [
+            entry("one", "group = ['core', 'blocking']\nserves = 'one'\n"),
+            entry("loop", "group = 'core'\n"),
+            entry("other", "thread_per_connection = true\n"),
+        ];
+        let catalogue = Catalogue {
+            root: PathBuf::new(),
+            servers: parse_servers(&file.concat()).unwrap(),
+            workloads: Vec::new(),
+        };
+        assert_eq!(catalogue.servers[0].serves, Serves::One);
+        assert!(catalogue.servers[2].thread_per_connection);
+        let known = "servers: one, loop, other; groups: core, blocking";
+        let none = |wanted: &str, hint: &str| {
+            format!("no server or group `{wanted}` in benches/servers.toml{hint}; {known}")
+        };
+        for (wanted, expected) in [
+            ("", Ok("")),
+            ("other", Ok("other")),
+            ("core", Ok("one loop")),
+            ("other,blocking,core,other", Ok("other one loop")),
+            ("loop,crore", Err(none("crore", ", did you mean `core`?"))),
+            ("othr", Err(none("othr", ", did you mean `other`?"))),
+            ("o*", Err(none("o*", ""))),
+        ] {
+            let wanted: Vec<String> = wanted.split_terminator(',').map(str::to_owned).collect();
+            let chosen = catalogue.servers(&wanted).map(|chosen| {
+                let names: Vec<&str> = chosen.iter().map(|it| it.name.as_str()).collect();
+                names.join(" ")
+            });
+            let chosen = chosen.map_err(|error| error.to_string());
+            assert_eq!(chosen, expected.map(str::to_owned), "{wanted:?}");
+        }
+    }
+
     /// Any mixture of names, groups and globs yields each workload once, in file order.
     #[test]
     fn workloads_are_chosen() {
@@ -844,6 +1034,8 @@ mod tests {
         let catalogue = Catalogue::find(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
         assert!(catalogue.server("event-loop").unwrap().build.is_some());
         assert!(catalogue.server("nginx").unwrap().reference);
+        let core = catalogue.servers(&["core".to_owned()]).unwrap();
+        assert!(core.len() > 1 && core.iter().all(|server| server.is_ours()));
         assert!(
             catalogue
                 .workloads

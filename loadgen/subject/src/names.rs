@@ -38,9 +38,18 @@ pub fn chosen(
             .collect();
         if found.is_empty() {
             let names: Vec<String> = known.iter().map(|it| it.name.to_owned()).collect();
-            let nearest = nearest(text, &names);
+            let mut groups: Vec<String> = Vec::new();
+            for group in known.iter().flat_map(|it| it.groups) {
+                if !groups.contains(group) {
+                    groups.push(group.clone());
+                }
+            }
+            let nearest = nearest(text, &[names.clone(), groups.clone()].concat());
             let hint = did_you_mean(nearest.as_deref());
-            let there = names.join(", ");
+            let mut there = names.join(", ");
+            if !groups.is_empty() {
+                there += &format!("; groups: {}", groups.join(", "));
+            }
             return Err(format!(
                 "no {kind} `{text}` in {place}{hint}; known: {there}"
             ));
@@ -73,7 +82,7 @@ mod tests {
         };
         let none = |text: &str, hint: &str| {
             Err(format!(
-                "no workload `{text}` in 2025-01-02.1{hint}; known: keep-alive-1, keep-alive-64, pipelined"
+                "no workload `{text}` in 2025-01-02.1{hint}; known: keep-alive-1, keep-alive-64, pipelined; groups: curated"
             ))
         };
         for (patterns, expected) in [

@@ -291,6 +291,7 @@ fn write_of(parent: &Path, workloads: Vec<Workload>) -> PathBuf {
         ledger: true,
         floor: Some("floor".to_owned()),
         references: Vec::new(),
+        server_groups: Default::default(),
         server_args: Vec::new(),
         workloads: workloads.clone(),
     };

@@ -1,6 +1,6 @@
-//! One tokio task per connection on a work-stealing runtime. It reads like a thread per connection and
-//! waits like an event loop: a waiting task is a small state machine on the heap, and a few threads run
-//! those that are ready. The price is the runtime's bookkeeping around every wait.
+//! One tokio task per connection on a work-stealing runtime. The code reads like a thread per connection and
+//! waits like an event loop: a waiting task is a small state machine on the heap, and a few threads run the
+//! tasks that are ready. The price is the runtime's bookkeeping around every wait.
 
 #![forbid(unsafe_code)]
 
@@ -11,17 +11,17 @@ use std::net::TcpListener;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::thread;
 
-use host::{ACCEPT_BACKOFF, AcceptError, Host, accept_error};
-use http1::{Connection, Next, Now, Scratch};
-use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use host::{Accept, Door, Guest, Host};
+use http1::{Connection, Next, Scratch};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
-use tokio::time::{sleep, sleep_until};
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep_until;
 
-/// Serves until the host is stopped and every connection accepted by then is over.
+/// Serves until the host is stopped and all connections are closed.
 ///
 /// # Errors
 ///
@@ -31,133 +31,67 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
         .worker_threads(host.settings.threads.get())
         .enable_all()
         .build()?;
-    // Spawned, because what block_on itself runs has no place on a worker thread.
+    // Spawned, because block_on would run it on this thread, outside the workers.
     let acceptor = runtime.spawn(accept(listener, Arc::clone(host)));
     runtime.block_on(acceptor).map_err(io::Error::other)?
 }
 
 async fn accept(listener: TcpListener, host: Arc<Host>) -> io::Result<()> {
-    host.closes(&listener)?;
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let stopping = stop_signal(&host);
-    let mut stopped = stopping.clone();
-    let permits = u32::try_from(host.settings.connections_max)
-        .map_or(PERMITS_MAX, |max| max.min(PERMITS_MAX));
-    let room = Arc::new(Semaphore::new(permits as usize));
-    let spawn = |stream, permit| {
-        let open = Open::new(&host, permit);
-        tokio::spawn(converse(stream, open, stopping.clone()));
-    };
-
-    let accept_next = async || -> io::Result<()> {
-        let permit = permit(&room, &host).await?;
-        match listener.accept().await {
-            Ok((stream, _)) => spawn(stream, permit),
-            Err(error) if accept_error(&error) == AcceptError::OutOfResources => {
-                host.counters.out_of_files();
-                sleep(ACCEPT_BACKOFF).await;
-            }
-            Err(_) => {}
-        }
-        Ok(())
-    };
+    let mut door = Door::nonblocking(listener, &host)?;
+    let room = Arc::new(Notify::new());
+    door.on_room({
+        let room = Arc::clone(&room);
+        move || room.notify_one()
+    });
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe; a door keeps its descriptor open"
+    )]
+    let mut door = AsyncFd::with_interest(door, Interest::READABLE)?;
+    // Becomes true when the host is stopped. Every task has a receiver.
+    let stop = Arc::new(watch::Sender::new(false));
+    let mut stopped = stop.subscribe();
+    host.on_stop({
+        let stop = Arc::clone(&stop);
+        move || _ = stop.send_replace(true)
+    });
     loop {
-        tokio::select! {
-            accepted = accept_next() => accepted?,
-            _ = stopped.wait_for(|stopped| *stopped) => break,
-        }
-    }
-
-    // Those who stood in the accept queue are served too, however many.
-    room.add_permits((PERMITS_MAX - permits) as usize);
-    for stream in host.queue().into_iter().flatten() {
-        stream.set_nonblocking(true)?;
-        spawn(TcpStream::from_std(stream)?, permit(&room, &host).await?);
-    }
-    // If files had run out, some still do. Asked by plain system calls: the runtime's idea of readiness
-    // may be older than the queue.
-    let queue = listener.into_std()?;
-    loop {
-        match queue.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(true)?;
-                spawn(TcpStream::from_std(stream)?, permit(&room, &host).await?);
-            }
-            Err(error) => match accept_error(&error) {
-                AcceptError::NothingWaits | AcceptError::NotListening => break,
-                AcceptError::ConnectionGone => {}
-                AcceptError::OutOfResources => {
-                    host.counters.out_of_files();
-                    sleep(ACCEPT_BACKOFF).await;
+        let accepted = tokio::select! {
+            ready = door.readable_mut() => {
+                let mut ready = ready?;
+                let accepted = ready.get_inner_mut().accept();
+                if matches!(accepted, Accept::Nobody) {
+                    ready.clear_ready();
                 }
-            },
+                accepted
+            }
+            _ = stopped.wait_for(|stopped| *stopped) => door.get_mut().accept(),
+        };
+        match accepted {
+            // If the runtime cannot register it, the peer sees a closed connection.
+            Accept::Guest(stream, guest) => {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    tokio::spawn(converse(guest, stream, stopped.clone()));
+                }
+            }
+            Accept::Nobody => {}
+            Accept::Full => room.notified().await,
+            Accept::Later(at) => sleep_until(at.into()).await,
+            Accept::Closed => break,
         }
     }
-    drop(queue);
-    // All permits are back when all connections are over.
-    let _all = room
-        .acquire_many(PERMITS_MAX)
-        .await
-        .map_err(io::Error::other)?;
+    drop((door, stopped));
+    // The last receiver is dropped with the last task.
+    stop.closed().await;
     Ok(())
 }
 
-/// More connections than any machine has ports, and fewer than a semaphore can count.
-const PERMITS_MAX: u32 = 1 << 24;
-
-/// Waits until one more connection may be open.
-async fn permit(room: &Arc<Semaphore>, host: &Host) -> io::Result<OwnedSemaphorePermit> {
-    match Arc::clone(room).try_acquire_owned() {
-        Err(TryAcquireError::NoPermits) => {
-            host.counters.full();
-            Arc::clone(room)
-                .acquire_owned()
-                .await
-                .map_err(io::Error::other)
-        }
-        outcome => outcome.map_err(io::Error::other),
-    }
-}
-
-/// Becomes true when the host is stopped.
-fn stop_signal(host: &Host) -> watch::Receiver<bool> {
-    let (stop, stopped) = watch::channel(false);
-    host.on_stop(move || _ = stop.send_replace(true));
-    stopped
-}
-
-/// A connection counts as open until this is dropped, by the end of its task or by a panic in it.
-struct Open {
-    host: Arc<Host>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Open {
-    fn new(host: &Arc<Host>, permit: OwnedSemaphorePermit) -> Self {
-        host.counters.accepted();
-        Open {
-            host: Arc::clone(host),
-            _permit: permit,
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.host.counters.panicked();
-        }
-        self.host.counters.closed();
-    }
-}
-
-/// The whole conversation with one peer, from its first byte to the close.
-async fn converse(mut stream: TcpStream, open: Open, mut stopped: watch::Receiver<bool>) {
-    let host = &*open.host;
+/// Holds the whole conversation with one peer, from its first byte to the close.
+async fn converse(guest: Guest, mut stream: TcpStream, mut stopped: watch::Receiver<bool>) {
+    let host = guest.host();
     let mut connection = with_scratch(host, |scratch| Connection::new(scratch, host::now()));
-    // Both futures live as long as the connection, so that a request does not pay for setting them up;
-    // the timer is set anew when it fires, not when the deadline moves.
+    // Both futures live as long as the connection, so that requests do not pay for creating them. The timer is
+    // reset when it fires, not whenever the deadline moves.
     let mut timer = pin!(sleep_until(connection.deadline().into()));
     let mut stop = pin!(stopped.wait_for(|stopped| *stopped));
     let mut draining = false;
@@ -168,12 +102,11 @@ async fn converse(mut stream: TcpStream, open: Open, mut stopped: watch::Receive
                 Ok(()) if connection.next() == Next::Close => break,
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What a peer does wrong ends its own connection and nothing else.
+                // An error ends this connection and nothing else.
                 Err(error) => {
-                    // The kernel's own limit for answers that nobody takes.
-                    if error.kind() == io::ErrorKind::TimedOut && connection.next() == Next::Write {
-                        with_scratch(host, |scratch| connection.timed_out(scratch, host::now()));
-                    }
+                    with_scratch(host, |scratch| {
+                        host::note_failure(&mut connection, scratch, &error, host::now());
+                    });
                     break;
                 }
             },
@@ -186,7 +119,7 @@ async fn converse(mut stream: TcpStream, open: Open, mut stopped: watch::Receive
             }
             _ = &mut stop, if !draining => {
                 draining = true;
-                with_scratch(host, |scratch| heed_stop(&mut connection, scratch, host, host::now()));
+                with_scratch(host, |scratch| host.tell_stop(&mut connection, scratch, host::now()));
             }
         }
         if connection.deadline() < timer.deadline().into_std() {
@@ -195,10 +128,10 @@ async fn converse(mut stream: TcpStream, open: Open, mut stopped: watch::Receive
     }
 }
 
-/// Does what comes next. Cancelled while it waits, it has done nothing.
+/// Does what the connection asks for next. If it is cancelled while it waits, it has done nothing.
 async fn step(stream: &mut TcpStream, connection: &mut Connection, host: &Host) -> io::Result<()> {
     match connection.next() {
-        // Not `read(..).await`, which would hold a buffer for as long as it waits.
+        // `read(..).await` would hold a buffer while it waits.
         Next::Read => {
             poll_fn(|cx| {
                 with_scratch(host, |scratch| {
@@ -206,9 +139,9 @@ async fn step(stream: &mut TcpStream, connection: &mut Connection, host: &Host) 
                     ready!(Pin::new(&mut *stream).poll_read(cx, &mut space))?;
                     let n = space.filled().len();
                     let now = host::now();
-                    heed_stop(connection, scratch, host, now);
+                    host.tell_stop(connection, scratch, now);
                     connection.received(scratch, n, now);
-                    // Whoever sends without a pause keeps the timer from being looked at.
+                    // `select!` does not reach the timer while a peer sends without a pause.
                     if connection.deadline() <= now.instant && connection.next() != Next::Close {
                         connection.timed_out(scratch, now);
                     }
@@ -233,13 +166,7 @@ async fn step(stream: &mut TcpStream, connection: &mut Connection, host: &Host) 
     }
 }
 
-fn heed_stop(connection: &mut Connection, scratch: &Scratch, host: &Host, now: Now) {
-    if let Some(until) = host.drain_until() {
-        connection.drain(scratch, until, now);
-    }
-}
-
-/// Lends what the present worker thread has for whichever task it runs.
+/// Lends `work` the buffers of the present worker thread.
 fn with_scratch<T>(host: &Host, work: impl FnOnce(&mut Scratch) -> T) -> T {
     thread_local! {
         static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };

@@ -1,45 +1,45 @@
-//! What one row of the table says, and the short ways to write one.
+//! A row of the table, and short ways to write one.
 
 use std::fmt;
 
-/// One row: bytes, the answers to them, and what becomes of the connection.
+/// One row: the bytes to send, their answers, and whether the connection persists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
-    /// Number of the RFC and of the section that decides, such as `9112 §3.2`.
+    /// The RFC and the section that decide, such as `9112 §3.2`.
     pub section: &'static str,
-    /// What is special about the request; no other case of the section has the same.
+    /// What is special about the request; unique within its section.
     pub name: String,
     /// One request or several pipelined ones.
     pub sent: Vec<u8>,
-    /// In this order; interim answers are not among them.
+    /// The final answers in order, without interim ones.
     pub answers: Vec<Expected>,
-    /// What the connection does after them.
+    /// What the connection does after the answers.
     pub then: Then,
-    /// The ways to send it, which must make no difference.
+    /// The ways to send the bytes; all must have the same outcome.
     pub ways: &'static [Way],
 }
 
-/// The section and the name: how tests call the case.
+/// The section and the name, as in the names of tests.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.section, self.name)
     }
 }
 
-/// An answer, as it must be.
+/// An answer that is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// 200 with `hello world`.
     Hello,
-    /// The head of that alone.
+    /// Only the head of [`Expected::Hello`].
     Head,
-    /// 204 with the methods there are.
+    /// 204 with the supported methods.
     Options,
-    /// This status.
+    /// A refusal with this status.
     Refusal(u16),
-    /// This status for HEAD: without a body, whatever Content-Length says (9110 §9.3.2).
+    /// A refusal of a HEAD request with this status: it has no body, whatever Content-Length says (9110 §9.3.2).
     HeadRefusal(u16),
-    /// 100, and then another answer.
+    /// An interim 100, followed by another answer.
     Continue,
 }
 
@@ -54,7 +54,7 @@ impl Expected {
         }
     }
 
-    /// It ends with its head, because the request was HEAD.
+    /// Whether the answer has only a head, because the request was HEAD.
     pub fn is_head_only(self) -> bool {
         matches!(self, Expected::Head | Expected::HeadRefusal(_))
     }
@@ -63,11 +63,11 @@ impl Expected {
 /// What the connection does after the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
-    /// Persists: a further request is answered.
+    /// It persists: a further request is answered.
     Persists,
-    /// The same, and the last answer says so, as HTTP/1.0 needs it.
+    /// It persists, and the last answer says `keep-alive`, as HTTP/1.0 needs it.
     KeepAlive,
-    /// The last answer announces it, and nothing that follows is answered.
+    /// It closes: the last answer says `close`, and nothing after it is answered.
     Closes,
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// Cases by the sections that decide them.
+/// Makes cases from sections, each with its cases.
 pub(crate) fn sections<const N: usize>(sections: [(&'static str, Vec<Case>); N]) -> Vec<Case> {
     let cases = sections.into_iter().flat_map(|(section, cases)| {
         let of_section = move |case| Case { section, ..case };
@@ -101,7 +101,7 @@ pub(crate) fn sections<const N: usize>(sections: [(&'static str, Vec<Case>); N])
     cases.collect()
 }
 
-/// Requests sent together; the section is given by [`sections`].
+/// Makes a case; [`sections`] fills in its section.
 pub(crate) fn several(
     name: &str,
     sent: &[impl AsRef<[u8]>],
@@ -123,33 +123,34 @@ pub(crate) fn one(name: &str, sent: impl AsRef<[u8]>, answer: Expected, then: Th
     several(name, &[sent], &[answer], then)
 }
 
-/// Answered with `hello world`, and the connection persists.
+/// A request that is answered with `hello world` and keeps the connection open.
 pub(crate) fn hello(name: &str, sent: impl AsRef<[u8]>) -> Case {
     one(name, sent, Expected::Hello, Then::Persists)
 }
 
-/// Answered with this status, and the connection closes: where a next request would begin is not known.
+/// A request that is answered with this status. The connection closes, because the start of the next request is
+/// unknown.
 pub(crate) fn refused(name: &str, status: u16, sent: impl AsRef<[u8]>) -> Case {
     one(name, sent, Expected::Refusal(status), Then::Closes)
 }
 
-/// The same for HEAD.
+/// A HEAD request that is answered with this status, after which the connection closes.
 pub(crate) fn head_refused(name: &str, status: u16, sent: impl AsRef<[u8]>) -> Case {
     one(name, sent, Expected::HeadRefusal(status), Then::Closes)
 }
 
-/// A method that is known, and not served.
+/// A request with a known method that is not served.
 pub(crate) fn not_allowed(name: &str, sent: impl AsRef<[u8]>) -> Case {
     one(name, sent, Expected::Refusal(405), Then::Persists)
 }
 
-/// A method that is not known.
+/// A request with an unknown method.
 pub(crate) fn not_implemented(name: &str, sent: impl AsRef<[u8]>) -> Case {
     one(name, sent, Expected::Refusal(501), Then::Persists)
 }
 
 impl Case {
-    /// For so many bytes that a write for each would take too long.
+    /// Leaves out the way of one write per byte, which would take too long for so many bytes.
     pub(crate) fn in_large_writes(self) -> Self {
         Case {
             ways: &[Way::Whole, Way::AfterAnother],

@@ -1,4 +1,4 @@
-//! The requests that cases are made of: everything in order but for what a case is about.
+//! The requests that cases are made of. They are valid except for what a case is about.
 
 /// `GET` with further header lines, each with its line end.
 pub(crate) fn get(lines: impl AsRef<[u8]>) -> Vec<u8> {
@@ -23,7 +23,7 @@ pub(crate) fn chunked(body: impl AsRef<[u8]>) -> Vec<u8> {
     post("Transfer-Encoding: chunked", body)
 }
 
-/// A request line, with what belongs behind it.
+/// A request line, followed by a valid rest of the head.
 pub(crate) fn line(line: impl AsRef<[u8]>) -> Vec<u8> {
     [line.as_ref(), b"\r\nHost: localhost\r\n\r\n"].concat()
 }

@@ -1,5 +1,5 @@
-//! Answers that are not read, or slowly: they wait with whoever asked, not in the server's memory, and
-//! none is lost, cut or out of turn.
+//! Answers that the client reads slowly or not at all. The server stops reading that client's requests instead
+//! of buffering, and no answer is lost, cut or out of order.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +29,7 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     )
 }
 
-/// So many requests of all kinds that keep the connection, in no order, and their answers.
+/// This many requests in random order, of all kinds that keep the connection open, with their answers.
 fn mixed(count: usize) -> (Vec<u8>, Vec<Expected>) {
     let kinds: [(&[u8], Expected); 5] = [
         (GET, Hello),
@@ -53,7 +53,7 @@ fn mixed(count: usize) -> (Vec<u8>, Vec<Expected>) {
     (requests, answers)
 }
 
-/// The server has answered just these.
+/// Checks that the server has counted exactly these answers.
 fn has_answered(server: Running, answers: &[Expected]) -> Result<()> {
     let mut by_status = BTreeMap::new();
     for answer in answers {
@@ -67,7 +67,7 @@ fn has_answered(server: Running, answers: &[Expected]) -> Result<()> {
     Ok(())
 }
 
-/// Answers are not read until as many requests are sent as the server takes.
+/// The client reads no answer until the server takes no more requests.
 fn asks_first(subject: &Subject) -> Result<()> {
     let server = subject.start(&[])?;
     server.greet()?;
@@ -98,8 +98,8 @@ fn asks_first(subject: &Subject) -> Result<()> {
     has_answered(server, &[&answers[..], &greeting].concat())
 }
 
-/// With room for a few answers at a time, so that the server writes them in parts; and with a server that
-/// is interrupted meanwhile, so that parts end where they will.
+/// The client has room for a few answers only, so that the server writes them in parts. Signals interrupt the
+/// server, so that the parts end anywhere.
 fn reads_slowly(subject: &Subject) -> Result<()> {
     let server = subject.start(&[])?;
     let (requests, answers) = mixed(2_000);
@@ -123,8 +123,8 @@ fn reads_slowly(subject: &Subject) -> Result<()> {
     has_answered(server, &answers)
 }
 
-/// Many such peers where many are served at once: the memory that they cost must be theirs, in the server
-/// and in the kernel.
+/// Many such peers at once, if the server serves all: each costs a bounded amount of memory, in the server and in
+/// the kernel.
 fn never_reads(subject: &Subject) -> Result<()> {
     let peers = match subject.serves_all_at_once() {
         true => 200,
@@ -174,17 +174,17 @@ fn never_reads(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// The most of a peer's requests and answers that the kernel may hold.
+/// The most bytes of one peer's requests and answers that the kernel may hold.
 const QUEUED_KIB_MAX: u64 = 256;
 
-/// What the kernel holds of requests not read and answers not taken, for each of the server's connections
-/// that has any, be it closed already.
+/// The bytes of unread requests and answers that the kernel holds, for each of the server's connections that has
+/// any, including closed ones.
 fn queued_kib(server: &Running) -> Result<Vec<u64>> {
     let port = format!(":{:04X}", server.address().port());
     let sockets = fs::read_to_string("/proc/net/tcp")?;
     let mut queued = Vec::new();
     for socket in sockets.lines().skip(1) {
-        // Number, local and remote address, state, bytes to send and to receive.
+        // The columns are: number, local and remote address, state, bytes to send and to receive.
         let fields: Vec<&str> = socket.split_ascii_whitespace().collect();
         if fields[1].ends_with(&port) && fields[3] != LISTEN {
             let (to_send, to_receive) = fields[4].split_once(':').context("two queues")?;
@@ -195,13 +195,13 @@ fn queued_kib(server: &Running) -> Result<Vec<u64>> {
     Ok(queued)
 }
 
-/// As /proc/net/tcp says it; its queue is that of connections to be accepted.
+/// The state of a listening socket in /proc/net/tcp; its queue holds connections to be accepted.
 const LISTEN: &str = "0A";
 
-/// Of all requests the one that asks the most for its length.
+/// The request with the largest answer for its length.
 const SHORTEST: &[u8] = b"GET / HTTP/1.1\nHost:\n\n";
 
-/// A peer that sends 10,000 requests, or as many as are taken, and reads no answer.
+/// A peer that sends 10,000 requests, or as many as the server takes, and reads no answer.
 struct Stalled {
     stream: TcpStream,
     requests: Vec<u8>,
@@ -219,7 +219,7 @@ impl Stalled {
         })
     }
 
-    /// As much as is taken now.
+    /// Sends as much as the server takes now.
     fn send(&mut self) {
         while let Ok(n @ 1..) = self.stream.write(&self.requests[self.sent..]) {
             self.sent += n;

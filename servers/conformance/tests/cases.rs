@@ -1,4 +1,4 @@
-//! The table of cases against one server: each case over real sockets, in every way to send it.
+//! The table of cases against one server: each case over real sockets, sent in each of its ways.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,9 +19,9 @@ pub(crate) fn trials(subject: &Subject) -> impl Iterator<Item = Trial> {
     })
 }
 
-/// Everything a client sees, and then everything the server says that it did.
+/// Checks what the client sees, then what the server counted.
 fn holds(subject: &Subject, case: &Case) -> Result<()> {
-    // A closing server waits for its peer longer than any case takes, so that none depends on the time.
+    // The server lingers longer than any case takes, so that no case depends on time.
     let server = subject.start(&["--linger-timeout", "10s"])?;
     let mut responses = BTreeMap::new();
     for &way in case.ways {
@@ -51,7 +51,7 @@ fn holds(subject: &Subject, case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// The final answers that came, all as expected.
+/// Sends a case in one way, checks its answers, and returns the final ones.
 fn converse(address: SocketAddr, case: &Case, way: Way) -> Result<Vec<Expected>> {
     let mut client = Client::connect(address)?;
     let mut answers = case.answers.clone();
@@ -90,7 +90,8 @@ fn converse(address: SocketAddr, case: &Case, way: Way) -> Result<Vec<Expected>>
     Ok(answers)
 }
 
-/// An interim answer depends on whether the body was there already; HTTP/1.0 has none (9110 §10.1.1).
+/// Whether an interim answer may come: it depends on whether the body has arrived; HTTP/1.0 has none
+/// (9110 §10.1.1).
 fn may_be_continued(sent: &[u8]) -> bool {
     let sent = sent.to_ascii_lowercase();
     let has = |part: &[u8]| sent.windows(part.len()).any(|window| window == part);

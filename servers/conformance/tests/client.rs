@@ -1,4 +1,4 @@
-//! A client that reads strictly and knows nothing of the servers' own code.
+//! A client that reads strictly and shares no code with the servers.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -13,11 +13,11 @@ use crate::subject::SOON;
 
 pub(crate) use conformance::{Expected, GET};
 
-/// After which the client sends no more.
+/// A request with `Connection: close`.
 pub(crate) const LAST_GET: &[u8] =
     b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// A response as it came.
+/// A response as received.
 #[derive(Debug)]
 pub(crate) struct Answer {
     status: u16,
@@ -25,22 +25,22 @@ pub(crate) struct Answer {
     body: Vec<u8>,
 }
 
-/// What a server does that nothing is expected of.
+/// What a server does, for callers that expect nothing in particular.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// An answer with this status.
     Answer(u16),
-    /// Nothing whole so far.
+    /// Nothing, or part of an answer.
     NotYet,
-    /// Bytes that are no answer, or half of one before the end.
+    /// Bytes that are not an answer, or part of one followed by the end.
     Stray,
-    /// The end, in whatever order.
+    /// The end of the stream or a reset.
     End,
 }
 
 pub(crate) struct Client {
     stream: TcpStream,
-    /// All that was received, of which `received[..read]` has been read as answers.
+    /// All bytes received; `received[..read]` have been read as answers.
     received: Vec<u8>,
     read: usize,
     /// Bytes sent by [`send_until_blocked`](Self::send_until_blocked).
@@ -53,7 +53,7 @@ impl Client {
         Client::connect_by(socket, address)
     }
 
-    /// Connects with room for only a few answers that are not read.
+    /// Connects with a receive buffer for only a few unread answers.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_recv_buffer_size(4096)?;
@@ -77,12 +77,12 @@ impl Client {
         self.stream.write_all(bytes).context("sending")
     }
 
-    /// Another hand on the connection, for sending while answers are read.
+    /// A second handle of the connection, to send while answers are read.
     pub(crate) fn sender(&self) -> Result<TcpStream> {
         self.stream.try_clone().context("a second handle")
     }
 
-    /// A write for each byte.
+    /// Sends each byte in a write of its own.
     pub(crate) fn send_bytewise(&mut self, bytes: &[u8]) -> Result<()> {
         bytes.chunks(1).try_for_each(|byte| self.send(byte))
     }
@@ -102,22 +102,22 @@ impl Client {
         }
     }
 
-    /// Shuts the client's own side.
+    /// Shuts the client's side.
     pub(crate) fn end(&mut self) -> Result<()> {
         self.stream.shutdown(Shutdown::Write).context("shutting")
     }
 
-    /// Sends what the server may not want to have: it may have closed.
+    /// Sends bytes; the server may have closed, so errors are ignored.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// Shuts the client's own side, if the connection is still there.
+    /// Shuts the client's side; the connection may be gone, so errors are ignored.
     pub(crate) fn try_end(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Reads whatever comes next, within this time.
+    /// Reads what comes next within this time.
     pub(crate) fn reply(&mut self, head_only: bool, within: Duration) -> Result<Reply> {
         self.stream.set_read_timeout(Some(within))?;
         loop {
@@ -144,7 +144,7 @@ impl Client {
         Ok(())
     }
 
-    /// Reads the next answer, which must be this one and say this in `Connection`.
+    /// Reads the next answer. It must be `expected`, with this value of `Connection`.
     pub(crate) fn expect(&mut self, expected: Expected, connection: Option<&str>) -> Result<()> {
         let answer = self.answer(expected.is_head_only());
         answer
@@ -152,7 +152,7 @@ impl Client {
             .with_context(|| self.story(&format!("{expected:?}, Connection {connection:?}")))
     }
 
-    /// Like [`expect`](Self::expect), where an interim answer may come first.
+    /// Like [`expect`](Self::expect), but an interim answer may come first.
     pub(crate) fn expect_after_continue(
         &mut self,
         expected: Expected,
@@ -169,7 +169,7 @@ impl Client {
         self.expect(expected, connection)
     }
 
-    /// The server must close in good order: all that was sent is read, and then the end, not a reset.
+    /// Expects an orderly close: the end of the stream, not a reset.
     pub(crate) fn expect_end(&mut self) -> Result<()> {
         let end = match self.unread() {
             b"" => self.receive(),
@@ -182,7 +182,7 @@ impl Client {
         }
     }
 
-    /// The server must drop the connection although it has more to say: a write finds it reset.
+    /// Expects the server to drop the connection with output unsent: a write finds it reset.
     pub(crate) fn expect_reset(&mut self) -> Result<()> {
         let since = Instant::now();
         while since.elapsed() < SOON {
@@ -195,7 +195,7 @@ impl Client {
         bail!("still there after {SOON:?}")
     }
 
-    /// Nothing must come for this time.
+    /// Expects that nothing comes for this time.
     pub(crate) fn expect_silence(&mut self, time: Duration) -> Result<()> {
         self.stream.set_read_timeout(Some(time))?;
         let outcome = self.receive();
@@ -219,7 +219,7 @@ impl Client {
         &self.received[self.read..]
     }
 
-    /// One read; 0 is the end.
+    /// Reads once; 0 is the end.
     fn receive(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 4096];
         loop {
@@ -250,7 +250,7 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 impl Answer {
-    /// The answer at the start of `bytes`, and how many it takes; `None` when it is not whole.
+    /// The answer at the start of `bytes` and its length; `None` if it is incomplete.
     fn parse(bytes: &[u8], head_only: bool) -> Result<Option<(Answer, usize)>> {
         let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
             return Ok(None);
@@ -276,7 +276,7 @@ impl Answer {
         }))
     }
 
-    /// The value of a header field that stands there once at the most.
+    /// The value of a header field, which must not occur twice.
     fn header(&self, name: &str) -> Result<Option<&str>> {
         let mut values = self
             .headers
@@ -323,7 +323,7 @@ impl Answer {
     }
 }
 
-/// `HTTP/1.1 200 OK` (9112 §4).
+/// Parses a status line such as `HTTP/1.1 200 OK` (9112 §4).
 fn status(line: &str) -> Option<u16> {
     let (code, reason) = line.strip_prefix("HTTP/1.1 ")?.split_once(' ')?;
     let is_text = reason.bytes().all(|byte| matches!(byte, b' '..=b'~'));
@@ -331,7 +331,7 @@ fn status(line: &str) -> Option<u16> {
     (is_text && is_code).then(|| code.parse().ok())?
 }
 
-/// `Name: value` (9112 §5).
+/// Parses a header line `Name: value` (9112 §5).
 fn header(line: &str) -> Option<(String, String)> {
     let (name, value) = line.split_once(':')?;
     let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -341,7 +341,7 @@ fn header(line: &str) -> Option<(String, String)> {
     (is_name && is_value).then(|| (name.to_owned(), value.trim().to_owned()))
 }
 
-/// Bytes for a message: escaped, and without the middle when there are many.
+/// Escapes bytes for a message, and leaves out the middle if there are many.
 pub(crate) fn abridged(bytes: &[u8]) -> impl fmt::Display + '_ {
     struct Abridged<'a>(&'a [u8]);
     impl fmt::Display for Abridged<'_> {

@@ -1,4 +1,4 @@
-//! Clients that others have written, and the laboratory's own.
+//! Clients written by others, and the laboratory's own.
 
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
@@ -51,7 +51,7 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     ]
 }
 
-/// Two requests on one connection.
+/// Sends two requests on one connection.
 fn curl(subject: &Subject) -> Result<()> {
     let server = subject.start(&[])?;
     let url = format!("http://{}/", server.address());
@@ -81,7 +81,7 @@ fn curl(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// Two requests on one connection, and a POST with a chunked body between them.
+/// Sends two requests on one connection, with a chunked POST between them.
 fn python(subject: &Subject) -> Result<()> {
     const SCRIPT: &str = "
 import http.client, sys
@@ -121,7 +121,7 @@ fn plan(connections: usize, life: ConnectionLife, pipeline: usize, limit: Limit)
     }
 }
 
-/// What the generator saw is what the server did, but for requests in flight at the end.
+/// The generator's counts match the server's, except for requests in flight at the end.
 fn counts(subject: &Subject, plan: Plan) -> Result<()> {
     let server = subject.start(&[])?;
     let plan = Plan {

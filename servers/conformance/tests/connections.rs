@@ -1,4 +1,4 @@
-//! How connections end, and that whatever one client does harms no other (9112 §9).
+//! How connections end, and that no client can harm another (9112 §9).
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,14 +47,14 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     )
 }
 
-/// A time that tests wait for; everything else must be much faster.
+/// The timeout that tests wait for. Everything else must be much faster.
 const SHORT: &str = "300ms";
 const SHORT_TIME: Duration = Duration::from_millis(300);
 
-/// Something that takes `SHORT_TIME`, and not much longer.
+/// Checks that something took `SHORT_TIME`, and not much longer.
 fn takes_a_short_time(since: Instant) -> Result<()> {
     let time = since.elapsed();
-    // A server's clock may be coarse, and its idea of when it began a little earlier.
+    // The server's clock may be coarse, and it may have started the time a little earlier.
     let range = SHORT_TIME * 9 / 10..SHORT_TIME + SOON;
     ensure!(
         range.contains(&time),
@@ -225,7 +225,7 @@ fn trickling_body(subject: &Subject) -> Result<()> {
     )
 }
 
-/// However steadily bytes come: the deadline is that of the whole.
+/// A steady trickle of bytes does not extend the deadline of the whole head.
 fn trickling(subject: &Subject, begin: &[u8], kind: fn(&Timeouts) -> u64) -> Result<()> {
     unless_stalled(|| {
         let server = subject.start(&["--header-timeout", SHORT])?;
@@ -237,7 +237,7 @@ fn trickling(subject: &Subject, begin: &[u8], kind: fn(&Timeouts) -> u64) -> Res
             let silence = client.expect_silence(Duration::from_millis(20));
             in_time(since, SHORT_TIME * 9 / 10, silence)?;
         }
-        // From here on it may be refused at any time, which must not depend on the bytes.
+        // From here on the server may refuse it at any time, whatever the bytes are.
         while since.elapsed() < SHORT_TIME + SOON / 2
             && client.expect_silence(Duration::from_millis(20)).is_ok()
         {
@@ -251,7 +251,7 @@ fn trickling(subject: &Subject, begin: &[u8], kind: fn(&Timeouts) -> u64) -> Res
     })
 }
 
-/// A refused client that leaves its own side open holds the server for its linger time, not longer.
+/// A refused client that leaves its side open occupies the server for the linger time, not longer.
 fn never_closes(subject: &Subject) -> Result<()> {
     let server = subject.start(&["--linger-timeout", SHORT])?;
     let mut client = server.connect()?;
@@ -262,7 +262,7 @@ fn never_closes(subject: &Subject) -> Result<()> {
     ends_with(server, |missed| missed.linger)
 }
 
-/// The server still serves, stops in good order, and has counted what was missed.
+/// Checks that the server still serves, stops in good order, and counted these timeouts.
 fn ends_with(server: Running, kind: fn(&Timeouts) -> u64) -> Result<()> {
     server.greet()?;
     let counters = server.stop()?;

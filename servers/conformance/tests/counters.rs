@@ -1,4 +1,4 @@
-//! What servers say of themselves on SIGUSR1, while they run: exactly what was done to them.
+//! The counters that a running server prints on SIGUSR1: they match exactly what clients did.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -24,7 +24,7 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     )
 }
 
-/// One connection with all that keep it, which stays open; before it, one for each that ends it.
+/// One connection for each request that ends it, then one connection, left open, with all requests that keep it.
 fn answers(subject: &Subject) -> Result<()> {
     let server = subject.start(&["--header-timeout", "300ms"])?;
     let long = |n: usize| "x".repeat(n);
@@ -92,14 +92,14 @@ fn answers(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// A head and a header line.
+/// The head of a POST with this header line.
 fn post(line: &str) -> String {
     format!("POST / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n")
 }
 
-/// Each is seen as soon as it has come, and only then.
+/// Each timeout is counted when it occurs, and not earlier.
 fn timeouts(subject: &Subject) -> Result<()> {
-    // Clients that close after their answer are given the time for it, however busy the machine is.
+    // Clients that close after their answer must have time for that, even on a busy machine.
     let server = subject.start(&[
         "--idle-timeout",
         "500ms",
@@ -154,7 +154,7 @@ fn has_missed(server: &Running, missed: Timeouts) -> Result<()> {
     Ok(())
 }
 
-/// After a run of the generator, on the server that goes on.
+/// The counters after a run of the generator, while the server runs on.
 fn load(subject: &Subject) -> Result<()> {
     let server = subject.start(&[])?;
     let mut requests = 0;

@@ -1,5 +1,6 @@
-//! System calls that fail as they may: accept for many reasons, the end of a connection for some, those that
-//! wait for signals. Injected by strace, and done for real by signals under load.
+//! System calls that fail in ways that the kernel allows: `accept` for many reasons, the calls that end a
+//! connection for some, and waits that signals interrupt. strace injects the failures; one trial sends real signals
+//! under load.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
@@ -40,12 +41,12 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     trials
 }
 
-/// What fails in one run of a server.
+/// The system calls that fail in one run of a server.
 struct Faults {
     name: &'static str,
-    /// As strace takes them: call, error, and which calls of a thread fail.
+    /// In strace's terms: the call, the error, and which calls of each thread fail.
     injected: &'static [(&'static str, &'static str, &'static str)],
-    /// What else must be so of a server that was served these.
+    /// What the server's counters must show after these failures.
     counted: fn(&Counters) -> bool,
 }
 
@@ -55,8 +56,8 @@ const FAULTS: &[Faults] = &[
         injected: &[
             ("accept4", "EINTR", "1+2"),
             ("recvfrom", "EINTR", "1+2"),
-            // Of each thread the second and the fourth, which are answers. One of the others wakes whoever
-            // waits for signals; it does not block, so that it is never interrupted.
+            // The second and the fourth of each thread, which send answers. Another one wakes the thread that
+            // waits for signals; it does not block, so the kernel never interrupts it.
             ("sendto", "EINTR", "2..4+2"),
             ("epoll_wait", "EINTR", "1+2"),
         ],
@@ -94,14 +95,14 @@ const FAULTS: &[Faults] = &[
     },
     Faults {
         name: "peers gone before their connection is shut",
-        // Of the signal thread it is the listener that is not shut: whoever blocks in accept is not woken
-        // then, and the end of the grace period has to do.
+        // In the signal thread the shutdown of the listener fails. A thread that blocks in accept is then not
+        // woken, and the server ends with the grace period.
         injected: &[("shutdown", "ENOTCONN", "1+2")],
         counted: |_| true,
     },
 ];
 
-/// All clients are served, whatever fails, and the server stops in good order.
+/// All clients are served in spite of the failures, and the server stops in good order.
 fn injected(subject: &Subject, faults: &Faults) -> Result<Possible> {
     const CLIENTS: u64 = 12;
     if let Err(reason) = strace_works() {
@@ -120,7 +121,7 @@ fn injected(subject: &Subject, faults: &Faults) -> Result<Possible> {
     trace.has_injected(faults.injected)
 }
 
-/// Two requests, and a last one.
+/// Sends two requests, and a last one.
 fn converse(server: &Running) -> Result<()> {
     let mut client = server.connect()?;
     for _ in 0..2 {
@@ -132,7 +133,7 @@ fn converse(server: &Running) -> Result<()> {
     client.expect_end()
 }
 
-/// Every second thread is refused: its client is shed, the others are served.
+/// Every second thread is refused. Its client is shed, and the others are served.
 fn no_thread(subject: &Subject) -> Result<Possible> {
     const CLIENTS: u64 = 12;
     if let Err(reason) = strace_works() {
@@ -157,14 +158,14 @@ fn no_thread(subject: &Subject) -> Result<Possible> {
     Ok(possible)
 }
 
-/// Every second file is closed with an error. This is worse than what a kernel does: a call that is not
-/// run releases no file, and the peer sees the end of its connection only because it was shut before.
+/// Every second `close` fails. This is worse than what a kernel does: strace skips the call, so the file stays
+/// open, and the peer sees the end of its connection only because it was shut down before.
 fn failing_close(subject: &Subject) -> Result<Possible> {
     const CLIENTS: u64 = 12;
     if let Err(reason) = strace_works() {
         return Ok(Possible::Not(reason));
     }
-    // The loader closes files too, and does not take an error for an answer: strace comes later.
+    // The loader closes files too and fails on an error, so strace attaches after it.
     let injected = [("close", "EIO", "1+2")];
     let server = subject.start(&[])?;
     let trace = Trace::new()?;
@@ -182,7 +183,8 @@ fn failing_close(subject: &Subject) -> Result<Possible> {
     trace.has_injected(&injected)
 }
 
-/// Whether strace is there, and may trace. In the background it would run what it may not trace.
+/// Whether strace is installed and may trace. This is checked first, because in the background strace would run
+/// the server untraced.
 fn strace_works() -> Result<(), String> {
     let mut strace = Command::new("strace");
     let Ok(output) = output(strace.args(["-f", "-o", "/dev/null", "true"])) else {
@@ -208,7 +210,7 @@ impl Trace {
         Ok(Trace { file })
     }
 
-    /// Starts a server whose calls fail. It is strace that goes into the background, not the server.
+    /// Starts a server whose calls fail. strace goes into the background, not the server.
     fn start(
         &self,
         subject: &Subject,
@@ -216,14 +218,14 @@ impl Trace {
         arguments: &[&str],
     ) -> Result<Running> {
         let strace = self.command(injected)?;
-        // In a process group of its own: that of the server is killed when its leader has ended, which may be
-        // before strace has written what it saw of that.
+        // strace gets a process group of its own. The server's group is killed when its leader has ended, and
+        // strace may need longer to write what it saw.
         let mut prefix = vec!["strace", "-DD"];
         prefix.extend(strace.iter().map(String::as_str));
         subject.start_under(&prefix, arguments)
     }
 
-    /// From here on calls of a server fail; or why strace may not attach itself to one.
+    /// Makes the calls of a running server fail from now on, or returns why strace may not attach to it.
     fn attach(
         &self,
         server: &Running,
@@ -234,7 +236,7 @@ impl Trace {
             .args(["-p", &server.pid().to_string()])
             .stderr(Stdio::piped())
             .spawn()?;
-        // "strace: Process 123 attached with 3 threads"; it ends by itself when the server does.
+        // strace prints "strace: Process 123 attached with 3 threads", and ends when the server does.
         let stderr = strace.stderr.take().context("is piped")?;
         let mut said = BufReader::new(stderr);
         let mut line = String::new();
@@ -249,7 +251,7 @@ impl Trace {
         })
     }
 
-    /// The arguments by which strace injects these faults.
+    /// The arguments that make strace inject these faults.
     fn command(&self, injected: &[(&str, &str, &str)]) -> Result<Vec<String>> {
         let calls: Vec<&str> = injected.iter().map(|(call, ..)| *call).collect();
         let path = self.file.path().to_str().context("a path in UTF-8")?;
@@ -262,11 +264,11 @@ impl Trace {
         Ok(arguments)
     }
 
-    /// Each call that the server makes at all has failed.
+    /// Checks that each of these calls has failed, if the server made it.
     fn has_injected(&self, injected: &[(&str, &str, &str)]) -> Result<Possible> {
         let trace = eventually(|| {
             let trace = fs::read_to_string(self.file.path())?;
-            // The last that strace tells, which may be after the server has ended.
+            // The last line that strace writes, possibly after the server has ended.
             ensure!(trace.contains("+++ exited with"), "strace has not ended");
             Ok(trace)
         })?;
@@ -292,8 +294,8 @@ impl Trace {
     }
 }
 
-/// Signals that are handled, and such that stop and continue the whole process: each interrupts system
-/// calls, wherever they are.
+/// Sends signals that the server handles, and signals that stop and continue the process. Both kinds interrupt
+/// system calls.
 fn signals_under_load(subject: &Subject) -> Result<()> {
     let server = subject.start(&[])?;
     let plan = Plan {

@@ -1,4 +1,4 @@
-//! Peers that mean no good: each is dropped in time and costs little memory, and nobody else notices.
+//! Hostile peers: the server drops each in time, each costs little memory, and no other client notices.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -17,24 +17,24 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     each(subject, &[("hostile peers are dropped", dropped)])
 }
 
-/// A peer that means no good, until the server closes the connection.
+/// What a hostile peer does until the server closes the connection.
 struct Hostile {
     name: &'static str,
     begins: &'static [u8],
-    /// Over and over again.
+    /// Sent again and again.
     goes_on: &'static [u8],
     pace: Pace,
-    /// What the server counts.
+    /// What the server counts for this peer.
     misses: fn(&mut Timeouts),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// A little at a time.
+    /// Sends a little at a time.
     Trickles,
-    /// As much as the server takes.
+    /// Sends as much as the server takes.
     Floods,
-    /// The same, and reads the answers a byte at a time.
+    /// Sends as much as the server takes, and reads the answers a byte at a time.
     FloodsAndReads,
 }
 use Pace::{Floods, FloodsAndReads, Trickles};
@@ -151,7 +151,7 @@ const HOSTILE: &[Hostile] = &[
     },
 ];
 
-/// It goes on after the 408, and so misses the linger timeout too.
+/// The peer goes on sending after the 408, so the linger timeout passes too.
 fn refused_for_head(missed: &mut Timeouts) {
     missed.header += 1;
     missed.linger += 1;
@@ -162,7 +162,7 @@ fn refused_for_body(missed: &mut Timeouts) {
     missed.linger += 1;
 }
 
-/// All at once where all are served, and others are too; one after the other elsewhere.
+/// Runs the peers all at once if the server serves all, together with honest ones; else one after another.
 fn dropped(subject: &Subject) -> Result<()> {
     let server = subject.start(&[
         "--idle-timeout",
@@ -212,7 +212,7 @@ fn dropped(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// Sends requests, and reads no answer until the server has closed the connection.
+/// Sends requests and reads no answer until the server has closed the connection.
 pub(crate) fn reads_nothing(address: SocketAddr) -> Result<()> {
     READS_NOTHING.attack(address)
 }
@@ -231,7 +231,7 @@ fn attack<'scope>(
 }
 
 impl Hostile {
-    /// Until the server has closed the connection, which it must soon.
+    /// Goes on until the server closes the connection, which must be soon.
     fn attack(&self, address: SocketAddr) -> Result<()> {
         let mut peer = connect(address)?;
         peer.write_all(self.begins)?;
@@ -259,7 +259,7 @@ impl Hostile {
     }
 }
 
-/// The end is an error too.
+/// Reads some bytes; the end of the stream is an error too.
 fn ended(read: io::Result<usize>) -> io::Result<()> {
     match read {
         Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
@@ -268,7 +268,7 @@ fn ended(read: io::Result<usize>) -> io::Result<()> {
     }
 }
 
-/// With room for only a few answers that are not read.
+/// Connects with a receive buffer for only a few unread answers.
 pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_recv_buffer_size(4096)?;

@@ -1,10 +1,9 @@
-//! What every server must do, over real sockets: one table of [`cases`] and three ways to send each,
-//! then what needs more than bytes, their [`connections`] and [`processes`], and what foreign
-//! [`clients`] make of them. The same table is held against servers of others, the [`peers`].
+//! What every server must do, over real sockets: one table of [`cases`] with three ways to send each, then trials
+//! of their [`connections`] and [`processes`], and foreign [`clients`]. The same table is checked against other
+//! people's servers, the [`peers`].
 //!
-//! The servers are those of `benches/servers.toml`, built as it says and started afresh for each trial
-//! on a free port. A name on the command line selects trials, as with any test:
-//! `cargo test --package conformance -- event-loop`.
+//! The servers are those of `benches/servers.toml`. Each trial starts its server anew on a free port. A name on the command line selects trials, as with any test, and only the servers of
+//! selected trials are built: `cargo test --package conformance -- event-loop`.
 
 mod backpressure;
 mod cases;
@@ -37,41 +36,44 @@ use subject::Subject;
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::from_args();
     let catalogue = Catalogue::find(Path::new(env!("CARGO_MANIFEST_DIR")))?;
-    let subjects = || {
-        let ours = catalogue.servers.iter().filter(|server| server.is_ours());
-        ours.map(|server| Subject::new(server.clone(), &catalogue.root))
-    };
-    if !arguments.list {
-        for subject in subjects() {
-            eprintln!("building {} ...", subject.name());
-            subject.build().context("building a server to test")?;
-        }
-    }
     let peers = Peers::start(&catalogue);
     let mut trials = rules::trials(&catalogue);
     trials.extend(peers.trials());
-    for subject in subjects() {
-        trials.extend(cases::trials(&subject));
-        trials.extend(connections::trials(&subject));
-        trials.extend(backpressure::trials(&subject));
-        trials.extend(hostile::trials(&subject));
-        trials.extend(overload::trials(&subject));
-        trials.extend(faults::trials(&subject));
-        trials.extend(counters::trials(&subject));
-        trials.extend(panics::trials(&subject));
-        trials.extend(processes::trials(&subject));
-        trials.extend(slowhttptest::trials(&subject));
-        trials.extend(stopping::trials(&subject));
-        trials.extend(clients::trials(&subject));
-        trials.extend(traced::trials(&subject));
+    for server in catalogue.servers.iter().filter(|server| server.is_ours()) {
+        let subject = Subject::new(server.clone(), &catalogue.root);
+        let of_subject = trials_of(&subject);
+        let is_selected = |trial| !arguments.is_filtered_out(trial);
+        if !arguments.list && of_subject.iter().any(is_selected) {
+            eprintln!("building {} ...", subject.name());
+            subject.build().context("building a server to test")?;
+        }
+        trials.extend(of_subject);
     }
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
-/// What a trial does with a server.
+/// All trials of one server.
+fn trials_of(subject: &Subject) -> Vec<Trial> {
+    let mut trials: Vec<Trial> = cases::trials(subject).collect();
+    trials.extend(connections::trials(subject));
+    trials.extend(backpressure::trials(subject));
+    trials.extend(hostile::trials(subject));
+    trials.extend(overload::trials(subject));
+    trials.extend(faults::trials(subject));
+    trials.extend(counters::trials(subject));
+    trials.extend(panics::trials(subject));
+    trials.extend(processes::trials(subject));
+    trials.extend(slowhttptest::trials(subject));
+    trials.extend(stopping::trials(subject));
+    trials.extend(clients::trials(subject));
+    trials.extend(traced::trials(subject));
+    trials
+}
+
+/// The body of a trial.
 type Body = fn(&Subject) -> anyhow::Result<()>;
 
-/// A trial of `subject` for each of these.
+/// Makes a trial of `subject` from each name and body.
 fn each(subject: &Subject, trials: &[(&str, Body)]) -> Vec<Trial> {
     let trials = trials.iter().map(|&(name, body)| {
         let subject = subject.clone();
@@ -82,7 +84,7 @@ fn each(subject: &Subject, trials: &[(&str, Body)]) -> Vec<Trial> {
     trials.collect()
 }
 
-/// A trial that passes or fails.
+/// Makes a trial that passes or fails.
 fn trial<F>(name: String, body: F) -> Trial
 where
     F: FnOnce() -> anyhow::Result<()> + Send + 'static,
@@ -90,7 +92,7 @@ where
     Trial::test(name, || body().map_err(|error| format!("{error:#}").into()))
 }
 
-/// A trial that may find that it cannot be held here; it says why, and counts as ignored.
+/// Makes a trial that may be impossible on this machine. It then says why and counts as ignored.
 fn trial_if_possible<F>(name: String, body: F) -> Trial
 where
     F: FnOnce() -> anyhow::Result<Possible> + Send + 'static,
@@ -105,7 +107,7 @@ where
     })
 }
 
-/// Whether a trial could be held.
+/// Whether a trial was possible.
 enum Possible {
     Held,
     Not(String),

@@ -22,7 +22,6 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
             ("more clients than files", out_of_files),
         ],
     );
-    // Of the others, none makes a thread for a connection.
     if subject.makes_threads() {
         let name = format!("{}::refused threads, then not", subject.name());
         let subject = subject.clone();
@@ -50,7 +49,7 @@ fn one_at_a_time(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// How many may be open, and how many come.
+/// `--max-connections`, and how many clients connect.
 const ROOM: usize = 20;
 const CLIENTS: usize = 100;
 
@@ -69,7 +68,7 @@ fn connections_max(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// `accept` fails for want of files: the server waits without spinning, and goes on when it can.
+/// `accept` fails because files have run out: the server waits without spinning, and goes on when it can.
 fn out_of_files(subject: &Subject) -> Result<()> {
     let prefix = ["sh", "-c", "ulimit -n 64 && exec \"$0\" \"$@\""];
     let server = subject.start_under(&prefix, &["--max-connections", "1000"])?;
@@ -98,7 +97,7 @@ fn clients_with_requests(server: &Running) -> Result<Vec<Client>> {
     (0..CLIENTS).map(|_| client()).collect()
 }
 
-/// Each makes room for another, who must not be forgotten.
+/// Each client that leaves makes room for another, which must be served.
 fn all_are_answered(clients: Vec<Client>) -> Result<()> {
     for (at, mut client) in clients.into_iter().enumerate() {
         client
@@ -108,7 +107,7 @@ fn all_are_answered(clients: Vec<Client>) -> Result<()> {
     Ok(())
 }
 
-/// It has nothing to do but to wait for clients to leave, and to try again now and then.
+/// Checks that the server uses little CPU: it only waits for clients to leave, and tries again now and then.
 fn does_not_spin(server: &Running) -> Result<()> {
     let (before, tries_before) = (server.cpu_ticks()?, server.counters()?.limits.files);
     thread::sleep(Duration::from_millis(500));
@@ -119,10 +118,10 @@ fn does_not_spin(server: &Running) -> Result<()> {
     Ok(())
 }
 
-/// Threads are refused: clients are shed, the server goes on, and serves again when it can.
+/// Threads are refused: the server sheds clients, goes on, and serves again when it can.
 fn out_of_threads(subject: &Subject) -> Result<Possible> {
     const CLIENTS: usize = 60;
-    // The limit is on all tasks of a user, and not heard by root.
+    // The limit counts all tasks of a user, and root ignores it.
     let Ok(tasks) = tasks_of_user() else {
         return Ok(Possible::Not("ps is not installed".to_owned()));
     };
@@ -151,9 +150,9 @@ fn out_of_threads(subject: &Subject) -> Result<Possible> {
         served += usize::from(client.send(GET).is_ok() && client.expect(Hello, None).is_ok());
     }
     drop(clients);
-    // The threads of former clients may take a moment to end.
+    // The threads of former clients may need a moment to end.
     eventually(|| server.greet()).context("when threads are to be had again")?;
-    // Stopped while none is to be had: that must not need one.
+    // The server stops while no thread can be created: a stop must not need one.
     let shed = server.counters()?.limits.threads;
     let _clients: Vec<Client> = (0..CLIENTS)
         .map(|_| server.connect())
@@ -170,7 +169,7 @@ fn out_of_threads(subject: &Subject) -> Result<Possible> {
     Ok(Possible::Held)
 }
 
-/// Threads that the user under whom a server is tested has already.
+/// The number of threads that the tested server's user has already.
 fn tasks_of_user() -> Result<usize> {
     let user = match Uid::effective() {
         root if root.is_root() => "65534".to_owned(),

@@ -22,10 +22,10 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     )
 }
 
-/// Servers that are started with `--panics` do so when asked for this.
+/// A request that makes a server started with `--panics` panic.
 const PANIC: &[u8] = b"GET /panic HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Others are there before, during and after; some within a request.
+/// Other clients are connected before, during and after the panic; some in the middle of a request.
 fn alone(subject: &Subject) -> Result<()> {
     let server = subject.start(&["--panics"])?;
     let mut others = Vec::new();
@@ -59,7 +59,7 @@ fn alone(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// No thread is lost to them, nor a place among those that may be open.
+/// Panics cost neither threads nor places of `--max-connections`.
 fn many(subject: &Subject) -> Result<()> {
     let server = subject.start(&["--panics", "--max-connections", "4"])?;
     for _ in 0..50 {
@@ -73,13 +73,13 @@ fn many(subject: &Subject) -> Result<()> {
 
 fn pipelined(subject: &Subject) -> Result<()> {
     let server = subject.start(&["--panics"])?;
-    // Answered for sure.
+    // The first request is answered before the panic.
     let mut client = server.connect()?;
     client.send(GET)?;
     client.expect(Hello, None)?;
     client.send(PANIC)?;
     ends_without_an_answer(&mut client)?;
-    // Or not, where answers wait for the last of those that came together.
+    // Requests that arrive together may share a write, which the panic prevents.
     let mut client = server.connect()?;
     client.send(&[GET, GET, PANIC, GET].concat())?;
     let answers = iter::from_fn(|| Some(client.reply(false, SOON)))
@@ -115,7 +115,7 @@ fn ends_without_an_answer(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
-/// The server has gone on, counts so many panics, and stops in good order.
+/// Checks that the server goes on, counts this many panics, and stops in good order.
 fn has_panicked(server: Running, panics: u64) -> Result<Counters> {
     let counters = server.counters_become(|counters| counters.panics == panics)?;
     ensure!(counters.panics == panics, "{counters:?}");

@@ -1,8 +1,8 @@
-//! What other people's servers make of the table of cases.
+//! The table of cases against other people's servers.
 //!
-//! Wherever one disagrees, `disagreements.toml` says what it does and who is stricter, by which section.
-//! A disagreement that is not listed fails, and so does one that is listed and no longer there. The list
-//! is of certain versions: with another one, what differs from the list is printed and counts as ignored.
+//! If a server disagrees with a case, `disagreements.toml` says what the server does, and which side is stricter by
+//! which section. An unlisted disagreement fails, and so does a listed one that does not occur. The list is for
+//! certain versions; with another version, differences from the list are printed and count as ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use conformance::{Case, Expected, GET, Then, Way};
 use libtest_mimic::Trial;
 use serde::Deserialize;
-use subject::catalogue::{Catalogue, Ready, Server};
+use subject::catalogue::{Catalogue, Ready, Server, Serves};
 use subject::process;
 use subject::process::{Options, Target};
 
@@ -25,7 +25,7 @@ use crate::client::{Client, Reply, abridged};
 use crate::subject::{SOON, output};
 use crate::{Possible, trial, trial_if_possible};
 
-/// Servers of others, each started once for all cases; killed when dropped.
+/// Other people's servers. Each is started once for all cases, and killed when dropped.
 pub(crate) struct Peers {
     peers: Vec<(&'static str, Result<Peer, Absence>)>,
     list: Result<List>,
@@ -36,7 +36,7 @@ struct Peer {
     target: Target,
 }
 
-/// Why there is nothing to compare with.
+/// Why a peer is missing.
 enum Absence {
     NotInstalled(String),
     Broken(String),
@@ -45,7 +45,7 @@ enum Absence {
 const LIST: &str = "disagreements.toml";
 
 impl Peers {
-    /// Starts what is installed. On the main thread, which outlives them.
+    /// Starts the peers that are installed. It must run on the main thread, because that outlives them.
     pub(crate) fn start(catalogue: &Catalogue) -> Self {
         let start = |(name, server): (_, Result<Server>)| {
             let server = server.map_err(|reason| Absence::NotInstalled(reason.to_string()));
@@ -122,7 +122,7 @@ fn nginx() -> Result<Server> {
     ))
 }
 
-/// By whichever Python has it.
+/// h11, with the first Python that has it.
 fn h11() -> Result<Server> {
     const VERSION: &str = "import h11; print('h11', h11.__version__)";
     for python in ["python3", "/usr/bin/python3"] {
@@ -147,14 +147,17 @@ fn server(name: &str, run: &[&str], version: &[&str], ready: Ready) -> Server {
         ready,
         reference: true,
         floor: false,
+        groups: Vec::new(),
+        serves: Serves::All,
+        thread_per_connection: false,
     }
 }
 
-/// `disagreements.toml`.
+/// The contents of `disagreements.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
-    /// Of each peer, that of which the list tells.
+    /// The version of each peer that the list is for.
     versions: BTreeMap<String, String>,
     disagreement: Vec<Disagreement>,
 }
@@ -163,10 +166,10 @@ struct List {
 #[serde(deny_unknown_fields)]
 struct Disagreement {
     peer: String,
-    /// What the peer does, as an [`Outcome`] is written.
+    /// What the peer does, in the form that [`Outcome`] is printed.
     outcome: String,
     reason: String,
-    /// Titles of cases.
+    /// The titles of the cases.
     cases: Vec<String>,
 }
 
@@ -183,7 +186,7 @@ impl List {
         Some(&entry.outcome)
     }
 
-    /// Every entry has a reason and names cases that there are, once.
+    /// Checks that every entry has a reason and lists existing cases, each once.
     fn check(&self) -> Result<()> {
         let titles: BTreeSet<String> = conformance::cases().iter().map(Case::to_string).collect();
         let mut named = BTreeSet::new();
@@ -240,16 +243,16 @@ fn compare(
     }
 }
 
-/// What can be seen of a server from outside: its final answers, and whether a further request is answered.
+/// The visible behaviour of a server: its final answers, and whether it answers a further request.
 #[derive(Debug)]
 struct Outcome {
     statuses: Vec<u16>,
-    /// Bytes came that are no answer.
+    /// The server sent bytes that are not an answer.
     stray: bool,
     persists: bool,
 }
 
-/// `200 405, persists`; `nothing, closes`.
+/// Prints, for example, `200 405, persists` or `nothing, closes`.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words: Vec<String> = self.statuses.iter().map(u16::to_string).collect();
@@ -273,9 +276,9 @@ impl Outcome {
         }
     }
 
-    /// Sends the case, reads its answers, then sends a further request and the end. A peer that gives
-    /// fewer answers gets these after a while too. No time decides: if the peer was only slow, its answers
-    /// come before the further one all the same, and if it waits for more, the end makes it close.
+    /// Sends the case, reads its answers, then sends a further request and shuts the client's side. If answers are
+    /// missing, the further request is sent after a while anyway. Time does not decide the outcome: a slow peer
+    /// sends its answers before the further one, and a peer that waits for more input closes at its end.
     fn observe(address: SocketAddr, case: &Case, way: Way) -> Result<Self> {
         const FURTHER: &[u8] = b"GET /further HTTP/1.1\r\nHost: localhost\r\n\r\n";
         const FURTHER_STATUS: u16 = 299;

@@ -1,4 +1,4 @@
-//! What a server is as a process: its port and its command line.
+//! Servers as processes: port and command line.
 
 use std::net::TcpListener;
 
@@ -59,7 +59,7 @@ fn bad_command_lines(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// Means something, or is an error: never a silence.
+/// `--threads` either has an effect or is an error.
 fn threads(subject: &Subject) -> Result<()> {
     if subject.has_threads()? {
         let server = subject.start(&["--threads", "3"])?;

@@ -1,4 +1,4 @@
-//! Who may know whom, and that what is listed is what there is.
+//! Rules about dependencies, and that `benches/servers.toml` lists exactly the servers of this repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,7 +14,7 @@ use crate::trial;
 
 pub(crate) fn trials(catalogue: &Catalogue) -> Vec<Trial> {
     let root = catalogue.root.clone();
-    // The floor, which is no architecture, keeps to the same rules.
+    // The rules hold for the floor too, which is not an architecture.
     let ours = catalogue.servers.iter().filter(|server| !server.reference);
     let listed: BTreeSet<String> = ours.map(|server| server.name.clone()).collect();
     let there = root.clone();
@@ -36,7 +36,7 @@ pub(crate) fn trials(catalogue: &Catalogue) -> Vec<Trial> {
     ]
 }
 
-/// The folders of `servers/` that hold a program.
+/// The folders of `servers/` with a `src/main.rs`.
 fn architectures(root: &Path) -> Result<BTreeSet<String>> {
     let folders = fs::read_dir(root.join("servers"))?;
     let folders: Vec<PathBuf> = folders
@@ -80,8 +80,12 @@ fn who_may_know_whom(root: &Path) -> Result<()> {
     let all: Vec<&str> = packages.keys().map(String::as_str).collect();
     knows_none_of("host", &servers)?;
     knows_none_of("host", &["loadgen", "benches", "conformance", "soak"])?;
+    knows_none_of("host", &["mio", "rayon", "tokio"])?;
     knows_none_of("http1", &all)?;
-    knows_none_of("http1", &["mio", "nix", "rayon", "socket2", "tokio"])?;
+    knows_none_of(
+        "http1",
+        &["mio", "nix", "rayon", "rustix", "socket2", "tokio"],
+    )?;
     knows_none_of("loadgen", &servers)?;
     knows_none_of(
         "loadgen",
@@ -99,7 +103,7 @@ fn who_may_know_whom(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The packages of the workspace, each with what it depends on other than for its tests.
+/// The packages of the workspace, each with its dependencies other than those of tests.
 fn packages(root: &Path) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let output = Command::new(env!("CARGO"))
         .args([

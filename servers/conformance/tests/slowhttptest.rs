@@ -1,5 +1,5 @@
-//! A thousand slow connections, made by slowhttptest: heads and bodies that never end, answers that are
-//! hardly read. Only for servers that serve all at once: the others are denied by fewer, by design.
+//! A thousand slow connections, made by slowhttptest: heads and bodies that never end, answers that are hardly
+//! read. Only for servers that serve all at once; by design, fewer connections block the others.
 
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -29,7 +29,7 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
 struct Attack {
     name: &'static str,
     options: &'static [&'static str],
-    /// How the server counts those who make it.
+    /// The server's count of such connections.
     missed: fn(&Timeouts) -> u64,
 }
 
@@ -51,14 +51,14 @@ const ATTACKS: &[Attack] = &[
         options: &[
             "-X", "-w", "10", "-y", "20", "-n", "1", "-z", "5", "-k", "10",
         ],
-        // These answers are so short that the kernel holds them all.
+        // The kernel's buffers hold all of these short answers.
         missed: |missed| missed.idle + missed.write,
     },
 ];
 
 impl Attack {
-    /// Others are served all the while, and most of the slow are dropped: the machine may be too busy to make
-    /// them all in time.
+    /// Other clients are served meanwhile, and most of the slow connections are dropped. A busy machine may not
+    /// make all of them in time.
     fn is_withstood(&self, subject: &Subject) -> Result<Possible> {
         if Command::new("slowhttptest").arg("-h").output().is_err() {
             return Ok(Possible::Not("slowhttptest is not installed".to_owned()));
@@ -87,7 +87,7 @@ impl Attack {
     }
 }
 
-/// An attack under way; killed when dropped.
+/// A running attack, killed when dropped.
 struct Running {
     child: Child,
     since: Instant,
@@ -119,7 +119,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only if it has ended and was waited for.
+        // Both fail only if the process has ended and was waited for.
         self.child.kill().unwrap_or_default();
         _ = self.child.wait();
     }

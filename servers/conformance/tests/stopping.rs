@@ -1,4 +1,4 @@
-//! How servers stop: alone, with somebody there, and under load.
+//! How servers stop: without clients, with clients, and under load.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -68,7 +68,7 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     let open_loop = Plan {
         connections: 16,
         pace: Pace::Poisson(Rate::per_second(3000.0).expect("is a rate")),
-        // What is due when the server has ended will not be sent, however long it is waited for.
+        // Requests that are due after the server has ended are never sent, so a long wait would be useless.
         drain: Duration::from_millis(300),
         ..load()
     };
@@ -124,7 +124,7 @@ fn while_idle(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// How long a server that stops waits for a request, or the rest of one.
+/// How long a stopping server waits for a request, or for the rest of one.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 fn within_a_request(subject: &Subject) -> Result<()> {
@@ -159,7 +159,7 @@ fn within_a_request_for_ever(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// One connection is open, as many as there may be, and others wait with their requests sent.
+/// One connection is open, which is the limit, and others wait with their requests sent.
 fn with_a_queue(subject: &Subject) -> Result<()> {
     let server = subject.start(&["--max-connections", "1"])?;
     let first = server.connect()?;
@@ -182,10 +182,10 @@ fn with_a_queue(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// Others are refused while a client is still waited for.
+/// New clients are refused while the server still waits for an old one.
 fn refuses_others(subject: &Subject) -> Result<()> {
     let server = subject.start(&["--grace", "1m", "--linger-timeout", "50s"])?;
-    // Refused itself, and not closing: the server lingers for it.
+    // This client was refused and does not close, so the server lingers.
     let mut client = server.connect()?;
     client.send(b"\n\n \n")?;
     client.expect(Refusal(400), Some("close"))?;
@@ -198,7 +198,7 @@ fn refuses_others(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// Nobody listens there any more, or soon will not.
+/// Waits until connections are refused, which must be soon.
 fn is_refused(address: SocketAddr) -> Result<()> {
     let since = Instant::now();
     loop {
@@ -245,8 +245,8 @@ fn load() -> Plan {
     }
 }
 
-/// Nobody who reached the server notices that it stops but by the `Connection: close` of an answer, be it
-/// early or late in the load.
+/// Clients notice the stop only by the `Connection: close` of an answer, whether it comes early or late in the
+/// load.
 fn under_load_at_any_time(subject: &Subject, plan: &Plan) -> Result<()> {
     for requests in [1, 400, 2000] {
         let server = subject.start(&[])?;
@@ -254,7 +254,7 @@ fn under_load_at_any_time(subject: &Subject, plan: &Plan) -> Result<()> {
             .with_context(|| format!("stopped after {requests} requests"))?;
         let mut errors = seen.errors.clone();
         errors.remove(&(Phase::Connect, Kind::Refused));
-        // What is sent before the last answer is read will have no answer (9112 §9.3.2).
+        // Requests that were sent before the last answer was read get no answer (9112 §9.3.2).
         let lost = match plan.pipeline {
             1 => 0,
             _ => errors
@@ -277,7 +277,7 @@ fn under_load_at_any_time(subject: &Subject, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// What the generator saw, and the server counted, when SIGTERM came after so many requests.
+/// Sends SIGTERM after this many requests. Returns what the generator saw and what the server counted.
 fn stopped_under_load(server: Running, plan: &Plan, requests: u64) -> Result<(Record, Counters)> {
     let plan = Plan {
         target: server.address(),

@@ -14,16 +14,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
-use subject::catalogue::Server;
+use subject::catalogue::{Server, Serves};
 use subject::process;
 use subject::process::{Options, Target};
 
 use crate::client::{Client, Expected, GET};
 
-/// No server here has a reason to take longer for anything that it is not told to wait for.
+/// The longest that a server may take for anything, unless it was told to wait.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
-/// Waits until it goes well, which must be soon.
+/// Repeats an attempt until it succeeds, which must be soon.
 pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + 2 * SOON;
     loop {
@@ -34,8 +34,7 @@ pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T>
     }
 }
 
-/// Tries again what failed only because the machine stood still for longer than a server's timeout, which
-/// shows nothing.
+/// Repeats an attempt that failed only because the machine stalled for longer than a server's timeout.
 pub(crate) fn unless_stalled(attempt: impl Fn() -> Result<()>) -> Result<()> {
     for _ in 0..9 {
         match attempt() {
@@ -46,7 +45,7 @@ pub(crate) fn unless_stalled(attempt: impl Fn() -> Result<()>) -> Result<()> {
     attempt()
 }
 
-/// An outcome of what began then, and is good only if it took no longer than `time`.
+/// Marks a failure as [`Stalled`] if more than `time` has passed since `since`.
 pub(crate) fn in_time<T>(since: Instant, time: Duration, outcome: Result<T>) -> Result<T> {
     match outcome {
         Err(error) if since.elapsed() > time => Err(error.context(Stalled)),
@@ -54,7 +53,7 @@ pub(crate) fn in_time<T>(since: Instant, time: Duration, outcome: Result<T>) -> 
     }
 }
 
-/// The machine stood still.
+/// The machine stalled, so that an attempt shows nothing.
 #[derive(Debug)]
 pub(crate) struct Stalled;
 
@@ -85,12 +84,12 @@ impl Subject {
         Ok(process::build(&self.server, &self.root)?)
     }
 
-    /// Starts it on a free port, with further arguments.
+    /// Starts the server on a free port, with further arguments.
     pub(crate) fn start(&self, arguments: &[&str]) -> Result<Running> {
         self.start_under(&[], arguments)
     }
 
-    /// Starts it by another command that replaces itself with the one it is given, such as `prlimit`.
+    /// Starts the server through another command that executes it, such as `prlimit`.
     pub(crate) fn start_under(&self, prefix: &[&str], arguments: &[&str]) -> Result<Running> {
         let mut server = self.server.clone();
         if !prefix.is_empty() {
@@ -110,31 +109,30 @@ impl Subject {
         Ok(Running { target })
     }
 
-    /// Runs its program with these arguments alone, up to its end.
+    /// Runs the server's program with only these arguments, to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(self.root.join(&self.server.run[0]));
         output(command.args(arguments))
     }
 
-    /// Whether a connection is served whatever others do. It is the purpose of most architectures; those
-    /// that starve some by design are named here.
+    /// Whether every connection is served, whatever the others do.
     pub(crate) fn serves_all_at_once(&self) -> bool {
-        !self.converses_in_turn() && self.name() != "thread-pool"
+        self.server.serves == Serves::All
     }
 
-    /// Whether it accepts a connection only when the one before is over.
+    /// Whether the server accepts a connection only when the one before is closed.
     pub(crate) fn converses_in_turn(&self) -> bool {
-        self.name() == "iterative"
+        self.server.serves == Serves::One
     }
 
-    /// Whether it makes a thread for each connection.
+    /// Whether the server makes a thread for each connection.
     pub(crate) fn makes_threads(&self) -> bool {
-        self.name() == "thread-per-connection"
+        self.server.thread_per_connection
     }
 
-    /// The most memory, in KiB, that so many peers may cost the server, whatever they do: half a head of 16 KiB
-    /// or answers of 32 KiB for each, 16 KiB for what goes with it, a stack if it has a thread; and what the
-    /// server may allocate once and keep.
+    /// The most memory in KiB that this many peers may cost the server, whatever they do. For each peer that is half
+    /// a head of 16 KiB or answers of 32 KiB, 16 KiB of other state, and a stack if it has a thread. The constant
+    /// is for memory that the server allocates once and keeps.
     pub(crate) fn peers_kib_max(&self, peers: u64) -> u64 {
         let each = if self.makes_threads() { 72 } else { 48 };
         128 + peers * each
@@ -146,7 +144,7 @@ impl Subject {
     }
 }
 
-/// Runs a command up to its end, which must come soon.
+/// Runs a command to its end, which must come soon.
 pub(crate) fn output(command: &mut Command) -> Result<Output> {
     let mut child = command
         .stdin(Stdio::null())
@@ -165,7 +163,7 @@ pub(crate) fn output(command: &mut Command) -> Result<Output> {
             }
         }
     };
-    // It said less than a pipe holds, or it would not have ended.
+    // The process has ended, so its output fits into the pipes.
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     child
         .stdout
@@ -184,13 +182,13 @@ pub(crate) fn output(command: &mut Command) -> Result<Output> {
     })
 }
 
-/// A server that runs; killed when dropped.
+/// A running server, killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
     target: Target,
 }
 
-/// What a server says of itself when it stops, and on SIGUSR1.
+/// The counters that a server prints when it stops, and on SIGUSR1.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) accepted: u64,
@@ -204,7 +202,7 @@ pub(crate) struct Counters {
     pub(crate) timeouts: Timeouts,
 }
 
-/// What was refused or put off by a limit.
+/// How often each limit refused or delayed something.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Limits {
     pub(crate) connections: u64,
@@ -225,7 +223,7 @@ pub(crate) struct Timeouts {
 }
 
 impl Counters {
-    /// Reads one line, which must agree with itself.
+    /// Parses one line, and checks that its numbers are consistent.
     pub(crate) fn parse(line: &str) -> Result<Counters> {
         let counters: Counters = serde_json::from_str(line)
             .with_context(|| format!("counters expected on stderr: {line}"))?;
@@ -235,7 +233,7 @@ impl Counters {
         Ok(counters)
     }
 
-    /// The same when the server has stopped, with no connection left.
+    /// Parses the line of a server that has stopped; no connection may be open.
     fn at_end(line: &str) -> Result<Counters> {
         let counters = Counters::parse(line)?;
         ensure!(counters.open == 0, "cut off: {counters:?}");
@@ -256,19 +254,19 @@ impl Running {
         Client::connect(self.address())
     }
 
-    /// Says hello on a new connection, as a server in good health does.
+    /// Checks that the server answers on a new connection.
     pub(crate) fn greet(&self) -> Result<()> {
         let mut client = self.connect()?;
         client.send(GET)?;
         client.expect(Expected::Hello, None).context("a new client")
     }
 
-    /// A client that reads no answers, with the server blocked in sending it more.
+    /// Makes a client that reads no answers, so that the server blocks in sending.
     pub(crate) fn stall(&self) -> Result<Client> {
         let mut client = Client::connect_narrow(self.address())?;
         client.send_until_blocked()?;
-        // A blocked send is not woken for every bit of room that the kernel finds later, but once woken
-        // it takes it: woken a few times, it finds none.
+        // The kernel may free a little room later without waking the blocked send. Signals wake it, and it uses
+        // that room; after a few times there is none left.
         for _ in 0..3 {
             self.signal(Signal::SIGSTOP)?;
             thread::sleep(Duration::from_millis(20));
@@ -297,16 +295,16 @@ impl Running {
         Ok(())
     }
 
-    /// Sends SIGTERM, and comes back when the server has heard it.
+    /// Sends SIGTERM, and returns when the server has handled it.
     pub(crate) fn begin_to_stop(&self) -> Result<()> {
         self.signal(Signal::SIGTERM)?;
-        // Of signals that come together, SIGUSR1 may be heard first; of those that come later, none is.
+        // If both signals are pending, SIGUSR1 may be handled first; a second SIGUSR1 is handled after SIGTERM.
         self.counters()?;
         self.counters()?;
         Ok(())
     }
 
-    /// Sends SIGTERM, and waits for the exit status and what stands on stderr.
+    /// Sends SIGTERM, and waits for the exit status and stderr.
     pub(crate) fn terminate(self) -> Result<(i32, String)> {
         let ended = self.target.stop(2 * SOON);
         ensure!(!ended.killed, "still there after SIGTERM: {ended}");
@@ -314,14 +312,14 @@ impl Running {
         Ok((status, ended.stderr))
     }
 
-    /// Sends SIGTERM: it must exit with status 0, with its counters alone on stderr, and with no connection
-    /// cut off because `--grace` was over.
+    /// Sends SIGTERM. The server must exit with status 0 and print only its counters on stderr, and `--grace` must
+    /// not cut off a connection.
     pub(crate) fn stop(self) -> Result<Counters> {
         let stderr = self.stderr_of_stop()?;
         Counters::at_end(stderr.strip_suffix('\n').unwrap_or(&stderr))
     }
 
-    /// The same where something else may stand on stderr before the counters.
+    /// Like [`stop`](Self::stop), but other lines may precede the counters on stderr.
     pub(crate) fn stop_loudly(self) -> Result<Counters> {
         let stderr = self.stderr_of_stop()?;
         Counters::at_end(stderr.lines().next_back().context("nothing on stderr")?)
@@ -348,7 +346,7 @@ impl Running {
         Counters::parse(line.trim_end())
     }
 
-    /// Waits until its counters are so.
+    /// Waits until `so` is true of the server's counters.
     pub(crate) fn counters_become(&self, so: impl Fn(&Counters) -> bool) -> Result<Counters> {
         eventually(|| {
             let counters = self.counters()?;
@@ -357,10 +355,10 @@ impl Running {
         })
     }
 
-    /// Memory of its own that is resident, in KiB: heap and stacks, without the program itself and without
-    /// what the kernel holds for its sockets.
+    /// The server's own resident memory in KiB: heap and stacks, without the program itself and without the
+    /// kernel's socket buffers.
     pub(crate) fn memory_kib(&self) -> Result<u64> {
-        // What /proc/PID/status says is added up only now and then.
+        // The numbers in /proc/PID/status are updated only now and then.
         let maps = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.target.pid()))?;
         let line = maps
             .lines()

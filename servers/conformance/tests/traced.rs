@@ -1,4 +1,4 @@
-//! What a trace shows of a server is what tcpdump shows of the same packets, and what tshark can read.
+//! Traces of a server agree with what tcpdump shows of the same packets, and tshark can read them.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,7 @@ use trace::story::{EndingKind, StateChange, tell};
 use crate::subject::{SOON, Subject, eventually};
 use crate::{Possible, trial_if_possible};
 
-/// Who closes, and how the story of it ends.
+/// Who closes, and the ending that the trace must report.
 const CLOSES: [(&str, Close, EndingKind); 4] = [
     (
         "closed by the server",
@@ -37,7 +37,7 @@ pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     let trials = CLOSES.iter().map(|&(name, close, ending)| {
         let subject = subject.clone();
         let name = format!("{}::traced, {name}", subject.name());
-        // A machine that is too busy to close within a second has another story to tell.
+        // A busy machine may not close within a second, and then the trace ends differently.
         trial_if_possible(name, move || {
             eventually(|| is_seen(&subject, close, ending))
         })
@@ -64,7 +64,7 @@ fn is_seen(subject: &Subject, close: Close, expected: EndingKind) -> Result<Poss
         all_calls: false,
         wait: false,
     };
-    // Without tracepoints, which would tell of all trials that run beside this one.
+    // Without tracepoints, which would report the other trials too.
     let traced =
         Tracing::of_packets().follow(&job, None, &AtomicBool::new(false), |_: Duration| {});
     let record = &traced.record;
@@ -117,7 +117,7 @@ fn states(changes: &[StateChange], side: Side) -> Vec<State> {
     changes.map(|change| change.new).collect()
 }
 
-/// The states that a side goes through (RFC 9293 §3.3.2, figure 5).
+/// The states of one side (RFC 9293 §3.3.2, figure 5).
 fn path(side: Side, ending: EndingKind) -> Vec<State> {
     use State::*;
     let mut states = match side {
@@ -132,15 +132,14 @@ fn path(side: Side, ending: EndingKind) -> Vec<State> {
     states
 }
 
-/// What a program prints of a file; it must have nothing to complain about. `None` if there is no such
-/// program.
+/// What a program prints about a file; warnings are errors. `None` if the program is not installed.
 fn tool(program: &str, arguments: &[&str], file: &Path) -> Result<Option<String>> {
     let Ok(output) = Command::new(program).args(arguments).arg(file).output() else {
         return Ok(None);
     };
     let stderr = String::from_utf8(output.stderr)?;
     let complaints = stderr.lines().filter(|line| {
-        // What they say of every file, and of every root.
+        // Lines that these programs print for every file, and for root.
         !line.starts_with("reading from file") && !line.starts_with("Running as user \"root\"")
     });
     let complaints: Vec<&str> = complaints.collect();

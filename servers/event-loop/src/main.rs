@@ -1,10 +1,10 @@
-//! See the library of this package.
+//! The program; its library is the architecture.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     host::run(
-        &host::architecture!(host::Threads::Given),
+        &host::architecture!(host::Threads::Fixed),
         event_loop::serve,
     )
 }

@@ -1,42 +1,41 @@
-//! The floor: one thread and one mio `Poll`, as in the event loop, but no HTTP. It counts blank lines and
-//! sends a constant for each, so that what it costs is what the kernel charges for a request: nobody can
-//! serve one for less with these system calls. Every other server is given as a multiple of it.
+//! The floor: one thread and one mio `Poll`, as in the event loop, but no HTTP. It counts blank lines and sends
+//! a constant answer for each, so its cost is what the kernel charges for a request: with these system calls no
+//! server can do it for less. The cost of every other server is given as a multiple of it.
 //!
-//! Not a server to use: it does not see methods, fields or bodies, has no timeouts, and its answer has no
-//! `Date`. It has no row among the architectures, and does not have to pass their suite.
+//! It is not a server to use: it ignores methods, fields and bodies, has no timeouts, and its answer has no
+//! `Date`. It is not ranked among the architectures and need not pass their suite.
 
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use host::{ACCEPT_BACKOFF, AcceptError, Host, accept_error};
+use host::{Accept, Door, Guest, Host};
 use memchr::memmem;
 use mio::net::TcpStream;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use slab::Slab;
 
-/// Serves until the host is stopped and what had arrived by then is answered.
+/// Serves until the host is stopped and the requests that had arrived by then are answered.
 ///
 /// # Errors
 ///
 /// When the poll cannot be set up or waited for.
 pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
-    host.closes(&listener)?;
-    listener.set_nonblocking(true)?;
-    let mut listener = mio::net::TcpListener::from_std(listener);
+    let mut door = Some(Door::nonblocking(listener, host)?);
     let mut poll = Poll::new()?;
-    poll.registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)?;
-    // Kept here as well, for a waker dropped takes its unseen event with it.
-    let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
-    host.on_stop({
-        let waker = Arc::clone(&waker);
-        // Fails only if the poll is gone, and the loop with it.
-        move || waker.wake().unwrap_or_default()
-    });
+    if let Some(door) = &door {
+        let mut door = SourceFd(&door.as_raw_fd());
+        poll.registry()
+            .register(&mut door, DOOR, Interest::READABLE)?;
+    }
+    let waker = Waker::new(poll.registry(), STOP)?;
+    // This fails only after the poll is dropped, when the loop has ended.
+    host.on_stop(move || waker.wake().unwrap_or_default());
 
     let mut floor = Floor {
         host,
@@ -46,47 +45,45 @@ pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
         answers: ANSWER.repeat(ANSWERS_MAX),
     };
     let mut events = Events::with_capacity(1024);
-    let mut accept_again: Option<Duration> = None;
-    let mut drained = false;
-    while !drained || !floor.peers.is_empty() {
-        match poll.poll(&mut events, accept_again) {
+    // The accept queue may hold connections.
+    let mut acceptable = false;
+    let mut accept_at: Option<Instant> = None;
+    while door.is_some() || !floor.peers.is_empty() {
+        let timeout = accept_at.map(|at| at.saturating_duration_since(Instant::now()));
+        match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             outcome => outcome?,
         }
-        let mut acceptable = accept_again.is_some();
         for event in &events {
             match event.token() {
-                LISTENER => acceptable = true,
+                DOOR => acceptable = true,
                 STOP => {
                     floor.drain();
-                    drained = true;
+                    acceptable = true; // Until the door is closed.
                 }
                 Token(key) => floor.advance(key, event.is_read_closed()),
             }
         }
-        accept_again = match acceptable && !drained {
-            true => floor.accept(&listener),
-            false => None,
-        };
+        accept_at = floor.accept(&mut door, &mut acceptable);
     }
     Ok(())
 }
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world";
 
-/// Answers written in one go at the most.
+/// The most answers in one write.
 const ANSWERS_MAX: usize = 256;
 
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// What ends the head of a request.
+/// The end of a request's head.
 const BLANK_LINE: &[u8] = b"\r\n\r\n";
 
-/// Beyond every key of a slab.
-const LISTENER: Token = Token(usize::MAX - 1);
+/// These tokens are larger than any key of a slab.
+const DOOR: Token = Token(usize::MAX - 1);
 const STOP: Token = Token(usize::MAX - 2);
 
-/// Connections accepted before those which are here have their turn.
+/// How many connections are accepted before open ones get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
 struct Floor<'a> {
@@ -94,50 +91,56 @@ struct Floor<'a> {
     registry: Registry,
     peers: Slab<Peer>,
     input: Vec<u8>,
-    /// As many answers as are written in one go.
+    /// `ANSWERS_MAX` answers, from which every write takes a part.
     answers: Vec<u8>,
 }
 
 struct Peer {
     stream: TcpStream,
-    /// How many bytes of a blank line the input so far ends with, 0 to 3.
+    /// How many bytes of a blank line the input ends with so far, 0 to 3.
     matched: usize,
-    /// Bytes of answers not written yet. They are all the same, so a number will do.
+    /// Bytes of answers not written yet. All answers are the same, so the number is enough.
     owed: usize,
-    /// The peer has said all.
+    /// The peer has shut its side and all input is read.
     ended: bool,
+    _guest: Guest,
 }
 
 impl Floor<'_> {
-    /// Takes connections from the accept queue; says when to do so again if there may be more.
-    fn accept(&mut self, listener: &mio::net::TcpListener) -> Option<Duration> {
+    /// Accepts connections. Returns when to accept again, even without an event.
+    fn accept(&mut self, open: &mut Option<Door>, acceptable: &mut bool) -> Option<Instant> {
         for _ in 0..ACCEPTS_PER_TURN {
-            match listener.accept() {
-                Ok((stream, _)) => self.welcome(stream),
-                Err(error) => match accept_error(&error) {
-                    AcceptError::ConnectionGone => {}
-                    AcceptError::NothingWaits | AcceptError::NotListening => return None,
-                    AcceptError::OutOfResources => return Some(ACCEPT_BACKOFF),
-                },
+            let door = open.as_mut().filter(|_| *acceptable)?;
+            match door.accept() {
+                Accept::Guest(stream, guest) => self.welcome(stream, guest),
+                Accept::Nobody => *acceptable = false,
+                // The turn that closes a connection tries again.
+                Accept::Full => return None,
+                Accept::Later(at) => return Some(at),
+                Accept::Closed => *open = None,
             }
         }
-        Some(Duration::ZERO)
+        Some(Instant::now())
     }
 
-    fn welcome(&mut self, mut stream: TcpStream) {
-        self.host.counters.accepted();
+    fn welcome(&mut self, stream: std::net::TcpStream, guest: Guest) {
+        let mut stream = TcpStream::from_std(stream);
         let slot = self.peers.vacant_entry();
+        let key = slot.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        match (self.registry).register(&mut stream, Token(slot.key()), interest) {
-            Ok(()) => _ = slot.insert(Peer::new(stream)),
-            // The kernel has no memory for it; the peer sees a closed connection.
-            Err(_) => self.host.counters.closed(),
+        if (self.registry.register(&mut stream, Token(key), interest)).is_err() {
+            // The kernel has no memory for the registration; the peer sees a closed connection.
+            return;
+        }
+        slot.insert(Peer::new(stream, guest));
+        if self.host.drain_until().is_some() {
+            self.end(key);
         }
     }
 
-    /// Reads and writes as far as that goes without waiting.
+    /// Reads and writes as far as possible without waiting.
     fn advance(&mut self, key: usize, is_read_closed: bool) {
-        // An event of this turn may concern a peer that another event of this turn has ended.
+        // An earlier event of this turn may have closed this peer.
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
@@ -146,46 +149,46 @@ impl Floor<'_> {
             .and_then(|()| peer.write(&self.answers));
         if outcome.is_err() || (peer.ended && peer.owed == 0) {
             self.peers.remove(key);
-            self.host.counters.closed();
         }
     }
 
-    /// The stop signal: whoever stood in the accept queue is let in, what has arrived is answered, and
-    /// nothing else is waited for.
+    /// Handles the stop signal: ends every connection.
     fn drain(&mut self) {
-        for stream in self.host.queue().into_iter().flatten() {
-            if stream.set_nonblocking(true).is_ok() {
-                self.welcome(TcpStream::from_std(stream));
-            }
-        }
         let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
         for key in keys {
-            // From here on a read returns what is there, then 0.
-            self.peers[key].stream.shutdown(Shutdown::Read).ok();
-            self.advance(key, true);
+            self.end(key);
         }
+    }
+
+    /// Answers what has arrived, and waits for nothing else.
+    fn end(&mut self, key: usize) {
+        // Reads now return what has arrived, then 0.
+        self.peers[key].stream.shutdown(Shutdown::Read).ok();
+        self.advance(key, true);
     }
 }
 
 impl Peer {
-    fn new(stream: TcpStream) -> Self {
+    fn new(stream: TcpStream, guest: Guest) -> Self {
         Peer {
             stream,
             matched: 0,
             owed: 0,
             ended: false,
+            _guest: guest,
         }
     }
 
-    /// Reads until the socket is empty, and owes an answer for each blank line. `is_read_closed`: the end
-    /// will be read, and no further event will announce it.
+    /// Reads until the socket is empty, and adds an answer to `owed` for each blank line. `is_read_closed` means
+    /// that the input ends and no further event announces that.
     fn read(&mut self, input: &mut [u8], is_read_closed: bool) -> io::Result<()> {
         while !self.ended {
             match self.stream.read(input) {
                 Ok(0) => self.ended = true,
                 Ok(n) => {
                     self.owed += self.blank_lines(&input[..n]) * ANSWER.len();
-                    // A read that leaves room has emptied the socket: no need to be told EAGAIN.
+                    // A read that does not fill the buffer has emptied the socket; another one would only
+                    // return EAGAIN.
                     if n < input.len() && !is_read_closed {
                         return Ok(());
                     }
@@ -200,7 +203,7 @@ impl Peer {
 
     fn blank_lines(&mut self, mut input: &[u8]) -> usize {
         let mut found = 0;
-        // One that the read before has begun.
+        // A blank line that began in the read before.
         while self.matched > 0 && !input.is_empty() {
             self.matched = match input[0] {
                 byte if byte == BLANK_LINE[self.matched] => self.matched + 1,
@@ -225,10 +228,10 @@ impl Peer {
         found
     }
 
-    /// Writes what is owed, as far as the socket takes it; an event tells when it takes more.
+    /// Writes what is owed until the socket is full; an event tells when there is room again.
     fn write(&mut self, answers: &[u8]) -> io::Result<()> {
         while self.owed > 0 {
-            // The rest of one that was cut, then whole ones.
+            // The rest of an answer that was cut, then whole answers.
             let start = (ANSWER.len() - self.owed % ANSWER.len()) % ANSWER.len();
             let end = answers.len().min(start + self.owed);
             match self.stream.write(&answers[start..end]) {

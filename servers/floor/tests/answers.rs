@@ -1,4 +1,4 @@
-//! The floor owes an answer for each blank line, however the bytes come.
+//! The floor sends an answer for each blank line, however the bytes are split.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -10,7 +10,8 @@ use host::{Host, Settings};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Runs `visit` against a floor, stops it in the midst of what `visit` left open, and waits for its end.
+/// Runs `visit` against a floor, stops the floor with the connections that `visit` left open, and waits for its
+/// end.
 fn with_floor<T>(visit: impl FnOnce(SocketAddr, &Host) -> T) -> T {
     let host = Arc::new(Host::new(Settings::default()));
     let listener = host::listen((Ipv4Addr::LOCALHOST, 0).into(), &host.settings).unwrap();
@@ -33,7 +34,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// How many answers come before the end.
+/// Reads to the end of the stream and counts the answers.
 fn answers(stream: &mut TcpStream) -> usize {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -52,14 +53,14 @@ fn whole_split_and_pipelined() {
             stream.write_all(&[*byte]).unwrap();
         }
         stream.write_all(&REQUEST.repeat(3_000)).unwrap();
-        // A blank line that is none: \r\n\r and something else.
+        // Not a blank line: \r\n\r and something else.
         stream.write_all(b"GET / HTTP/1.1\r\n\rx\n\r\n").unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(answers(&mut stream), 3_002);
     });
 }
 
-/// One that reads nothing until all is sent costs no memory, and gets all of it.
+/// A peer that sends everything before it reads gets all answers.
 #[test]
 fn who_reads_late_gets_all() {
     with_floor(|address, _| {
@@ -75,7 +76,7 @@ fn who_reads_late_gets_all() {
     });
 }
 
-/// The stop answers what has arrived, and waits for nobody.
+/// At a stop the floor answers what has arrived and waits for nothing else.
 #[test]
 fn the_stop_answers_what_has_arrived() {
     let mut streams = with_floor(|address, _| {
@@ -87,7 +88,7 @@ fn the_stop_answers_what_has_arrived() {
         asked.write_all(REQUEST).unwrap();
         let half = connect(address);
         (&half).write_all(&REQUEST[..9]).unwrap();
-        // Arrived: on loopback a send ends when its bytes are in the other socket.
+        // On loopback a send returns when its bytes are in the other socket, so all of this has arrived.
         [asked, half]
     });
     assert_eq!(streams.each_mut().map(answers), [1, 0]);

@@ -1,171 +1,103 @@
-//! For architectures that wait in the system calls themselves: connections as they are accepted, and
-//! the conversation over one of them.
+//! For architectures that wait in blocking system calls: an iterator over accepted connections, and the
+//! conversation over one connection.
 
-use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
-use std::mem;
+use std::marker::PhantomData;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use http1::{Connection, Next};
 use slab::Slab;
 
 use crate::listen::shut_reading;
-use crate::{ACCEPT_BACKOFF, AcceptError, Host, accept_error, now};
+use crate::{Accept, Door, Guest, Host, lock, note_failure, now};
 
-/// The connections of `listener`, each as soon as it is accepted; blocks in `accept`, or while as many
-/// are open as there may be. After the stop signal it yields what stood in the accept queue, and ends.
-pub fn incoming(listener: TcpListener, host: &Host) -> Incoming<'_> {
-    // Without a duplicate of it, only the end of `--grace` ends the server.
-    host.closes(&listener).unwrap_or_default();
-    let open = Arc::clone(&host.open);
-    host.on_stop(move || open.wake_who_waits_for_room());
+/// Iterates over the connections of `listener` as they are accepted. `next` blocks until a connection comes, and
+/// while `--max-connections` are open. After the stop signal the iterator yields the connections that were in the
+/// accept queue, and ends.
+pub fn incoming(listener: TcpListener, host: &Arc<Host>) -> Incoming {
+    let mut door = Door::blocking(listener, host);
+    let thread = thread::current();
+    door.on_room(move || thread.unpark());
     Incoming {
-        listener,
-        queue: None,
-        host,
+        door,
+        of_this_thread: PhantomData,
     }
 }
 
-/// See [`incoming`].
+/// The iterator that [`incoming`] returns.
 #[derive(Debug)]
-pub struct Incoming<'a> {
-    listener: TcpListener,
-    /// What stood in the accept queue at the stop.
-    queue: Option<VecDeque<TcpStream>>,
-    host: &'a Host,
+pub struct Incoming {
+    door: Door,
+    /// The door unparks the thread that called [`incoming`].
+    of_this_thread: PhantomData<*const ()>,
 }
 
-impl<'a> Iterator for Incoming<'a> {
-    type Item = Stream<'a>;
+impl Iterator for Incoming {
+    type Item = Stream;
 
-    fn next(&mut self) -> Option<Stream<'a>> {
+    fn next(&mut self) -> Option<Stream> {
         loop {
-            self.host.open.wait_for_room(self.host);
-            if let Some(socket) = self.next_queued() {
-                return Some(Stream::new(socket, self.host));
-            }
-            match self.listener.accept() {
-                Ok((socket, _)) => return Some(Stream::new(socket, self.host)),
-                Err(error) => match accept_error(&error) {
-                    AcceptError::NothingWaits | AcceptError::NotListening => {
-                        if self.queue.is_some() {
-                            return None;
-                        }
-                        // It is the listener's receive timeout, which is there for its connections; or
-                        // the stop is about to hand over its queue.
-                        std::thread::yield_now();
-                    }
-                    AcceptError::ConnectionGone => {}
-                    AcceptError::OutOfResources => {
-                        self.host.counters.out_of_files();
-                        std::thread::sleep(ACCEPT_BACKOFF);
-                    }
-                },
+            match self.door.accept() {
+                Accept::Guest(socket, guest) => return Some(Stream::new(socket, guest)),
+                // Either the listener's receive timeout has passed, which is set for the sake of its
+                // connections, or the stop signal has closed the listener and is about to set `drain_until`.
+                Accept::Nobody => thread::yield_now(),
+                Accept::Full => thread::park(),
+                Accept::Later(at) => thread::sleep(at.saturating_duration_since(Instant::now())),
+                Accept::Closed => return None,
             }
         }
     }
 }
 
-impl Incoming<'_> {
-    fn next_queued(&mut self) -> Option<TcpStream> {
-        if self.queue.is_none() && self.host.stopping() {
-            self.queue = self.host.queue();
-        }
-        self.queue.as_mut()?.pop_front()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics under this lock")
-}
-
-/// An accepted connection. It counts as open until it is dropped.
+/// An accepted connection, which counts as open until it is dropped.
 #[derive(Debug)]
-pub struct Stream<'a> {
+pub struct Stream {
     peer: Arc<Peer>,
     key: usize,
-    host: &'a Host,
+    guest: Guest,
 }
 
 #[derive(Debug)]
 struct Peer {
     socket: TcpStream,
-    /// A thread serves it that does not know of a stop, and may be blocked in `recv`. Not while it waits
-    /// for a thread, nor once it only waits for the peer to close: for those, a read of 0 would not do.
+    /// A thread that has not seen the stop may be blocked in `recv` on this socket. False while the connection
+    /// waits for a thread, and while it only waits for the peer to close: there a read of 0 would be wrong.
     must_be_woken: AtomicBool,
 }
 
-impl<'a> Stream<'a> {
-    fn new(socket: TcpStream, host: &'a Host) -> Self {
-        host.counters.accepted();
+impl Stream {
+    fn new(socket: TcpStream, guest: Guest) -> Self {
         let peer = Arc::new(Peer {
             socket,
             must_be_woken: AtomicBool::new(false),
         });
-        let key = lock(&host.open.table).peers.insert(Arc::clone(&peer));
-        Stream { peer, key, host }
+        let key = lock(&guest.host().open.peers).insert(Arc::clone(&peer));
+        Stream { peer, key, guest }
     }
 }
 
-impl Drop for Stream<'_> {
+impl Drop for Stream {
     fn drop(&mut self) {
-        self.host.open.remove(self.key);
-        self.host.counters.closed();
+        lock(&self.guest.host().open.peers).remove(self.key);
     }
 }
 
-/// The connections that are open, so that there are not too many and that a stop reaches those which
-/// are blocked in `recv`.
+/// The open connections, so that a stop can wake the threads that are blocked in `recv`.
 #[derive(Debug, Default)]
 pub(crate) struct Open {
-    table: Mutex<Table>,
-    fewer: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    peers: Slab<Arc<Peer>>,
-    /// Somebody waits for there to be fewer. Waking nobody would be a system call all the same.
-    awaited: bool,
+    peers: Mutex<Slab<Arc<Peer>>>,
 }
 
 impl Open {
-    /// Waits while as many are open as there may be; not when the server stops, for then its queue is
-    /// taken already.
-    fn wait_for_room(&self, host: &Host) {
-        let max = host.settings.connections_max;
-        let draining = || host.drain_until().is_some();
-        let mut table = lock(&self.table);
-        if table.peers.len() >= max && !draining() {
-            host.counters.full();
-        }
-        while table.peers.len() >= max && !draining() {
-            table.awaited = true;
-            table = (self.fewer.wait(table)).expect("nothing panics under this lock");
-        }
-    }
-
-    fn wake_who_waits_for_room(&self) {
-        // Locked, so that nobody is between looking at the stop flag and waiting.
-        let _table = lock(&self.table);
-        self.fewer.notify_all();
-    }
-
-    fn remove(&self, key: usize) {
-        let mut table = lock(&self.table);
-        table.peers.remove(key);
-        if mem::take(&mut table.awaited) {
-            self.fewer.notify_all();
-        }
-    }
-
-    /// Wakes those who have been blocked in `recv` since before the stop signal.
+    /// Wakes the threads that have been blocked in `recv` since before the stop signal.
     pub(crate) fn wake_idle(&self) {
-        for (_, peer) in &lock(&self.table).peers {
+        for (_, peer) in &*lock(&self.peers) {
             if peer.must_be_woken.load(SeqCst) {
                 shut_reading(&peer.socket);
             }
@@ -173,16 +105,16 @@ impl Open {
     }
 }
 
-/// The whole conversation with one peer, from its first byte to the close. Whatever goes wrong with it
-/// ends it and nothing else.
-pub fn converse(stream: Stream<'_>) {
-    // An error is the peer's own doing, a panic has been told by the panic hook.
-    if catch_unwind(AssertUnwindSafe(|| exchange(&stream.peer, stream.host))).is_err() {
-        stream.host.counters.panicked();
-    }
+/// Holds the whole conversation with one peer, from its first byte to the close. An error or a panic ends this
+/// conversation and nothing else.
+pub fn converse(stream: Stream) {
+    // Errors are caused by the peer. A panic has been reported by the panic hook, and is counted when it drops
+    // the stream.
+    _ = catch_unwind(AssertUnwindSafe(move || exchange(&stream)));
 }
 
-fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
+fn exchange(stream: &Stream) -> io::Result<()> {
+    let (peer, host) = (&*stream.peer, stream.guest.host());
     let mut socket = &peer.socket;
     let mut scratch = host.scratch();
     let mut at = now();
@@ -192,7 +124,7 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
     loop {
         if let Some(until) = host.drain_until() {
             peer.must_be_woken.store(false, SeqCst);
-            // One that has waited for its turn so long may have sent its request long ago.
+            // A connection may have waited past `until` for its turn, with its request sent long ago.
             connection.drain(&scratch, until.max(at.instant + LAST_LOOK), at);
         }
         if connection.deadline() <= at.instant && connection.next() != Next::Close {
@@ -203,10 +135,8 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
                 patience.expect(connection.deadline() - at.instant)?;
                 socket.read(scratch.space()).map(|n| {
                     at = now();
-                    if let Some(until) = host.drain_until() {
-                        connection.drain(&scratch, until, at);
-                    }
-                    // Woken because the server stops: the time is up, though the peer is there.
+                    host.tell_stop(&mut connection, &scratch, at);
+                    // A read of 0 may come from the stop, not from the peer; then the deadline has passed.
                     if n > 0 || connection.deadline() > at.instant {
                         connection.received(&mut scratch, n, at);
                     }
@@ -225,9 +155,9 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
         };
         match outcome.map_err(|error| (error.kind(), error)) {
             Ok(()) => {}
-            // By a signal, which must not give the peer its time anew.
+            // A signal must not restart the peer's time.
             Err((io::ErrorKind::Interrupted, _)) => at = now(),
-            // The socket's own timeout, which may be that of an earlier wait.
+            // The socket's timeout has passed, which may have been set for an earlier, shorter wait.
             Err((io::ErrorKind::WouldBlock, _)) => {
                 at = now();
                 match connection.next() {
@@ -235,27 +165,26 @@ fn exchange(peer: &Peer, host: &Host) -> io::Result<()> {
                         patience
                             .set(connection.deadline().saturating_duration_since(at.instant))?;
                     }
-                    // Not a byte was taken for the whole idle timeout.
+                    // The peer took no byte for the whole idle timeout.
                     _ => _ = connection.timed_out(&mut scratch, at),
                 }
             }
-            // The kernel's limit, which lies behind that.
-            Err((io::ErrorKind::TimedOut, _)) if connection.next() == Next::Write => {
-                connection.timed_out(&mut scratch, at);
+            Err((_, error)) => {
+                note_failure(&mut connection, &mut scratch, &error, at);
+                return Err(error);
             }
-            Err((_, error)) => return Err(error),
         }
     }
 }
 
-/// How long a connection that waited for its turn beyond the drain's end is looked at for its request.
+/// How long a stopping server waits for the request of a connection whose turn comes after the drain time.
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
-/// The socket's receive timeout. It stands at the idle timeout from the listener on and is set anew
-/// only for the rare wait that must be much shorter, so that a request costs a recv and a send.
+/// The socket's receive timeout. The socket inherits the idle timeout from the listener. It is changed only for
+/// waits that must be much shorter, so that a request costs one recv and one send.
 ///
-/// The send timeout stays what it is: a peer that takes no answer is given its time anew when the kernel
-/// has found room for a little more. After three times the idle timeout the kernel itself gives up.
+/// The send timeout is never changed, so it restarts whenever the kernel takes a little more of an answer that
+/// the peer does not read. After three times the idle timeout the kernel itself gives up.
 struct Patience<'a> {
     socket: &'a TcpStream,
     timeout: Duration,
@@ -275,7 +204,7 @@ impl<'a> Patience<'a> {
     }
 
     fn set(&mut self, wait: Duration) -> io::Result<()> {
-        // The kernel counts in microseconds, and takes 0 for "for ever".
+        // The kernel counts in microseconds, and 0 means no timeout.
         self.timeout = wait.max(Duration::from_millis(1));
         self.socket.set_read_timeout(Some(self.timeout))
     }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http1::{Tally, Timeout};
 
-/// What happened so far. Every accepted connection is open or closed; every request that was read whole,
-/// or refused, has its answer counted.
+/// What has happened so far. Every accepted connection is either open or closed. Every request that was read to
+/// its end, or refused, has its answer counted.
 #[derive(Debug, Default)]
 pub struct Counters {
     pub(crate) tally: Arc<Tally>,
@@ -20,39 +20,39 @@ pub struct Counters {
 
 impl Counters {
     /// A connection was taken from the accept queue.
-    pub fn accepted(&self) {
+    pub(crate) fn accepted(&self) {
         self.accepted.fetch_add(1, Relaxed);
     }
 
     /// An accepted connection is over.
-    pub fn closed(&self) {
+    pub(crate) fn closed(&self) {
         self.closed.fetch_add(1, Relaxed);
     }
 
-    /// What served a connection panicked, which ended that connection.
-    pub fn panicked(&self) {
+    /// A panic ended a connection.
+    pub(crate) fn panicked(&self) {
         self.panics.fetch_add(1, Relaxed);
     }
 
-    /// As many connections are open as there may be: others wait in the accept queue from here on.
-    pub fn full(&self) {
+    /// `--max-connections` are open: from here on, others wait in the accept queue.
+    pub(crate) fn full(&self) {
         self.full.fetch_add(1, Relaxed);
     }
 
     /// A connection stays in the accept queue because files or memory have run out.
-    pub fn out_of_files(&self) {
+    pub(crate) fn out_of_files(&self) {
         self.out_of_files.fetch_add(1, Relaxed);
     }
 
-    /// An accepted connection is closed unserved for want of a thread.
+    /// An accepted connection was closed without being served, because no thread could be created.
     pub fn out_of_threads(&self) {
         self.out_of_threads.fetch_add(1, Relaxed);
     }
 
-    /// One line of JSON on stderr, in one write: stderr has no buffer.
+    /// Writes one line of JSON to stderr in a single write, because stderr has no buffer.
     pub(crate) fn print(&self) {
         let line = format!("{self}\n");
-        // Nobody may read it.
+        // It does not matter if stderr is closed.
         io::stderr().write_all(line.as_bytes()).unwrap_or_default();
     }
 }
@@ -60,7 +60,7 @@ impl Counters {
 /// As one line of JSON.
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Read first, so that no connection is closed and yet not accepted.
+        // `closed` is read first, so that it never exceeds `accepted`.
         let closed = self.closed.load(Relaxed);
         let accepted = self.accepted.load(Relaxed).max(closed);
         let responses: Vec<(u16, u64)> = self.tally.responses().collect();
@@ -102,7 +102,7 @@ impl fmt::Display for Counters {
     }
 }
 
-/// A further member of an object, itself one of numbers.
+/// Writes a further member of a JSON object: an object of numbers.
 fn object<K: fmt::Display>(
     f: &mut fmt::Formatter<'_>,
     name: &str,

@@ -2,21 +2,21 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-/// When to look at which connection again, for event loops. Keys are small numbers, such as a slab's.
+/// The deadlines of an event loop's connections. Keys are small numbers, such as those of a slab.
 ///
-/// A connection's deadline moves with every request, but the heap need not: an entry that comes due
-/// is held against the connection's real deadline, which may have moved on, and then watched anew.
-/// So a key has one entry as long as its deadlines move forward, also when another connection has
-/// taken it over, and the heap is touched once a timeout instead of once a request.
+/// A connection's deadline moves with every request; the heap does not. When an entry comes due, the caller
+/// compares it with the connection's real deadline, and watches the key again if that has moved. So a key has
+/// one entry as long as its deadlines only move forward, even if another connection reuses the key, and the heap
+/// changes once per timeout instead of once per request.
 #[derive(Debug, Default)]
 pub struct Deadlines {
     heap: BinaryHeap<Reverse<(Instant, usize)>>,
-    /// For each key, the earliest entry in the heap.
+    /// The earliest entry in the heap for each key.
     armed: Vec<Option<Instant>>,
 }
 
 impl Deadlines {
-    /// Makes sure that `key` comes due no later than at `deadline`.
+    /// Makes `key` come due at `deadline` or earlier.
     #[inline]
     pub fn watch(&mut self, key: usize, deadline: Instant) {
         match self.armed.get(key) {
@@ -38,7 +38,7 @@ impl Deadlines {
         self.heap.peek().map(|Reverse((when, _))| *when)
     }
 
-    /// Takes out a key that is due, the oldest first.
+    /// Removes and returns a key that is due, the earliest first.
     pub fn pop_due(&mut self, now: Instant) -> Option<usize> {
         loop {
             let &Reverse((when, key)) = self.heap.peek()?;
@@ -46,7 +46,7 @@ impl Deadlines {
                 return None;
             }
             self.heap.pop();
-            // An entry that is not the earliest of its key was overtaken by an earlier one.
+            // An entry that is not the earliest of its key is obsolete: an earlier one was pushed later.
             if self.armed[key] == Some(when) {
                 self.armed[key] = None;
                 return Some(key);

@@ -1,5 +1,6 @@
-//! What every server shares around its architecture: arguments, the listening socket, limits, the
-//! stop signal, counters; and, for the blocking architectures, the conversation over one stream.
+//! What all servers share besides their architecture: arguments, doors (listening sockets and the rules for
+//! accepting), limits, the stop signal and counters; and, for the blocking architectures, the conversation over
+//! one stream.
 //!
 //! A server's `main` hands its `serve` to [`run`]. Tests and benches make a [`Host`] themselves and
 //! call `serve` in their own process:
@@ -16,7 +17,7 @@
 //! let listener = host::listen("127.0.0.1:0".parse().unwrap(), &host.settings)?;
 //! std::thread::scope(|scope| {
 //!     let server = scope.spawn(|| serve(listener, &host));
-//!     // ... speak with it, then:
+//!     // ... send it requests, then:
 //!     host.stop();
 //!     server.join().unwrap()
 //! })?;
@@ -29,105 +30,117 @@ mod arguments;
 pub mod blocking;
 mod counters;
 mod deadlines;
+mod door;
 mod listen;
+mod room;
 mod stop;
 
-use std::collections::VecDeque;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
-use http1::{Now, Scratch};
+use http1::{Connection, Next, Now, Scratch};
 
 pub use arguments::{Architecture, Settings, Threads};
 pub use counters::Counters;
 pub use deadlines::Deadlines;
-pub use listen::{ACCEPT_BACKOFF, AcceptError, accept_error, listen};
+pub use door::{Accept, Door, Guest};
+pub use listen::listen;
 
-/// All that a `serve` needs to know beside its listener.
+/// What the `serve` of every server is given besides its listener.
 #[derive(Debug)]
 pub struct Host {
-    /// As given on the command line.
+    /// From the command line.
     pub settings: Settings,
-    /// What happened so far.
+    /// What has happened so far.
     pub counters: Counters,
     stop: stop::Stop,
-    open: Arc<blocking::Open>,
+    room: room::Room,
+    open: blocking::Open,
 }
 
 impl Host {
-    /// A host that nobody has asked to stop.
+    /// A host that runs until [`stop`](Self::stop) is called.
     pub fn new(settings: Settings) -> Self {
         Host {
             settings,
             counters: Counters::default(),
             stop: stop::Stop::default(),
-            open: Arc::default(),
+            room: room::Room::default(),
+            open: blocking::Open::default(),
         }
     }
 
-    /// What a thread needs to serve connections by.
+    /// Buffers for one thread, with the limits and counters of this host.
     pub fn scratch(&self) -> Scratch {
         Scratch::new(self.settings.limits, Arc::clone(&self.counters.tally))
     }
 
-    /// Asks the server to stop: no more connections beyond those in the accept queue; on each, what has
-    /// arrived is answered, or else one more request if it comes within [`drain_time`](Self::drain_time).
+    /// Asks the server to stop. It accepts the connections that wait in the accept queue, and no others. On each
+    /// connection it answers what has arrived; if nothing has, it waits up to
+    /// [`drain_time`](Self::drain_time) for one more request.
     pub fn stop(&self) {
         self.stop.stop(self.drain_time());
+        self.room.wake_waiters();
     }
 
-    /// Whether it was asked to stop. Connections that were accepted go on until
-    /// [`drain_until`](Self::drain_until) says otherwise.
+    /// Whether [`stop`](Self::stop) was called. Open connections go on until [`drain_until`](Self::drain_until)
+    /// returns a time.
     pub fn stopping(&self) -> bool {
         self.stop.stopping()
     }
 
-    /// Hands over what the stop needs of a listener: it takes what stands in its accept queue, for
-    /// [`queue`](Self::queue), and ends the listening. Where files run out within that, the listener
-    /// holds the rest, and lets no more in.
+    /// Opens a further listening socket on the address of `listener`; the kernel spreads connections over
+    /// both. This needs [`Architecture::with_reuse_port`], or [`Settings::reuse_port`] where there is no `main`.
     ///
     /// # Errors
     ///
-    /// When the listener cannot be duplicated.
-    pub fn closes(&self, listener: &TcpListener) -> io::Result<()> {
-        self.stop.closes(listener.try_clone()?);
-        Ok(())
+    /// Those of [`listen`], and `InvalidInput` without `reuse_port`.
+    pub fn listen_again(&self, listener: &TcpListener) -> io::Result<TcpListener> {
+        if !self.settings.reuse_port {
+            let message = "a further listener needs SO_REUSEPORT on the first: set reuse_port";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        listen(listener.local_addr()?, &self.settings)
     }
 
-    /// What stood in the accept queue at the stop, given away once.
-    pub fn queue(&self) -> Option<VecDeque<TcpStream>> {
-        self.stop.queue()
-    }
-
-    /// Until when further requests are waited for; `None` while nobody needs to hurry.
+    /// The time until which a stopping server waits for further requests; `None` while the server is not stopping.
     #[inline]
     pub fn drain_until(&self) -> Option<Instant> {
         self.stop.drain_until()
     }
 
-    /// How long a stopping server waits for one more request on an open connection: closing one at once
-    /// could meet a request that is on its way.
+    /// How long a stopping server waits for one more request on an open connection. If it closed the connection at
+    /// once, a request that is on its way would be lost.
     pub fn drain_time(&self) -> Duration {
         (self.settings.grace / 2).min(Duration::from_secs(1))
     }
 
-    /// Wakes threads that have been blocked in `recv` since before the stop, once the drain time is
+    /// Wakes the threads that have been blocked in `recv` since before the stop. Called when the drain time is
     /// over.
     pub fn stop_waiting(&self) {
         self.open.wake_idle();
     }
 
-    /// Runs `wake` when the accept queue has been taken and [`drain_until`](Self::drain_until) is set, on
-    /// the thread that does so; at once if that has been done.
-    pub fn on_stop(&self, wake: impl FnOnce() + Send + 'static) {
+    /// Tells a connection that the server is stopping, if it is.
+    #[inline]
+    pub fn tell_stop(&self, connection: &mut Connection, scratch: &Scratch, now: Now) {
+        if let Some(until) = self.drain_until() {
+            connection.drain(scratch, until, now);
+        }
+    }
+
+    /// Calls `wake` once when the server stops, on the thread that stops it, or at once if the server is stopping
+    /// already. By then the accept queues have been taken and [`drain_until`](Self::drain_until) is set. The host
+    /// keeps `wake`, and what it owns, until the host itself is dropped. `wake` must not call the host.
+    pub fn on_stop(&self, wake: impl Fn() + Send + 'static) {
         self.stop.on_stop(Box::new(wake));
     }
 }
 
-/// Both clocks.
+/// The present time on both clocks.
 pub fn now() -> Now {
     Now {
         instant: Instant::now(),
@@ -135,10 +148,27 @@ pub fn now() -> Now {
     }
 }
 
-/// The whole `main` of a server: reads the arguments, listens, says so in one line on stdout, serves
-/// until SIGTERM or SIGINT, and prints the counters as one line of JSON on stderr; on SIGUSR1 too.
+/// Notes the I/O error that ends a connection. If the peer took no byte of an answer for so long that the kernel
+/// gave up (TCP_USER_TIMEOUT), that counts as a write timeout, as it does when [`Connection::deadline`] passes.
+pub fn note_failure(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    error: &io::Error,
+    now: Now,
+) {
+    if error.kind() == io::ErrorKind::TimedOut && connection.next() == Next::Write {
+        connection.timed_out(scratch, now);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics under this lock")
+}
+
+/// The whole `main` of a server: reads the arguments, listens, prints `listening on ADDR` on stdout, serves
+/// until SIGTERM or SIGINT, and prints the counters as one line of JSON on stderr. SIGUSR1 prints them too.
 ///
-/// A second signal ends the process at once; what has not ended within `--grace` is cut off.
+/// A second SIGTERM or SIGINT ends the process at once. Connections that are open after `--grace` are cut off.
 pub fn run<S>(architecture: &Architecture, serve: S) -> ExitCode
 where
     S: FnOnce(TcpListener, &Arc<Host>) -> io::Result<()>,

@@ -1,20 +1,18 @@
-use std::collections::VecDeque;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::Settings;
 
-/// A listening socket, blocking, with everything set that its connections need too: Linux hands all these
-/// options down from a listener to what it accepts, which saves a system call each a connection.
+/// A blocking listening socket, with the options that its connections need. On Linux an accepted socket inherits
+/// these options from its listener, which saves a system call for each option of each connection.
 ///
 /// # Errors
 ///
-/// Those of `socket`, `setsockopt`, `bind` and `listen`, with the address named.
+/// Those of `socket`, `setsockopt`, `bind` and `listen`. The message names the address.
 pub fn listen(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
     let listener = || {
         let socket = Socket::new(
@@ -22,21 +20,24 @@ pub fn listen(address: SocketAddr, settings: &Settings) -> io::Result<TcpListene
             Type::STREAM,
             Some(Protocol::TCP),
         )?;
-        // A restart need not wait for the last run's connections to leave TIME_WAIT.
+        // Lets the server restart while connections of its last run are in TIME_WAIT.
         socket.set_reuse_address(true)?;
+        if settings.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
         // Answers are written whole; Nagle's algorithm could only delay them.
         socket.set_tcp_nodelay(true)?;
-        // Grown by themselves, they would hold megabytes of answers for a peer that reads none.
+        // By default these buffers grow, and would hold megabytes of answers for a peer that reads none.
         socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
         socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
-        // Answers that nobody takes would outlive their closed connection by minutes. Later than the server's
-        // own timeout, which is the one that counts.
+        // Without it, unread answers would stay in the kernel for minutes after their connection is closed. It is
+        // longer than the server's own timeout, which should come first.
         socket.set_tcp_user_timeout(Some(3 * settings.limits.idle_timeout))?;
-        // Heard by blocking architectures alone: how long one recv or send may take.
+        // Only blocking sockets heed these: the longest that one recv or send may take.
         socket.set_read_timeout(Some(settings.limits.idle_timeout))?;
         socket.set_write_timeout(Some(settings.limits.idle_timeout))?;
         socket.bind(&address.into())?;
-        // std's own listener would ask for 128.
+        // A listener of std has a backlog of 128.
         socket.listen(i32::try_from(settings.backlog.get()).unwrap_or(i32::MAX))?;
         io::Result::Ok(TcpListener::from(socket))
     };
@@ -54,15 +55,15 @@ pub fn listen(address: SocketAddr, settings: &Settings) -> io::Result<TcpListene
     })
 }
 
-/// What the kernel may hold of a peer's input, and of the answers to it; it takes twice as much memory
-/// (socket(7), `SO_SNDBUF`). More than is read or written at once.
+/// The most that the kernel holds of a peer's input, and of the answers to it. It uses twice as much memory
+/// (socket(7), `SO_SNDBUF`). A server reads and writes less than this at once.
 const SOCKET_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Files that a server needs beside its connections: standard streams, listener, epoll, wakers.
+/// Open files that a server needs besides its connections: standard streams, listeners, epoll, wakers.
 const FILES_RESERVED: u64 = 32;
 
-/// Raises the soft limit of open files to the hard one and returns how many connections fit, with
-/// something left so that accept never meets the limit.
+/// Raises the soft limit of open files to the hard limit. Returns how many connections fit below it, with a
+/// reserve so that accept does not reach the limit.
 pub(crate) fn connections_max() -> usize {
     let Ok((mut files, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return 1024 - FILES_RESERVED as usize;
@@ -74,43 +75,13 @@ pub(crate) fn connections_max() -> usize {
     usize::try_from(connections).unwrap_or(usize::MAX)
 }
 
-/// What a failed `accept` means for the loop around it.
-#[derive(Debug, PartialEq, Eq)]
-pub enum AcceptError {
-    /// Nothing waits (EAGAIN).
-    NothingWaits,
-    /// This connection is gone (ECONNABORTED, or an error its network had); take the next.
-    ConnectionGone,
-    /// Files or memory have run out (EMFILE, ENFILE, ENOBUFS, ENOMEM). The connection stays in the
-    /// accept queue: try again after [`ACCEPT_BACKOFF`], not at once, which would spin.
-    OutOfResources,
-    /// The socket does not listen any more (EINVAL).
-    NotListening,
-}
-
-/// How long to leave the accept queue alone when files or memory have run out.
-pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
-
-/// Sorts an error of `accept` (accept(2), "Error handling").
-pub fn accept_error(error: &io::Error) -> AcceptError {
-    use nix::errno::Errno;
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EAGAIN) => AcceptError::NothingWaits,
-        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-            AcceptError::OutOfResources
-        }
-        Some(Errno::EINVAL) => AcceptError::NotListening,
-        _ => AcceptError::ConnectionGone,
-    }
-}
-
-/// Lets no further handshake begin, so that the accept queue can be emptied and the listener closed with
-/// nobody lost in between. Those that have begun are over after [`HANDSHAKE_TIME`].
+/// Lets no further handshake begin, so that no connection is lost between emptying the accept queue and closing
+/// the listener.
 ///
-/// A filter (socket(7), `SO_ATTACH_FILTER`) drops the SYN segments sent to the listener; what stands in
-/// its queue are sockets of their own already. Who connects meanwhile asks again after a second, and is
-/// refused by a port that is closed by then.
-fn refuse_more(listener: &TcpListener) {
+/// A filter (socket(7), `SO_ATTACH_FILTER`) drops the SYN segments sent to the listener. Connections in its queue
+/// have sockets of their own and are not affected. A client that connects meanwhile sends its SYN again after a
+/// second; by then the port is closed and refuses it.
+pub(crate) fn refuse_more(listener: &TcpListener) {
     // Classic BPF over the TCP header, whose byte 13 holds the flags (9293 §3.1).
     const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
     const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
@@ -125,40 +96,13 @@ fn refuse_more(listener: &TcpListener) {
         SockFilter::new(RETURN, 0, 0, 0),
         SockFilter::new(RETURN, 0, 0, u32::MAX),
     ];
-    // Where that is not permitted, connections may be lost as with any server.
+    // Without the filter, connections may be lost at a stop, as with any server.
     (SockRef::from(listener).attach_filter(&drop_syn)).unwrap_or_default();
 }
 
-/// How long after [`refuse_more`] a connection may still join the accept queue: a handshake needs no more
-/// than a round trip. Not longer, because who connects meanwhile has to ask twice.
-const HANDSHAKE_TIME: Duration = Duration::from_millis(5);
-
-/// Takes all that stands in the accept queue, and then ends the listening: that ends a blocked `accept`
-/// too, and later peers are refused at once, however long those taken wait for their turn.
-pub(crate) fn take_queue(listener: &TcpListener) -> VecDeque<TcpStream> {
-    refuse_more(listener);
-    std::thread::sleep(HANDSHAKE_TIME);
-    let mut taken = VecDeque::new();
-    // Heard by the next `accept`, not by one that blocks already.
-    let mut has_more = listener.set_nonblocking(true).is_ok();
-    while has_more {
-        match listener.accept() {
-            Ok((socket, _)) => taken.push_back(socket),
-            Err(error) => match accept_error(&error) {
-                AcceptError::ConnectionGone => {}
-                AcceptError::NothingWaits | AcceptError::NotListening => has_more = false,
-                // The rest is accepted by the server itself when files are given back.
-                AcceptError::OutOfResources => return taken,
-            },
-        }
-    }
-    shut_reading(listener);
-    taken
-}
-
-/// On a connection: reads return what has arrived, then 0, and whoever waits for more is woken. On a
-/// listener: it listens no more.
+/// Shuts the reading side. On a connection, reads return what has arrived and then 0, and a thread that waits
+/// for more is woken. A listener stops listening.
 pub(crate) fn shut_reading(socket: &impl AsFd) {
-    // Fails where the peer has gone already, which ends its conversation as well.
+    // An error means that the peer is gone, which ends the conversation as well.
     (SockRef::from(socket).shutdown(Shutdown::Read)).unwrap_or_default();
 }

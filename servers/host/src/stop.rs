@@ -1,29 +1,26 @@
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-use crate::Host;
-use crate::listen::take_queue;
+use crate::door::{Listening, close};
+use crate::{Host, lock};
 
-/// A stop goes by stages: no more connections, then what is left of the accept queue, then those who serve
-/// are told.
+/// The stop of a server, in stages: its doors are closed and their accept queues taken, `drain_until` is set, and
+/// the architecture is woken.
 #[derive(Default)]
 pub(crate) struct Stop {
     stopping: AtomicBool,
-    listener: Mutex<Option<TcpListener>>,
-    queue: Mutex<Option<VecDeque<TcpStream>>>,
+    doors: Mutex<Vec<Weak<Listening>>>,
     drain_until: OnceLock<Instant>,
     wakers: Mutex<Vec<Waker>>,
 }
 
-type Waker = Box<dyn FnOnce() + Send>;
+type Waker = Box<dyn Fn() + Send>;
 
 impl fmt::Debug for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,54 +40,41 @@ impl Stop {
         self.drain_until.get().copied()
     }
 
-    pub(crate) fn closes(&self, listener: TcpListener) {
-        let mut there = lock(&self.listener);
+    pub(crate) fn close_on_stop(&self, door: &Arc<Listening>) {
+        let mut doors = lock(&self.doors);
         match self.stopping() {
-            false => *there = Some(listener),
-            true => *lock(&self.queue) = Some(take_queue(&listener)),
+            false => doors.push(Arc::downgrade(door)),
+            true => close(&[Arc::clone(door)]),
         }
-    }
-
-    pub(crate) fn queue(&self) -> Option<VecDeque<TcpStream>> {
-        lock(&self.queue).take()
     }
 
     pub(crate) fn stop(&self, drain_time: Duration) {
         {
-            let mut listener = lock(&self.listener);
+            let mut doors = lock(&self.doors);
             self.stopping.store(true, SeqCst);
-            if let Some(listener) = listener.take() {
-                *lock(&self.queue) = Some(take_queue(&listener));
-            }
+            let open: Vec<_> = doors.drain(..).filter_map(|door| door.upgrade()).collect();
+            close(&open);
         }
-        let wakers = {
-            let mut wakers = lock(&self.wakers);
-            self.drain_until.get_or_init(|| Instant::now() + drain_time);
-            std::mem::take(&mut *wakers)
-        };
-        wakers.into_iter().for_each(|wake| wake());
+        let wakers = lock(&self.wakers);
+        self.drain_until.get_or_init(|| Instant::now() + drain_time);
+        wakers.iter().for_each(|wake| wake());
     }
 
     pub(crate) fn on_stop(&self, wake: Waker) {
         let mut wakers = lock(&self.wakers);
         if self.drain_until().is_some() {
-            drop(wakers);
             wake();
-        } else {
-            wakers.push(wake);
         }
+        wakers.push(wake);
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics under this lock")
-}
-
-/// Turns the first SIGTERM or SIGINT into `host.stop()`. A second one exits at once with 128 + its
-/// number; when `grace` is over, the process exits with what is still open. SIGUSR1 prints the counters.
+/// Starts a thread that handles signals. The first SIGTERM or SIGINT calls `host.stop()`. A second one exits at
+/// once with status 128 + its number. When `--grace` is over, the process exits even if connections are open.
+/// SIGUSR1 prints the counters.
 ///
-/// One thread does it all, started before there is anything to serve: a server that is out of threads
-/// must still be able to stop.
+/// The thread is started before the server serves, because a server that cannot create threads must still be
+/// able to stop.
 pub(crate) fn on_signals(host: Arc<Host>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
     let handle = move || {
@@ -123,8 +107,8 @@ pub(crate) fn on_signals(host: Arc<Host>) -> io::Result<()> {
     Ok(())
 }
 
-/// How often a stopping server looks for a second signal.
+/// How often a stopping server checks for a second signal.
 const SECOND_SIGNAL_EVERY: Duration = Duration::from_millis(10);
 
-/// How long `--grace` leaves for the counters and the exit itself.
+/// The part of `--grace` that is kept for printing the counters and exiting.
 const EXIT_MARGIN: Duration = Duration::from_millis(100);

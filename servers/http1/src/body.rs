@@ -1,22 +1,22 @@
-//! Request bodies, read to their end and thrown away so that the next request can be answered.
+//! Request bodies. They are read to their end and discarded, so that the next request can be answered.
 
 use crate::response::Status;
 
-/// How the length of a body is known (9112 §6.3).
+/// How a head announces the length of its body (9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
     Length(u64),
     Chunked,
 }
 
-/// Where in a body the reader stands.
+/// The position of the reader in a body.
 #[derive(Debug)]
 pub(crate) struct Body {
     state: State,
-    /// Bytes of content seen, and the most there may be.
+    /// Bytes of content seen, and the most that are allowed.
     content: u64,
     content_max: u64,
-    /// Bytes of chunk extensions, leading zeros and trailers seen, which are limited like a head.
+    /// Bytes of chunk extensions, leading zeros and trailers seen; their limit is that of a head.
     overhead: usize,
     overhead_max: usize,
 }
@@ -24,11 +24,11 @@ pub(crate) struct Body {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Length(u64),
-    /// In a chunk-size: its value so far and whether it has a digit yet (9112 §7.1).
+    /// In a chunk-size: its value so far, and whether it has a digit yet (9112 §7.1).
     Size(u64, bool),
     /// In the chunk extensions, which are ignored.
     Extension(u64, Extension),
-    /// Behind the CR that ends a chunk-size line.
+    /// After the CR that ends a chunk-size line.
     SizeEnd(u64),
     Data(u64),
     DataCr,
@@ -42,38 +42,38 @@ enum State {
     Done,
 }
 
-/// Where in `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (9112 §7.1.1).
+/// The position in `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (9112 §7.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extension {
-    /// In white space that only a further extension may follow.
+    /// In white space that may be followed only by another extension.
     Space,
-    /// Behind a `;`.
+    /// After a `;`.
     NameStart,
     Name,
-    /// In white space behind a name.
+    /// In white space after a name.
     NameEnd,
-    /// Behind a `=`.
+    /// After a `=`.
     ValueStart,
     Value,
     Quoted,
-    /// Behind a backslash in a quoted string.
+    /// After a backslash in a quoted string.
     Escaped,
-    /// Behind a quoted string.
+    /// After a quoted string.
     QuotedEnd,
 }
 
-/// What [`Body::take`] found.
+/// The outcome of [`Body::take`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// The body ends within the bytes given: so many of them belong to it.
+    /// The body ends within the given bytes; this many of them belong to it.
     Complete(usize),
-    /// All bytes given belong to the body and more must follow.
+    /// All given bytes belong to the body, and more must follow.
     Incomplete,
     Invalid(Status),
 }
 
 impl Body {
-    /// A reader for a body, or the status with which to refuse it at once.
+    /// Makes a reader for a body, or returns the status with which to refuse it at once.
     pub(crate) fn new(
         framing: Framing,
         content_max: u64,
@@ -98,7 +98,7 @@ impl Body {
         self.content
     }
 
-    /// Reads on over `input`.
+    /// Reads the next bytes of the body from `input`.
     pub(crate) fn take(&mut self, input: &[u8]) -> Taken {
         let mut at = 0;
         loop {
@@ -130,22 +130,22 @@ impl Body {
         }
     }
 
-    /// Passes over content: at most `left` bytes, as far as the input goes. Returns how many.
+    /// Skips at most `left` bytes of content in `input`. Returns how many.
     fn skip(&mut self, rest: &[u8], left: u64) -> u64 {
         let n = left.min(rest.len() as u64);
         self.content += n;
         n
     }
 
-    /// One byte of chunked framing. Line ends are CR LF and nothing else: a lone LF is how requests
-    /// are smuggled past recipients that disagree about it.
+    /// Reads one byte of chunked framing. Lines end in CR LF only: recipients disagree about a lone LF, which
+    /// attackers use to smuggle requests past one of them.
     fn step(&mut self, byte: u8) -> Result<State, Status> {
         const BAD: Status = Status::BadRequest;
         match self.state {
             State::Extension(..) | State::TrailerName | State::TrailerValue => {
                 self.count_overhead()?;
             }
-            // Zeros in front too, so that a size is not padded without end.
+            // Leading zeros count, so that they cannot go on without end.
             State::Size(0, _) if byte == b'0' => self.count_overhead()?,
             _ => {}
         }
@@ -182,7 +182,7 @@ impl Body {
         })
     }
 
-    /// Lets a chunk of `size` bytes in if the whole body stays within its limit.
+    /// Begins a chunk of `size` bytes if the whole body stays within its limit.
     fn admit(&self, size: u64) -> Result<u64, Status> {
         match self.content.checked_add(size) {
             Some(total) if total <= self.content_max => Ok(size),
@@ -218,7 +218,7 @@ impl Extension {
         })
     }
 
-    /// The chunk-size line may end here.
+    /// Whether the chunk-size line may end here.
     fn may_end(self) -> bool {
         matches!(
             self,
@@ -227,7 +227,7 @@ impl Extension {
     }
 }
 
-/// A character of a token (9110 §5.6.2).
+/// Whether a byte may be in a token (9110 §5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -275,7 +275,7 @@ mod tests {
                 b"3;a;b = c\t;d=\"e\\\";f\"\r\nabc\r\n0\r\n\r\n",
                 Taken::Complete(32),
             ),
-            // Chunks themselves are no overhead, however many.
+            // The chunks themselves do not count as overhead, however many there are.
             (Chunked, &b"1\r\na\r\n".repeat(900), Taken::Incomplete),
             (Chunked, b"3\r\nabc\r\n", Taken::Incomplete),
             (Chunked, b"0\r\n", Taken::Incomplete),

@@ -7,31 +7,31 @@ use crate::response::{Persistence, Responder, Status};
 use crate::scratch::Scratch;
 use crate::{Limits, Timeout};
 
-/// One peer's conversation: what it has begun to ask, the answers not yet sent, and what follows.
+/// The conversation with one peer: its incomplete request, the answers not yet sent, and what comes next.
 ///
-/// Between requests it holds no buffer at all: input is read into the [`Scratch`] of the thread that
-/// serves it, and an answer goes back there once it is sent.
+/// Between requests it holds no buffer: input is read into the [`Scratch`] of the thread that serves it, and the
+/// buffer of an answer returns there once the answer is sent.
 #[derive(Debug)]
 pub struct Connection {
     phase: Phase,
-    /// The beginning of a head whose rest has not come yet.
+    /// The start of a head that is incomplete.
     pending: Vec<u8>,
-    /// Answers, of which `output[..written]` is sent.
+    /// Answers; `output[..written]` has been sent.
     output: Vec<u8>,
     written: usize,
-    /// No more input will come: the peer has shut its side.
+    /// The peer has shut its side: no more input will come.
     ended: bool,
-    /// The server is stopping: the answer to the last request that has arrived is the last one, and
-    /// further input is waited for until then.
+    /// The server is stopping and waits for input until this time. The answer to the last request that has
+    /// arrived is the last answer.
     drain_until: Option<Instant>,
-    /// When the phase began, `pending`, and `output`.
+    /// When the phase began; `pending_since` and `output_since` say when those buffers were last filled.
     since: Instant,
     pending_since: Instant,
     output_since: Instant,
     deadline: Instant,
 }
 
-/// A moment on both clocks, read by the caller.
+/// The present time on both clocks, as read by the caller.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     /// For deadlines.
@@ -43,13 +43,12 @@ pub struct Now {
 /// What the owner of a [`Connection`] does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Read into [`Scratch::space`], then tell [`Connection::received`].
+    /// Read into [`Scratch::space`], then call [`Connection::received`].
     Read,
-    /// Write from [`Connection::output`], then tell [`Connection::sent`].
+    /// Write from [`Connection::output`], then call [`Connection::sent`].
     Write,
-    /// `shutdown(SHUT_WR)`, then tell [`Connection::write_is_shut`]: closing at once would reset the
-    /// connection if the peer still sends, and could destroy the answer before it has read it
-    /// (9112 §9.6).
+    /// Call `shutdown(SHUT_WR)`, then [`Connection::write_is_shut`]. Closing at once would reset the connection if
+    /// the peer still sends, and the peer could lose the answer before reading it (9112 §9.6).
     ShutdownWrite,
     /// Close the socket; the conversation is over.
     Close,
@@ -57,20 +56,20 @@ pub enum Next {
 
 #[derive(Debug)]
 enum Phase {
-    /// Between requests, or within a head.
+    /// Between requests, or inside a head.
     Head,
-    /// Within a body; the answer follows it.
+    /// Inside a body; its request is answered after it.
     Body(Head, Body),
-    /// The last answer stands in the output; the write side is shut after it.
+    /// The last answer is in the output; the write side is shut after it.
     LastAnswer,
-    /// Input is thrown away until the peer closes.
+    /// Input is discarded until the peer closes.
     Linger,
-    /// Closed as soon as the output is sent.
+    /// To be closed as soon as the output is sent.
     Closed,
 }
 
 impl Connection {
-    /// A connection just accepted.
+    /// The state of a newly accepted connection.
     pub fn new(scratch: &Scratch, now: Now) -> Self {
         Connection {
             phase: Phase::Head,
@@ -86,7 +85,7 @@ impl Connection {
         }
     }
 
-    /// What to do next. Changes only by what is told.
+    /// What the owner has to do next. Only the methods that take `&mut self` change it.
     #[inline]
     pub fn next(&self) -> Next {
         if self.is_writing() {
@@ -100,13 +99,13 @@ impl Connection {
         }
     }
 
-    /// Until when the peer may take over what [`next`](Self::next) asks for.
+    /// The time until which the peer may take over what [`next`](Self::next) asks for.
     #[inline]
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Takes the first `n` bytes of [`Scratch::space`], just read; 0 says that the peer shut its side.
+    /// Processes `n` bytes that were read into [`Scratch::space`]; 0 means that the peer shut its side.
     pub fn received(&mut self, scratch: &mut Scratch, n: usize, now: Now) {
         let Scratch {
             limits,
@@ -130,7 +129,7 @@ impl Connection {
             limits,
             responder,
             now: now.instant,
-            // A read that filled all the space may have left something behind.
+            // A read that filled the buffer may have left bytes in the socket.
             may_be_more: n == input.len(),
         };
         if self.pending.is_empty() {
@@ -156,26 +155,26 @@ impl Connection {
         &self.output[self.written..]
     }
 
-    /// Takes note that `n` bytes of [`output`](Self::output) were written.
+    /// Notes that `n` bytes of [`output`](Self::output) were written.
     pub fn sent(&mut self, scratch: &mut Scratch, n: usize, now: Now) {
         self.written += n;
         if !self.is_writing() {
             self.drop_output(scratch);
-            // The peer's time to go on begins when it has been told all.
+            // The peer's time for its next request begins when it has been sent all answers.
             (self.since, self.pending_since) = (now.instant, now.instant);
         }
         self.renew_deadline(&scratch.limits, now.instant);
     }
 
-    /// Takes note that the write side is shut.
+    /// Notes that the write side is shut.
     pub fn write_is_shut(&mut self, scratch: &Scratch, now: Now) {
         self.since = now.instant;
         self.phase = Phase::Linger;
         self.renew_deadline(&scratch.limits, now.instant);
     }
 
-    /// The server is stopping. What has arrived is answered, the last of it with `Connection: close`;
-    /// where nothing has, one more request may come, but is not waited for beyond `until`.
+    /// Notes that the server is stopping. Requests that have arrived are answered, the last of them with
+    /// `Connection: close`. If none has, the connection waits for one more request until `until`.
     pub fn drain(&mut self, scratch: &Scratch, until: Instant, now: Now) {
         if self.drain_until.is_none() {
             self.drain_until = Some(until);
@@ -183,8 +182,8 @@ impl Connection {
         }
     }
 
-    /// Called when the deadline has passed: a request that was begun is answered 408 (9110 §15.5.9),
-    /// everything else ends without a word. Says what was missed.
+    /// Handles a deadline that has passed. An incomplete request is answered with 408 (9110 §15.5.9); in all other
+    /// cases the connection is closed without an answer. Returns which timeout it was.
     pub fn timed_out(&mut self, scratch: &mut Scratch, now: Now) -> Timeout {
         let timeout = if self.is_writing() {
             Timeout::Write
@@ -212,14 +211,14 @@ impl Connection {
                 self.phase = Phase::Closed;
             }
         }
-        // One that is idle while the server stops has missed nothing.
+        // An idle connection that ends because the server stops has not timed out.
         if timeout != Timeout::Idle || self.drain_until.is_none() {
             scratch.responder.tally.timed_out(timeout);
         }
         timeout
     }
 
-    /// Bytes of heap that it holds; none while it waits for a next request.
+    /// Bytes of heap that this connection holds; none while it waits for the next request.
     #[doc(hidden)]
     pub fn bytes_held(&self) -> usize {
         self.pending.capacity() + self.output.capacity()
@@ -229,7 +228,7 @@ impl Connection {
         self.written < self.output.len()
     }
 
-    /// Part of a head is here. Half of an empty line before it is none.
+    /// Whether part of a head has arrived. A CR may be half of an empty line, which does not count.
     fn has_begun(&self) -> bool {
         !matches!(self.pending[..], [] | [b'\r'])
     }
@@ -262,14 +261,14 @@ impl Connection {
         };
     }
 
-    /// Goes on with a head that was incomplete before. Unless something was decided it still is, and is
-    /// not read anew for every byte that trickles in.
+    /// Continues a head that was incomplete. It is parsed again only when a line has ended or a limit is reached,
+    /// not for every byte that trickles in.
     fn take_more_of_a_head(&mut self, fresh: &[u8], desk: &Desk<'_>) {
         let before = self.pending.len();
         self.pending.extend_from_slice(fresh);
         let after = self.pending.len();
         let line_ended = fresh.contains(&b'\n');
-        // Behind the longest request line may stand the CR LF that ends it.
+        // The longest request line may be followed by the CR LF that ends it.
         let line_bytes_max = desk.limits.request_line_bytes_max;
         let line_too_long = after > line_bytes_max && before <= line_bytes_max + 2;
         if line_ended || line_too_long || after >= desk.limits.head_bytes_max {
@@ -285,7 +284,7 @@ impl Connection {
         }
     }
 
-    /// Answers what stands in `input`. Returns the rest: the beginning of a head, or nothing.
+    /// Answers the requests in `input`. Returns the rest: the start of a head, or nothing.
     fn take<'i>(&mut self, mut input: &'i [u8], desk: &Desk<'_>) -> &'i [u8] {
         loop {
             match &mut self.phase {
@@ -322,7 +321,7 @@ impl Connection {
         }
     }
 
-    /// A head is complete, and `rest` follows it: answers it, or reads its body first.
+    /// Handles a complete head, which `rest` follows: answers it, or reads its body first.
     fn begin(&mut self, head: &Head, rest: &[u8], desk: &Desk<'_>) {
         let head_only = head.method == Method::Head;
         if head.expectation == Expectation::Unknown {
@@ -334,7 +333,7 @@ impl Connection {
         let (content_max, overhead_max) = (desk.limits.body_bytes_max, desk.limits.head_bytes_max);
         match Body::new(framing, content_max, overhead_max) {
             Ok(body) => {
-                // Needless where the body is here already (9110 §10.1.1).
+                // Not needed if the body has arrived already (9110 §10.1.1).
                 if head.expectation == Expectation::Continue && rest.is_empty() {
                     Responder::go_on(&mut self.output);
                 }
@@ -345,9 +344,9 @@ impl Connection {
         }
     }
 
-    /// A request is complete, and `rest` follows it: its answer joins the output.
+    /// Handles a complete request, which `rest` follows: appends its answer to the output.
     fn answer(&mut self, head: &Head, rest: &[u8], desk: &Desk<'_>) {
-        // Draining, whatever has arrived is answered; only then the peer is told.
+        // While draining, only the answer to the last request that has arrived says `close`.
         let drained = self.drain_until.is_some() && rest.is_empty() && !desk.may_be_more;
         let persists = head.persists && !drained;
         let persistence = match (persists, head.one_dot_zero) {
@@ -364,8 +363,7 @@ impl Connection {
         };
     }
 
-    /// Answers with an error and ends the conversation: where the next request would begin is not
-    /// known.
+    /// Answers with an error and ends the conversation, because the start of the next request is unknown.
     fn refuse(&mut self, status: Status, head_only: bool, responder: &Responder) {
         responder.refuse(&mut self.output, status, Persistence::Close, head_only);
         self.pending = Vec::new();
@@ -373,22 +371,22 @@ impl Connection {
     }
 }
 
-/// What answering takes, beside the connection.
+/// What is needed to answer, besides the connection.
 struct Desk<'a> {
     limits: &'a Limits,
     responder: &'a Responder,
     now: Instant,
-    /// The socket may hold more input than was read.
+    /// The socket may hold input that was not read.
     may_be_more: bool,
 }
 
-/// An answer to HEAD has no body, be it a refusal (9112 §6.3).
+/// Whether a request is a HEAD: its answer has no body, even if it is a refusal (9112 §6.3).
 fn is_head(input: &[u8]) -> bool {
     input.starts_with(b"HEAD ")
 }
 
 impl Limits {
-    /// The time that so many bytes may take at the lowest rate.
+    /// The time that this many bytes may take at the lowest allowed rate.
     fn time_for(&self, bytes: u64) -> Duration {
         Duration::from_secs(bytes / self.bytes_per_s_min.max(1))
     }

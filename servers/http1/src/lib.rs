@@ -1,8 +1,7 @@
 //! HTTP/1.1 for a hello-world server, as a state machine without I/O.
 //!
-//! Bytes go in, bytes come out; no socket, no thread and no clock is touched here. An architecture
-//! owns a [`Connection`] for each peer and does what [`Connection::next`] asks for, in its own way of
-//! waiting:
+//! Bytes go in and bytes come out. This crate uses no socket, no thread and no clock. An architecture owns a
+//! [`Connection`] for each peer and does what [`Connection::next`] asks for, with its own way of waiting:
 //!
 //! ```
 //! # use std::{io::{self, Read, Write}, sync::Arc, time::{Instant, SystemTime}};
@@ -29,11 +28,10 @@
 //! }
 //! ```
 //!
-//! A [`Scratch`] serves any number of connections, one after another; what they were answered is counted
-//! in a [`Tally`].
+//! A [`Scratch`] serves any number of connections, one at a time. A [`Tally`] counts their answers.
 //!
-//! The time until which the peer may take over that step is [`Connection::deadline`]; when it has
-//! passed, [`Connection::timed_out`] decides what follows.
+//! [`Connection::deadline`] is the time until which the peer may take over the next step. When it has passed,
+//! [`Connection::timed_out`] decides what follows.
 //!
 //! References of the form `9112 §6.1` are to sections of RFC 9112 (HTTP/1.1) and RFC 9110 (HTTP
 //! semantics).

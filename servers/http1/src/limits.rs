@@ -1,31 +1,30 @@
 use std::time::Duration;
 
-/// See [`Limits::panics`].
+/// The target that makes a server panic if [`Limits::panics`] is set.
 pub const PANIC_TARGET: &str = "/panic";
 
-/// What one peer may cost: bytes and time.
+/// Limits on what one peer may cost, in bytes and in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest request line in bytes, without its line end; a longer one is answered 414 (9112 §3).
+    /// Longest request line in bytes, without its line end; a longer one is answered with 414 (9112 §3).
     pub request_line_bytes_max: usize,
-    /// Longest head (request line and header section) in bytes; a longer one is answered 431
-    /// (RFC 6585 §5). Also the most that is buffered of a peer's input.
+    /// Longest head (request line and header section) in bytes; a longer one is answered with 431
+    /// (RFC 6585 §5). Also the most input of a peer that is buffered.
     pub head_bytes_max: usize,
-    /// Longest request body in bytes that is read and thrown away to keep the connection; a longer
-    /// one is answered 413 and the connection closed.
+    /// Longest request body in bytes. A body is read and discarded; a longer one is answered with 413 and the
+    /// connection is closed.
     pub body_bytes_max: u64,
-    /// How long a connection may stay open without a byte of a next request, and how long a peer may
-    /// take no byte of an answer.
+    /// How long a connection may stay open without a byte of the next request, and how long a peer may leave an
+    /// answer unread.
     pub idle_timeout: Duration,
-    /// How long a whole head may take from its first byte on, however it trickles in.
+    /// How long a whole head may take, from its first byte to its last.
     pub header_timeout: Duration,
-    /// A body has `header_timeout` plus one second for each so many bytes received. Answers have
-    /// `idle_timeout` plus one second for each so many bytes to be taken, however steadily they are.
+    /// The lowest rate of transfer. A body may take `header_timeout` plus its size at this rate; answers may take
+    /// `idle_timeout` plus their size at this rate, even if the peer reads steadily.
     pub bytes_per_s_min: u64,
-    /// How long a closing connection waits for the peer to have read the last answer (9112 §9.6).
+    /// How long a closing connection waits for the peer to read the last answer and close (9112 §9.6).
     pub linger_timeout: Duration,
-    /// A request for [`PANIC_TARGET`] panics in the thread or task that serves it: for tests of what a
-    /// panic may harm.
+    /// Whether a request for [`PANIC_TARGET`] panics in the thread or task that serves it, for tests.
     pub panics: bool,
 }
 

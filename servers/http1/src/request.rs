@@ -1,5 +1,5 @@
-//! The head of a request: request line and header section, read by httparse and then held against
-//! the rules that need more than syntax.
+//! The head of a request: request line and header section. httparse checks the syntax; this module checks the
+//! rules beyond it.
 
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
@@ -8,29 +8,29 @@ use crate::body::Framing;
 use crate::response::Status;
 use crate::{Limits, PANIC_TARGET};
 
-/// Most header fields in one request.
+/// The most header fields in one request.
 const HEADERS_MAX: usize = 100;
 
-/// Of those that are known.
+/// The longest method that this server knows.
 const LONGEST_METHOD: &str = "OPTIONS";
 
-/// What a request asks of this server.
+/// The method of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
     Get,
     Head,
     Options,
-    /// Known, and refused with 405 (9110 §15.5.6).
+    /// A known method that is refused with 405 (9110 §15.5.6).
     Refused,
-    /// Not known: 501 (9110 §15.6.2).
+    /// An unknown method, refused with 501 (9110 §15.6.2).
     Unknown,
 }
 
-/// All that is kept of a head.
+/// What the server keeps of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) method: Method,
-    /// HTTP/1.0, not 1.1.
+    /// The request is HTTP/1.0, not 1.1.
     pub(crate) one_dot_zero: bool,
     /// The connection may persist after the answer (9112 §9.3).
     pub(crate) persists: bool,
@@ -47,10 +47,10 @@ pub(crate) enum Expectation {
     Unknown,
 }
 
-/// A value, not an error, when bytes are missing.
+/// The outcome of [`parse`]. Missing bytes are not an error.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Parsed {
-    /// A head, and the number of bytes it took.
+    /// A head, and its length in bytes.
     Request {
         head: Head,
         used: usize,
@@ -59,7 +59,7 @@ pub(crate) enum Parsed {
     Invalid(Status),
 }
 
-/// The input without the empty lines before a request line (9112 §2.2).
+/// Skips the empty lines before a request line (9112 §2.2).
 pub(crate) fn skip_empty_lines(mut input: &[u8]) -> &[u8] {
     while let [b'\r', b'\n', rest @ ..] | [b'\n', rest @ ..] = input {
         input = rest;
@@ -67,8 +67,8 @@ pub(crate) fn skip_empty_lines(mut input: &[u8]) -> &[u8] {
     input
 }
 
-/// Reads the head at the start of `input`. The outcome depends on the bytes alone, never on how many
-/// of them were there when it was first called.
+/// Parses the head at the start of `input`. The outcome depends on the bytes alone, not on how they were split
+/// over several calls.
 pub(crate) fn parse(input: &[u8], limits: &Limits) -> Parsed {
     let line_length = input.iter().position(|&byte| byte == b'\n');
     let line = &input[..line_length.unwrap_or(input.len())];
@@ -81,7 +81,7 @@ pub(crate) fn parse(input: &[u8], limits: &Limits) -> Parsed {
         });
     }
     let within = &input[..input.len().min(limits.head_bytes_max)];
-    // Only whole lines are read: half a line could be judged otherwise than the line.
+    // Only whole lines are parsed, because part of a line could be judged differently from the whole.
     let Some(last) = within.iter().rposition(|&byte| byte == b'\n') else {
         return incomplete_or_too_large(within, limits);
     };
@@ -95,7 +95,7 @@ pub(crate) fn parse(input: &[u8], limits: &Limits) -> Parsed {
         Ok(httparse::Status::Partial) => incomplete_or_too_large(within, limits),
         Err(httparse::Error::TooManyHeaders) => Parsed::Invalid(Status::HeaderFieldsTooLarge),
         Err(httparse::Error::Version) => match version(line) {
-            // A later minor version is answered as the latest that is known (9110 §2.5).
+            // A later minor version is answered like the latest known one (9110 §2.5).
             Some((b'1', b'2'..=b'9')) => {
                 let mut latest = within.to_vec();
                 latest[line.len() - 1] = b'1';
@@ -115,7 +115,7 @@ fn incomplete_or_too_large(within: &[u8], limits: &Limits) -> Parsed {
     }
 }
 
-/// Major and minor version of a request line of three words, where they are well-formed (9112 §2.3).
+/// The major and minor version of a request line of three words, if they are well-formed (9112 §2.3).
 fn version(line: &[u8]) -> Option<(u8, u8)> {
     let mut words = line.split(|&byte| byte == b' ').skip(2);
     match (words.next(), words.next()) {
@@ -128,7 +128,7 @@ fn version(line: &[u8]) -> Option<(u8, u8)> {
     }
 }
 
-/// Holds a well-formed head against the rules of RFC 9110 and 9112.
+/// Checks a well-formed head against the rules of RFC 9110 and 9112.
 fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<Head, Status> {
     const BAD: Status = Status::BadRequest;
     let one_dot_zero = request.version == Some(0);
@@ -139,7 +139,7 @@ fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<Head, S
     }
     let scheme = target.split_once("://").map(|(scheme, _)| scheme);
     if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
-        // Not received over a secured connection (9110 §7.4).
+        // The connection is not secured (9110 §7.4).
         return Err(Status::MisdirectedRequest);
     }
     assert!(!limits.panics || target != PANIC_TARGET, "as asked for");
@@ -152,7 +152,7 @@ fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<Head, S
     let mut expectation = Expectation::None;
     for header in &*request.headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-        // Told apart by length first: most header fields are none of these.
+        // The length is compared first, because most header fields are none of these.
         match header.name.len() {
             4 if is("host") => {
                 hosts += 1;
@@ -177,7 +177,7 @@ fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<Head, S
                 }
             }
             14 if is("content-length") => {
-                // Repeated with the same value it is harmless, with another it is an attack.
+                // A repeated length is harmless if the value is the same, and an attack if it is not.
                 if length.is_some_and(|earlier| earlier != header.value) {
                     return Err(BAD);
                 }
@@ -196,8 +196,7 @@ fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<Head, S
     let body = match (length, coding) {
         (None, None) => None,
         (Some(length), None) => Some(Framing::Length(content_length(length).ok_or(BAD)?)),
-        // Both at once is the classic of request smuggling; a coding in HTTP/1.0 is close to it
-        // (9112 §6.1).
+        // Both at once are the classic request smuggling; a transfer coding in HTTP/1.0 is similar (9112 §6.1).
         (Some(_), Some(_)) => return Err(BAD),
         (None, Some(_)) if one_dot_zero => return Err(BAD),
         (None, Some(coding)) => Some(coding.framing()?),
@@ -217,14 +216,13 @@ fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<Head, S
     })
 }
 
-/// The elements of a comma-separated list, without the white space around them and without those that
-/// are empty (9110 §5.6.1).
+/// The elements of a comma-separated list, trimmed, without empty ones (9110 §5.6.1).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let elements = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
     elements.filter(|element| !element.is_empty())
 }
 
-/// The four forms of request target, each where it may stand (9112 §3.2).
+/// Whether a target has one of the four forms, and one that its method allows (9112 §3.2).
 fn is_target(method: &str, target: &str) -> bool {
     match (method, target.as_bytes()) {
         ("CONNECT", target) => is_authority(target),
@@ -234,7 +232,7 @@ fn is_target(method: &str, target: &str) -> bool {
     }
 }
 
-/// A host and a port that exists (9112 §3.2.3, 9110 §9.3.6).
+/// Whether a target is a host and a port above zero (9112 §3.2.3, 9110 §9.3.6).
 fn is_authority(target: &[u8]) -> bool {
     let Some((host, Some(port))) = split_port(target) else {
         return false;
@@ -243,8 +241,8 @@ fn is_authority(target: &[u8]) -> bool {
     !host.is_empty() && is_host(target) && matches!(port, Ok(Ok(1..)))
 }
 
-/// `http` or `https`, a host, and what an origin-form may hold (9112 §3.2.2). A host that is empty is
-/// an error (9110 §4.2.1), and so is a user before it (9110 §4.2.4): no host has an `@`.
+/// Whether a target is `http` or `https`, a host, and what an origin-form may hold (9112 §3.2.2). An empty host is
+/// an error (9110 §4.2.1), and so is a user name (9110 §4.2.4): a host cannot contain `@`.
 fn is_absolute(target: &str) -> bool {
     let Some((scheme, rest)) = target.split_once("://") else {
         return false;
@@ -257,13 +255,13 @@ fn is_absolute(target: &str) -> bool {
         && is_path_and_query(path.as_bytes())
 }
 
-/// What may stand in path and query (RFC 3986 §3.3, §3.4).
+/// Whether a text may be a path and query (RFC 3986 §3.3, §3.4).
 fn is_path_and_query(text: &[u8]) -> bool {
     is_uri_text(text, |byte| matches!(byte, b'/' | b'?' | b':' | b'@'))
 }
 
-/// Unreserved characters, delimiters within a part of a URI, whole percent-encoded bytes, and others that
-/// may stand in that part (RFC 3986 §2).
+/// Whether a text holds only unreserved characters, sub-delimiters, complete percent-encoded bytes, and the
+/// bytes that `is_other` allows (RFC 3986 §2).
 fn is_uri_text(text: &[u8], is_other: fn(u8) -> bool) -> bool {
     let percent_encoded = |at: usize| {
         let digits = text.get(at + 1..at + 3);
@@ -277,7 +275,7 @@ fn is_uri_text(text: &[u8], is_other: fn(u8) -> bool) -> bool {
     })
 }
 
-/// A host and what follows its colon; `None` where brackets are not closed or something else follows.
+/// Splits off the port after the colon. `None` if brackets are not closed or followed by something else.
 fn split_port(value: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let end = match value {
         [b'[', ..] => value.iter().position(|&byte| byte == b']')? + 1,
@@ -290,7 +288,7 @@ fn split_port(value: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     }
 }
 
-/// uri-host [ ":" port ], or nothing (9112 §3.2, RFC 3986 §3.2.2).
+/// Whether a text is `uri-host [ ":" port ]`, or empty (9112 §3.2, RFC 3986 §3.2.2).
 fn is_host(value: &[u8]) -> bool {
     let Some((host, port)) = split_port(value) else {
         return false;
@@ -305,7 +303,7 @@ fn is_host(value: &[u8]) -> bool {
     host_is_fine && port.unwrap_or_default().iter().all(u8::is_ascii_digit)
 }
 
-/// Behind the `v`: a version in hexadecimal, a dot, and whatever that version makes of it.
+/// Whether a text may follow the `v`: a hexadecimal version, a dot, and what that version allows.
 fn is_ip_future(address: &[u8]) -> bool {
     let Some(dot) = address.iter().position(|&byte| byte == b'.') else {
         return false;
@@ -316,7 +314,7 @@ fn is_ip_future(address: &[u8]) -> bool {
     is_hexadecimal && is_text && is_uri_text(rest, |byte| byte == b':')
 }
 
-/// Digits only, and no overflow (9110 §8.6).
+/// Parses a number that has only digits and does not overflow (9110 §8.6).
 fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -324,7 +322,7 @@ fn content_length(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// The transfer codings of a message, which may be spread over several lines (9110 §5.3).
+/// The transfer codings of a message; they may be spread over several lines (9110 §5.3).
 #[derive(Debug, Default)]
 struct Coding {
     all: usize,
@@ -341,8 +339,8 @@ impl Coding {
         }
     }
 
-    /// Chunked alone is understood: other codings before it are 501, and a body that does not end in it
-    /// has no end that both sides agree on (9112 §6.1, §6.3).
+    /// Only `chunked` is implemented: other codings before it get 501. If the last coding is not `chunked`, both
+    /// sides cannot agree where the body ends (9112 §6.1, §6.3).
     fn framing(&self) -> Result<Framing, Status> {
         match (self.ends_in_chunked, self.chunked, self.all) {
             (true, 1, 1) => Ok(Framing::Chunked),

@@ -1,4 +1,4 @@
-//! Answers, appended to a connection's output.
+//! Writes answers to the end of a connection's output.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::Tally;
 use crate::request::Method;
 
-/// The statuses that this server answers with (9110 §15).
+/// The status codes of this server's answers (9110 §15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     Ok,
@@ -40,7 +40,7 @@ impl Status {
         Status::VersionNotSupported,
     ];
 
-    /// Code and reason as they stand in a status line; also the body of an error answer.
+    /// Code and reason as in a status line; also the body of an error answer.
     fn line(self) -> &'static str {
         match self {
             Status::Ok => "200 OK",
@@ -65,14 +65,14 @@ impl Status {
     }
 }
 
-/// What is said about the connection beside the answer (9112 §9.3).
+/// What an answer says about the connection (9112 §9.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Persistence {
-    /// HTTP/1.1 without a word: the connection stays open.
+    /// Nothing: in HTTP/1.1 the connection stays open by default.
     Implied,
-    /// HTTP/1.0 asked for it and is told that it has it.
+    /// `keep-alive`, because an HTTP/1.0 request asked for it.
     KeepAlive,
-    /// This is the last answer.
+    /// `close`: this is the last answer.
     Close,
 }
 
@@ -103,18 +103,18 @@ impl Responder {
         }
     }
 
-    /// Answers from here on carry this time.
+    /// Sets the `Date` of the following answers.
     #[inline]
     pub(crate) fn renew_date(&mut self, wall: SystemTime) {
         self.date.renew(wall);
     }
 
-    /// The interim answer to `Expect: 100-continue` (9110 §10.1.1).
+    /// Writes the interim answer to `Expect: 100-continue` (9110 §10.1.1).
     pub(crate) fn go_on(output: &mut Vec<u8>) {
         output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
 
-    /// The answer to a request that is understood.
+    /// Writes the answer to a valid request.
     pub(crate) fn answer(&self, output: &mut Vec<u8>, method: Method, persistence: Persistence) {
         match method {
             Method::Get => self.hello(output, persistence, false),
@@ -125,7 +125,7 @@ impl Responder {
         }
     }
 
-    /// `200 OK` with `hello world`, or with the head alone for HEAD (9110 §9.3.2).
+    /// Writes `200 OK` with `hello world`, or only its head for HEAD (9110 §9.3.2).
     fn hello(&self, output: &mut Vec<u8>, persistence: Persistence, head_only: bool) {
         self.tally.answered(Status::Ok);
         output.extend_from_slice(
@@ -140,7 +140,7 @@ impl Responder {
         }
     }
 
-    /// `204 No Content` with the methods there are, for OPTIONS (9110 §9.3.7).
+    /// Writes `204 No Content` with the supported methods, for OPTIONS (9110 §9.3.7).
     fn options(&self, output: &mut Vec<u8>, persistence: Persistence) {
         self.tally.answered(Status::NoContent);
         output.extend_from_slice(b"HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\nDate: ");
@@ -150,7 +150,7 @@ impl Responder {
         output.extend_from_slice(b"\r\n");
     }
 
-    /// A refusal, with its own status line as text. 405 names the methods there are (9110 §15.5.6).
+    /// Writes a refusal, with its status as the body. 405 lists the supported methods (9110 §15.5.6).
     pub(crate) fn refuse(
         &self,
         output: &mut Vec<u8>,
@@ -180,7 +180,7 @@ impl Responder {
     }
 }
 
-/// The `Date` of answers as an IMF-fixdate (9110 §5.6.7), rendered anew when the second changes.
+/// The `Date` of answers as an IMF-fixdate (9110 §5.6.7), formatted again when the second changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Date {
     text: [u8; 29],
@@ -196,7 +196,7 @@ impl Date {
     }
 
     pub(crate) fn renew(&mut self, wall: SystemTime) {
-        // httpdate writes the years 1970 to 9999; a clock outside them is shown as 1970.
+        // httpdate handles the years 1970 to 9999; for a clock outside them the date is that of 1970.
         const YEAR_10000: u64 = 253_402_300_800;
         let since_1970 = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         let second = match since_1970.as_secs() {

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use crate::response::Responder;
 use crate::{Limits, Tally};
 
-/// What a thread has once for all the connections that it serves: room to read into, a spare buffer for
-/// answers, the present `Date`, and what goes for every connection.
+/// What a thread shares among all connections that it serves: a buffer to read into, a spare buffer for answers,
+/// the present `Date`, the limits and the counters.
 ///
-/// A connection is handed it for the length of a call and keeps nothing of it while it waits, so that
-/// an idle connection costs no buffer.
+/// A connection borrows it for one call at a time and keeps no part of it while it waits, so that an idle
+/// connection costs no buffer.
 #[derive(Debug)]
 pub struct Scratch {
     pub(crate) limits: Limits,
@@ -16,13 +16,13 @@ pub struct Scratch {
     pub(crate) responder: Responder,
 }
 
-/// Larger than any usual request, so that a read which fills less of it has emptied the socket. It also
-/// bounds the answers that one read may bring forth: the shortest request has 22 bytes, and the longest
-/// answer that keeps the connection some 170, which makes 32 KiB.
+/// The size of the read buffer. It is larger than any usual request; a read that does not fill it has emptied the
+/// socket. It also bounds the answers to one read: the shortest request has 22 bytes and the longest answer that
+/// keeps the connection open about 170, so they are at most 32 KiB.
 const INPUT_BYTES: usize = 4096;
 
 impl Scratch {
-    /// Fresh scratch space; what happens is counted in `tally`.
+    /// New buffers; answers and timeouts are counted in `tally`.
     pub fn new(limits: Limits, tally: Arc<Tally>) -> Self {
         Scratch {
             limits,
@@ -32,7 +32,7 @@ impl Scratch {
         }
     }
 
-    /// Where the next input goes.
+    /// The buffer for the next read.
     #[inline]
     pub fn space(&mut self) -> &mut [u8] {
         &mut self.input[..]

@@ -2,23 +2,23 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::response::Status;
 
-/// What a peer did not do in time.
+/// Which deadline a peer missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
-    /// No byte of a next request.
+    /// The peer sent no byte of a next request.
     Idle,
-    /// A head begun and not completed.
+    /// The peer began a head and did not complete it.
     Header,
-    /// A body begun and not completed.
+    /// The peer began a body and did not complete it.
     Body,
-    /// An answer not taken.
+    /// The peer did not read an answer.
     Write,
-    /// A closed connection not closed by the peer.
+    /// The peer did not close after the last answer.
     Linger,
 }
 
 impl Timeout {
-    /// All there are.
+    /// All kinds.
     pub const ALL: [Timeout; 5] = [
         Timeout::Idle,
         Timeout::Header,
@@ -28,7 +28,7 @@ impl Timeout {
     ];
 }
 
-/// Answers by status and timeouts by kind, counted where they arise and readable from any thread.
+/// Counts answers by status and timeouts by kind. Any thread may read it.
 #[derive(Debug, Default)]
 pub struct Tally {
     responses: [AtomicU64; Status::ALL.len()],
@@ -36,8 +36,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Final answers with each status code that this server has, refusals among them; those not yet
-    /// taken by the peer too.
+    /// The number of final answers with each status code of this server, including refusals and answers that the
+    /// peer has not read yet.
     pub fn responses(&self) -> impl Iterator<Item = (u16, u64)> {
         let count = |status: Status| self.responses[status as usize].load(Relaxed);
         Status::ALL
@@ -45,7 +45,7 @@ impl Tally {
             .into_iter()
     }
 
-    /// Connections whose time was up for this reason.
+    /// The number of timeouts of this kind.
     pub fn timeouts(&self, timeout: Timeout) -> u64 {
         self.timeouts[timeout as usize].load(Relaxed)
     }

@@ -1,6 +1,6 @@
-//! A request on an open connection allocates nothing, unless its head comes in pieces.
+//! A request on an open connection allocates no memory, unless its head arrives in pieces.
 
-#![allow(unsafe_code)] // A global allocator is an unsafe trait; this one only counts and passes on.
+#![allow(unsafe_code)] // A global allocator is an unsafe trait; this one only counts calls of the system's.
 
 mod peer;
 
@@ -19,23 +19,23 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call goes to the system's allocator unchanged. The counter is a thread-local without
-// initializer and destructor, so that reaching it does not allocate.
+// SAFETY: every call goes to the system's allocator unchanged. The counter is a thread-local without initializer
+// or destructor, so that using it does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: as promised by the caller.
+        // SAFETY: the caller upholds the contract of this method, which is that of the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as promised by the caller.
+        // SAFETY: the caller upholds the contract of this method, which is that of the system's allocator.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: as promised by the caller.
+        // SAFETY: the caller upholds the contract of this method, which is that of the system's allocator.
         unsafe { System.realloc(memory, layout, size) }
     }
 }
@@ -73,7 +73,7 @@ fn no_allocation_per_request() {
         (usual, 0),
         (post, 0),
         (&pipelined, 0),
-        // What came first is kept, until the rest comes: an idle connection holds no buffer.
+        // The first piece is kept until the rest arrives; an idle connection holds no buffer.
         (&plain[..9], 1),
         (&plain[9..], 1),
         (plain, 0),

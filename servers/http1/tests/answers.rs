@@ -1,4 +1,4 @@
-//! Requests and the exact bytes that answer them, section by section.
+//! Requests and the exact bytes of their answers, section by section.
 
 mod peer;
 
@@ -10,9 +10,9 @@ const CLOSE: &str = "Connection: close\r\n";
 /// What the server does after its answer, with the peer's side still open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
-    /// Waits for more.
+    /// It waits for another request.
     Persists,
-    /// Has shut its side and reads until the peer closes.
+    /// It has shut its side and reads until the peer closes.
     Closes,
 }
 use After::{Closes, Persists};
@@ -32,7 +32,7 @@ fn check(input: impl AsRef<[u8]>, expected: &str, after: After) {
     assert_eq!(then, after, "after {}", input.escape_ascii());
 }
 
-/// One request of HTTP/1.1 with a Host and further header lines.
+/// An HTTP/1.1 request with a Host and further header lines.
 fn get(headers: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n")
 }
@@ -201,7 +201,7 @@ fn rfc9112_3_a_request_line_has_its_limit() {
     check(line(max) + rest, &hello(""), Persists);
     refused(line(max + 1) + rest, "414 URI Too Long");
     refused(line(max + 1), "414 URI Too Long");
-    // Here it is the method that is too long.
+    // Here the method is too long, not the target.
     refused("a".repeat(max + 1), "501 Not Implemented");
 }
 
@@ -449,14 +449,14 @@ fn rfc9110_10_1_1_expectations() {
     let refusal_405 = refusal("405 Method Not Allowed", "Allow: GET, HEAD, OPTIONS\r\n");
     let headers = "Expect: 100-Continue\r\nContent-Length: 3\r\n";
     check(post(headers, ""), CONTINUE, Persists);
-    // Needless when the body comes along, or when there is none.
+    // No interim answer if the body has arrived already, or if there is none.
     check(post(headers, "abc"), &refusal_405, Persists);
     check(get("Expect: 100-continue\r\n"), &hello(""), Persists);
     refused(get("Expect: 200-ok\r\n"), "417 Expectation Failed");
-    // HTTP/1.0 knows no expectations: ignored.
+    // HTTP/1.0 has no expectations, so this one is ignored.
     let one_dot_zero = "GET / HTTP/1.0\r\nExpect: 200-ok\r\nConnection: keep-alive\r\n\r\n";
     check(one_dot_zero, &hello("Connection: keep-alive\r\n"), Persists);
-    // Refused without asking for a body that would not be read.
+    // The request is refused without asking for its body, which would not be read.
     let large = post("Expect: 100-continue\r\nContent-Length: 9999999\r\n", "");
     refused(large, "413 Content Too Large");
 
@@ -533,7 +533,7 @@ fn rfc9112_9_3_2_pipelined_requests_are_answered_in_order() {
     ]
     .concat();
     check(&input, &expected, Closes);
-    // What comes after the last request is not answered; closing at once would reset the answer.
+    // Input after the last request is not answered. Closing at once could destroy the answer.
     check(input + &get(""), &expected, Closes);
 }
 

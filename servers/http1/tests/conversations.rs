@@ -1,4 +1,4 @@
-//! What happens when: batches of answers, the staged close, a peer that shuts its side, the drain, and
+//! The course of conversations: batches of answers, the staged close, a peer that shuts its side, the drain, and
 //! deadlines.
 
 mod peer;
@@ -16,7 +16,7 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Limits that are all different.
+/// Limits whose times are all different.
 fn limits() -> Limits {
     Limits {
         idle_timeout: seconds(5),
@@ -70,7 +70,7 @@ fn rfc9112_9_6_staged_close_after_a_refusal() {
     peer.connection.write_is_shut(&peer.scratch, peer.now);
     for _ in 0..100 {
         assert_eq!(peer.connection.next(), Next::Read);
-        peer.send_once(&[b'x'; 4096]); // read and thrown away
+        peer.send_once(&[b'x'; 4096]); // read and discarded
     }
     peer.end();
     assert_eq!(peer.connection.next(), Next::Close);
@@ -123,7 +123,7 @@ fn rfc9112_9_6_staged_close_after_the_last_answer() {
     let mut peer = peer();
     peer.send(GET_AND_CLOSE);
     assert!(peer.shut);
-    peer.send(GET); // which it must not
+    peer.send(GET); // the peer must not do this, and gets no answer
     assert_received(&peer, &hello(CLOSE));
     peer.end();
     assert_eq!(peer.connection.next(), Next::Close);

@@ -1,4 +1,4 @@
-//! Every input that is kept in `fuzz/seeds`: what was worth a look to somebody, or to the fuzzer.
+//! Checks every input in `fuzz/seeds`: inputs written by hand, and those that the fuzzer found interesting.
 
 mod peer;
 mod plan;
@@ -31,7 +31,7 @@ fn replay(target: &str, decode: fn(&[u8]) -> Plan) {
     assert!(count > 100, "{count} seeds: where are they?");
 }
 
-/// Says which file it was when a check fails.
+/// Prints the name of the file if a check fails.
 struct Named(PathBuf);
 
 impl Drop for Named {

@@ -1,5 +1,5 @@
-//! Whatever is sent, it is answered alike however it is cut into reads and writes (9112 §2.2: a parser
-//! knows no packets), and no peer makes the server keep or say more than its limits allow.
+//! The answers do not depend on how the bytes are split into reads and writes (9112 §2.2), and no peer can make the
+//! server hold or send more than its limits allow.
 
 mod peer;
 mod plan;
@@ -17,7 +17,7 @@ use proptest::test_runner::FileFailurePersistence;
 
 const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A request with the answer it must get.
+/// A request with its correct answer.
 #[derive(Debug, Clone)]
 struct Request {
     bytes: Vec<u8>,
@@ -151,7 +151,7 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
     vec(prop_oneof![9 => valid(), 1 => invalid()], 0..8)
 }
 
-/// What follows the last whole request.
+/// The bytes after the last complete request.
 fn tail() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(Vec::new()),
@@ -194,7 +194,7 @@ fn conversation() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Bytes that mean nothing, and a little of what does.
+/// Random bytes, mixed with some parts of requests.
 fn noise() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![select(b"\r\n :/0G".to_vec()), any::<u8>()];
     vec(byte, 0..1500)

@@ -1,7 +1,7 @@
-//! The shortest server there is in Rust's std: one connection after another, one answer for all.
+//! The shortest server that Rust's std allows: one connection after another, the same answer to each.
 //!
-//! It shows what happens on the wire, and is no model: it takes whatever comes first for a whole request, a
-//! peer that sends nothing stops it, and an error ends it. What it lacks is what `http1` and `host` are for.
+//! It shows what happens on the wire and is not a model for a server: it takes the first bytes for a whole
+//! request, a peer that sends nothing blocks it, and any error ends it. `http1` and `host` supply what it lacks.
 //!
 //! `cargo run -p iterative --example shortest [ADDRESS]`
 

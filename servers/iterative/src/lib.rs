@@ -1,10 +1,9 @@
-//! One connection after another, on one thread. The simplest server there is: no hand-off, no
-//! switching, no state beside the stack; and nobody else is heard while one peer is served.
+//! One connection after another, on one thread. This is the simplest server: it has no hand-off, no switching
+//! and no state except the stack. While it serves one peer, all others wait in the accept queue.
 //!
-//! A peer that keeps its connection open starves all others, who wait in the accept queue. It is
-//! bounded by `--idle-timeout` if the peer falls silent, and by nothing if it keeps asking: that is
-//! the architecture, and the numbers show it. With one request per connection it is hard to beat on
-//! one core.
+//! A peer that keeps its connection open starves the others. `--idle-timeout` ends that if the peer falls
+//! silent; nothing ends it if the peer keeps sending requests. This belongs to the architecture, and the
+//! numbers show it. With one request per connection the server is hard to beat on one core.
 
 #![forbid(unsafe_code)]
 
@@ -15,11 +14,11 @@ use std::sync::Arc;
 use host::Host;
 use host::blocking::{converse, incoming};
 
-/// Serves until the host is stopped and every connection accepted by then is over.
+/// Serves until the host is stopped and all connections are closed.
 ///
 /// # Errors
 ///
-/// None: what goes wrong with a connection ends that connection.
+/// None: an error on a connection ends only that connection.
 pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
     for stream in incoming(listener, host) {
         converse(stream);

@@ -1,7 +1,7 @@
-//! See the library of this package.
+//! The program; its library is the architecture.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    host::run(&host::architecture!(host::Threads::Given), iterative::serve)
+    host::run(&host::architecture!(host::Threads::Fixed), iterative::serve)
 }

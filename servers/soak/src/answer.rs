@@ -1,46 +1,46 @@
-//! Answers, read strictly: to the byte where the server is ours, and as well-formed HTTP/1.1 with the
-//! contract of `benches/servers.toml` (`GET /` is `hello world`) where it is not.
+//! Answers, read strictly. Those of our servers are checked to the byte. Those of other servers must be well-formed
+//! HTTP/1.1 and keep the contract of `benches/servers.toml` (`GET /` is `hello world`).
 
 use std::time::{Duration, SystemTime};
 
-/// An answer, as it must be.
+/// An answer that is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expected {
     /// 200 with `hello world`.
     Hello,
-    /// The head of that alone.
+    /// Only the head of [`Expected::Hello`].
     HelloHead,
-    /// 204 with the methods there are.
+    /// 204 with the supported methods.
     Options,
-    /// This status, with its own line as text.
+    /// A refusal with this status, and its status line as the body.
     Refusal(u16),
-    /// 100, and then another answer.
+    /// An interim 100, followed by another answer.
     Continue,
 }
 
-/// What the request lets the connection be after the answer, and what the answer says about it.
+/// Whether the connection stays open after an answer, and what the answer must say about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
-    /// Open, as HTTP/1.1 has it without a word.
+    /// Open, which is the default of HTTP/1.1 and not announced.
     Stays,
-    /// Open, as HTTP/1.0 has it when told.
+    /// Open, which the answer announces to HTTP/1.0.
     KeepAlive,
     /// This answer is the last.
     Closes,
 }
 
-/// How much is asked of a server.
+/// How strict to be with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rules {
-    /// Of ours: everything that `servers/README.md` says.
+    /// A server of ours: everything that `servers/README.md` says must hold.
     Ours,
-    /// The same, and after the stop signal any answer may be the last one.
+    /// A server of ours after the stop signal: any answer may be the last one.
     OursStopping,
-    /// Of others: what every server must do; statuses other than of `GET` and `HEAD` are their own.
+    /// A server of others: what every server must do. Only the statuses of `GET` and `HEAD` are checked.
     Foreign,
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -49,20 +49,20 @@ pub(crate) struct Answer {
     body: Vec<u8>,
 }
 
-/// What stands at the start of what was received.
+/// What is at the start of the received bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// An answer, and how many bytes it takes.
+    /// An answer, and its length in bytes.
     Whole(Answer, usize),
     Incomplete,
-    /// No answer, whatever follows.
+    /// Not an answer, whatever follows.
     Wrong(String),
 }
 
-/// No server has a reason to send a longer head than this.
+/// The longest head of an answer. No server has a reason to send a longer one.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
-/// Reads the answer at the start of `bytes`, the one to a HEAD request if `head_only`.
+/// Reads the answer at the start of `bytes`. `head_only` means that the request was HEAD.
 pub(crate) fn read(bytes: &[u8], head_only: bool) -> Read {
     const BEGIN: &[u8] = b"HTTP/1.";
     let begun = bytes.len().min(BEGIN.len());
@@ -90,7 +90,7 @@ pub(crate) fn read(bytes: &[u8], head_only: bool) -> Read {
     }
 }
 
-/// The head, and the length of the body that it announces.
+/// Parses a head, and the length of the body that it announces.
 fn head(bytes: &[u8]) -> Result<(Answer, usize), String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "a head that is not ASCII")?;
     let mut lines = text.split("\r\n");
@@ -119,7 +119,7 @@ fn head(bytes: &[u8]) -> Result<(Answer, usize), String> {
     Ok((answer, length))
 }
 
-/// `HTTP/1.1 200 OK` (9112 §4): whether it is HTTP/1.0, and the status.
+/// Parses a status line such as `HTTP/1.1 200 OK` (9112 §4): whether it is HTTP/1.0, and the status.
 fn status(line: &str) -> Option<(bool, u16)> {
     let (version, rest) = line.split_once(' ')?;
     let (code, reason) = rest.split_once(' ')?;
@@ -134,7 +134,7 @@ fn status(line: &str) -> Option<(bool, u16)> {
     (is_text && is_code).then_some((one_dot_zero, code))
 }
 
-/// `Name: value` (9112 §5).
+/// Parses a header line `Name: value` (9112 §5).
 fn header(line: &str) -> Option<(String, String)> {
     let (name, value) = line.split_once(':')?;
     let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -143,7 +143,7 @@ fn header(line: &str) -> Option<(String, String)> {
 }
 
 impl Answer {
-    /// The value of a header field that stands there once at the most.
+    /// The value of a header field, which must not occur twice.
     fn header(&self, name: &str) -> Result<Option<&str>, String> {
         let mut values =
             (self.headers.iter()).filter(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -154,7 +154,7 @@ impl Answer {
         }
     }
 
-    /// Holds it against what must come; whether the connection stays open.
+    /// Compares the answer with what is expected. Returns whether the connection stays open.
     ///
     /// # Errors
     ///
@@ -244,7 +244,7 @@ fn equal<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, must: &T) -> Result
     }
 }
 
-/// The text of a refusal.
+/// The body of a refusal.
 fn reason(status: u16) -> &'static str {
     match status {
         400 => "400 Bad Request",
@@ -260,7 +260,7 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// An IMF-fixdate (9110 §5.6.7) of about this moment.
+/// Whether a text is an IMF-fixdate (9110 §5.6.7) close to the present.
 fn is_now(date: &str) -> bool {
     let is_fixdate = date.len() == 29 && date.ends_with(" GMT");
     let Some(date) = httpdate::parse_http_date(date).ok().filter(|_| is_fixdate) else {
@@ -309,7 +309,7 @@ mod tests {
             let mut wrong = bytes.clone();
             wrong[at] ^= 0x08;
             let text = String::from_utf8_lossy(&wrong[..at + 1]).into_owned();
-            // The reason is for humans (9112 §4), and a Date may be a few seconds off.
+            // The reason phrase is for humans (9112 §4), and a Date may be a few seconds off.
             let last_line = text.rsplit("\r\n").next().unwrap_or_default();
             if last_line.starts_with("HTTP/1.1 200 ") || last_line.starts_with("Date: ") {
                 continue;

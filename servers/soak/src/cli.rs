@@ -21,15 +21,15 @@ use crate::table;
 
 /// Whether servers stay correct and bounded under a long mix of well- and ill-behaved peers
 ///
-/// Each server is started as benches/servers.toml says, visited by peers of many behaviours for the time
-/// given, then left alone, then told to stop in the midst of it all. Every answer is checked; memory,
+/// Each server is started as benches/servers.toml says. Peers of many behaviours visit it for the given time. Then
+/// all peers leave, come again, and the server gets SIGTERM while they are there. Every answer is checked; memory,
 /// descriptors and threads are watched.
 #[derive(Debug, Parser)]
 #[command(name = "soak", version)]
 struct Arguments {
-    /// Names from benches/servers.toml [default: all of ours]
+    /// Servers by name, from benches/servers.toml [default: all of ours]
     servers: Vec<String>,
-    /// How long each server is visited
+    /// How long peers visit each server
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     time: Duration,
     /// Peers alive at any time, for each server
@@ -38,46 +38,46 @@ struct Arguments {
     /// Requests per second over all well-behaved peers of a server
     #[arg(long, value_name = "N", default_value = "2000", value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
-    /// All servers at once instead of one after another
+    /// Soak all servers at once instead of one after another
     #[arg(long)]
     together: bool,
     /// Write everything as JSON to a file, or to stdout (-), which moves the table to stderr
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Do not build the servers first
+    /// Use existing binaries; do not build
     #[arg(long)]
     no_build: bool,
-    /// Repeat what another soak drew at random, as far as time allows
+    /// Seed for all random choices; reuse it to repeat a soak, as far as timing allows [default: random]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// These behaviours alone, separated by commas; `--only list` lists them
+    /// Only these behaviours, separated by commas; `--only list` lists them
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Peers that wait in vain are no fault, whether or not silent peers are seen to cause that
+    /// Accept that peers wait in vain, even if the server was not seen to serve few at a time
     #[arg(long)]
     may_starve: bool,
-    /// Idle timeout that servers of ours are started with
+    /// Idle timeout of our servers
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     idle_timeout: Duration,
-    /// Header timeout that servers of ours are started with
+    /// Header timeout of our servers
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     header_timeout: Duration,
-    /// Grace period that servers of ours are started with
+    /// Grace period of our servers
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     grace: Duration,
-    /// How long a peer waits for what must come
+    /// How long a peer waits for an answer or a close
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
     patience: Duration,
-    /// A further argument for servers of ours; may be given several times
+    /// A further argument for our servers; may be given several times
     #[arg(long = "arg", value_name = "ARG", allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
-/// The command line asks for what cannot be; exit code 2.
+/// The command line is wrong; exit code 2.
 #[derive(Debug)]
 struct Usage(String);
 
-/// Runs the program: exit code 0 when every server passed, 1 when something failed, 2 for a wrong command
+/// Runs the program. The exit code is 0 if every server passed, 1 if something failed, and 2 for a wrong command
 /// line.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -118,7 +118,7 @@ fn run(arguments: &Arguments, root: &Path, servers: &[Server], plan: &Plan) -> R
     }
     let lines = Lines::new(servers.iter().map(|server| server.name.as_str()));
     eprintln!("seed {}", plan.seed);
-    // Each on a thread that lives as long as its server, as that demands.
+    // Each server needs the thread that starts it to outlive it.
     let soak = |server: &Server, progress: &Progress| soak(server, root, plan, progress);
     let reports: Vec<Report> = thread::scope(|scope| {
         let mut reports = Vec::new();
@@ -226,7 +226,7 @@ fn plan(arguments: &Arguments) -> Result<Plan, Usage> {
     })
 }
 
-/// Whether a file can be written there, as far as is known before there is anything to write.
+/// Checks, before anything is measured, that a file can be written there.
 fn check_file(path: &Path) -> Result<(), Usage> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -242,11 +242,11 @@ fn check_file(path: &Path) -> Result<(), Usage> {
     Ok(())
 }
 
-/// Files that are needed beside connections: of this program for each server, and of a server.
+/// Open files needed besides connections, by this program for each server and by a server.
 const FILES_RESERVED: u64 = 64;
 
-/// Makes sure, before anything starts, that so many connections may be open at once; raises the soft limit
-/// where the hard one allows it. The servers inherit the limit, and each needs as many for itself alone.
+/// Checks, before anything starts, that the limit of open files allows all connections. Raises the soft limit to
+/// the hard one. The servers inherit the limit, and each needs fewer files than this program.
 fn require_files(arguments: &Arguments, servers: usize) -> Result<(), Usage> {
     let at_once = if arguments.together { servers } else { 1 } as u64;
     let needed = (u64::from(arguments.connections) + FILES_RESERVED) * at_once;
@@ -283,7 +283,7 @@ fn list_behaviours() -> io::Result<()> {
     write(io::stdout(), &text)
 }
 
-/// Writes all of it. That the reader stops before the end, as `head` does, is no error.
+/// Writes the whole text. It is not an error if the reader stops early, as `head` does.
 fn write(mut out: impl io::Write, text: &str) -> io::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

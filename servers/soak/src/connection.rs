@@ -1,4 +1,4 @@
-//! A peer's connection. Whatever goes wrong on it is judged here, once for all behaviours.
+//! A peer's connection. This module judges everything that goes wrong on it, for all behaviours.
 
 use std::io;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use crate::peers::{Behaviour, Nature};
 use crate::tally::{End, Fault, Kind, abridged};
 use crate::world::{Stage, World};
 
-/// From connect to close.
+/// A peer's connection, from connect to close.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -24,32 +24,32 @@ pub(crate) struct Connection {
     behaviour: &'static Behaviour,
     stage: watch::Receiver<Stage>,
     opened: Instant,
-    /// When the peer last sent something or read an answer: the server has been idle since about then.
+    /// When the peer last sent something or read an answer; the server's idle time began about then.
     active: Instant,
-    /// The end of what was sent since all was answered, for stories.
+    /// The last bytes sent since everything was answered, for reports of faults.
     sent: Vec<u8>,
     is_answered: bool,
-    /// Received, and not yet read as an answer.
+    /// Bytes received and not yet read as an answer.
     unread: Vec<u8>,
-    /// In all.
+    /// Total bytes received.
     bytes_received: u64,
 }
 
-/// How much room a peer's socket has for what it does not read.
+/// The size of a peer's receive buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
     Usual,
-    /// For a few answers, in small segments, so that the server's own buffers stay small as well and a
-    /// peer that does not read blocks it soon.
+    /// Room for a few answers, in small segments. That keeps the server's buffers small too, so that a peer that
+    /// does not read blocks the server soon.
     Narrow,
 }
 
-/// What a read found.
+/// The outcome of a read.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Bytes,
     End,
-    /// The time was up.
+    /// Nothing came in time.
     Nothing,
 }
 
@@ -60,7 +60,7 @@ pub(crate) enum Waited {
     Until,
     /// The server closed the connection, as it may when it is idle.
     Closed,
-    /// Something else is going on now.
+    /// The soak has entered another stage.
     Stage(Stage),
 }
 
@@ -91,7 +91,7 @@ impl Connection {
         })
     }
 
-    /// Sends all of it; not when the server may have closed the connection as idle by now.
+    /// Sends all bytes, unless the server may have closed the idle connection by now.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
         if self.active.elapsed() > self.world.idle_safely() {
             return Err(End::Late);
@@ -99,7 +99,7 @@ impl Connection {
         self.send_late(bytes).await
     }
 
-    /// Sends all of it, be it too late or not.
+    /// Sends all bytes, even if it is late.
     pub(crate) async fn send_late(&mut self, bytes: &[u8]) -> Result<(), End> {
         const SENT_KEPT: usize = 4 << 10;
         self.active = Instant::now();
@@ -117,11 +117,11 @@ impl Connection {
         }
     }
 
-    /// Sends what the socket takes at once; 0 when it is full.
+    /// Sends what the socket takes at once; 0 means that it is full.
     ///
     /// # Errors
     ///
-    /// When the server has dropped the connection.
+    /// If the server has dropped the connection.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.stream.try_write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -129,13 +129,13 @@ impl Connection {
         }
     }
 
-    /// Shuts the peer's own side.
+    /// Shuts the peer's side.
     pub(crate) async fn half_close(&mut self) -> Result<(), End> {
         let outcome = self.stream.shutdown().await;
         outcome.map_err(|error| self.judge(Kind::Reset, &format!("shutting: {error}")))
     }
 
-    /// Reads the next answer, which must be this one; whether the connection stays open after it.
+    /// Reads the next answer, which must be `expected`. Returns whether the connection stays open after it.
     pub(crate) async fn answer(&mut self, expected: Expected, after: After) -> Result<bool, End> {
         let head_only = expected == Expected::HelloHead;
         let mut until = Instant::now() + self.patience();
@@ -148,7 +148,7 @@ impl Connection {
                     }
                     if !self.world.ours && !is_final && expected != Expected::Continue {
                         self.unread.drain(..used);
-                        continue; // Others may send interim answers as they like (9110 §15.2).
+                        continue; // Servers of others may send interim answers (9110 §15.2).
                     }
                     let stays = answer
                         .check(expected, after, self.world.rules())
@@ -166,7 +166,7 @@ impl Connection {
                 Read::Incomplete => {}
             }
             match self.receive(until).await? {
-                // One that comes late is waited for to its end.
+                // An answer that has begun is waited for to its end.
                 Found::Bytes => until = Instant::now() + self.patience(),
                 Found::End => {
                     let why = format!("the end came before {expected:?}");
@@ -180,7 +180,7 @@ impl Connection {
         }
     }
 
-    /// Reads all whole answers that are here, each of which must be this one; how many they are.
+    /// Reads all complete answers that have arrived. Each must be the expected one. Returns how many there were.
     pub(crate) fn answers_here(&mut self, expected: Expected) -> Result<usize, End> {
         let (mut answers, mut at) = (0, 0);
         let outcome = loop {
@@ -205,7 +205,7 @@ impl Connection {
         }
     }
 
-    /// The server must close in good order: all it sent is read, and then comes the end, not a reset.
+    /// Expects an orderly close: all bytes are read, and then comes the end, not a reset.
     pub(crate) async fn end(&mut self) -> Result<(), End> {
         if self.unread.is_empty() {
             let until = Instant::now() + self.patience();
@@ -221,8 +221,8 @@ impl Connection {
         Err(self.judge(Kind::BytesTooMany, "the end must come"))
     }
 
-    /// Waits until then, between two requests: nothing may come but the end, where the server may have
-    /// found the connection idle for too long, or is stopping.
+    /// Waits between two requests, until the given time. Nothing may come except the end, and that only if the
+    /// connection may have been idle for too long or the server is stopping.
     pub(crate) async fn wait(&mut self, until: Instant) -> Result<Waited, End> {
         if !self.unread.is_empty() {
             return Err(self.judge(Kind::BytesTooMany, "nothing was asked for"));
@@ -252,16 +252,16 @@ impl Connection {
         }
     }
 
-    /// Whether anything has come and is not yet read, waiting for it until then.
+    /// Whether unread bytes have come; waits for them until the given time.
     pub(crate) async fn has_answer(&mut self, until: Instant) -> Result<bool, End> {
         Ok(!self.unread.is_empty() || self.receive(until).await? != Found::Nothing)
     }
 
-    /// Reads this many bytes at the most, whatever they are; 0 is the end.
+    /// Reads at most this many bytes without checking them; 0 is the end.
     ///
     /// # Errors
     ///
-    /// A reset, or nothing until then.
+    /// A reset, or no bytes until the given time.
     pub(crate) async fn take(&mut self, max: usize, until: Instant) -> io::Result<usize> {
         let mut buffer = [0; 4096];
         let max = max.min(buffer.len());
@@ -282,11 +282,11 @@ impl Connection {
 
     /// Closes with RST.
     pub(crate) fn reset(self) {
-        // Fails where the server was faster.
+        // This fails if the server has closed already.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
-    /// What a fault of this kind means here and now, with its story.
+    /// What a fault of this kind means in the present stage, with a description of what led to it.
     pub(crate) fn judge(&self, kind: Kind, why: &str) -> End {
         let unserved = self.bytes_received == 0;
         if let Stage::Stopping(since) = self.world.stage() {
@@ -333,13 +333,13 @@ impl Connection {
         matches!(self.world.stage(), Stage::Stopping(_))
     }
 
-    /// One read.
+    /// Reads once.
     async fn receive(&mut self, until: Instant) -> Result<Found, End> {
         let leaves = self.world.may_starve() && self.bytes_received == 0;
         let mut stage = self.stage.clone();
         let left = async move {
             match leaves {
-                // Who may wait in vain is not waited for.
+                // A peer that may wait in vain stops waiting when it is asked to leave.
                 true => stage
                     .wait_for(|stage| *stage == Stage::Leaving)
                     .await
@@ -347,10 +347,10 @@ impl Connection {
                 false => std::future::pending().await,
             }
         };
-        // A Vec without room would be given 64 bytes of it.
+        // `read_buf` gives an empty Vec room for only 64 bytes.
         self.unread.reserve(READ_BYTES);
         let outcome = tokio::select! {
-            biased; // What is here has come in time.
+            biased; // Bytes that have arrived are in time.
             outcome = self.stream.read_buf(&mut self.unread) => outcome,
             () = sleep_until(until) => return Ok(Found::Nothing),
             _ = left => return Err(End::Left),
@@ -366,10 +366,11 @@ impl Connection {
     }
 }
 
-/// Read at once at the most, or somewhat more.
+/// About the most bytes in one read.
 const READ_BYTES: usize = 4096;
 
-/// A server that serves few at a time may cut off whoever still waits when its grace is over.
+/// How long before the end of the grace period a server that serves few at a time may cut off peers that still
+/// wait.
 const CUT_OFF_MARGIN: Duration = Duration::from_millis(500);
 
 fn socket(world: &World, room: Room) -> io::Result<TcpSocket> {
@@ -383,7 +384,8 @@ fn socket(world: &World, room: Room) -> io::Result<TcpSocket> {
         socket.set_tcp_mss(536)?;
     }
     if world.address.ip().is_loopback() && world.address.is_ipv4() {
-        // The port is chosen at the connect, when the other end is known and tells connections apart too.
+        // The port is chosen in connect, when the remote end is known, so that connections to different ends
+        // can share a port.
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(&world.next_source().into())?;
     }

@@ -1,10 +1,10 @@
-//! What a server of ours says of itself at the end: one line of JSON on stderr.
+//! The counters that our servers print at the end: one line of JSON on stderr.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// The counters, and what else stands on stderr.
+/// Splits stderr into the counters and everything else.
 pub(crate) fn parse(stderr: &str) -> (Option<Value>, String) {
     let mut counters = None;
     let mut rest = Vec::new();
@@ -18,8 +18,8 @@ pub(crate) fn parse(stderr: &str) -> (Option<Value>, String) {
     (counters, rest.join("\n"))
 }
 
-/// Holds them against each other and against the final answers that peers saw, by status. What is not
-/// there is not judged.
+/// Compares the counters with each other and with the final answers that peers saw, by status. Missing counters
+/// are not judged.
 pub(crate) fn contradictions(counters: &Value, seen: &BTreeMap<u16, u64>) -> Vec<String> {
     let of = |name: &str| counters[name].as_u64();
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! So many peers at a time: when one leaves, another comes.
+//! A constant number of peers: when one leaves, another comes.
 
 use std::future::Future;
 use std::pin::pin;
@@ -27,7 +27,7 @@ struct Of {
 }
 
 impl Crowd {
-    /// An empty one; `only` these behaviours, or all if there are none.
+    /// An empty crowd of these behaviours; of all, if `only` is empty.
     pub(crate) fn new(
         world: &Rc<World>,
         size: usize,
@@ -60,7 +60,7 @@ impl Crowd {
         self.alive.len()
     }
 
-    /// Well-behaved peers alive.
+    /// The number of well-behaved peers alive.
     pub(crate) fn honest(&self) -> usize {
         let honest = (self.kinds.iter()).filter(|of| of.behaviour.nature == Nature::Honest);
         honest.map(|of| of.alive).sum()
@@ -80,7 +80,7 @@ impl Crowd {
         }
     }
 
-    /// Waits for one that leaves; false when nobody is there.
+    /// Waits for a peer to leave; false if there is none.
     pub(crate) async fn one_leaves(&mut self) -> bool {
         let Some(over) = self.alive.join_next().await else {
             return false;
@@ -93,8 +93,8 @@ impl Crowd {
         true
     }
 
-    /// A life begins, of a behaviour that is rarer than it should be. So the shares are those of peers
-    /// alive, however long their lives are.
+    /// Starts a peer of a behaviour that is rarer than its share. So the shares are those of living peers, however
+    /// long their lives are.
     fn welcome(&mut self) {
         let shares: u32 = self.kinds.iter().map(|of| of.behaviour.share).sum();
         let missing = |of: &Of| {

@@ -1,5 +1,5 @@
-//! Whether a server serves few peers at a time, so that others may wait in vain: found by looking, so that
-//! no list of names need be kept.
+//! Whether a server serves few peers at a time, so that others may wait in vain. The soak finds this out by trying,
+//! because it soaks servers of any kind.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,16 +12,15 @@ use crate::peers::BEHAVIOURS;
 use crate::tally::End;
 use crate::world::World;
 
-/// Whether so many silent connections keep a server from answering one more, until they close. This is what
-/// tells a server that serves few at a time, whatever it is called; one try could be a hiccup of the
-/// machine.
+/// Whether this many silent connections keep a server from answering one more until they close. It is tried
+/// several times, because a stall of the machine could look the same.
 pub(crate) async fn starves(world: &Rc<World>, connections: usize) -> Result<bool, End> {
     const TRIES: usize = 3;
     const SOON: Duration = Duration::from_secs(1);
     for _ in 0..TRIES {
         let mut silent = Vec::new();
         while silent.len() < connections {
-            // Where the accept queue is full, connecting itself takes long.
+            // Connecting takes long if the accept queue is full.
             let one = Connection::open(world, &BEHAVIOURS[0], Room::Usual);
             match timeout(SOON / 2, one).await {
                 Ok(one) => silent.push(one?),
@@ -41,7 +40,7 @@ pub(crate) async fn starves(world: &Rc<World>, connections: usize) -> Result<boo
     Ok(true)
 }
 
-/// Says hello on a new connection.
+/// Makes a request on a new connection.
 pub(crate) async fn ask(world: &Rc<World>) -> Result<(), End> {
     let behaviour = &BEHAVIOURS[0];
     let mut connection = Connection::open(world, behaviour, Room::Usual).await?;

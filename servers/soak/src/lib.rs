@@ -1,11 +1,11 @@
 //! Whether a server stays correct and bounded under a long mix of well- and ill-behaved peers.
 //!
-//! A server of `benches/servers.toml` is started as a process and visited by [`peers`], as many at a time
-//! as asked for, each of a behaviour drawn at random. What they are answered is held against the rules to
-//! the byte; memory, descriptors and threads are watched from outside. The course of one soak is
-//! [`run`]: the mix for its time, then quiet, then the mix again and SIGTERM in the midst of it.
+//! A server of `benches/servers.toml` is started as a process. A given number of [`peers`] visits it at any time,
+//! each with a behaviour drawn at random. Their answers are checked to the byte; memory, descriptors and threads are
+//! watched from outside. [`run`] is the course of one soak: the mix of peers for its time, then none, then the mix
+//! again, with SIGTERM in the middle of it.
 //!
-//! It shares no code with the servers, so that no fault of theirs is hidden by the same fault here.
+//! The soak shares no code with the servers, because a shared fault would hide itself.
 
 #![forbid(unsafe_code)]
 

@@ -1,34 +1,33 @@
-//! Whether memory grows: a late stretch of the soak against an early one.
+//! Whether memory grows: compares a late stretch of the soak with an early one.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Of heap and stacks (RssAnon).
+/// The growth of heap and stacks (RssAnon).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Memory {
     /// Median over the early stretch.
     pub(crate) early_kib: u64,
-    /// Median over the late one.
+    /// Median over the late stretch.
     pub(crate) late_kib: u64,
-    /// How much later exceeds early, in percent of early; negative when it shrank.
+    /// The growth from early to late, in percent of early; negative if memory shrank.
     pub(crate) growth_percent: f64,
     /// The most that `late_kib` may be.
     pub(crate) allowed_kib: u64,
 }
 
-/// Shares of the time. Early is when the crowd is complete and the first of each kind has had its end:
-/// about minute 2 of 10.
+/// The stretches, as shares of the time. The early one begins when the crowd is complete and the first peer of
+/// each behaviour has left: about minute 2 of 10.
 const EARLY: Range<f64> = 0.15..0.25;
 const LATE: Range<f64> = 0.90..1.01;
 
-/// Below this a soak is too short for the early stretch to be settled: slow peers that came first are
-/// still there.
+/// In a soak shorter than this the early stretch is not settled, because the first slow peers are still there.
 const SETTLED: Duration = Duration::from_secs(120);
 
 impl Memory {
-    /// Of samples with their times, of a soak that took `time`; `None` where a stretch has none.
+    /// Computes the growth from samples of a soak that took `time`; `None` if a stretch has no sample.
     pub(crate) fn of(samples: &[(Duration, u64)], time: Duration) -> Option<Self> {
         let within = |shares: &Range<f64>| {
             let stretch = time.mul_f64(shares.start)..time.mul_f64(shares.end);
@@ -50,8 +49,8 @@ impl Memory {
     }
 }
 
-/// 5%, and what a process that holds next to nothing may take more by chance. A short soak can only tell
-/// what leaks fast.
+/// The growth that is allowed: 5%, plus an amount by which a small process may grow by chance. A short soak finds
+/// only fast leaks.
 fn allowed_kib(early_kib: u64, time: Duration) -> u64 {
     match time >= SETTLED {
         true => (early_kib * 105 / 100).max(early_kib + 256),

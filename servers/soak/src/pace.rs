@@ -1,11 +1,11 @@
-//! Turns at a steady rate, handed out to whoever asks first.
+//! Turns at a steady rate, given to peers in the order in which they ask.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many turns a second over all peers, however many of them there are.
+/// A fixed number of turns per second, shared by all peers.
 #[derive(Debug)]
 pub(crate) struct Pace {
     interval: Duration,
@@ -20,13 +20,13 @@ impl Pace {
         }
     }
 
-    /// How long the next one who asks would wait.
+    /// How long the next peer that asks would wait.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
         self.next.get().saturating_duration_since(now)
     }
 
-    /// Takes `turns` at once; they begin at the time returned, if the taker waits for them at all. Turns that nobody took are lost: there is no
-    /// burst to make up for them.
+    /// Takes `turns` at once. They begin at the returned time. Turns that nobody took are lost, so that no burst
+    /// makes up for them.
     pub(crate) fn take(&self, turns: u32, now: Instant) -> Instant {
         let at = self.next.get().max(now);
         self.next.set(at + self.interval * turns);

@@ -1,28 +1,28 @@
-//! A server seen from outside, by /proc.
+//! A server seen from outside, through /proc.
 
 use std::fs;
 use std::io;
 
 use serde::Serialize;
 
-/// What it holds at one moment.
+/// What a server process holds at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Sample {
-    /// Resident memory of its own: heap and stacks.
+    /// The process's own resident memory: heap and stacks.
     pub(crate) rss_anon_kib: u64,
-    /// Resident memory in all.
+    /// All resident memory.
     pub(crate) rss_kib: u64,
-    /// Descriptors.
+    /// Open descriptors.
     pub(crate) files: u64,
     pub(crate) threads: u64,
-    /// CPU time so far, a hundred to the second.
+    /// CPU time so far, in hundredths of a second.
     pub(crate) cpu_ticks: u64,
 }
 
 impl Sample {
     /// # Errors
     ///
-    /// When there is no such process any more.
+    /// If the process no longer exists.
     pub(crate) fn of(pid: u32) -> io::Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -40,13 +40,14 @@ impl Sample {
     }
 }
 
-/// The number behind `key` in `/proc/PID/status`.
+/// The number after `key` in `/proc/PID/status`.
 fn number(status: &str, key: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// utime and stime of `/proc/PID/stat`, the 12th and 13th behind the name, which may hold anything.
+/// The sum of utime and stime in `/proc/PID/stat`, the 12th and 13th field after the name. The name may contain
+/// anything.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let times = fields.split_ascii_whitespace().skip(11).take(2);
@@ -63,7 +64,7 @@ mod tests {
         let before = Sample::of(pid).unwrap();
         assert!(before.rss_anon_kib > 0 && before.rss_kib >= before.rss_anon_kib);
         assert!(before.threads > 0 && before.files >= 3);
-        // Other tests open and close files of their own meanwhile, but not so many.
+        // Other tests open and close files meanwhile, but not this many.
         let files: Vec<_> = (0..200)
             .map(|_| fs::File::open("/dev/null").unwrap())
             .collect();

@@ -1,5 +1,4 @@
-//! What goes on, on stderr: a line for each server, drawn anew on a terminal, repeated now and then
-//! elsewhere.
+//! Progress on stderr: a line for each server, redrawn on a terminal and repeated now and then elsewhere.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal as _};
@@ -10,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::process::Sample;
 use crate::table::thousands;
 
-/// Of one server.
+/// The progress of one server.
 #[derive(Debug)]
 pub struct Progress {
     name: String,
@@ -18,17 +17,17 @@ pub struct Progress {
     said: Cell<Option<Instant>>,
 }
 
-/// All lines together.
+/// The lines of all servers.
 #[derive(Debug)]
 pub(crate) struct Lines {
     bars: Option<MultiProgress>,
     name_width: usize,
 }
 
-/// Where that is no terminal.
+/// How often a line is repeated if stderr is not a terminal.
 const REPEAT_EVERY: Duration = Duration::from_secs(30);
 
-/// Where a mix stands.
+/// The state of a mix.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) elapsed: Duration,
@@ -60,16 +59,16 @@ impl Lines {
         }
     }
 
-    /// Leaves nothing behind.
+    /// Removes the lines.
     pub(crate) fn clear(&self) {
         if let Some(bars) = &self.bars {
-            let _ = bars.clear(); // Fails only where stderr does.
+            let _ = bars.clear(); // Fails only if stderr does.
         }
     }
 }
 
 impl Progress {
-    /// What is done next.
+    /// Shows what is done next.
     pub(crate) fn say(&self, what: &str) {
         let line = format!("{} {what}", self.name);
         match &self.bar {
@@ -96,7 +95,7 @@ impl Progress {
     }
 }
 
-/// `  3:20/10:00 398,112 answers 0 faults 9,216 KiB 2,007 files`
+/// Formats a state, such as `  3:20/10:00 398,112 answers 0 faults 9,216 KiB 2,007 files`.
 fn figures(moment: &Moment) -> String {
     let clock = |time: Duration| format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60);
     let gave_up = match moment.gave_up {

@@ -1,4 +1,4 @@
-//! What came of the soak of one server.
+//! The outcome of the soak of one server.
 
 use std::collections::BTreeMap;
 
@@ -9,54 +9,54 @@ use crate::memory::Memory;
 use crate::process::Sample;
 use crate::tally::{OfBehaviour, Tally};
 
-/// As `--json` has it.
+/// The outcome for one server, as `--json` writes it.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Its name in the catalogue.
+    /// The server's name in the catalogue.
     pub server: String,
-    /// Nothing failed.
+    /// Whether nothing failed.
     pub passed: bool,
-    /// What failed, one line each, with the name of the check first.
+    /// The failures, one line each, beginning with the name of the check.
     pub failures: Vec<String>,
-    /// Peers may wait in vain for a first byte; absent where that could not be found out.
+    /// Whether peers may wait in vain for a first byte; absent if that could not be found out.
     pub starves: Option<bool>,
-    /// The time of the mix, seconds.
+    /// Duration of the mix in seconds.
     pub time_s: f64,
     pub(crate) statuses: BTreeMap<u16, u64>,
     pub(crate) peers: BTreeMap<&'static str, OfBehaviour>,
     pub(crate) memory: Option<Memory>,
     pub(crate) files: Levels,
     pub(crate) threads: Levels,
-    /// On the quiet server, after all peers had left.
+    /// A sample of the quiet server, after all peers had left.
     pub(crate) quiet: Option<Sample>,
-    /// CPU time over the mix, seconds.
+    /// CPU time during the mix in seconds.
     pub(crate) cpu_s: f64,
     pub(crate) stop: Option<Stop>,
-    /// The server's own.
+    /// The counters that the server printed.
     pub(crate) counters: Option<Value>,
     pub(crate) samples: Vec<At>,
 }
 
-/// Of something that must return to where it was.
+/// Levels of something that must return to its first level.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
 pub(crate) struct Levels {
     /// Before the first peer.
     pub(crate) before: u64,
     pub(crate) max: u64,
-    /// When all had left.
+    /// After all peers had left.
     pub(crate) after: u64,
 }
 
 /// How the server stopped with peers around it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Stop {
-    /// From SIGTERM to its end, seconds.
+    /// Seconds from SIGTERM to the end of the process.
     pub(crate) took_s: f64,
-    /// How it ended.
+    /// How the process ended.
     pub(crate) ended: String,
     /// Final answers that came after the signal.
     pub(crate) answers: u64,
-    /// Peers that came after the signal, and were not served.
+    /// Peers that came after the signal and were not served.
     pub(crate) refused: u64,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct At {
 }
 
 impl Report {
-    /// What its peers saw.
+    /// What the server's peers saw.
     pub(crate) fn take(&mut self, tally: &Tally) {
         self.statuses = tally.statuses.clone();
         self.peers = tally.by_behaviour.clone();

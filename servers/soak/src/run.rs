@@ -1,4 +1,4 @@
-//! The course of one soak: the mix for its time, quiet, and SIGTERM in the midst of the mix.
+//! The course of one soak: the mix for its time, quiet, and the mix again with SIGTERM.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -23,39 +23,39 @@ use crate::report::{At, Levels, Report, Stop};
 use crate::tally::End;
 use crate::world::{Stage, Times, World};
 
-/// What is done to a server.
+/// The parameters of a soak.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Of the mix.
+    /// Duration of the mix.
     pub time: Duration,
     /// Peers alive at any time.
     pub connections: usize,
     /// Requests per second over all well-behaved peers.
     pub rate_per_s: f64,
-    /// Of the generator that draws behaviours and what they do.
+    /// Seed of the random choices.
     pub seed: u64,
-    /// These behaviours; all if there are none.
+    /// Only these behaviours; all if it is empty.
     pub only: Vec<&'static Behaviour>,
     /// Peers that give up are no fault, whatever the server is seen to do.
     pub may_starve: bool,
-    /// `--idle-timeout` of servers that are ours.
+    /// `--idle-timeout` of our servers.
     pub idle_timeout: Duration,
-    /// `--header-timeout` of servers that are ours.
+    /// `--header-timeout` of our servers.
     pub header_timeout: Duration,
-    /// `--grace` of servers that are ours.
+    /// `--grace` of our servers.
     pub grace: Duration,
-    /// How long a peer waits for what must come.
+    /// How long a peer waits for an answer or a close.
     pub patience: Duration,
-    /// Further arguments of servers that are ours.
+    /// Further arguments for our servers.
     pub arguments: Vec<String>,
 }
 
-/// What servers of others are supposed to allow a peer at least. They may allow much more, and so need
-/// longer to notice that everybody has left.
+/// The idle time that servers of others are assumed to allow. They may allow much more, and then take longer to
+/// notice that all peers have left.
 const FOREIGN_TIMEOUT: Duration = Duration::from_secs(10);
 const FOREIGN_SETTLE: Duration = Duration::from_secs(90);
 
-/// Soaks one server. To be called on a thread that lives as long, see [`subject::process`].
+/// Soaks one server. The calling thread must outlive the server, see [`subject::process`].
 pub fn soak(server: &Server, root: &Path, plan: &Plan, progress: &Progress) -> Report {
     let mut report = Report {
         server: server.name.clone(),
@@ -129,7 +129,7 @@ fn start(
 }
 
 struct Course<'a> {
-    /// Until it is reaped.
+    /// `None` once the process is reaped.
     target: Option<Target>,
     pid: u32,
     plan: &'a Plan,
@@ -138,7 +138,7 @@ struct Course<'a> {
     report: &'a mut Report,
 }
 
-/// Whether the server is still there.
+/// Whether the server still runs.
 #[derive(Debug, PartialEq, Eq)]
 enum Alive {
     Yes,
@@ -164,8 +164,8 @@ impl Course<'_> {
         }
     }
 
-    /// Makes sure that the server answers, takes its measure before the first peer, and finds out whether
-    /// silent peers keep it from serving others.
+    /// Checks that the server answers, samples it before the first peer, and finds out whether silent peers keep it
+    /// from serving others.
     async fn begin(&mut self) -> Result<(), End> {
         self.progress.say("begins");
         let world = Rc::clone(self.crowd.world());
@@ -179,7 +179,7 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// The peers, for the whole time or until the server is gone.
+    /// Runs the mix of peers for its time, or until the server is gone.
     async fn mix(&mut self) -> Alive {
         let Course {
             target,
@@ -235,13 +235,13 @@ impl Course<'_> {
         }
     }
 
-    /// All peers leave; then nothing of theirs may be left.
+    /// Lets all peers leave. Then none of their resources may be left.
     async fn quiet(&mut self) {
         self.progress.say("all peers leave");
         let world = Rc::clone(self.crowd.world());
         world.stage.send_replace(Stage::Leaving);
         let leave = async { while self.crowd.one_leaves().await {} };
-        // Each has an end to its patience; with several steps to take it may need that more than once.
+        // A peer waits for its patience at most, but may have several steps to wait for.
         if timeout(3 * world.times.patience, leave).await.is_err() {
             self.fail(
                 "soak",
@@ -255,7 +255,7 @@ impl Course<'_> {
         if let Some(failure) = not_back("descriptors", &self.report.files) {
             self.report.failures.push(failure);
         }
-        // Others may keep threads as they like.
+        // Servers of others may keep threads.
         let threads = not_back("threads", &self.report.threads).filter(|_| ours);
         self.report.failures.extend(threads);
 
@@ -273,7 +273,7 @@ impl Course<'_> {
         }
     }
 
-    /// The mix again, and SIGTERM.
+    /// Runs the mix again, and sends SIGTERM.
     async fn stop(&mut self) {
         self.progress.say("the mix again, then SIGTERM");
         let world = Rc::clone(self.crowd.world());
@@ -289,7 +289,7 @@ impl Course<'_> {
         world.stage.send_replace(Stage::Stopping(since));
         let _ = kill(Pid::from_raw(self.pid.cast_signed()), Signal::SIGTERM);
         let deadline = since + world.times.grace + STOP_MARGIN;
-        // Some come too late.
+        // Some peers come after the signal.
         let target = self.target.as_ref();
         let has_ended = || target.is_none_or(Target::has_ended);
         let newcomers = async {
@@ -303,7 +303,7 @@ impl Course<'_> {
         }
         let took = since.elapsed();
         let in_time = self.has_ended();
-        // Their connections are closed; they find out.
+        // Their connections are closed, which ends these peers.
         let found_out = Instant::now() + world.times.patience;
         while self.crowd.honest() > 0 && Instant::now() < found_out {
             let _ = timeout(Duration::from_millis(100), self.one_leaves()).await;
@@ -326,7 +326,7 @@ impl Course<'_> {
         }
     }
 
-    /// What the peers saw, so far.
+    /// What the peers have seen so far.
     fn judge_peers(&mut self) {
         let world = Rc::clone(self.crowd.world());
         let tally = world.tally.borrow();
@@ -370,7 +370,7 @@ impl Course<'_> {
 
     fn judge_stop(&mut self, mut stop: Stop, in_time: bool) {
         let ours = self.crowd.world().ours;
-        // Where something is open when the grace period is over.
+        // Connections may be open when the grace period is over.
         let cut_off = stop.took_s + 0.5 >= self.plan.grace.as_secs_f64();
         let ended = self.reap();
         stop.ended = match (in_time, ended.status.code()) {
@@ -410,7 +410,7 @@ impl Course<'_> {
         self.report.counters = counters;
     }
 
-    /// It ended, or does not answer, before it was told to stop.
+    /// Handles a server that ended, or stopped answering, before it was told to stop.
     fn died(&mut self) {
         let by_itself = self.has_ended();
         let ended = self.reap();
@@ -423,7 +423,7 @@ impl Course<'_> {
         self.target.as_ref().is_none_or(Target::has_ended)
     }
 
-    /// What became of it; it is ended first if it has not yet.
+    /// Ends the process if it still runs, and returns how it ended.
     fn reap(&mut self) -> Ended {
         let target = self.target.take().expect("is reaped once");
         target.stop(Duration::from_millis(500))
@@ -433,8 +433,8 @@ impl Course<'_> {
         self.report.failures.push(format!("{check}: {what}"));
     }
 
-    /// Waits until descriptors and threads are down to where they were before the first peer, or for as
-    /// long as the server may take to notice that everybody has left.
+    /// Waits until descriptors and threads have returned to their number before the first peer, but no longer than
+    /// the server may need to notice that all peers have left.
     async fn settle(&self) -> Sample {
         let world = self.crowd.world();
         let deadline = Instant::now()
@@ -461,26 +461,26 @@ impl Course<'_> {
     }
 }
 
-/// How long a server of ours may take, beyond its idle timeout, to notice that everybody has left: for
-/// connections that linger, and for those that wait in queues and are dead.
+/// How long, after its idle timeout, our server may take to notice that all peers have left: some connections
+/// linger, and some wait in queues although they are dead.
 const SETTLE: Duration = Duration::from_secs(8);
 
-/// How long the quiet server is watched, and how much CPU time, in ticks, it may use up in that: a timer
-/// here and there, no loop.
+/// How long the quiet server is watched, and how much CPU time in ticks it may use: enough for some timers, not for
+/// a loop.
 const QUIET: Duration = Duration::from_secs(1);
 const QUIET_TICKS_MAX: u64 = 10;
 
-/// The mix before SIGTERM, so that a crowd is there again.
+/// Duration of the mix before SIGTERM, so that the crowd is complete again.
 const AGAIN_MIN: Duration = Duration::from_millis(1500);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 
-/// How often somebody looks whether the server has ended.
+/// How often the soak checks whether the server has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// How long after SIGTERM others still come.
+/// How long new peers keep coming after SIGTERM.
 const NEWCOMERS: Duration = Duration::from_millis(300);
 
-/// What the exit itself may take beyond the grace period on a busy machine.
+/// How long the exit may take after the grace period on a busy machine.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
 
 fn not_back(what: &str, levels: &Levels) -> Option<String> {

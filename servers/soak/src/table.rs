@@ -1,4 +1,4 @@
-//! Reports for a reader: servers as columns, and below them what failed.
+//! Reports as text: servers as columns, and below them the failures.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -7,15 +7,15 @@ use crate::peers::{BEHAVIOURS, Behaviour};
 use crate::report::{Levels, Report};
 use crate::tally::OfBehaviour;
 
-/// Columns of a terminal that nobody has widened.
+/// The usual width of a terminal.
 const WIDTH: usize = 80;
 
-/// With five servers a table has 79 columns.
+/// The most servers in one table, which then has 79 columns.
 const LABEL_WIDTH: usize = 18;
 const SERVER_WIDTH: usize = 11;
 const SERVERS_MAX: usize = (WIDTH - LABEL_WIDTH) / (SERVER_WIDTH + 1);
 
-/// The tables, what failed, and the verdict.
+/// The tables, the failures and the verdict.
 pub(crate) fn text(reports: &[Report]) -> String {
     let mut out = String::new();
     for some in reports.chunks(SERVERS_MAX) {
@@ -140,7 +140,7 @@ fn stop(report: &Report, text: fn(&crate::report::Stop) -> String) -> String {
     report.stop.as_ref().map_or("-".to_owned(), text)
 }
 
-/// What failed, with the first examples of what peers saw.
+/// The failures, each with the first examples of what peers saw.
 fn failures(report: &Report) -> String {
     let mut out = format!("{} FAILED:\n", report.server);
     for failure in &report.failures {
@@ -164,7 +164,7 @@ fn wrapped(text: &str, indent: &str) -> String {
     textwrap::fill(text, options) + "\n"
 }
 
-/// On several lines, broken behind hyphens, where it is too wide.
+/// Breaks a name that is too wide into several lines, after hyphens.
 fn at_hyphens(name: &str, width: usize) -> String {
     let mut lines = vec![String::new()];
     for part in name.split_inclusive('-') {
@@ -178,7 +178,7 @@ fn at_hyphens(name: &str, width: usize) -> String {
     lines.join("\n")
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();

@@ -1,22 +1,22 @@
-//! What came of the peers: counts by behaviour, and faults by kind with the first few examples.
+//! Results of the peers: counts by behaviour, and faults by kind with the first few examples.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-/// How a life ended that did not simply end as it should.
+/// How a peer's life ended early.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// It was asked to leave, or the server stopped where it may.
+    /// The peer was asked to leave, or the server stopped in a way that it may.
     Left,
-    /// No first byte of an answer came, from a server that serves so many at a time and no more.
+    /// No byte of an answer came, from a server that serves few at a time.
     GaveUp,
-    /// It came after the stop signal.
+    /// The peer came after the stop signal.
     Refused,
-    /// It was late itself: the server had a right to close by then.
+    /// The peer itself was late, and the server was allowed to close by then.
     Late,
-    /// The server did what it must not.
+    /// The server did something wrong.
     Fault(Fault),
 }
 
@@ -26,15 +26,15 @@ pub(crate) enum End {
 pub(crate) enum Kind {
     /// A connection could not be made.
     NoConnection,
-    /// An answer is not the one that must come.
+    /// An answer is not the expected one.
     WrongAnswer,
-    /// Bytes came that belong to no answer.
+    /// The server sent bytes that belong to no answer.
     BytesTooMany,
     /// The connection was reset.
     Reset,
-    /// The server closed before the end of an answer, or where it must not.
+    /// The server closed before the end of an answer, or when it must not.
     EarlyEnd,
-    /// No answer, or not all of it, in a generous time.
+    /// No complete answer came in a generous time.
     NoAnswer,
     /// The server did not close after its last answer.
     NotClosed,
@@ -65,12 +65,12 @@ pub(crate) struct Fault {
     pub(crate) story: String,
 }
 
-/// Of one behaviour.
+/// The results of one behaviour.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct OfBehaviour {
-    /// Lives that are over.
+    /// Lives that have ended.
     pub(crate) lives: u64,
-    /// Final answers that were whole and right.
+    /// Final answers that were complete and correct.
     pub(crate) answers: u64,
     pub(crate) gave_up: u64,
     pub(crate) refused: u64,
@@ -78,41 +78,41 @@ pub(crate) struct OfBehaviour {
     pub(crate) faults: BTreeMap<Kind, Faults>,
 }
 
-/// Of one kind.
+/// The faults of one kind.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Faults {
     pub(crate) count: u64,
-    /// The first few.
+    /// The first few of them.
     pub(crate) examples: Vec<String>,
 }
 
-/// Examples kept of each kind and behaviour.
+/// How many examples are kept for each kind and behaviour.
 const EXAMPLES_MAX: usize = 3;
 
-/// Over all behaviours.
+/// The results of all behaviours.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
     pub(crate) by_behaviour: BTreeMap<&'static str, OfBehaviour>,
-    /// Final answers seen whole, right or wrong, by status.
+    /// Complete final answers, correct or not, by status.
     pub(crate) statuses: BTreeMap<u16, u64>,
-    /// Right answers and faults in all.
+    /// Total correct answers and faults.
     answers: u64,
     faults: u64,
 }
 
 impl Tally {
-    /// A final answer came whole.
+    /// Counts a complete final answer.
     pub(crate) fn saw(&mut self, status: u16) {
         *self.statuses.entry(status).or_default() += 1;
     }
 
-    /// It was the one that must come.
+    /// Counts a correct answer.
     pub(crate) fn answered(&mut self, behaviour: &'static str) {
         self.answers += 1;
         self.by_behaviour.entry(behaviour).or_default().answers += 1;
     }
 
-    /// A life is over.
+    /// Counts the end of a life.
     pub(crate) fn over(&mut self, behaviour: &'static str, outcome: Result<(), End>) {
         let of = self.by_behaviour.entry(behaviour).or_default();
         of.lives += 1;
@@ -145,7 +145,7 @@ impl Tally {
     }
 }
 
-/// Bytes for a message: escaped, and without the middle when there are many.
+/// Escapes bytes for a message, and leaves out the middle if there are many.
 pub(crate) fn abridged(bytes: &[u8]) -> String {
     const EDGE: usize = 120;
     match bytes {

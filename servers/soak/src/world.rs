@@ -1,4 +1,4 @@
-//! What all peers of one server have in common.
+//! State that all peers of one server share.
 
 use std::cell::{Cell, RefCell};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,18 +11,18 @@ use crate::answer::Rules;
 use crate::pace::Pace;
 use crate::tally::Tally;
 
-/// The server as its peers see it, and what it has shown them so far.
+/// The server as its peers know it, and their results so far.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) address: SocketAddr,
-    /// It is one of ours and keeps their whole contract; others keep that of `benches/servers.toml`.
+    /// Whether the server is ours and keeps the whole contract; others keep that of `benches/servers.toml`.
     pub(crate) ours: bool,
-    /// It serves so many at a time and no more: whoever waits for a first byte may wait in vain.
+    /// Whether the server serves few at a time, so that peers may wait in vain for a first byte.
     pub(crate) may_starve: Cell<bool>,
     pub(crate) times: Times,
-    /// For requests of the well-behaved.
+    /// Turns for requests of well-behaved peers.
     pub(crate) turns: Pace,
-    /// For lives of all others.
+    /// Turns for lives of all other peers.
     pub(crate) misdeeds: Pace,
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) tally: RefCell<Tally>,
@@ -35,24 +35,24 @@ pub(crate) struct World {
 pub(crate) struct Times {
     pub(crate) idle: Duration,
     pub(crate) header: Duration,
-    /// From the stop signal to the exit.
+    /// The longest time from the stop signal to the exit.
     pub(crate) grace: Duration,
-    /// How long a peer waits for what must come: far more than any server needs, however busy the machine is.
+    /// How long a peer waits for an answer or a close: far longer than any server needs, even on a busy machine.
     pub(crate) patience: Duration,
 }
 
-/// What is going on.
+/// The stage of a soak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Peers come and go.
     Mix,
-    /// They end what they have begun, and leave.
+    /// Peers finish what they have begun, and leave.
     Leaving,
     /// The server was sent SIGTERM at that time, with peers around it.
     Stopping(Instant),
 }
 
-/// Loopback addresses that connections come from in turn, each with some 28,000 ports: a connection that
+/// How many loopback addresses connections come from, in turn. Each has about 28,000 ports, and a connection that
 /// the peer closes first keeps its port in TIME_WAIT for a minute.
 const SOURCES: u8 = 32;
 
@@ -73,13 +73,13 @@ impl World {
         }
     }
 
-    /// An accept queue has been full, as that of a server that serves few at a time will be. The kernel
-    /// drops the end of a handshake then, and may later reset a connection that the server never had.
+    /// Whether an accept queue has been full, as happens to a server that serves few at a time. The kernel then
+    /// drops the last segment of a handshake, and may later reset a connection that the server never had.
     pub(crate) fn has_overflowed(&self) -> bool {
         accept_queue_overflows() > self.overflows_before
     }
 
-    /// Where the next connection comes from.
+    /// The source address of the next connection.
     pub(crate) fn next_source(&self) -> SocketAddr {
         let source = self.source.get();
         self.source.set((source + 1) % SOURCES);
@@ -102,20 +102,20 @@ impl World {
         }
     }
 
-    /// How long a peer may keep a connection idle before the server has a right to close it, with a margin
-    /// for both being late.
+    /// How long a peer may keep a connection idle before the server may close it, with a margin in case either is
+    /// late.
     pub(crate) fn idle_safely(&self) -> Duration {
         self.times.idle.mul_f64(0.75)
     }
 
-    /// The same for a request that was begun.
+    /// How long a peer may take for a head before the server may refuse it, with a margin in case either is late.
     pub(crate) fn header_safely(&self) -> Duration {
         self.times.header.mul_f64(0.75)
     }
 }
 
-/// Of all sockets of the network namespace (`ListenOverflows` in /proc/net/netstat); 0 where the kernel does
-/// not tell.
+/// How often accept queues were full, over all sockets of the network namespace (`ListenOverflows` in
+/// /proc/net/netstat); 0 if the kernel does not report it.
 fn accept_queue_overflows() -> u64 {
     let netstat = std::fs::read_to_string("/proc/net/netstat").unwrap_or_default();
     let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));

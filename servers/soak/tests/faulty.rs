@@ -1,5 +1,5 @@
-//! A server that is right but for one fault: a thread for each connection around the protocol core of the
-//! others, so that whatever else the soak finds is the soak's own mistake.
+//! A server that is correct except for one fault. It has a thread for each connection and uses the protocol core of
+//! our servers, so that everything else that the soak reports is a mistake of the soak.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,7 +18,7 @@ use signal_hook::consts::SIGTERM;
 use signal_hook::flag;
 use socket2::SockRef;
 
-/// What it does wrong.
+/// What the server does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     Nothing,
@@ -79,11 +79,11 @@ struct Server {
     accepted: AtomicU64,
     closed: AtomicU64,
     answers: AtomicU64,
-    /// Held by who is served, with `OneAtATime`.
+    /// With `OneAtATime`, held while a connection is served.
     turn: Mutex<()>,
 }
 
-/// `FAULT --listen ADDR` and the timeouts, as the soak gives them.
+/// Runs the server with the arguments `FAULT --listen ADDR` and the timeouts, as the soak gives them.
 pub(crate) fn main(mut arguments: impl Iterator<Item = String>) -> io::Result<ExitCode> {
     let fault = arguments.next().unwrap_or_default().parse::<Fault>();
     let fault = fault.map_err(io::Error::other)?;
@@ -121,7 +121,7 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = String>) -> io::Result<Ex
     })
 }
 
-/// How often anybody who waits looks around.
+/// How often a waiting thread checks for changes.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 fn serve(server: &Arc<Server>, address: SocketAddr, grace: Duration) -> io::Result<()> {
@@ -186,7 +186,7 @@ fn welcome(server: &Arc<Server>, stream: TcpStream) -> io::Result<()> {
     }
     let server = Arc::clone(server);
     thread::spawn(move || {
-        // An error is the peer's own doing.
+        // Errors are caused by the peer.
         let _ = converse(&server, stream);
         server.closed.fetch_add(1, SeqCst);
     });
@@ -246,7 +246,7 @@ fn write(server: &Server, stream: &mut TcpStream, output: &[u8]) -> io::Result<u
         return stream.write(&[right, b"D"].concat());
     }
     if server.fault == Fault::DropsAtStop {
-        // So that there is always somebody who waits for an answer.
+        // Slow, so that some peer is always waiting for an answer.
         thread::sleep(Duration::from_millis(100));
         if server.stop.load(SeqCst) {
             return Err(ErrorKind::BrokenPipe.into());

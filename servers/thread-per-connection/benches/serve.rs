@@ -1,4 +1,4 @@
-//! The round trips that every server is measured by.
+//! The benches that every server has.
 
 fn main() {
     benches::serve("thread-per-connection", thread_per_connection::serve);

@@ -1,6 +1,6 @@
-//! One thread per connection. As simple as the iterative server, and nobody waits for anybody: the
-//! kernel's scheduler does the switching. Memory, thread creation and context switches grow with the
-//! number of connections.
+//! One thread per connection. It is as simple as the iterative server, and no connection waits for another,
+//! because the kernel's scheduler switches between them. Memory, thread creation and context switches grow
+//! with the number of connections.
 
 #![forbid(unsafe_code)]
 
@@ -12,21 +12,21 @@ use std::thread;
 use host::Host;
 use host::blocking::{converse, incoming};
 
-/// A conversation takes some ten kilobytes of stack, the default is 2 MiB. Either is only address space
-/// until it is touched, but so much of it for each of thousands of threads may be refused.
+/// The stack of a thread. A conversation uses about ten kilobytes; the default is 2 MiB. Unused stack is only
+/// address space, but 2 MiB for each of thousands of threads may be refused.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// Serves until the host is stopped and every connection accepted by then is over.
+/// Serves until the host is stopped and all connections are closed.
 ///
 /// # Errors
 ///
-/// None: what goes wrong with a connection ends that connection.
+/// None: an error on a connection ends only that connection.
 pub fn serve(listener: TcpListener, host: &Arc<Host>) -> io::Result<()> {
     thread::scope(|scope| {
         for stream in incoming(listener, host) {
             let thread = thread::Builder::new().stack_size(STACK_BYTES);
-            // Refused a thread (EAGAIN), the stream is dropped with the closure that holds it: one
-            // peer is shed, the others go on.
+            // If the thread is refused (EAGAIN), the closure is dropped and the stream with it: this peer
+            // is shed, and the others go on.
             if thread.spawn_scoped(scope, || converse(stream)).is_err() {
                 host.counters.out_of_threads();
             }

@@ -54,6 +54,8 @@ pub struct Evidence {
     pub floor: Option<String>,
     /// Which of the servers are somebody else's.
     pub references: Vec<String>,
+    /// The groups of each server that has some.
+    pub server_groups: BTreeMap<String, Vec<String>>,
     /// What was counted in passes of their own, of all sets.
     pub ledger: Vec<ledger::Row>,
     /// In what the sets differ without being different, or may differ unknown to anybody.
@@ -99,6 +101,7 @@ impl Evidence {
             server_args: first.campaign.server_args,
             floor: first.campaign.floor,
             references: first.campaign.references,
+            server_groups: first.campaign.server_groups,
             ledger: first.ledger,
             remarks: Vec::new(),
         };
@@ -152,6 +155,14 @@ impl Evidence {
         }
         self.floor = self.floor.take().or(set.campaign.floor);
         self.references.extend(set.campaign.references);
+        for (server, groups) in set.campaign.server_groups {
+            let all = self.server_groups.entry(server).or_default();
+            for group in groups {
+                if !all.contains(&group) {
+                    all.push(group);
+                }
+            }
+        }
         self.ledger.extend(set.ledger);
         self.build.servers.extend(set.build.servers);
         let before = self.rounds;

@@ -83,6 +83,9 @@ pub fn campaign(request: Request, catalogue: &Catalogue) -> Result<Campaign, Inv
     } else if servers.is_empty() {
         let ours = catalogue.servers.iter().filter(|server| !server.reference);
         servers.extend(ours.map(|server| server.name.clone()));
+    } else {
+        let asked = catalogue.servers(&servers)?;
+        servers = asked.iter().map(|server| server.name.clone()).collect();
     }
     without_repetition(&mut servers);
     // In an A/A measurement there is none of these: the two halves have names that no server has.
@@ -95,6 +98,12 @@ pub fn campaign(request: Request, catalogue: &Catalogue) -> Result<Campaign, Inv
     };
     let floor = servers_that(&|server| server.floor).into_iter().next();
     let references = servers_that(&|server| server.reference);
+    let in_groups = servers_that(&|server| !server.groups.is_empty());
+    let server_groups = in_groups.into_iter().filter_map(|name| {
+        let groups = catalogue.server(&name).ok()?.groups.clone();
+        Some((name, groups))
+    });
+    let server_groups = server_groups.collect();
     let workloads = catalogue.workloads(&request.workloads)?;
     let workloads = workloads.into_iter().map(|workload| match request.quick {
         true => quick(workload),
@@ -131,6 +140,7 @@ pub fn campaign(request: Request, catalogue: &Catalogue) -> Result<Campaign, Inv
         ledger,
         server_args: request.server_args,
         auto,
+        server_groups,
         workloads: workloads.collect(),
     })
 }

@@ -111,6 +111,7 @@ pub fn evidence() -> Evidence {
         server_args: Vec::new(),
         floor: Some("floor".to_owned()),
         references: Vec::new(),
+        server_groups: Default::default(),
         ledger: facts.iter().flat_map(rows).collect(),
         remarks: Vec::new(),
     }

@@ -161,6 +161,9 @@ pub struct Campaign {
     /// How the number of rounds is found, where it was not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto: Option<Auto>,
+    /// The groups of each server that has some.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub server_groups: BTreeMap<String, Vec<String>>,
     /// As they were driven, durations included.
     #[serde(rename = "workload")]
     pub workloads: Vec<Workload>,

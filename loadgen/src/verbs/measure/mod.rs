@@ -33,7 +33,7 @@ use subject::process;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Servers by name [default: ours and the floor: all that are no references]
+    /// Servers by name or group (such as `core`) [default: ours and the floor: all that are no references]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     servers: Vec<String>,
     /// Workloads by name, group (such as `curated`) or glob (such as 'open-*') [default: the group `default`]

@@ -6,7 +6,7 @@ use crate::requests::chunked;
 pub(crate) fn cases() -> Vec<Case> {
     let fine = |name, body: &str| not_allowed(name, chunked(body));
     let bad = |name, body: &str| refused(name, 400, chunked(body));
-    // What follows the line of a chunk-size, whole, so that only that line can be at fault.
+    // A valid rest after the chunk-size line, so that only that line can be wrong.
     let sized = |name, size: &str| bad(name, &format!("{size}\r\nabc\r\n0\r\n\r\n"));
     let extended = |name, extension: &str| bad(name, &format!("3{extension}\r\nabc\r\n0\r\n\r\n"));
     let trailed = |name, trailer: &str| bad(name, &format!("3\r\nabc\r\n0\r\n{trailer}\r\n\r\n"));

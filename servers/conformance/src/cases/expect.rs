@@ -1,4 +1,4 @@
-//! `Expect`: a list that may have one member (9110 §10.1.1).
+//! `Expect`: a list with one known member (9110 §10.1.1).
 
 use crate::Expected::{Hello, Refusal};
 use crate::Then::{Closes, Persists};

@@ -1,4 +1,4 @@
-//! Header lines: names, colons, values, and white space where it may not be.
+//! Header lines: names, colons, values, and white space in wrong places.
 
 use crate::case::{Case, hello, refused, sections};
 use crate::requests::get;

@@ -1,4 +1,4 @@
-//! Where a body ends: `Content-Length` and `Transfer-Encoding`, and their disguises.
+//! Where a body ends: `Content-Length` and `Transfer-Encoding`, valid and disguised.
 
 use crate::Expected::{Hello, Refusal};
 use crate::Then::{Closes, Persists};

@@ -1,4 +1,4 @@
-//! Exactly one `Host`, and what it may say.
+//! `Host`: exactly one, and with a valid value.
 
 use crate::Expected::Hello;
 use crate::Then::Closes;

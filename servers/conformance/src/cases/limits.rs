@@ -1,14 +1,14 @@
-//! What is too long, too large or too many for these servers, and what is just not.
+//! Limits of our servers: the largest accepted and the smallest refused.
 
 use crate::case::{Case, hello, not_allowed, not_implemented, refused, sections};
 use crate::requests::{chunked, get, line, post, target};
 
-/// Bytes of a request line, without its line end.
+/// The longest request line in bytes, without its line end.
 const REQUEST_LINE_MAX: usize = 8 * 1024;
-/// Bytes of a head, and of all that is not content in a chunked body.
+/// The longest head in bytes; also the most bytes of a chunked body that are not content.
 const HEAD_MAX: usize = 16 * 1024;
 const FIELDS_MAX: usize = 100;
-/// Bytes of content.
+/// The largest content in bytes.
 const BODY_MAX: usize = 1024 * 1024;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -65,7 +65,7 @@ fn request_lines() -> Vec<Case> {
     ]
 }
 
-/// A header line that fills a head up to so many bytes.
+/// A header line that fills a head to this many bytes.
 fn filling(head_bytes: usize) -> String {
     format!("A: {}\r\n", "b".repeat(head_bytes - get("A: \r\n").len()))
 }

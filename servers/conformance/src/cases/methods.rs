@@ -1,4 +1,4 @@
-//! Methods: those served, those known, those unknown, and words that are none.
+//! Methods: served, known, unknown and malformed ones.
 
 use crate::Expected::{Head, Options};
 use crate::Then::Persists;
@@ -202,7 +202,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ])
 }
 
-/// Bytes that no method has (9110 §5.6.2).
+/// Bytes that a method cannot contain (9110 §5.6.2).
 fn no_methods() -> Vec<Case> {
     let delimiters = b"\"(),/:;<=>?@[\\]{}".map(|byte| {
         let method = [b'G', byte, b'T'];

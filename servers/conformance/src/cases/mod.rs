@@ -1,4 +1,4 @@
-//! The table, one file a theme.
+//! The table, one file for each theme.
 
 mod chunks;
 mod connection;

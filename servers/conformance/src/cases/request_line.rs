@@ -1,4 +1,4 @@
-//! Before a request line, within it, and its last word, the version.
+//! The request line: what may precede it, its parts, and its version.
 
 use crate::Expected::{Hello, Refusal};
 use crate::Then::Persists;

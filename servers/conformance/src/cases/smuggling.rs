@@ -1,4 +1,4 @@
-//! Requests within requests, which are to be read once and answered never (9112 §11.2).
+//! Requests hidden inside requests, which must not be answered (9112 §11.2).
 
 use crate::Expected::{Head, Hello, Refusal};
 use crate::GET;

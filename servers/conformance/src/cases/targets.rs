@@ -1,4 +1,4 @@
-//! The four forms of request target, each where it may stand, and what a target may consist of.
+//! Request targets: the four forms, the methods that allow each, and the characters of a target.
 
 use crate::Expected::Hello;
 use crate::Then::Closes;

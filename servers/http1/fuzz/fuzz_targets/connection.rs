@@ -1,4 +1,4 @@
-//! A conversation with one peer.
+//! Fuzzes a conversation with one peer.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A head, and what follows from it.
+//! Fuzzes a head, together with the body and the further request that follow it.
 
 #![no_main]
 

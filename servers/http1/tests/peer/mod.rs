@@ -1,4 +1,4 @@
-//! A peer in memory: hands bytes to a [`Connection`] as a server would, and keeps what it answers.
+//! A peer in memory: it drives a [`Connection`] as a server would, and keeps the answers.
 
 #![allow(dead_code)] // Each test file uses its own part of this.
 
@@ -7,20 +7,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http1::{Connection, Limits, Next, Now, Scratch, Tally, Timeout};
 
-/// The `Date` of every answer here (the example of 9110 §5.6.7).
+/// The `Date` of every answer in these tests (the example of 9110 §5.6.7).
 pub(crate) const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
 pub(crate) struct Peer {
     pub(crate) connection: Connection,
     pub(crate) scratch: Scratch,
     pub(crate) tally: Arc<Tally>,
-    /// All that was answered.
+    /// All bytes of answers so far.
     pub(crate) received: Vec<u8>,
     /// The server has shut its side.
     pub(crate) shut: bool,
-    /// Bytes that one write takes at most.
+    /// The most bytes that one write takes.
     pub(crate) write_bytes_max: usize,
-    /// The largest output that waited at once.
+    /// The largest output that was waiting at any time.
     pub(crate) output_bytes_max: usize,
     pub(crate) now: Now,
 }
@@ -45,12 +45,12 @@ impl Peer {
         }
     }
 
-    /// Lets so much time go by.
+    /// Lets this much time pass.
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now.instant += time;
     }
 
-    /// Sends bytes for as long as the server reads, and takes its answers.
+    /// Sends bytes while the server reads, and takes its answers.
     pub(crate) fn send(&mut self, mut bytes: &[u8]) {
         self.settle();
         while !bytes.is_empty() && self.connection.next() == Next::Read {
@@ -59,12 +59,12 @@ impl Peer {
         }
     }
 
-    /// One read of the server; returns what did not fit.
+    /// Lets the server read once; returns the bytes that did not fit.
     pub(crate) fn send_once<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let space = self.scratch.space();
         let n = space.len().min(bytes.len());
         space[..n].copy_from_slice(&bytes[..n]);
-        // What another connection may have left there must not matter.
+        // Bytes that another connection left in the buffer must not matter.
         let left = space.len().min(n + 64);
         space[n..left].fill(b'\n');
         self.connection.received(&mut self.scratch, n, self.now);
@@ -80,7 +80,7 @@ impl Peer {
         }
     }
 
-    /// Does all that does not wait for the peer.
+    /// Does everything that does not wait for the peer.
     pub(crate) fn settle(&mut self) {
         loop {
             match self.connection.next() {
@@ -95,7 +95,7 @@ impl Peer {
         }
     }
 
-    /// One write of the server, of at most so many bytes.
+    /// Lets the server write once, at most this many bytes.
     pub(crate) fn take_output(&mut self, bytes_max: usize) {
         let output = self.connection.output();
         assert!(!output.is_empty(), "a write of nothing");
@@ -106,7 +106,7 @@ impl Peer {
         self.connection.sent(&mut self.scratch, n, self.now);
     }
 
-    /// How long the server goes on waiting for this peer.
+    /// How much longer the server waits for this peer.
     pub(crate) fn patience(&self) -> Duration {
         self.connection.deadline() - self.now.instant
     }
@@ -117,18 +117,18 @@ impl Peer {
         self.connection.timed_out(&mut self.scratch, self.now)
     }
 
-    /// The server stops, and waits so long for a further request.
+    /// Stops the server, which waits this long for a further request.
     pub(crate) fn drain(&mut self, time: Duration) {
         let until = self.now.instant + time;
         self.connection.drain(&self.scratch, until, self.now);
     }
 
-    /// Requests answered so far, refusals among them.
+    /// The number of requests answered so far, including refusals.
     pub(crate) fn requests(&self) -> u64 {
         self.tally.responses().map(|(_, count)| count).sum()
     }
 
-    /// No further request will be answered.
+    /// Whether no further request will be answered.
     pub(crate) fn is_over(&self) -> bool {
         self.shut || self.connection.next() == Next::Close
     }
@@ -138,7 +138,7 @@ fn wall() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(784_111_777)
 }
 
-/// The head of an answer with its `Date`, header lines as given.
+/// The head of an answer with its `Date` and the given header lines.
 pub(crate) fn head(status: &str, headers: &str) -> String {
     match status {
         "204 No Content" => {
@@ -174,7 +174,7 @@ pub(crate) fn last_refusal(status: &str) -> String {
     refusal(status, "Connection: close\r\n")
 }
 
-/// The status codes in `answers`, read by their framing; panics where they are malformed.
+/// The status codes in `answers`, split by their framing. Panics if they are malformed.
 pub(crate) fn statuses(mut answers: &[u8], head_only: impl Fn(usize) -> bool) -> Vec<u16> {
     let mut statuses = Vec::new();
     while !answers.is_empty() {

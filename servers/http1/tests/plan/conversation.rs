@@ -1,4 +1,4 @@
-//! A conversation as it goes on, and beside it what it must come to.
+//! A running conversation, together with its expected outcome.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -16,23 +16,23 @@ pub(super) struct Conversation<'i> {
     limits: Limits,
     input: &'i [u8],
     requests: &'i [Request],
-    /// Bytes of the input that were read.
+    /// How many bytes of the input were read.
     read: usize,
     /// The request that is being read.
     current: usize,
-    /// All that is to be answered up to here, and the number of final answers in it.
+    /// All expected answers up to here, and the number of final ones among them.
     due: Vec<u8>,
     answers: u64,
     stage: Stage,
     /// The peer has shut its side.
     ended: bool,
     drain_until: Option<Instant>,
-    /// When the peer was told all there was to tell, at first when it was accepted.
+    /// When the peer had been sent all answers; at first, when it was accepted.
     told: Instant,
     /// When the current request began, and its body.
     begun: Instant,
     body_begun: Instant,
-    /// When there was something to write and how much, and when the connection was last told anything.
+    /// When output began to wait and how much, and when the connection was last called.
     output_since: Instant,
     output_bytes: usize,
     touched: Instant,
@@ -42,20 +42,20 @@ pub(super) struct Conversation<'i> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// The last answer is given.
+    /// The last answer has been given.
     Last,
     Lingering,
     Closed,
 }
 
-/// Of what a connection waits for.
+/// What a connection waits for.
 #[derive(Debug, PartialEq, Eq)]
 enum Within {
     Nothing,
-    /// A CR, which may be half of an empty line: nothing has begun yet.
+    /// A request, after a CR that may be half of an empty line: no head has begun yet.
     LoneCr,
     Head,
-    /// A body, and how many bytes of it have come.
+    /// The rest of a body, and how many bytes of it have arrived.
     Body(u64),
 }
 
@@ -120,7 +120,7 @@ impl<'i> Conversation<'i> {
         }
     }
 
-    /// Goes on until the connection is closed, and returns all that the peer was sent.
+    /// Continues until the connection is closed, and returns all answers.
     pub(super) fn end(mut self, ending: Ending) -> Vec<u8> {
         let mut timeouts = 0;
         loop {
@@ -158,7 +158,7 @@ impl<'i> Conversation<'i> {
         self.after();
     }
 
-    /// What the bytes from `start` on, just read, are to be answered.
+    /// The expected answers to the bytes from `start`, which were just read.
     fn owe_answers(&mut self, start: usize, full: bool) {
         let end = self.read;
         while let Some(request) = self.requests.get(self.current) {
@@ -177,7 +177,7 @@ impl<'i> Conversation<'i> {
             let Some(answer) = answer.filter(|answer| answer.at <= end) else {
                 return;
             };
-            // Draining, the last of what has arrived is answered with the last answer.
+            // While draining, the last request that has arrived gets the last answer.
             let drained = self.drain_until.is_some() && answer.at == end && !full;
             let persistence = match drained {
                 true => Persistence::Close,
@@ -192,7 +192,7 @@ impl<'i> Conversation<'i> {
         }
     }
 
-    /// An answer with one of the statuses, whichever was given.
+    /// The answer with one of these statuses, the one that was given.
     fn owe(&mut self, statuses: &[&'static str], persistence: Persistence) {
         let before = self.due.len() - self.peer.received.len();
         let given = self.peer.connection.output().get(before..);
@@ -295,7 +295,7 @@ impl<'i> Conversation<'i> {
         self.after();
     }
 
-    /// Does what the owner does without waiting for the peer, and looks.
+    /// Does what the owner does without waiting for the peer, and checks the outcome.
     fn after(&mut self) {
         self.check();
         if self.peer.connection.next() == Next::ShutdownWrite {
@@ -311,7 +311,7 @@ impl<'i> Conversation<'i> {
     fn check(&self) {
         let connection = &self.peer.connection;
         let output = connection.output();
-        // What was received stood in the output before.
+        // The received bytes were in the output before.
         let due = &self.due[self.peer.received.len()..];
         assert!(
             output.len() == due.len() && (due.is_empty() || output == due),
@@ -333,7 +333,7 @@ impl<'i> Conversation<'i> {
             "{} bytes of output",
             output.len()
         );
-        // A buffer that grows may be twice as large as what it holds.
+        // A buffer that grows may be twice as large as its contents.
         let held_max = match self.within() {
             _ if self.stage == Stage::Closed => usize::MAX,
             _ if !output.is_empty() => 2 * 32 * 1024,
@@ -356,7 +356,7 @@ impl<'i> Conversation<'i> {
         }
     }
 
-    /// When time may be up: usually at one moment alone.
+    /// The allowed range of the deadline; usually it is a single moment.
     fn deadlines(&self) -> RangeInclusive<Instant> {
         let limits = &self.limits;
         let at_rate = |bytes: u64| Duration::from_secs(bytes / limits.bytes_per_s_min);
@@ -381,7 +381,7 @@ impl<'i> Conversation<'i> {
                 let body = self.request().and_then(|request| request.body);
                 match body.and_then(|body| body.length) {
                     Some(_) => (at + at_rate(bytes), at + at_rate(bytes)),
-                    // Only the content buys time, and the framing is counted here too.
+                    // Only content extends the deadline, but this count includes the framing.
                     None => (at, at + at_rate(bytes)),
                 }
             }
@@ -401,7 +401,7 @@ impl<'i> Conversation<'i> {
         }
     }
 
-    /// The request that is being read, or read next.
+    /// The request that is being read, or will be read next.
     fn request(&self) -> Option<&'i Request> {
         self.requests.get(self.current)
     }

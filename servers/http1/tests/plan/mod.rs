@@ -1,6 +1,6 @@
-//! Conversations planned beforehand, byte by byte and second by second, and what must hold in each of them:
-//! what is answered, what is asked of the owner of a connection, what memory is held and when time is up.
-//! The answers follow from `reference`, and from what happened until then.
+//! Conversations that are planned to the byte and the second, and the checks of each: the answers, what the owner of
+//! the connection is asked to do, the memory held, and the deadlines. `reference` and the earlier events determine
+//! the expected answers.
 
 #![allow(dead_code)] // Each test file uses its own part of this.
 
@@ -15,8 +15,8 @@ use http1::Limits;
 use crate::reference;
 use conversation::Conversation;
 
-/// A conversation: what the peer sends and what happens meanwhile. What the steps leave of the text comes
-/// after them.
+/// A conversation: what the peer sends and what happens meanwhile. Text that the steps do not send is sent after
+/// them.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) limits: Limits,
@@ -25,50 +25,50 @@ pub(crate) struct Plan {
     pub(crate) ending: Ending,
 }
 
-/// A step that does not fit the state of the connection does nothing.
+/// A step of a conversation. A step that does not fit the state of the connection does nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A read returns so many bytes of the text, after all answers were taken.
+    /// A read returns this many bytes of the text, after all answers were taken.
     Read(usize),
-    /// What was read last comes so many times more, all at once.
+    /// The bytes of the last read arrive this many times more, all at once.
     Again(usize),
-    /// A write takes at most so many bytes.
+    /// A write takes at most this many bytes.
     Write(usize),
     Wait(Duration),
     /// The deadline passes.
     TimeOut,
     /// The peer shuts its side.
     End,
-    /// The server stops, and waits so long for a further request.
+    /// The server stops, and waits this long for a further request.
     Drain(Duration),
     /// Another connection is served in the same scratch space.
     Neighbour,
 }
 
-/// What the peer does in the end.
+/// What the peer does at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// It takes all answers and shuts its side.
     Shut,
-    /// It takes all answers, and no more comes.
+    /// It takes all answers and sends nothing more.
     Silent,
-    /// It does nothing at all any more.
+    /// It neither reads nor sends any more.
     Dead,
 }
 
-/// Bytes that a peer sends at most: more than any limit within which they are kept.
+/// The most bytes that a peer sends: more than any limit on buffered bytes.
 const INPUT_BYTES_MAX: usize = 20 * 1024;
 
-/// What one read returns at most.
+/// The most bytes that one read returns.
 const READ_BYTES_MAX: usize = 4096;
 
-/// The whole input, read in as few pieces as it can be.
+/// The whole input, read in as few pieces as possible.
 const AT_ONCE: [Step; INPUT_BYTES_MAX / READ_BYTES_MAX] =
     [Step::Read(READ_BYTES_MAX); INPUT_BYTES_MAX / READ_BYTES_MAX];
 
 impl Plan {
-    /// A conversation. The file holds a byte for limits and ending, one for the number of steps, two for each
-    /// step, and the text.
+    /// Decodes a conversation. The file holds one byte for limits and ending, one for the number of steps, two for
+    /// each step, and then the text.
     pub(crate) fn decode(file: &[u8]) -> Plan {
         let (&[manner, steps], rest) = file.split_first_chunk().unwrap_or((&[0, 0], file));
         let (pairs, _) = rest.as_chunks::<2>();
@@ -85,9 +85,9 @@ impl Plan {
         }
     }
 
-    /// A head, followed by the body that it announces and by a further request: so it is seen where the head
-    /// ends, what body follows it and whether the connection persists. The file holds a byte for the limits
-    /// and the head.
+    /// Decodes a head, and adds the body that it announces and a further request. That shows where the head ends,
+    /// which body follows it and whether the connection persists. The file holds one byte for the limits, and the
+    /// head.
     pub(crate) fn decode_head(file: &[u8]) -> Plan {
         let (&manner, head) = file.split_first().unwrap_or((&0, &[]));
         let limits = limits(manner & 1 == 1);
@@ -112,7 +112,8 @@ impl Plan {
         }
     }
 
-    /// Panics unless all holds: as planned, with the same input read at once, and byte by byte.
+    /// Checks the conversation as planned, with the same input read at once, and byte by byte. Panics if a check
+    /// fails.
     pub(crate) fn check(&self) {
         let (steps, input) = self.unfolded();
         let requests = reference::requests(&input, &self.limits);
@@ -135,7 +136,7 @@ impl Plan {
         assert_eq!(plain(&converse(&split, Ending::Shut)), plain(&whole));
     }
 
-    /// The steps with plain reads alone, and all that they read.
+    /// The steps with plain reads only, and all bytes that they read.
     fn unfolded(&self) -> (Vec<Step>, Vec<u8>) {
         let mut steps = Vec::new();
         let mut input: Vec<u8> = Vec::new();
@@ -191,7 +192,7 @@ impl Step {
     }
 }
 
-/// 1 to 128 by ones, then up to 4096 by 31s.
+/// Decodes a size: 1 to 128 in steps of 1, then up to 4096 in steps of 31.
 fn size(argument: u8) -> usize {
     match usize::from(argument) {
         small @ ..128 => small + 1,
@@ -199,7 +200,7 @@ fn size(argument: u8) -> usize {
     }
 }
 
-/// Limits as they are, or so narrow that a few bytes reach them; the times all different.
+/// The usual limits, or limits so narrow that a few bytes reach them. All times are different.
 pub(crate) fn limits(narrow: bool) -> Limits {
     let limits = Limits {
         idle_timeout: Duration::from_secs(5),
@@ -220,8 +221,8 @@ pub(crate) fn limits(narrow: bool) -> Limits {
     }
 }
 
-/// Answers for comparing: without `100 Continue`, which is left out when the body is there already and
-/// so does depend on how that came (9110 §10.1.1).
+/// Answers for comparison, without `100 Continue`: whether that is sent depends on how the body arrived
+/// (9110 §10.1.1).
 fn plain(answers: &[u8]) -> String {
     String::from_utf8_lossy(answers).replace("HTTP/1.1 100 Continue\r\n\r\n", "")
 }

@@ -2,10 +2,10 @@ use http1::{Connection, Next};
 
 use crate::peer::{Peer, hello};
 
-/// Another connection of the same thread: what is done for the one must not be seen by the other.
+/// Another connection of the same thread. The two connections must not affect each other.
 pub(super) struct Neighbour {
     connection: Connection,
-    /// Requests that it sent.
+    /// The number of requests sent.
     pub(super) asked: u64,
     received: Vec<u8>,
 }
@@ -19,7 +19,7 @@ impl Neighbour {
         }
     }
 
-    /// Asks, or takes a part of the answer.
+    /// Sends a request, or takes part of the answer.
     pub(super) fn go_on(&mut self, peer: &mut Peer) {
         const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         match self.connection.next() {
@@ -38,7 +38,7 @@ impl Neighbour {
         }
     }
 
-    /// Panics unless each request had its answer.
+    /// Panics unless each request was answered.
     pub(super) fn check(&self) {
         let answer = hello("").into_bytes();
         let answered = [&self.received, self.connection.output()].concat();

@@ -4,9 +4,8 @@ use http1::Limits;
 
 use super::{BAD, Stop, TOO_LARGE, is_tchar};
 
-/// Where the chunked body that begins at `at` ends. Lines end in CR LF and nothing else. *Policy*: the bytes
-/// of extensions, trailers and leading zeros together are limited like a head, though not the first byte of
-/// each.
+/// The end of the chunked body that begins at `at`. Lines end in CR LF only. *Policy*: the bytes of extensions,
+/// trailers and leading zeros together have the limit of a head; the first byte of each does not count.
 pub(super) fn chunked(input: &[u8], at: usize, limits: &Limits) -> Result<usize, Stop> {
     let mut input = Input {
         bytes: input,
@@ -69,7 +68,7 @@ impl Input<'_> {
     }
 
     /// `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )` from `byte` on (9112 §7.1.1), and
-    /// the CR behind it.
+    /// the CR after it.
     fn extensions(&mut self, mut byte: u8) -> Result<(), Stop> {
         loop {
             byte = self.behind_space(byte)?;
@@ -142,7 +141,7 @@ impl Input<'_> {
         self.expect(b'\n')
     }
 
-    /// A trailer field (9112 §7.1.2), or the empty line behind the last one: then `false`.
+    /// Reads a trailer field (9112 §7.1.2); `false` for the empty line after the last one.
     fn trailer_line(&mut self) -> Result<bool, Stop> {
         let mut byte = self.byte()?;
         if byte == b'\r' {
@@ -165,7 +164,7 @@ impl Input<'_> {
         Ok(true)
     }
 
-    /// A byte that counts as overhead.
+    /// Reads a byte that counts as overhead.
     fn overhead(&mut self) -> Result<u8, Stop> {
         let byte = self.byte()?;
         self.count_overhead()?;
@@ -193,13 +192,13 @@ impl Input<'_> {
         Ok(())
     }
 
-    /// The byte last read is at fault.
+    /// The fault is in the byte that was read last.
     fn fault(&self, status: &'static str) -> Stop {
         Stop::Fault(self.at, vec![status])
     }
 }
 
-/// What may stand in a field value, and in a quoted string (9110 §5.5, §5.6.4).
+/// Whether a byte may be in a field value or a quoted string (9110 §5.5, §5.6.4).
 fn is_text(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }

@@ -1,7 +1,7 @@
-//! What a peer's bytes ask for and how that must be answered, by the grammar of RFC 9112, 9110 and 3986:
-//! read slowly and as a whole, and sharing nothing with the parser that is held against it.
+//! A second parser: what a peer's bytes request and how they must be answered, by the grammar of RFC 9112, 9110 and
+//! 3986. It reads the whole input at once, slowly, and shares no code with the parser that it checks.
 //!
-//! Where the RFCs leave a choice, *Policy* says which one this server has made.
+//! Where the RFCs leave a choice, *Policy* marks the one that this server has made.
 
 mod body;
 mod target;
@@ -11,32 +11,31 @@ use http1::Limits;
 const BAD: &str = "400 Bad Request";
 const TOO_LARGE: &str = "431 Request Header Fields Too Large";
 
-/// One request, as far as it goes.
+/// One request, possibly incomplete.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// Where it begins, behind empty lines.
+    /// Where the request begins, after empty lines.
     pub(crate) begins: usize,
-    /// The body that is read before it is answered.
+    /// The body that is read before the answer.
     pub(crate) body: Option<Body>,
-    /// None where bytes are missing.
+    /// `None` if bytes are missing.
     pub(crate) answer: Option<Answer>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Body {
     pub(crate) begins: usize,
-    /// The length, where it is known from the head.
+    /// The length, if the head gives it.
     pub(crate) length: Option<u64>,
-    /// The peer waits for `100 Continue` before it sends it.
+    /// The peer waits for `100 Continue` before it sends the body.
     pub(crate) awaited: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
-    /// How many bytes of the whole input it takes to know the answer: to the end of the request, or to the
-    /// byte that is at fault.
+    /// How many bytes of the input determine the answer: up to the end of the request, or to the wrong byte.
     pub(crate) at: usize,
-    /// Status lines. A head with several faults may be refused for any of them.
+    /// The allowed status lines. A head with several faults may be refused for any of them.
     pub(crate) statuses: Vec<&'static str>,
     pub(crate) persistence: Persistence,
 }
@@ -48,7 +47,7 @@ pub(crate) enum Persistence {
     Close,
 }
 
-/// The requests in all that a peer sends, up to the one with the last answer or the one that is not whole.
+/// The requests in a peer's whole input, up to the one with the last answer or an incomplete one.
 pub(crate) fn requests(input: &[u8], limits: &Limits) -> Vec<Request> {
     let mut requests = Vec::new();
     let mut at = 0;
@@ -70,7 +69,7 @@ pub(crate) fn requests(input: &[u8], limits: &Limits) -> Vec<Request> {
     }
 }
 
-/// A refusal closes: where the next request would begin is not known.
+/// A refusal. It closes the connection, because the start of the next request is unknown.
 fn refusal(at: usize, statuses: Vec<&'static str>) -> Answer {
     Answer {
         at,
@@ -79,7 +78,7 @@ fn refusal(at: usize, statuses: Vec<&'static str>) -> Answer {
     }
 }
 
-/// Bytes of empty lines before a request line, which are ignored (9112 §2.2).
+/// The number of bytes in empty lines before a request line, which are ignored (9112 §2.2).
 fn empty_lines(input: &[u8]) -> usize {
     let lines = input.split_inclusive(|&byte| byte == b'\n');
     let empty = lines.take_while(|line| matches!(line, [b'\n'] | [b'\r', b'\n']));
@@ -127,10 +126,10 @@ fn request(input: &[u8], begins: usize, limits: &Limits) -> Request {
     }
 }
 
-/// Why something is not read to its end.
+/// Why parsing stops early.
 enum Stop {
     Missing,
-    /// After so many bytes, with any of these statuses.
+    /// It is refused after this many bytes, with any of these statuses.
     Fault(usize, Vec<&'static str>),
 }
 
@@ -148,8 +147,8 @@ struct Head {
     awaits_continue: bool,
 }
 
-/// *Policy*: each line is judged when its end is there; what takes the whole head, when that is there. A
-/// lone LF ends a line too (9112 §2.2). At most 100 header fields.
+/// Parses a head. *Policy*: each line is judged when it is complete; rules about the whole head when that is
+/// complete. A lone LF ends a line too (9112 §2.2). At most 100 header fields are allowed.
 fn read_head(input: &[u8], limits: &Limits) -> Result<Head, Stop> {
     let mut lines = input.split_inclusive(|&byte| byte == b'\n');
     let first = lines.next().expect("a request has a byte");
@@ -175,7 +174,7 @@ fn read_head(input: &[u8], limits: &Limits) -> Result<Head, Stop> {
     Err(missing(input, limits))
 }
 
-/// The rest is to come, unless the head is too long already.
+/// The outcome for an incomplete head: more is needed, unless the head is too long already.
 fn missing(input: &[u8], limits: &Limits) -> Stop {
     match input.len() >= limits.head_bytes_max {
         true => Stop::Fault(limits.head_bytes_max, vec![TOO_LARGE]),
@@ -183,13 +182,14 @@ fn missing(input: &[u8], limits: &Limits) -> Stop {
     }
 }
 
-/// A line without its end; None where that is missing.
+/// A line without its end; `None` if the end is missing.
 fn end_of_line(line: &[u8]) -> Option<&[u8]> {
     let line = line.strip_suffix(b"\n")?;
     Some(line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-/// A target that is too long is answered 414, a method that is longer than any known one 501 (9112 §3).
+/// The refusal of a long line: 414 if the target is too long, 501 if the method is longer than any known one
+/// (9112 §3).
 fn line_within_limit(line: &[u8], limits: &Limits) -> Result<(), Stop> {
     let max = limits.request_line_bytes_max;
     let over = match line.get(max..).unwrap_or_default() {
@@ -212,7 +212,7 @@ struct RequestLine<'i> {
 
 /// method SP request-target SP HTTP-version (9112 §3).
 fn request_line(line: &[u8]) -> Result<RequestLine<'_>, Vec<&'static str>> {
-    // *Policy*: a target that is no UTF-8 is refused with the line, other bad ones with the whole head.
+    // *Policy*: a target that is not UTF-8 is refused with its line, other bad targets with the whole head.
     let line = str::from_utf8(line).map_err(|_| vec![BAD])?;
     let words: Vec<&str> = line.split(' ').collect();
     let &[method, target, version] = &words[..] else {
@@ -224,7 +224,7 @@ fn request_line(line: &[u8]) -> Result<RequestLine<'_>, Vec<&'static str>> {
     }
     let one_dot_zero = match version.as_bytes() {
         b"HTTP/1.0" => true,
-        // A later minor version is answered as the latest known (9110 §2.5).
+        // A later minor version is answered like the latest known one (9110 §2.5).
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => false,
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
             faults.push("505 HTTP Version Not Supported");
@@ -264,7 +264,7 @@ fn field(line: &[u8]) -> Option<(String, &[u8])> {
     (is_token(name) && value.iter().all(allowed)).then(|| (name.to_ascii_lowercase(), value))
 }
 
-/// Holds what the head says against what it may say.
+/// Checks the head against the rules beyond its grammar.
 fn judge(
     length: usize,
     line: &RequestLine<'_>,
@@ -280,7 +280,7 @@ fn judge(
         faults.push(BAD);
     }
     if line.target.to_ascii_lowercase().starts_with("https://") {
-        faults.push("421 Misdirected Request"); // 9110 §7.4: this is no secured connection
+        faults.push("421 Misdirected Request"); // 9110 §7.4: the connection is not secured
     }
     // Exactly one, and valid (9112 §3.2).
     match values("host")[..] {
@@ -300,7 +300,7 @@ fn judge(
         &values("transfer-encoding")[..],
     ) {
         ([], []) => Framing::Nothing,
-        // *Policy*: a repeated length must be so to the byte; no list of them (9110 §8.6).
+        // *Policy*: repeated lengths must be identical to the byte; a list of lengths is refused (9110 §8.6).
         ([first, others @ ..], []) if others.iter().all(|other| other == first) => {
             match content_length(first) {
                 Some(0) => Framing::Nothing,
@@ -316,8 +316,8 @@ fn judge(
                 }
             }
         }
-        // A final coding other than chunked leaves the length unknown (9112 §6.3). *Policy*: others before
-        // it are not implemented, and none has parameters.
+        // If the final coding is not chunked, the length is unknown (9112 §6.3). *Policy*: codings before it are
+        // not implemented, and none may have parameters.
         ([], codings) if !line.one_dot_zero => {
             let codings = elements(codings);
             let chunked = codings.iter().filter(|coding| *coding == "chunked").count();
@@ -361,7 +361,7 @@ fn judge(
     })
 }
 
-/// The elements of a list field in lower case (9110 §5.6.1). Those in question hold no quoted commas.
+/// The elements of a list field in lower case (9110 §5.6.1). The fields checked here have no quoted commas.
 fn elements(values: &[&[u8]]) -> Vec<String> {
     let values = values.iter().map(|value| String::from_utf8_lossy(value));
     let all = values.collect::<Vec<_>>().join(",").to_ascii_lowercase();
@@ -372,7 +372,7 @@ fn elements(values: &[&[u8]]) -> Vec<String> {
         .collect()
 }
 
-/// 1*DIGIT. *Policy*: one that does not fit 64 bits is malformed.
+/// 1*DIGIT. *Policy*: a number that does not fit in 64 bits is malformed.
 fn content_length(value: &[u8]) -> Option<u64> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let add = |sum: u64, digit: &u8| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'));

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-/// Which form of target is for which method (9112 §3.2).
+/// Whether a method allows this form of target (9112 §3.2).
 pub(super) fn may_stand(method: &str, target: &str) -> bool {
     match method {
         "CONNECT" => {
@@ -21,7 +21,7 @@ pub(super) fn may_stand(method: &str, target: &str) -> bool {
     }
 }
 
-/// authority path-abempty [ "?" query ], the host not empty (9110 §4.2.1), no user (§4.2.4).
+/// authority path-abempty [ "?" query ], with a host that is not empty (9110 §4.2.1) and no user (§4.2.4).
 fn follows_a_scheme(rest: &str) -> bool {
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     let path = &rest[authority.len()..];
@@ -62,12 +62,12 @@ fn is_ip_future(address: &str) -> bool {
     hexadecimal && text && after_name_bytes(rest.as_bytes(), b":").is_empty()
 }
 
-/// pchar, "/" and "?" (RFC 3986 §3.3, §3.4); that it begins with "/" where it must is seen by then.
+/// pchar, "/" and "?" (RFC 3986 §3.3, §3.4). The caller has checked a leading "/" where one is needed.
 fn is_path_and_query(text: &[u8]) -> bool {
     after_name_bytes(text, b":@/?").is_empty()
 }
 
-/// What is left behind unreserved characters, sub-delims, percent-encoded bytes and `others`.
+/// The rest after unreserved characters, sub-delims, percent-encoded bytes and `others`.
 fn after_name_bytes<'t>(mut text: &'t [u8], others: &[u8]) -> &'t [u8] {
     loop {
         text = match text {

@@ -1,5 +1,5 @@
-//! Peers that keep the rules, or break them in a way that must be answered; each must get every answer it
-//! is owed, to the byte.
+//! Peers that keep the rules, or break them in a way that must be answered. Each must get all its answers, correct
+//! to the byte.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::world::Stage;
 use Expected::{Continue, Hello, HelloHead, Options, Refusal};
 
 pub(super) async fn keep_alive(mut peer: Peer) -> Result<(), End> {
-    // Bounded, so that who is served by a server of few at a time makes room for others.
+    // Bounded, so that peers of a server that serves few at a time make room for others.
     let requests = peer.rng.u32(2..=50);
     let mut connection = peer.connect(1).await?;
     for number in 0..requests {
@@ -94,13 +94,13 @@ pub(super) async fn pipelined(mut peer: Peer) -> Result<(), End> {
             return Ok(());
         }
         let requests = GET.repeat(burst as usize);
-        // Mostly cut within a request.
+        // Most of these cuts are inside a request.
         let (first, rest) = requests.split_at(peer.rng.usize(1..=requests.len()));
         connection.send(first).await?;
         connection.send(rest).await?;
         for _ in 0..burst {
             if !connection.answer(Hello, After::Stays).await? {
-                // What else was asked is not answered (9112 §9.6).
+                // Requests after the last answer are not answered (9112 §9.6).
                 return connection.end().await;
             }
         }
@@ -128,7 +128,7 @@ pub(super) async fn bytewise(mut peer: Peer) -> Result<(), End> {
 pub(super) async fn post(mut peer: Peer) -> Result<(), End> {
     let mut connection = peer.connect(2).await?;
     let refused = Refusal(405);
-    // Others may take the body, refuse it at once, or close: only ours are waited for.
+    // Servers of others may read the body, refuse it at once, or close.
     let waits = peer.world.ours && peer.rng.u32(0..3) == 0;
     let stays = if waits {
         connection
@@ -184,7 +184,7 @@ pub(super) async fn head_options(mut peer: Peer) -> Result<(), End> {
     Ok(())
 }
 
-/// Each must be refused with 400 (RFC 9112 §2.2, §3, §5, §6; RFC 9110 §5.5, §7.2, §8.6).
+/// Malformed requests. Each must be refused with 400 (RFC 9112 §2.2, §3, §5, §6; RFC 9110 §5.5, §7.2, §8.6).
 const MALFORMED: [&[u8]; 10] = [
     b"GET / HTTP/1.1\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
@@ -202,7 +202,7 @@ pub(super) async fn malformed(mut peer: Peer) -> Result<(), End> {
     let mut connection = peer.connect(1).await?;
     let request = MALFORMED[peer.rng.usize(..MALFORMED.len())];
     if peer.world.ours {
-        // The refusal must be readable though the peer goes on, at once or a little later.
+        // The peer must be able to read the refusal, even if it goes on sending at once or a little later.
         let more = b"x".repeat(peer.rng.usize(1..20_000));
         match peer.rng.u32(0..4) {
             0 => connection.send(&[request, &more].concat()).await?,
@@ -218,12 +218,12 @@ pub(super) async fn malformed(mut peer: Peer) -> Result<(), End> {
         return connection.end().await;
     }
     connection.send(request).await?;
-    // Others may put up with it.
+    // Servers of others may accept the request.
     connection.answer(Refusal(400), After::Stays).await?;
     Ok(())
 }
 
-/// A GET in one of its forms, now and then as long as a browser's with all its cookies.
+/// A GET in one of several forms, sometimes as long as that of a browser with many cookies.
 fn get(peer: &mut Peer) -> Vec<u8> {
     match peer.rng.u32(0..20) {
         0 => {
@@ -237,14 +237,14 @@ fn get(peer: &mut Peer) -> Vec<u8> {
     }
 }
 
-/// Waits between two requests on a connection that is open; false when the peer is to close it.
+/// Waits between two requests on an open connection; false means that the peer should close it.
 ///
-/// The pause is the peer's own, so that the server does not find the connection idle for too long. Its
-/// requests count as turns all the same: those who have yet to connect wait for longer. Nobody pauses
-/// where turns are left over, as they are when only a few are served at a time.
+/// The peer chooses the pause, so that the connection is not idle for too long. Its requests still use up turns, so
+/// that peers that have yet to connect wait longer. There is no pause if turns are left over, as when only a few
+/// peers are served at a time.
 ///
-/// When the server is told to stop meanwhile, it owes the connection one more answer. Some ask for it soon,
-/// the others wait for it to close.
+/// If the server is told to stop meanwhile, it must still answer one request on the connection. Some peers send it
+/// soon; the others wait for the server to close.
 async fn next_turn(
     peer: &mut Peer,
     connection: &mut Connection,
@@ -272,7 +272,7 @@ async fn next_turn(
     }
 }
 
-/// Where the idle timeout is no bound.
+/// The longest pause, if the idle timeout does not limit it.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 async fn one_more(
@@ -292,6 +292,6 @@ async fn one_more(
     }
     let time = peer.between(0, 500);
     let soon = connection.wait(Instant::now() + time).await?;
-    // Idle connections are closed a second after the signal: later a request may cross that.
+    // The server closes idle connections a second after the signal; a later request could cross that close.
     Ok(soon == Waited::Until && since.elapsed() < Duration::from_millis(700))
 }

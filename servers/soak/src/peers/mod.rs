@@ -1,4 +1,4 @@
-//! Who visits a server: a table of behaviours, and how each of them lives.
+//! The peers that visit a server: a table of behaviours, and how each of them lives.
 
 mod honest;
 mod rude;
@@ -20,13 +20,13 @@ use crate::world::{Stage, World};
 
 /// One kind of peer.
 pub struct Behaviour {
-    /// Short, as on the command line.
+    /// Short name, as on the command line.
     pub name: &'static str,
-    /// How many of a thousand peers alive are of this kind.
+    /// How many of a thousand living peers have this behaviour.
     pub share: u32,
-    /// What the server owes it.
+    /// What the server owes such a peer.
     pub nature: Nature,
-    /// What it does, one line.
+    /// What such a peer does, in one line.
     pub about: &'static str,
     live: fn(Peer) -> Life,
 }
@@ -34,17 +34,17 @@ pub struct Behaviour {
 /// What a server owes to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nature {
-    /// The right answer to every request, also while it is stopping.
+    /// The correct answer to every request, even while the server is stopping.
     Honest,
-    /// Nothing; it leaves in the middle of things.
+    /// Nothing, because the peer leaves in the middle of a request or an answer.
     Rude,
-    /// To be dropped when its time is over.
+    /// A close when a timeout has passed.
     Slow,
 }
 
 pub(crate) type Life = Pin<Box<dyn Future<Output = Result<(), End>>>>;
 
-/// All there are.
+/// All behaviours.
 pub static BEHAVIOURS: [Behaviour; 20] = {
     use Nature::{Honest, Rude, Slow};
     macro_rules! row {
@@ -213,7 +213,7 @@ impl Behaviour {
     }
 }
 
-/// One life.
+/// One peer's life.
 #[derive(Debug)]
 pub(crate) struct Peer {
     behaviour: &'static Behaviour,
@@ -223,7 +223,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Connects when its turn comes, to send so many requests at once.
+    /// Connects when the turn comes to send this many requests at once.
     async fn connect(&mut self, requests: u32) -> Result<Connection, End> {
         self.connect_with(requests, Room::Usual).await
     }
@@ -238,7 +238,7 @@ impl Peer {
         Connection::open(&self.world, self.behaviour, room).await
     }
 
-    /// Does nothing for so long; leaves when it is to leave.
+    /// Does nothing for this long, or until the peer is asked to leave.
     async fn rest(&mut self, time: Duration) -> Result<(), End> {
         self.rest_until(Instant::now() + time).await
     }

@@ -1,9 +1,10 @@
-//! Peers that leave in the middle of things. Nothing is owed to them; others must not notice.
+//! Peers that leave in the middle of a request or an answer. The server owes them nothing; other peers must not
+//! notice.
 
 use super::{GET, Peer};
 use crate::tally::End;
 
-/// A request with a body, to be cut off anywhere.
+/// A request with a body, which a peer cuts off anywhere.
 const POST: &[u8] =
     b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\nhello hello hello he";
 
@@ -45,7 +46,7 @@ pub(super) async fn closes_within(mut peer: Peer) -> Result<(), End> {
     peer.rest(time).await
 }
 
-/// A prefix, neither empty nor whole.
+/// A random prefix, neither empty nor complete.
 fn part_of_a_request(peer: &mut Peer) -> &'static [u8] {
     let request = if peer.rng.bool() { GET } else { POST };
     &request[..peer.rng.usize(1..request.len())]

@@ -1,6 +1,6 @@
-//! Peers that cost a server time, within what its limits allow and beyond. It owes them the end.
+//! Peers that cost a server time, within its limits and beyond them. The server must drop those beyond them.
 //!
-//! Servers that are not ours may have longer limits: from them a slow peer walks away after a while.
+//! Servers of others may have longer limits, so a slow peer leaves them after a while.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::answer::{After, Expected};
 use crate::connection::{Connection, Room};
 use crate::tally::{End, Kind};
 
-/// How long a slow peer stays with a server that is not ours.
+/// How long a slow peer stays with a server of others.
 const STAY: Duration = Duration::from_secs(5);
 
 pub(super) async fn head_trickles(peer: Peer) -> Result<(), End> {
@@ -23,7 +23,7 @@ pub(super) async fn body_trickles(peer: Peer) -> Result<(), End> {
     trickle(peer, begin).await
 }
 
-/// A byte now and then: the deadline is that of the whole, and the answer 408 (9110 §15.5.9).
+/// Sends a byte now and then. The deadline of the whole head does not move, and the answer is 408 (9110 §15.5.9).
 async fn trickle(mut peer: Peer, begin: &[u8]) -> Result<(), End> {
     let mut connection = peer.connect(1).await?;
     let until = patience(&peer, peer.world.times.header);
@@ -63,12 +63,12 @@ pub(super) async fn silent(mut peer: Peer) -> Result<(), End> {
     }
 }
 
-/// Requests until the server is blocked by the answers that nobody reads.
+/// Sends requests and reads no answers, until the server is blocked.
 pub(super) async fn reads_nothing(mut peer: Peer) -> Result<(), End> {
-    /// Ten times what it takes to fill the buffers on the way.
+    /// Ten times as many as fill all buffers between server and peer.
     const BYTES_MAX: usize = 512 << 10;
     let mut connection = peer.connect_with(1, Room::Narrow).await?;
-    // Time without progress counts from the last answer taken, and a blocked send may have it twice.
+    // The timeout counts from the last byte taken, and a blocked send may run it twice.
     let until = patience(&peer, 2 * peer.world.times.idle);
     let requests = GET.repeat(50);
     let mut sent = 0;
@@ -98,7 +98,7 @@ pub(super) async fn reads_slowly(mut peer: Peer) -> Result<(), End> {
     }
 }
 
-/// One answer, which is here long before it is read: the server's close must not destroy it.
+/// Reads an answer long after it has arrived: the server's close must not destroy it.
 async fn reads_one_slowly(mut peer: Peer) -> Result<(), End> {
     let mut connection = peer.connect(1).await?;
     connection
@@ -120,8 +120,8 @@ async fn reads_one_slowly(mut peer: Peer) -> Result<(), End> {
     connection.end().await
 }
 
-/// More answers than the buffers on the way hold. The server may drop the peer; until then all that comes
-/// is right.
+/// Asks for more answers than the buffers hold. The server may drop the peer; until then all answers must be
+/// correct.
 async fn reads_many_slowly(mut peer: Peer) -> Result<(), End> {
     const REQUESTS: usize = 2000;
     let mut connection = peer.connect_with(1, Room::Narrow).await?;
@@ -161,7 +161,7 @@ async fn reads_many_slowly(mut peer: Peer) -> Result<(), End> {
     }
 }
 
-/// The server has said its last word and closed its side; the peer keeps its own open.
+/// Keeps its side open after the server has sent the last answer and shut its own side.
 pub(super) async fn never_closes(mut peer: Peer) -> Result<(), End> {
     let mut connection = peer.connect(1).await?;
     connection
@@ -179,13 +179,13 @@ pub(super) async fn never_closes(mut peer: Peer) -> Result<(), End> {
     not_dropped(&peer, &connection, "it may stay after the last answer")
 }
 
-/// How often a slow peer looks whether it was dropped.
+/// How often a slow peer checks whether it was dropped.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What ours wait for a peer to close at the end.
+/// The linger timeout of our servers.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Until when the server must have lost its own.
+/// The time by which a server must have lost patience.
 fn patience(peer: &Peer, limit: Duration) -> Instant {
     Instant::now()
         + if peer.world.ours {
