@@ -1,13 +1,14 @@
-//! What is measured, for people, as text on a terminal, as Markdown, as a page and as pictures, and for programs
-//! that track results.
+//! Reports of measurements: for people as text on a terminal, Markdown, a page and pictures; for programs as CSV,
+//! JSON and the formats of services that track results.
 //!
 //! **May know:** the lab, and through it the engine and the subject.
 //!
-//! **Deliberately absent:** measuring and judging. Every figure that stands in a table was computed in the `lab`
-//! crate; what is decided here is how it looks. Nothing is read here but the sets that are given, and nothing is
-//! printed: what comes out is text.
+//! **Deliberately absent:** measuring and judging. The `lab` crate computes every figure in a table; this crate
+//! decides how it looks. It reads only the sets that it is given, and prints nothing: it returns text.
+//!
+//! Tables are filled once, as a [`document::Document`] of grids, and drawn by the formats in [`mod@format`], a file each.
 
-// These macros panic when nobody can be written to.
+// These macros panic when the stream is closed.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod aa;
@@ -38,7 +39,7 @@ use engine::figures::{count, figure};
 use engine::latency::{TOO_FEW, samples_needed};
 use lab::compare::{Blank, Entry, Estimate, Evidence, Fault, Metric, Standing};
 
-/// What stands where cells are missing.
+/// The warning of a set whose cells are not all measured.
 pub const INCOMPLETE: &str = "Incomplete";
 
 /// An estimate with its whole interval.
@@ -50,7 +51,7 @@ fn with_interval(estimate: &Estimate, unit: &str) -> String {
     }
 }
 
-/// Behind a heading.
+/// The note behind the title of a table.
 fn direction(metric: Metric) -> &'static str {
     match metric.less_is_better() {
         true => "less is better",
@@ -58,19 +59,19 @@ fn direction(metric: Metric) -> &'static str {
     }
 }
 
-/// What the figures of tables of servers are, and what was not compared and why.
+/// Explains the figures in tables of servers, then lists what was not compared and why.
 fn legend(evidence: &Evidence, metrics: &[Metric]) -> Document {
     let mut document = medians(evidence, metrics);
     document.append(exclusions(evidence, metrics));
     document
 }
 
-/// What an interval that is too wide means for ranks.
+/// What *not resolved* means, for figures and for ranks.
 const NOT_RESOLVED: &str = "A ratio is not resolved when its interval holds 1 and its upper end is more than four \
                             times its lower end: that server has no rank. Where no other ratio is resolved, the \
                             first server has no rank either.";
 
-/// What the figures are.
+/// Explains the figures.
 fn medians(evidence: &Evidence, metrics: &[Metric]) -> Document {
     let mut document = Document::default();
     let text = |text: &str| Piece::Text(text.to_owned());
@@ -129,7 +130,7 @@ fn medians(evidence: &Evidence, metrics: &[Metric]) -> Document {
     document
 }
 
-/// What was not compared, and why.
+/// Lists what was not compared, and why.
 fn exclusions(evidence: &Evidence, metrics: &[Metric]) -> Document {
     let mut document = Document::default();
     let lines = |blanks: Vec<Blank>| {
@@ -151,7 +152,7 @@ fn exclusions(evidence: &Evidence, metrics: &[Metric]) -> Document {
     document
 }
 
-/// What stands for a value that is not there.
+/// The text of a cell without a value.
 fn absent(entry: &Entry, metric: Metric) -> String {
     match entry.standing {
         Standing::Missing => "-".to_owned(),
@@ -181,7 +182,7 @@ fn rounds(fault: &Fault) -> String {
     }
 }
 
-/// Faults by what came of them.
+/// Faults by their consequence.
 #[derive(Default)]
 struct Faults<'a> {
     /// Not compared by anything.
@@ -240,7 +241,7 @@ impl<'a> Faults<'a> {
     }
 }
 
-/// What is said of servers, each time with all of which the same is said.
+/// Statements about servers, each with all servers that it applies to.
 #[derive(Default)]
 struct BySaid<'a>(Vec<(String, Vec<&'a str>)>);
 
@@ -253,8 +254,8 @@ impl<'a> BySaid<'a> {
     }
 }
 
-/// `keep-alive, iterative, thread-pool: starved`: a line for each workload and what is said of its servers, with all
-/// servers of which the same is said.
+/// `keep-alive, iterative, thread-pool: starved`: a line for each workload and statement, with all servers that it
+/// applies to.
 fn by_workload<'a>(
     said: impl Iterator<Item = (&'a str, &'a str, String)>,
     before: &str,
