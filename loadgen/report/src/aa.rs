@@ -8,7 +8,7 @@ use statrs::distribution::{Binomial, DiscreteCDF as _};
 
 use lab::compare::{Estimate, Evidence, Metric, Row};
 
-/// What is looked at, with what stands above its column.
+/// The metrics that are compared, each with the head of its column.
 const METRICS: [(Metric, &str); 4] = [
     (Metric::Cpu, "CPU/request"),
     (Metric::Throughput, "requests/s"),
@@ -29,7 +29,7 @@ pub struct Count {
 }
 
 impl Count {
-    /// As often as chance may do so in 19 of 20 such measurements, if each comparison errs in 5 of 100.
+    /// How many differences chance produces at most in 19 of 20 such measurements, if each comparison errs in 5 of 100.
     pub fn by_chance(self) -> u64 {
         match Binomial::new(ERROR, self.comparisons) {
             Ok(binomial) if self.comparisons > 0 => binomial.inverse_cdf(1.0 - ERROR),
@@ -39,7 +39,7 @@ impl Count {
 }
 
 /// For every workload and metric the ratio of one half to the other, whether it shows a difference, and how
-/// often it does. `evidence` is of a measurement of `server` as two.
+/// often it does. `evidence` is a measurement of `server` as two.
 pub fn text(evidence: &Evidence, server: &str) -> String {
     let mut count = Count::default();
     let rows: Vec<Vec<Row>> = (METRICS.iter())
@@ -82,7 +82,7 @@ pub fn text(evidence: &Evidence, server: &str) -> String {
     document.text(WIDTH)
 }
 
-/// The second half to the first; `None` where they are not compared.
+/// The second half divided by the first; `None` where they are not compared.
 fn ratio(row: &Row) -> Option<Estimate> {
     let [first, second] = &row.entries[..] else {
         return None;

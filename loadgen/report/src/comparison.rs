@@ -5,7 +5,7 @@ use engine::figures::{count, figure};
 use engine::latency::{TOO_FEW, samples_needed};
 use lab::compare::{Blank, Entry, Estimate, Evidence, Fault, Metric, Standing};
 
-/// What stands where cells are missing.
+/// The warning of a set whose cells are not all measured.
 pub const INCOMPLETE: &str = "Incomplete";
 
 /// An estimate with its whole interval.
@@ -17,7 +17,7 @@ pub(crate) fn with_interval(estimate: &Estimate, unit: &str) -> String {
     }
 }
 
-/// Behind a heading.
+/// The note behind the title of a table.
 pub(crate) fn direction(metric: Metric) -> &'static str {
     match metric.less_is_better() {
         true => "less is better",
@@ -25,19 +25,19 @@ pub(crate) fn direction(metric: Metric) -> &'static str {
     }
 }
 
-/// What the figures of tables of servers are, and what was not compared and why.
+/// Explains the figures in tables of servers, then lists what was not compared and why.
 pub(crate) fn legend(evidence: &Evidence, metrics: &[Metric]) -> Document {
     let mut document = medians(evidence, metrics);
     document.append(exclusions(evidence, metrics));
     document
 }
 
-/// What an interval that is too wide means for ranks.
+/// What *not resolved* means, for figures and for ranks.
 pub(crate) const NOT_RESOLVED: &str = "A ratio is not resolved when its interval holds 1 and its upper end is more than four \
                             times its lower end: that server has no rank. Where no other ratio is resolved, the \
                             first server has no rank either.";
 
-/// What the figures are.
+/// Explains the figures.
 pub(crate) fn medians(evidence: &Evidence, metrics: &[Metric]) -> Document {
     let mut document = Document::default();
     let text = |text: &str| Piece::Text(text.to_owned());
@@ -96,7 +96,7 @@ pub(crate) fn medians(evidence: &Evidence, metrics: &[Metric]) -> Document {
     document
 }
 
-/// What was not compared, and why.
+/// Lists what was not compared, and why.
 pub(crate) fn exclusions(evidence: &Evidence, metrics: &[Metric]) -> Document {
     let mut document = Document::default();
     let lines = |blanks: Vec<Blank>| {
@@ -118,7 +118,7 @@ pub(crate) fn exclusions(evidence: &Evidence, metrics: &[Metric]) -> Document {
     document
 }
 
-/// What stands for a value that is not there.
+/// The text of a cell without a value.
 pub(crate) fn absent(entry: &Entry, metric: Metric) -> String {
     match entry.standing {
         Standing::Missing => "-".to_owned(),
@@ -148,7 +148,7 @@ pub(crate) fn rounds(fault: &Fault) -> String {
     }
 }
 
-/// Faults by what came of them.
+/// Faults by their consequence.
 #[derive(Default)]
 pub(crate) struct Faults<'a> {
     /// Not compared by anything.
@@ -207,7 +207,7 @@ impl<'a> Faults<'a> {
     }
 }
 
-/// What is said of servers, each time with all of which the same is said.
+/// Statements about servers, each with all servers that it applies to.
 #[derive(Default)]
 pub(crate) struct BySaid<'a>(Vec<(String, Vec<&'a str>)>);
 
@@ -220,8 +220,8 @@ impl<'a> BySaid<'a> {
     }
 }
 
-/// `keep-alive, iterative, thread-pool: starved`: a line for each workload and what is said of its servers, with all
-/// servers of which the same is said.
+/// `keep-alive, iterative, thread-pool: starved`: a line for each workload and statement, with all servers that it
+/// applies to.
 pub(crate) fn by_workload<'a>(
     said: impl Iterator<Item = (&'a str, &'a str, String)>,
     before: &str,

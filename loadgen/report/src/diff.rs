@@ -14,20 +14,20 @@ use lab::compare::{Evidence, Metric, titled};
 /// So that a table has 80 columns in text, with names of 21 characters.
 const WORD_WIDTH: usize = 19;
 
-/// One table for each metric and basis, and what they come to.
+/// One table for each metric and basis, and their sum.
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
     /// Before.
     pub old: &'a Evidence,
     /// After.
     pub new: &'a Evidence,
-    /// By the metrics that were asked for.
+    /// One for each metric that was asked for.
     pub diffs: &'a [Diff],
     /// The share by which a value may be worse: 0.05 for 5%.
     pub threshold: f64,
 }
 
-/// What all tables come to.
+/// The sum of all tables.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Sum {
     /// Cells that could be compared.
@@ -48,14 +48,14 @@ pub struct Sum {
 pub struct LeftOut<'a> {
     /// By which.
     pub metric: &'static str,
-    /// A server, a workload, or the one under the other.
+    /// A server, a workload, or a server under a workload.
     pub what: &'a str,
     /// Why not.
     pub reason: &'a str,
 }
 
 impl Report<'_> {
-    /// What they come to.
+    /// The sum of all tables.
     pub fn sum(&self) -> Sum {
         let sum = |of: fn(&Diff) -> usize| self.diffs.iter().map(of).sum::<usize>();
         let compared = sum(|diff| diff.changes.len());
@@ -205,7 +205,7 @@ fn figures(change: &Change, [old, new]: [f64; 2]) -> [String; 4] {
     ]
 }
 
-/// With a digit more than other figures, as what is looked for is a few percent.
+/// With one digit more than other figures, because changes of a few percent matter.
 fn ratio(value: f64) -> String {
     match value {
         ..9.9995 => format!("{value:.3}"),

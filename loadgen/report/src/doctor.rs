@@ -6,8 +6,8 @@ use textwrap::{Options, WordSplitter};
 use super::format::text::WIDTH as COLUMNS;
 use lab::doctor::{Examination, Finding, Mend, Status};
 
-/// A line for each check, with what to change below it where there is something. It has colours, for
-/// whoever prints it to take out where they are not wanted.
+/// A line for each check, with what to change below it where there is something. It has colours;
+/// the caller removes them where they are not wanted.
 pub fn text(examination: &Examination) -> String {
     let mut text = fill(&examination.machine, "", "");
     text += "\n";
@@ -19,7 +19,7 @@ pub fn text(examination: &Examination) -> String {
     text
 }
 
-/// Of the name of a check, with the space behind it.
+/// Width of the name of a check, with the space after it.
 const NAME_COLUMNS: usize = 17;
 /// As wide as the status with the space behind it.
 const INDENT: &str = "         ";
@@ -38,13 +38,13 @@ fn lines(finding: &Finding) -> String {
     let start = format!("{INDENT}{:<NAME_COLUMNS$}", finding.check);
     let under = " ".repeat(start.len());
     let first = match finding.value {
-        // A path is not to be broken, and has more room below.
+        // A path must not be broken, and has more room below.
         None if start.len() + value.len() > COLUMNS => {
             start.trim_end().to_owned() + "\n" + &fill(value, INDENT, INDENT)
         }
         _ => fill(value, &start, &under),
     };
-    // In place of the indent, so that what cannot be seen of the style does not count as text.
+    // Replaces the indent, so that escape sequences do not count towards the width.
     let rest = &first[status.len()..];
     let mut lines = format!("{style}{status}{style:#}{rest}");
     if finding.status == Status::Warn {

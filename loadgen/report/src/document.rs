@@ -16,7 +16,7 @@ pub(crate) enum Block {
         grid: Grid,
     },
     Paragraph(Vec<Piece>),
-    /// A word that must not be missed, and what is to be said about it.
+    /// A word that must not be missed, and its explanation.
     Warning(&'static str, String),
     List {
         heading: String,
@@ -27,7 +27,7 @@ pub(crate) enum Block {
 /// A part of a paragraph.
 #[derive(Debug, Clone)]
 pub(crate) enum Piece {
-    /// It must have no markup by accident.
+    /// Formats do not escape it: it must not contain markup by accident.
     Text(String),
     /// Behind "with its 95% interval": how the format writes intervals.
     Intervals,
@@ -74,7 +74,7 @@ impl Document {
         self.0.push(Block::Warning(word, text));
     }
 
-    /// Nothing where there are no items, which may be what a server wrote: no markup.
+    /// Adds nothing if there are no items. Items may be texts of servers: formats escape them.
     pub(crate) fn list(&mut self, heading: &str, items: Vec<String>) {
         if !items.is_empty() {
             self.0.push(Block::List {

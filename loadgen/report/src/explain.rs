@@ -7,7 +7,7 @@ use lab::explain::words::us;
 use lab::explain::{AIM, Explanation, Item, Server, Source, What, Workload};
 use lab::primitives::{ALL, Primitive, Primitives};
 
-/// Tables and sentences; with `items` also what each server's figure is added up of, and the price list.
+/// Tables and sentences; with `items` also the items of each server's sum, and the price list.
 pub fn document(explanation: &Explanation, items: bool) -> Document {
     let mut document = Document::default();
     document.paragraph("Predicted against measured: CPU microseconds per request, server side");
@@ -84,7 +84,7 @@ fn sum(server: &Server) -> Grid {
     grid
 }
 
-/// Items of less are shown together.
+/// Smaller items are shown as one.
 const SHOWN_US: f64 = 0.005;
 
 fn prices(primitives: &Primitives) -> Grid {
@@ -112,7 +112,7 @@ fn per_request(count: f64) -> String {
     }
 }
 
-/// With three digits behind the point, as bytes cost little.
+/// With three decimals, because the cost of a byte is small.
 fn fine(us: f64) -> String {
     match us {
         ..9.9995 => format!("{us:.3}"),
@@ -120,16 +120,16 @@ fn fine(us: f64) -> String {
     }
 }
 
-/// Quartiles so far apart are of two kinds of costs, not of one that varies.
+/// Quartiles further apart than this belong to two kinds of cost, not to one that varies.
 const UNSTEADY: f64 = 2.0;
 
-/// What a residual comes to.
+/// A residual in words.
 fn missing(server: &Server) -> String {
     let residual = us(server.residual_us.abs());
     let switch = server.items.iter().find(|item| item.what == What::Switch);
     match switch {
         _ if server.residual_us < 0.0 => format!("{residual} us more predicted than measured"),
-        // What a server with many threads does most, and what depends most on how busy the machine is.
+        // A server with many threads does these most, and their price depends most on the load of the machine.
         Some(switch) => {
             let switches = server.residual_us / switch.each_us;
             format!("{residual} us, as much as {switches:.2} more context switches between threads")

@@ -1,4 +1,4 @@
-//! A table that is first filled and then drawn, by whichever format.
+//! A table that is filled first, and then drawn by a format.
 
 use engine::plan::Rate;
 #[cfg(feature = "sets")]
@@ -8,9 +8,9 @@ use lab::compare::{Entry, Metric};
 #[derive(Debug, Clone)]
 pub(crate) struct Grid {
     pub(crate) header: Vec<Cell>,
-    /// So many columns, the first ones, are names; what follows are figures, which stand to the right.
+    /// How many columns, from the first, hold names; figures follow, aligned to the right.
     pub(crate) names: usize,
-    /// So many columns, the last ones, are remarks.
+    /// How many columns, at the end, hold remarks.
     pub(crate) remarks: usize,
     pub(crate) layout: Layout,
     pub(crate) lines: Vec<Line>,
@@ -22,16 +22,16 @@ pub(crate) struct Grid {
 pub(crate) enum Line {
     Row {
         cells: Vec<Cell>,
-        /// It stands there though it leads nowhere.
+        /// Never folded.
         is_kept: bool,
     },
     /// Above the rows that it is about.
     Heading(String),
-    /// Where lines have no borders.
+    /// An empty line, in formats whose tables have no borders.
     Gap,
 }
 
-/// Rows that lead in no column that is shown are folded into one line.
+/// Rows without a leading cell in the columns shown are folded into one line.
 #[derive(Debug, Clone)]
 pub(crate) struct Fold {
     /// What a row is: `server`.
@@ -43,7 +43,7 @@ pub(crate) struct Fold {
 /// How columns are laid out where their room is limited.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Layout {
-    /// Each is as wide as what it holds.
+    /// Each is as wide as its content.
     Natural {
         /// Blanks on the left.
         margin: usize,
@@ -51,10 +51,10 @@ pub(crate) enum Layout {
         gap: usize,
         /// Whether a line is drawn below the header.
         rule: bool,
-        /// Remarks go on below themselves at that width.
+        /// Remarks are wrapped at that width.
         remark: usize,
     },
-    /// As many columns of figures as there is room for; the others stand in further tables below, with the
+    /// As many columns of figures as there is room for; the others are in further tables below, each with the
     /// names.
     Blocks(Blocks),
 }
@@ -64,22 +64,23 @@ pub(crate) enum Layout {
 pub(crate) struct Blocks {
     /// Blanks on the left.
     pub(crate) margin: usize,
-    /// Names are broken at hyphens to fit into that.
+    /// Names are broken at hyphens to fit this width.
     pub(crate) name: usize,
-    /// No name column is narrower.
+    /// The least width of a column of names.
     pub(crate) name_min: usize,
-    /// The first of these with which all figures stand side by side is taken, or else the first of all.
+    /// Widths of figures to try, in this order, until all columns fit side by side; if none does, the first is
+    /// used.
     pub(crate) figures: &'static [usize],
 }
 
-/// What stands in a cell; each format writes it in its own way.
+/// The content of a cell; each format writes it in its own way.
 #[derive(Debug, Clone)]
 pub(crate) enum Cell {
-    /// May have several lines, and whatever letters.
+    /// May have several lines, and any characters.
     Text(String),
     /// A name that may be broken at its hyphens.
     Name(String),
-    /// A part of the row before it that is none.
+    /// Labels a part of the last row that is not a part.
     Part(String),
     Workload(Load),
     #[cfg(feature = "sets")]
@@ -90,7 +91,7 @@ pub(crate) enum Cell {
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     pub(crate) name: String,
-    /// By which other places link to it, where the format has links.
+    /// The target of links to it, in formats that have links.
     pub(crate) anchor: Option<String>,
     /// At which rate, in open loop.
     pub(crate) rate: Option<Rate>,
@@ -158,7 +159,7 @@ impl Grid {
         Grid { layout, ..self }
     }
 
-    /// The last column is of remarks, which go on below themselves at that width.
+    /// The last column holds remarks, wrapped at that width.
     pub(crate) fn with_remarks(self, width: usize) -> Self {
         let layout = Layout::Natural {
             margin: 1,
@@ -184,7 +185,7 @@ impl Grid {
         Grid { layout, ..self }
     }
 
-    /// The last column is of remarks.
+    /// The last column holds remarks.
     pub(crate) fn with_remark(self) -> Self {
         Grid { remarks: 1, ..self }
     }
@@ -211,7 +212,7 @@ impl Grid {
         self.lines.push(Line::Row { cells, is_kept });
     }
 
-    /// Unless nothing stands above it.
+    /// Adds nothing at the top of the table.
     pub(crate) fn gap(&mut self) {
         if !self.lines.is_empty() {
             self.lines.push(Line::Gap);
@@ -223,8 +224,8 @@ impl Grid {
         self.lines.push(Line::Heading(text.to_owned()));
     }
 
-    /// The columns of figures and remarks, in as few parts as possible of at most `figures_max`, none of which is
-    /// much smaller than the others.
+    /// The columns of figures and remarks, split into as few parts of at most `figures_max` as possible, all of
+    /// about the same size.
     pub(crate) fn parts(&self, figures_max: usize) -> Vec<std::ops::Range<usize>> {
         let columns = self.header.len() - self.names;
         let parts = columns.div_ceil(figures_max.max(1)).max(1);
@@ -238,8 +239,8 @@ impl Grid {
             .collect()
     }
 
-    /// The grid with the names and only these columns of figures, without the rows that are folded; and how many
-    /// those are.
+    /// The grid with the names and only these columns of figures, without the rows that are folded; and the number
+    /// of those.
     pub(crate) fn part(&self, columns: std::ops::Range<usize>) -> (Grid, usize) {
         let take = |cells: &[Cell]| -> Vec<Cell> {
             let names = cells[..self.names.min(cells.len())].iter();
@@ -280,7 +281,7 @@ impl Grid {
 }
 
 impl Fold {
-    /// What stands for so many rows.
+    /// The line that replaces so many rows.
     pub(crate) fn line(&self, rows: usize) -> String {
         let all = &self.all;
         match rows {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use hdrhistogram::Histogram;
 
-/// Lines on the way to each half of what is left to 100%, as in HdrHistogram.
+/// Lines for each halving of the distance to 100%, as in HdrHistogram.
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 const NS_PER_MS: f64 = 1e6;
 
@@ -26,7 +26,7 @@ pub fn write(out: &mut impl Write, histogram: &Histogram<u64>) -> io::Result<()>
         let value = step.value_iterated_to() as f64 / NS_PER_MS;
         let quantile = step.quantile_iterated_to();
         write!(out, "{value:12.6} {quantile:2.12} {total:10}")?;
-        // The last line has no end in its last column, so it has none.
+        // 1/(1-percentile) is infinite in the last line, which has no such column.
         match quantile < 1.0 {
             true => writeln!(out, " {:14.2}", 1.0 / (1.0 - quantile))?,
             false => writeln!(out)?,

@@ -1,5 +1,5 @@
-//! Response times of a server under a workload, all its rounds as one distribution: percentiles of rounds
-//! must not be averaged, histograms can be added.
+//! Response times of a server under a workload, all rounds as one distribution: percentiles of rounds must not be
+//! averaged, but histograms can be added.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use lab::set::{Error, Set};
 pub struct Latencies(BTreeMap<(String, String), Histogram<u64>>);
 
 impl Latencies {
-    /// Reads the response times of these sets, which are those of the evidence in its order. Rounds that
-    /// count are added up; where none does, all that were measured.
+    /// Reads the response times of these sets, which must be those of the evidence, in its order. Adds up the rounds
+    /// that count, or all that were measured if none counts.
     ///
     /// # Errors
     ///
-    /// When a log cannot be read or is damaged. One that is not there has no histograms.
+    /// When a log cannot be read or is damaged. A missing log has no histograms.
     pub fn read(sets: &[PathBuf], evidence: &Evidence) -> Result<Self, Error> {
         let mut all = Latencies::default();
         let mut rounds_before = 0;
@@ -57,7 +57,7 @@ impl Latencies {
         for interval in hlog::intervals(&log) {
             let interval = interval.map_err(damaged)?;
             let rounds = shown.entry(interval.workload).or_insert_with(|| {
-                // By what the rounds are shown for: a client-bound one says nothing about latency.
+                // Chosen by latency: a client-bound round says nothing about it.
                 evidence.rounds_shown(server, interval.workload, Metric::P50)
             });
             if interval.kind == "response" && rounds.contains(&(interval.round + rounds_before)) {
@@ -72,14 +72,14 @@ impl Latencies {
     pub(crate) fn insert(&mut self, server: &str, workload: &str, histogram: &Histogram<u64>) {
         let key = (server.to_owned(), workload.to_owned());
         let sum = self.0.entry(key).or_insert_with(latency_histogram);
-        // Nothing lasts as long as what the histogram holds at the most.
+        // No response time reaches the maximum of the histogram.
         for bucket in histogram.iter_recorded() {
             let ns = histogram.median_equivalent(bucket.value_iterated_to());
             sum.saturating_record_n(ns, bucket.count_at_value());
         }
     }
 
-    /// Of that server under that workload, if it was recorded.
+    /// The histogram of that server under that workload, if it was recorded.
     pub fn of(&self, server: &str, workload: &str) -> Option<&Histogram<u64>> {
         self.0.get(&(server.to_owned(), workload.to_owned()))
     }

@@ -62,7 +62,7 @@ pub fn document(evidence: &Evidence, shown: &Shown) -> Document {
     document
 }
 
-/// Fewer of a system call in a request are summed up: they are rests of something else.
+/// System calls that are rarer than this per request are summed up.
 const CALLS_SHOWN: f64 = 0.01;
 
 /// Marks a figure from the pass that counts.
@@ -91,7 +91,7 @@ struct Account {
 
 struct Line {
     label: String,
-    /// Of the line before it that is none.
+    /// It is a part of the last line that is not a part.
     is_part: bool,
     /// One a server.
     values: Vec<String>,
@@ -104,7 +104,7 @@ fn accounts(evidence: &Evidence) -> Vec<Account> {
     accounts
 }
 
-/// So many servers of many have a column.
+/// How many of many servers have a column.
 const LEAST: usize = 3;
 
 impl Account {
@@ -141,7 +141,7 @@ impl Entry<'_> {
         (!values.is_empty()).then(|| median(&mut values))
     }
 
-    /// As above, for each response.
+    /// The median over rounds of what a cell says, divided by its responses.
     fn per_request(&self, of: impl Fn(&Measured) -> Option<f64>) -> Option<f64> {
         self.cell(|cell| {
             let responses = cell.responses.filter(|&responses| responses > 0)?;
@@ -292,7 +292,7 @@ fn unit(workload: &Workload) -> String {
     }
 }
 
-/// System calls of which some server makes enough, those made most first.
+/// System calls that some server makes often enough, the most frequent first.
 fn names(entries: &[Entry<'_>]) -> Vec<String> {
     let mut most: std::collections::BTreeMap<&str, f64> = std::collections::BTreeMap::new();
     for pass in entries.iter().filter_map(|entry| entry.pass.as_ref()) {
@@ -307,7 +307,7 @@ fn names(entries: &[Entry<'_>]) -> Vec<String> {
     names.into_iter().map(|(name, _)| name.to_owned()).collect()
 }
 
-/// What never happens is easier to tell from what does.
+/// A dot for zero: calls that never happen stand out.
 fn shown(count: f64) -> String {
     match count {
         0.0 => "·".to_owned(),

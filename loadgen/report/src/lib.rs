@@ -1,13 +1,14 @@
-//! What is measured, for people, as text on a terminal, as Markdown, as a page and as pictures, and for programs
-//! that track results.
+//! Reports of measurements: for people as text on a terminal, Markdown, a page and pictures; for programs as CSV,
+//! JSON and the formats of services that track results.
 //!
 //! **May know:** the lab, and through it the engine and the subject.
 //!
-//! **Deliberately absent:** measuring and judging. Every figure that stands in a table was computed in the `lab`
-//! crate; what is decided here is how it looks. Nothing is read here but the sets that are given, and nothing is
-//! printed: what comes out is text.
+//! **Deliberately absent:** measuring and judging. The `lab` crate computes every figure in a table; this crate
+//! decides how it looks. It reads only the sets that it is given, and prints nothing: it returns text.
+//!
+//! Tables are filled once, as a [`document::Document`] of grids, and drawn by the formats in [`mod@format`], a file each.
 
-// These macros panic when nobody can be written to.
+// These macros panic when the stream is closed.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 // The tables of a calibration use a part of what those of sets need.
 #![cfg_attr(not(feature = "sets"), allow(dead_code, unreachable_pub))]

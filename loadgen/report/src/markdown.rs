@@ -26,9 +26,8 @@ fn shown() -> Shown {
     Shown::podium("loadgen cmp SET --servers '*'")
 }
 
-/// Tables with all that a number must carry: the commands, the machine, the build, the date. What a
-/// first look does not need is folded away: tables behind the first two, what was not compared and why,
-/// how to read each workload. `pictures` are files and what they show; `command` is the one that makes this
+/// Tables with the provenance of their numbers: the commands, the machine, the build, the date. Details are in a
+/// collapsed section: tables after the first two, what was not compared and why, how to read each workload. `pictures` are files and what they show; `command` is the one that makes this
 /// text.
 pub fn report(
     evidence: &Evidence,
@@ -69,7 +68,7 @@ pub fn report(
     out
 }
 
-/// The README of a set with such files.
+/// The README of a set with these files.
 pub fn readme(evidence: &Evidence, files: &[&FileKind]) -> String {
     let mut out = String::new();
     line(&mut out, &format!("# {}\n", evidence.sets.join(", ")));
@@ -186,13 +185,12 @@ fn code(text: &str) -> String {
     format!("{fence}{padding}{text}{padding}{fence}")
 }
 
-/// [`escaped`], but for lines within words, which are no markup: they are in names of kernels.
+/// [`escaped`], except for underscores within words, which are not markup: names of kernels have them.
 fn inert(text: &str) -> String {
     escaped(text).replace("\\_", "_")
 }
 
-/// What the author of a workload wrote may have emphasis and code, but no HTML, nor a comment that ends what is
-/// spliced.
+/// The analysis of a workload may have emphasis and code, but no HTML, and no comment that would end the spliced part.
 fn prose(text: &str) -> String {
     let lines = text.trim().lines().map(foreign::escaped);
     lines.collect::<Vec<_>>().join("\n").replace('<', "&lt;")
@@ -205,10 +203,10 @@ fn line(out: &mut String, text: &str) {
 /// Why a text cannot be spliced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpliceError {
-    /// There is no begin, or no end behind it.
+    /// The begin is missing, or an end after it.
     #[error("no `{0}`: put the lines `{BEGIN} -->` and `{END}` where the table should stand")]
     Missing(&'static str),
-    /// There is more than one place.
+    /// A marker appears twice.
     #[error("`{0}` appears more than once")]
     Twice(&'static str),
 }
@@ -217,7 +215,7 @@ pub enum SpliceError {
 ///
 /// # Errors
 ///
-/// When the markers are not there, each once and in their order.
+/// Unless both markers are there, once each and in order.
 pub fn splice(file: &str, text: &str) -> Result<String, SpliceError> {
     let only = |within: &str, marker: &'static str| {
         let starts_with = |(_, line): &(usize, &str)| line.trim_start().starts_with(marker);

@@ -7,7 +7,7 @@ use engine::figures::listed;
 use lab::compare::ranking::{LeftOut, Ranking};
 use lab::compare::{Estimate, Evidence, rank_mark, titled};
 
-/// For any format. What was left out and why is a line, or with `left_out` a list.
+/// For any format. With `left_out`, lists what was left out and why; otherwise one line says how much it is.
 pub fn document(evidence: &Evidence, rankings: &[Ranking], left_out: bool) -> Document {
     let mut document = Document::default();
     for ranking in rankings {

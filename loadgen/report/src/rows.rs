@@ -1,7 +1,7 @@
-//! What is compared, for programs: a row a figure, the same in CSV and JSON.
+//! Comparisons for programs: one row for each figure, the same in CSV and JSON.
 //!
-//! Headers are stable: columns are only added at the end. A figure that is not there is empty in CSV and
-//! `null` in JSON, and never 0.
+//! Headers are stable: columns are only added at the end. A missing figure is empty in CSV and
+//! `null` in JSON, never 0.
 
 use serde::Serialize;
 
@@ -29,12 +29,12 @@ pub struct Provenance<'a> {
     pub machine: &'a Machine,
     /// What.
     pub build: &'a Build,
-    /// In what the sets differ without being different, or may differ unknown to anybody.
+    /// Differences that change no figure, and facts that are unknown in some set.
     pub remarks: &'a [String],
 }
 
 impl<'a> Provenance<'a> {
-    /// That of all its figures.
+    /// The provenance of all figures of this evidence.
     pub fn of(evidence: &'a Evidence) -> Self {
         Provenance {
             sets: &evidence.sets,
@@ -52,11 +52,11 @@ impl<'a> Provenance<'a> {
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// One of ours, or of those that are compared where none of ours is.
+    /// One of ours; or any server, if none of ours is there.
     Ranked,
     /// What every server pays.
     Floor,
-    /// Somebody else's.
+    /// A server of others, for reference.
     Reference,
 }
 
@@ -93,9 +93,9 @@ pub struct CmpRow<'a> {
     of_floor_high: Option<f64>,
     rank: Option<u32>,
     standing: Standing,
-    /// Behind the value.
+    /// Rounds that the value comes from.
     rounds: usize,
-    /// Tried, and not behind the value.
+    /// Rounds that were tried and excluded.
     rounds_left_out: usize,
     /// Whether its ratio says anything; absent where there is none.
     resolved: Option<bool>,
@@ -211,7 +211,7 @@ pub struct RankRow<'a> {
     of_floor: Option<f64>,
     of_floor_low: Option<f64>,
     of_floor_high: Option<f64>,
-    /// So many were taken.
+    /// How many workloads the mean is over.
     workloads: usize,
     /// Whether its ratio says anything; absent where there is none.
     resolved: Option<bool>,
@@ -251,12 +251,12 @@ fn high(estimate: Option<Estimate>) -> Option<f64> {
     finite(estimate?.interval?.1)
 }
 
-/// What has no end is no figure.
+/// Infinity is left out.
 fn finite(value: f64) -> Option<f64> {
     value.is_finite().then(|| digits(value))
 }
 
-/// Six significant digits: what is behind them is noise.
+/// Six significant digits: the rest is noise.
 fn digits(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;

@@ -14,7 +14,7 @@ use engine::record::Unsolicited;
 use engine::verdict::Status;
 use lab::run::Run;
 
-/// The outcome of a run. It has colours, for whoever prints it to take out where they are not wanted.
+/// The outcome of a run. It has colours; the caller removes them where they are not wanted.
 pub fn text(run: &Run<'_>) -> String {
     let mut page = Page::default();
     asked(&mut page, run);
@@ -39,7 +39,7 @@ pub fn text(run: &Run<'_>) -> String {
     page.0
 }
 
-/// The same for a terminal that shows nothing but ASCII.
+/// The same for a terminal that shows only ASCII.
 pub fn ascii(text: &str) -> String {
     let text = text.replace('µ', "u").replace('±', "+-").replace('·', ".");
     text.chars().map(spectrum::ascii).collect()
@@ -47,7 +47,7 @@ pub fn ascii(text: &str) -> String {
 
 /// Where the figures of [`Page::fact`] begin.
 const NAMES: usize = 15;
-/// A space within what belongs together.
+/// A space at which lines do not break.
 const NO_BREAK: char = '\u{a0}';
 
 #[derive(Default)]
@@ -63,7 +63,7 @@ impl Page {
         self.line("");
     }
 
-    /// Text that goes on below itself; it does not break at [`NO_BREAK`].
+    /// Wrapped text; it does not break at [`NO_BREAK`].
     fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
         let options = textwrap::Options::new(COLUMNS)
             .initial_indent(first)
@@ -88,7 +88,7 @@ impl Page {
     }
 }
 
-/// Who was asked, and what for.
+/// The target and the load.
 fn asked(page: &mut Page, run: &Run<'_>) {
     let url = match run.urls {
         [] => String::new(),
@@ -112,7 +112,7 @@ fn asked(page: &mut Page, run: &Run<'_>) {
     }
 }
 
-/// A server and what it was handed.
+/// A server and its arguments.
 pub fn with_arguments(server: &str, arguments: &[String]) -> String {
     let words = [server]
         .into_iter()
@@ -120,7 +120,7 @@ pub fn with_arguments(server: &str, arguments: &[String]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What was asked for, in a sentence.
+/// The load, in a sentence.
 pub fn workload(run: &Run<'_>) -> String {
     let (plan, outcome) = (run.plan, run.outcome);
     let mut parts = match plan.pace {
@@ -184,7 +184,7 @@ pub fn workload(run: &Run<'_>) -> String {
     text
 }
 
-/// How much came of it.
+/// Rates and counts.
 fn counts(page: &mut Page, run: &Run<'_>) {
     let record = &run.outcome.record;
     let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), per_s);
@@ -231,7 +231,7 @@ fn counts(page: &mut Page, run: &Run<'_>) {
     page.fact("received", &bytes(record.bytes_received), "");
 }
 
-/// What was asked for, and what of the rate is not from requests that count.
+/// The rate asked for, and answers in the measured time that belong to the warm-up.
 fn answered(run: &Run<'_>) -> String {
     let record = &run.outcome.record;
     let mut parts = Vec::new();
@@ -251,7 +251,7 @@ fn answered(run: &Run<'_>) -> String {
     parts.join("; ")
 }
 
-/// A table of percentiles, and how well they are known.
+/// A table of percentiles, and their intervals.
 fn latency(page: &mut Page, run: &Run<'_>) {
     let record = &run.outcome.record;
     if run.outcome.is_cut_short() {
@@ -327,7 +327,7 @@ fn intervals(run: &Run<'_>) -> String {
     parts.join(", ")
 }
 
-/// What the server said on idle connections.
+/// What the server sent on idle connections.
 fn unsolicited(page: &mut Page, unsolicited: &Unsolicited) {
     if unsolicited.count() == 0 {
         return;
@@ -359,7 +359,7 @@ fn unsolicited(page: &mut Page, unsolicited: &Unsolicited) {
     );
 }
 
-/// What went wrong, and how evenly.
+/// Errors, and how evenly connections were served.
 fn faults(page: &mut Page, run: &Run<'_>) {
     let record = &run.outcome.record;
     if record.errors.is_empty() {

@@ -1,5 +1,5 @@
 //! A search for the largest rate within an objective, as text: a row for each step while it goes on,
-//! then what came of it.
+//! then the result.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use lab::slo::{Ending, Found, Held, Report, Search, Step, Value, rate_text};
 /// Objectives that have a column each; of more, a row shows the one closest to its limit.
 const VALUES_MAX: usize = 2;
 
-/// What is searched for, and the heads of the columns.
+/// The objective, and the heads of the columns.
 pub fn head(search: &Search, target: &str) -> String {
     let slo = search.slo();
     let plan = search.plan();
@@ -61,7 +61,7 @@ pub fn row(search: &Search, number: usize, step: &Step) -> String {
         step.achieved_per_s.map_or("-".to_owned(), rate_text)
     );
     match search.slo().named().len() {
-        // The one about errors that nobody named stands behind them.
+        // The default one about errors comes after those that were named.
         named @ ..=VALUES_MAX => {
             for value in &step.values[..named] {
                 write!(text, " {:>8}", value.text()).expect(INFALLIBLE);
@@ -92,7 +92,7 @@ pub fn row(search: &Search, number: usize, step: &Step) -> String {
     }
 }
 
-/// What came of it, in a sentence, then why not more.
+/// The result in a sentence, then why no higher rate was found.
 pub fn conclusion<C>(search: &Search, report: &Report<C>) -> String {
     let slo = search.slo();
     let found = match &report.ending {
@@ -114,7 +114,7 @@ pub fn conclusion<C>(search: &Search, report: &Report<C>) -> String {
     let Some((rate, held)) = found.not_met else {
         return text;
     };
-    // The last run at that rate which says what is believed of it.
+    // The last run at that rate with the result that decided.
     let last = |step: &&Step| step.rate_per_s == rate && step.held == held;
     let Some(step) = report.steps.iter().rev().find(last) else {
         return text;

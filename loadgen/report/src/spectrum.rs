@@ -1,26 +1,26 @@
-//! The spectrum of response times, drawn in characters: how often each time was met, over a logarithmic
-//! axis of time. Two humps, a long tail or a wall at 40 ms are seen at once, where percentiles hide them.
+//! The spectrum of response times, drawn in characters: how often each time occurred, over a logarithmic
+//! axis of time. It shows two humps, a long tail or a wall at 40 ms, which percentiles hide.
 
 use hdrhistogram::Histogram;
 
 use engine::figures::percent;
 use engine::latency::percentile;
 
-/// Columns of the drawing, and of what stands left of it.
+/// Columns of the drawing, and of the margin to its left.
 const WIDTH: usize = 64;
 const MARGIN: usize = 8;
 /// Rows of the drawing; each has eight steps.
 const HEIGHT: usize = 4;
 const STEPS: usize = 8;
-/// The axis covers this factor at least, or a few equal times would fill it.
+/// The axis covers at least this factor, so that a few equal times do not fill it.
 const RANGE_MIN: f64 = 8.0;
 
-/// What is marked below the axis, where the sample supports it.
+/// Percentiles that are marked below the axis, if the sample is large enough.
 const MARKS: [(f64, &str); 4] = [(50.0, "p50"), (90.0, "p90"), (99.0, "p99"), (99.9, "p99.9")];
 
 /// Draws a histogram of nanoseconds: some rows, an axis of time with its labels, and the percentiles
-/// below. Nothing for an empty one. The highest column is as high as the drawing, and the share of all
-/// samples that it stands for is on the left; a column with any sample at all has one step at least.
+/// below. Nothing for an empty one. The highest column is as high as the drawing, and its share of all
+/// samples is on the left; a column with any sample has at least one step.
 pub(super) fn draw(histogram: &Histogram<u64>) -> Vec<String> {
     if histogram.is_empty() {
         return Vec::new();
@@ -59,7 +59,7 @@ pub(super) fn draw(histogram: &Histogram<u64>) -> Vec<String> {
 
 const BLOCKS: [char; STEPS + 1] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// In ASCII, for terminals that know nothing else.
+/// In ASCII, for terminals that show nothing else.
 pub(super) fn ascii(c: char) -> char {
     match c {
         '▁' | '▂' => '.',
@@ -72,7 +72,7 @@ pub(super) fn ascii(c: char) -> char {
     }
 }
 
-/// Of the logarithm of time.
+/// A logarithmic axis of time.
 struct Axis {
     low: f64,
     range: f64,
@@ -149,7 +149,7 @@ impl Axis {
     }
 }
 
-/// `20 µs`, `1 ms`: a round time needs no digits behind the point.
+/// `20 µs`, `1 ms`: a round time needs no decimals.
 fn round_time(ns: f64) -> String {
     match ns {
         ..1e3 => format!("{ns:.0} ns"),
@@ -159,7 +159,7 @@ fn round_time(ns: f64) -> String {
     }
 }
 
-/// A line on which texts are put where there is room.
+/// A line to which texts are added where there is room.
 struct Row([char; 80]);
 
 impl Row {

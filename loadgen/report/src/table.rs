@@ -8,13 +8,13 @@ use lab::compare::{Comparison, Evidence, Loop, Metric, Row};
 
 pub use super::format::text::WIDTH;
 
-/// So many servers stand side by side in a terminal of 80 columns.
+/// This many servers fit side by side in 80 columns.
 const SIDE_BY_SIDE: usize = 6;
 
-/// The first three ranks are shown of more servers than that.
+/// With more servers than that, ranks up to this one are shown.
 const PODIUM: u32 = 3;
 
-/// What an entry says fits into the last width, with which six of them have room in 80 columns.
+/// Every entry fits the last width, and six of that width fit 80 columns.
 const BLOCKS: Blocks = Blocks {
     margin: 1,
     name: 12,
@@ -22,13 +22,13 @@ const BLOCKS: Blocks = Blocks {
     figures: &[12, 11, 10],
 };
 
-/// Which of many servers have a row: the first three under each workload, the floor, and those that were asked for.
-/// Without many of them all have a column, and nothing here matters.
+/// Which of many servers have a row: the first three under each workload, the floor, and those asked for by name.
+/// Six servers or fewer are all shown.
 #[derive(Debug, Clone, Default)]
 pub struct Shown {
     /// Asked for by name, beside the others.
     pub also: Vec<String>,
-    /// How to see all, an option or a command; `None` where all are to be seen.
+    /// An option or a command that shows all; `None` if all are shown anyway.
     pub fold: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl Shown {
         }
     }
 
-    /// How many servers are too many is decided here.
+    /// `None` where nothing is folded.
     pub(crate) fn fold(&self, evidence: &Evidence) -> Option<Fold> {
         let all = self.fold.clone().filter(|_| is_many(evidence))?;
         Some(Fold {
@@ -55,12 +55,12 @@ impl Shown {
     }
 }
 
-/// Whether they have no room side by side.
+/// Whether there are too many servers to show side by side.
 pub(crate) fn is_many(evidence: &Evidence) -> bool {
     evidence.servers.len() > SIDE_BY_SIDE
 }
 
-/// A table for each metric, or one for each loop, for a terminal, then what the marks in them mean.
+/// A table for each metric, or one for each loop, for a terminal, then what their marks mean.
 pub fn text(evidence: &Evidence, metrics: &[Metric], shown: &Shown, width: usize) -> String {
     document(evidence, metrics, shown).text(width)
 }
@@ -127,7 +127,7 @@ fn servers_as_rows(
     grid
 }
 
-/// Which servers are among the first three under a workload: by rank, or where nobody has one by value.
+/// Which servers are among the first three under a workload: by rank, or if no server has a rank by value.
 fn podium(evidence: &Evidence, comparison: &Comparison, row: &Row) -> Vec<bool> {
     if row.entries.iter().any(|entry| entry.rank.is_some()) {
         let leads = |rank: Option<u32>| rank.is_some_and(|rank| rank <= PODIUM);

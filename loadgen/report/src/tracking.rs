@@ -1,4 +1,4 @@
-//! One run in the formats of services that follow figures over time: github-action-benchmark and Bencher.
+//! One run in the formats of services that track figures over time: github-action-benchmark and Bencher.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub struct Metric {
     upper_value: Option<f64>,
 }
 
-/// Percentiles of the response time that are followed: each with its name, and with that in Bencher.
+/// Percentiles of the response time that are tracked: each with its name here and in Bencher.
 /// Every project of Bencher has a measure `latency`, in nanoseconds.
 const PERCENTILES: [(f64, &str, &str); 4] = [
     (50.0, "p50", "latency"),
@@ -47,9 +47,9 @@ const PERCENTILES: [(f64, &str, &str); 4] = [
     (99.9, "p99.9", "latency-p99-9"),
 ];
 
-/// What is better when it is smaller: response times, errors, the server's CPU time. A file holds such
-/// figures or the others, as its reader takes them all for one kind. A percentile that the sample is too
-/// small for is missing.
+/// Figures of which smaller is better: response times, errors, the server's CPU time. A file holds only these or
+/// only those of which bigger is better, because the action treats all of a file alike. A percentile is missing if the
+/// sample is too small for it.
 pub fn github_smaller_is_better(run: &Run<'_>) -> Vec<Entry> {
     let response = &run.outcome.record.response;
     let mut entries = Vec::new();
@@ -73,7 +73,7 @@ pub fn github_smaller_is_better(run: &Run<'_>) -> Vec<Entry> {
     entries
 }
 
-/// What is better when it is bigger: rates.
+/// Figures of which bigger is better: rates.
 pub fn github_bigger_is_better(run: &Run<'_>) -> Vec<Entry> {
     let rate = |name, unit, rate: Option<f64>| {
         rate.map(|rate| entry(run, name, unit, round(rate, 10.0), None))
@@ -86,7 +86,7 @@ pub fn github_bigger_is_better(run: &Run<'_>) -> Vec<Entry> {
     requests.into_iter().chain(connections).collect()
 }
 
-/// All of it, each figure under a measure of its own.
+/// All figures, each under its own measure.
 pub fn bencher(run: &Run<'_>) -> Bencher {
     let response = &run.outcome.record.response;
     let ns = |us: f64| (us * 1e3).round();
@@ -134,7 +134,7 @@ fn entry(
     }
 }
 
-/// Who ran under which workload: the same name for every run of the same kind, as it is followed by it.
+/// Server and load: the same name for every run of the same kind, because services track a figure by its name.
 fn name(run: &Run<'_>) -> String {
     let who = (run.server).map(|server| with_arguments(server, run.server_args));
     let who = who.or_else(|| run.urls.first().cloned());
@@ -163,7 +163,7 @@ fn name(run: &Run<'_>) -> String {
     parts.join(", ")
 }
 
-/// What else there is to know.
+/// Further facts, for people.
 fn extra(run: &Run<'_>) -> String {
     let record = &run.outcome.record;
     let mut lines = vec![

@@ -13,12 +13,12 @@ pub(crate) struct Arguments {
     /// Folders of sets; several are taken together as more rounds of the same
     #[arg(required = true, value_name = "SET")]
     sets: Vec<PathBuf>,
-    /// What a request takes, by cause, instead: CPU time, system calls by name, switches, faults; and the
+    /// Show what a request takes, by cause: CPU time, system calls by name, switches, faults; and the
     /// memory of an idle connection. CSV and JSON have the counts of the set's ledger.csv
     #[arg(long, conflicts_with_all = ["units", "metric"])]
     ledger: bool,
-    /// Show these servers too, where there are more than six and tables show the first three and the floor:
-    /// names, or patterns such as 'thread-*'
+    /// With more than six servers, tables show the first three ranks and the floor: show these servers too, by
+    /// names or patterns such as 'thread-*'
     #[arg(
         long,
         value_name = "A,B",
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     selection: Selection,
 }
 
-/// By default by CPU, throughput, p99, and idle memory where connections were idle.
+/// Compares by CPU, throughput, p99, and idle memory where connections were idle, unless asked otherwise.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments {
         sets,

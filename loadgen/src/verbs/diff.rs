@@ -31,10 +31,10 @@ pub(crate) struct Arguments {
     across_machines: bool,
 }
 
-/// By CPU unless asked otherwise.
+/// Compares by CPU unless asked otherwise.
 ///
-/// Exit code 1 is for a certain regression: whatever keeps the sets from being compared is a wrong use of this
-/// verb, and exit code 2. (A comparison that cannot be printed has exit code 1, as with every verb.)
+/// Exit code 1 means a certain regression. Whatever prevents a comparison counts as wrong usage, exit code 2. (A
+/// comparison that cannot be printed has exit code 1, as with every verb.)
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments {
         old,
@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What keeps the sets from being compared.
+/// An error that prevents a comparison.
 fn unusable(error: anyhow::Error) -> anyhow::Error {
     match error.is::<Usage>() {
         true => error,
@@ -117,7 +117,7 @@ struct Head<'a> {
     left_out: Vec<LeftOut<'a>>,
 }
 
-/// What weakens the comparison.
+/// Warns of everything that weakens the comparison.
 fn warn(old: &Evidence, new: &Evidence, differences: &[String], diffs: &[Diff]) {
     for difference in differences {
         warning(&format!("of different machines: {difference}"));

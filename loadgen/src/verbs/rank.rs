@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     left_out: bool,
 }
 
-/// By CPU unless asked otherwise.
+/// Ranks by CPU unless asked otherwise.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments {
         sets,
@@ -63,7 +63,7 @@ struct Head<'a> {
     rankings: Vec<Basis<'a>>,
 }
 
-/// What a ranking is made from.
+/// The workloads behind a ranking.
 #[derive(Serialize)]
 struct Basis<'a> {
     metric: &'static str,

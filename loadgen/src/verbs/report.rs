@@ -103,7 +103,7 @@ fn renew(path: &Path, evidence: &Evidence, shown: &Evidence, command: &str) -> a
     for picture in &pictures {
         write_if_new(&folder.join(&picture.file), &picture.svg)?;
     }
-    // The text comes last: whatever it links to is there.
+    // The text comes last, so that everything it links to exists.
     match output::is_stdout(Some(path)) {
         true => output::print(spliced),
         false => write_if_new(path, &spliced),
@@ -124,7 +124,7 @@ fn write_if_new(path: &Path, text: &str) -> anyhow::Result<()> {
 /// The command that makes this text, as typed in the current folder.
 fn command(sets: &[PathBuf], workloads: &[String], made: Option<(&str, &Path)>) -> String {
     let here = env::current_dir().unwrap_or_default();
-    // Where somebody keeps the repository is nobody's business.
+    // The location of the repository on this machine is private.
     let relative = |path: &Path| quoted_path(path.strip_prefix(&here).unwrap_or(path));
     let mut words = vec!["loadgen".to_owned(), "report".to_owned()];
     words.extend(sets.iter().map(|set| relative(set)));

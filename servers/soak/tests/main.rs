@@ -13,8 +13,8 @@ use std::{env, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
-use loadgen::catalogue::{Catalogue, Server, Serves};
 use serde_json::Value;
+use subject::catalogue::{Catalogue, Server, Serves};
 
 use faulty::Fault;
 

@@ -11,7 +11,7 @@ use engine::foreign::in_markdown as escaped;
 #[cfg(feature = "sets")]
 use lab::compare::Standing;
 
-/// Columns of figures side by side where there may be many: as many servers stand side by side at the most.
+/// The most columns of figures side by side, where there may be many.
 const FIGURES_MAX: usize = 6;
 
 pub(crate) fn render(document: &Document) -> String {
@@ -87,7 +87,7 @@ fn drawn(grid: &Grid) -> String {
     out
 }
 
-/// Lines become breaks.
+/// Line breaks become `<br>` when a row is drawn.
 fn written(cell: &Cell) -> String {
     match cell {
         Cell::Text(text) | Cell::Name(text) => {

@@ -1,7 +1,7 @@
-//! The formats of tables: a file each. All of them are given the same: a [`Document`] of tables and what is said
-//! about them, and the rows behind it.
+//! The formats of tables, a file each. All of them get the same input: a [`Document`] of tables and sentences, and
+//! the rows of figures behind it.
 //!
-//! A further format is a file here, an entry in [`TableFormat`], and an arm in [`TableFormat::render`].
+//! A new format is a file here and an entry in [`TableFormat`], whose `render` names the file.
 
 #[cfg(feature = "sets")]
 mod csv;
@@ -26,7 +26,7 @@ pub enum TableFormat {
     Text,
     /// For a file, with whole intervals
     Markdown,
-    /// A row a figure, with a stable header
+    /// One row for each figure, with a stable header
     Csv,
     /// The same, and where it comes from
     Json,
@@ -46,8 +46,8 @@ pub enum RenderError {
 
 #[cfg(feature = "sets")]
 impl TableFormat {
-    /// The text. For people that is `document`, in lines of at most `width` where the format has lines; for programs
-    /// it is `rows`, which are all figures, and `head`, which says where they come from.
+    /// The text. Formats for people draw `document`, in lines of at most `width` where that applies; formats for programs
+    /// write `rows`, which have all figures, and `head`, which says where they come from.
     ///
     /// # Errors
     ///

@@ -15,10 +15,10 @@ use engine::figures::thousands;
 #[cfg(feature = "sets")]
 use lab::compare::Standing;
 
-/// Columns of a terminal that nobody has widened.
+/// Columns of a terminal of the usual size.
 pub const WIDTH: usize = 80;
 
-/// Sentences that go on for longer are hard to read, however wide the terminal is.
+/// Longer lines of text are hard to read, however wide the terminal is.
 const SENTENCE_WIDTH: usize = 100;
 
 /// In lines of at most `width`, as far as the tables allow.
@@ -78,7 +78,7 @@ fn table(grid: &Grid, width: usize) -> String {
     tables.collect::<Vec<_>>().join("\n")
 }
 
-/// Below a table without the rows that are folded.
+/// The line below a table that says how many rows are folded.
 fn fold_line(grid: &Grid, folded: usize, width: usize) -> String {
     match &grid.fold {
         Some(fold) if folded > 0 => "\n".to_owned() + &wrapped(&fold.line(folded), " ", width),
@@ -86,7 +86,7 @@ fn fold_line(grid: &Grid, folded: usize, width: usize) -> String {
     }
 }
 
-/// `blocks`: with the width of its figures, where widths are given.
+/// `blocks`: the widths of columns and of figures, if they are given.
 fn drawn(grid: &Grid, blocks: Option<(Blocks, usize)>) -> String {
     let columns = grid.header.len();
     let widths = |column: usize| match blocks {
@@ -195,7 +195,7 @@ fn entry(compared: &Compared, width: usize) -> String {
     };
     let ratio = match (entry.standing, &entry.ratio) {
         (Standing::NotValid, _) => "not valid".to_owned(),
-        // It has no rank, so that there is room below.
+        // It has no rank, so there is room below.
         (Standing::ClientBound, _) => at_hyphens("client-bound", width),
         _ if entry.is_sparse => match width >= "too few rounds".len() {
             true => "too few rounds".to_owned(),
@@ -219,7 +219,7 @@ fn entry(compared: &Compared, width: usize) -> String {
     let mut lines = vec![value, ratio, below.join(" ")];
     lines.retain(|line| !line.is_empty());
     if entry.left_out > 0 && !lines.is_empty() {
-        // Behind what is compared, if anything is.
+        // On the line with the ratio, if there is one.
         let compared = lines.len().min(2) - 1;
         lines[compared] = marked(&lines[compared], width);
     }
