@@ -236,7 +236,7 @@ struct Floor {
 impl Floor {
     fn start() -> Self {
         let mut child = Command::new(LOADGEN)
-            .arg("floor")
+            .arg("responder")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -22,7 +22,7 @@ struct Floor {
 
 impl Floor {
     fn start() -> Self {
-        Floor::of(Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("floor"))
+        Floor::of(Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("responder"))
     }
 
     /// With no more files than these.
@@ -311,7 +311,7 @@ fn out_of_files_it_neither_spins_nor_hangs() {
 fn a_taken_port_is_said() {
     let floor = Floor::start();
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(["floor", "--listen", &floor.address.to_string()])
+        .args(["responder", "--listen", &floor.address.to_string()])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));

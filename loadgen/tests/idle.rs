@@ -390,7 +390,7 @@ fn both_agree(json: &Value, counts: &Value) {
 
 #[test]
 fn the_floor_counts_the_same() {
-    let floor = Process::start(Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("floor"));
+    let floor = Process::start(Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("responder"));
     let (json, counts) = both_sides(floor, &["-n", "3000", "-k", "10", "-t", "2"]);
     both_agree(&json, &counts);
     assert_eq!(json["plan"]["idle"], 2_000);
