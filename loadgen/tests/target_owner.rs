@@ -190,7 +190,7 @@ fn a_process_that_has_the_listener_too_is_named() {
         other.kill().unwrap();
         other.wait().unwrap();
     }
-    let named = format!("what loadgen did not start: process {last} (sleep)");
+    let named = format!("a process that loadgen did not start: {last} (sleep)");
     assert!(error.contains(&named), "{error}");
 }
 

@@ -63,8 +63,8 @@ fn number_in(file: &Path) -> i32 {
     number().unwrap()
 }
 
-/// The floor: it answers, and says where it listens.
-const FLOOR: &str = concat!(env!("CARGO_BIN_EXE_loadgen"), " floor --listen {addr}");
+/// The generator's responder: it answers, and prints the address that it listens on.
+const RESPONDER: &str = concat!(env!("CARGO_BIN_EXE_loadgen"), " responder --listen {addr}");
 
 /// Ways to leave the group of the process that was started; `{}` is the script of the one that leaves.
 const WAYS: [(&str, &str); 7] = [
@@ -184,7 +184,7 @@ fn cost_of(target: &Target, requests: usize) -> ServerCost {
 /// The process that was started exits with 0 once the daemon is ready.
 #[test]
 fn a_daemon_is_measured_and_stopped() {
-    let server = shell(&format!("setsid {FLOOR} & sleep 0.2; exit 0"));
+    let server = shell(&format!("setsid {RESPONDER} & sleep 0.2; exit 0"));
     let target = start(&server).unwrap();
     let leader = target.pid().cast_signed();
     soon("the one that was started ends", || is_gone(leader));
@@ -204,7 +204,7 @@ fn a_daemon_is_measured_and_stopped() {
 /// It may be ready only after the process that was started has exited.
 #[test]
 fn a_daemon_that_takes_its_time() {
-    let server = shell(&format!("(sleep 0.3; exec setsid {FLOOR}) & exit 0"));
+    let server = shell(&format!("(sleep 0.3; exec setsid {RESPONDER}) & exit 0"));
     let target = start(&server).unwrap();
     ask(target.address(), 1);
     assert!(!target.has_ended());
