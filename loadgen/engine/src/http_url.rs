@@ -1116,9 +1116,13 @@ mod tests {
             (
                 "http://u:%0d%0aX@h/",
                 Part::Userinfo,
-                "no control characters",
+                "does not allow control characters",
             ),
-            ("http://u:%00@h/", Part::Userinfo, "no control characters"),
+            (
+                "http://u:%00@h/",
+                Part::Userinfo,
+                "does not allow control characters",
+            ),
             ("http://h/a b", Part::Path, "a blank; write %20"),
             ("http://h/ ", Part::Path, "a blank; write %20"),
             ("http://h/a\u{a0}b", Part::Path, "a blank; write %C2%A0"),

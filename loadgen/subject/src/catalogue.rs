@@ -530,7 +530,7 @@ fn check_groups(
     for group in groups {
         if names.contains(group) {
             return Err(format!(
-                "`{key}` of `{name}`: `{group}` is the name of a {kind} already"
+                "`{key}` of `{name}`: `{group}` is already the name of a {kind}"
             ));
         }
         limits::check_name(group).map_err(|why| format!("`{key}` of `{name}`: {group:?} {why}"))?;
@@ -765,15 +765,15 @@ mod tests {
             ),
             (
                 "group = 'a'",
-                "benches/servers.toml:1:1: `group` of `a`: `a` is the name of a server already",
+                "benches/servers.toml:1:1: `group` of `a`: `a` is already the name of a server",
             ),
             (
                 "group = ['b']\n[[server]]\nname='b'\nabout=''\nrun=['x']",
-                "benches/servers.toml:1:1: `group` of `a`: `b` is the name of a server already",
+                "benches/servers.toml:1:1: `group` of `a`: `b` is already the name of a server",
             ),
             (
                 "group = ['a b']",
-                "benches/servers.toml:1:1: `group` of `a`: \"a b\" must be of letters, digits, `-`, `_` and `.`, and begin with none of `-` and `.`",
+                "benches/servers.toml:1:1: `group` of `a`: \"a b\" may contain letters, digits, `-`, `_` and `.`, and must not begin with `-` or `.`",
             ),
             (
                 "build = []",
