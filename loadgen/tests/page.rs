@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::Command;
 
 use browser::Browser;
+use report::latencies::Latencies;
 use serde_json::{Value, json};
 
 /// Runs `loadgen report` with these arguments in a folder.
-fn report(folder: &Path, args: &[&str]) {
+fn write_report(folder: &Path, args: &[&str]) {
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .arg("report")
         .args(args)
@@ -26,7 +27,7 @@ fn page() -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let set = laboratory::write(folder.path());
     let name = set.file_name().unwrap().to_str().unwrap();
-    report(folder.path(), &[name, "--html", "page.html"]);
+    write_report(folder.path(), &[name, "--html", "page.html"]);
     let file = folder.path().join("page.html");
     // To be looked at.
     if let Some(kept) = std::env::var_os("LOADGEN_TEST_PAGE") {
@@ -43,8 +44,9 @@ fn the_page_in_a_browser() {
         return;
     };
     browser.open(&file);
-    // Charts are drawn when they come into view.
+    // Charts are drawn when they come into view, and those of a workload when it is opened.
     let visit = "(async () => {
+        document.querySelectorAll('details.workload').forEach(it => { it.open = true; });
         for (const it of document.querySelectorAll('.plot')) {
             it.scrollIntoView({ block: 'center' });
             while (it.dataset.drawn !== 'true') await new Promise(next => setTimeout(next, 5));
@@ -53,9 +55,14 @@ fn the_page_in_a_browser() {
             .filter(it => it.querySelector('.cartesianlayer .xy')).length;
     })()";
     let drawn = browser.evaluate(visit);
-    // 4 by connections, 2 by rate, 1 by workload, a curve for each of 19 workloads, and 3 of the ledger.
+    // 4 by connections, 2 by rate, 1 by workload, a curve for each of 19 workloads, and 3 of the ledger; those
+    // without variation are a sentence.
+    let figures = browser.evaluate("document.querySelectorAll('.chart').length");
+    assert_eq!(figures, json!(4 + 2 + 1 + 19 + 19 * 3));
     let charts = browser.evaluate("document.querySelectorAll('.plot').length");
-    assert_eq!(charts, json!(4 + 2 + 1 + 19 + 19 * 3));
+    let said = browser.evaluate("document.querySelectorAll('.sentence').length");
+    let sum = charts.as_u64().unwrap() + said.as_u64().unwrap();
+    assert_eq!(figures, json!(sum));
     assert_eq!(drawn, charts);
     let empty = browser.evaluate(
         "[...document.querySelectorAll('.plot')]\
@@ -65,7 +72,7 @@ fn the_page_in_a_browser() {
 
     // A server is switched off everywhere, with the keyboard alone: in what is in view and in what comes.
     let shown = "[...document.querySelectorAll('.plot')].filter(it => it.dataset.drawn === 'true')\
-                 .filter(it => it.data.some(trace => trace.legendgroup === 'event-loop' || \
+                 .filter(it => it.data.some(trace => trace.meta === 'event-loop' || \
                  trace.y.includes?.('event-loop'))).length";
     let drawn = "document.querySelectorAll('.plot[data-drawn=true]').length";
     let far = "document.querySelector('#cpu-by-workload').scrollIntoView()";
@@ -116,6 +123,91 @@ fn the_page_in_a_browser() {
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
+/// 22 servers under 40 workloads.
+#[test]
+fn the_page_of_a_long_ladder() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("page.html");
+    let page = report::html::page(&lab::fixture::ladder(), &Latencies::default(), "loadgen");
+    assert!(page.len() < 8_000_000, "{} bytes", page.len());
+    fs::write(&file, page).unwrap();
+    let Some(mut browser) = Browser::start() else {
+        println!("SKIPPED: no chromium is installed, so no page was looked at");
+        return;
+    };
+    let resize = |browser: &mut Browser, width: u32| {
+        let window =
+            json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 });
+        browser.call("Emulation.setDeviceMetricsOverride", window);
+    };
+    let number = |browser: &mut Browser, script: &str| browser.evaluate(script).as_u64().unwrap();
+    resize(&mut browser, 1_280);
+    browser.open(&file);
+    let drawn = "document.querySelectorAll('.plot[data-drawn=true]').length";
+    let height = number(&mut browser, "document.documentElement.scrollHeight");
+    assert!(height < 15 * 900, "{height} pixels");
+    assert!(number(&mut browser, drawn) < 10, "nobody has scrolled yet");
+
+    // Names stand at the ends of lines, each at a place of its own.
+    let chart = "document.getElementById('cpu-by-connections-keep-alive')";
+    browser.evaluate(&format!("{chart}.scrollIntoView()"));
+    browser.wait(&format!("{chart}.dataset.drawn === 'true'"));
+    let names = format!("[...{chart}.querySelectorAll('.annotation')]");
+    assert_eq!(number(&mut browser, &format!("{names}.length")), 21);
+    let covered = format!(
+        "{names}.map(it => it.getBoundingClientRect().top).sort((a, b) => a - b)\
+         .filter((top, at, all) => at > 0 && top - all[at - 1] < 9).length"
+    );
+    assert_eq!(number(&mut browser, &covered), 0);
+    let beside =
+        format!("{chart}.closest('.chart').textContent.includes('Beyond the axis: python')");
+    assert_eq!(browser.evaluate(&beside), json!(true));
+    // No line goes to a point that is not compared, and none across it.
+    let joined = format!(
+        "{chart}.data.find(it => it.meta === 'event-loop' && it.mode === 'lines+markers').x"
+    );
+    assert_eq!(
+        browser.evaluate(&joined).as_array().unwrap()[1..4],
+        [json!(4), Value::Null, json!(64)]
+    );
+
+    // What has the focus is highlighted everywhere.
+    let faded = |of: &str| {
+        format!(
+            "[...{chart}.querySelectorAll('.scatterlayer > .trace[data-of={of}]')]\
+                 .every(it => getComputedStyle(it).opacity < 0.5)"
+        )
+    };
+    assert_eq!(browser.evaluate(&faded("io-uring")), json!(false));
+    browser.evaluate("document.querySelector('input[data-server=floor]').focus()");
+    browser.press("Tab", "");
+    browser.evaluate("document.querySelector('input[data-server=event-loop]').focus()");
+    browser.wait(&faded("io-uring"));
+    assert_eq!(browser.evaluate(&faded("event-loop")), json!(false));
+    browser.evaluate("document.activeElement.blur()");
+    browser.wait(&format!("!({})", faded("io-uring")));
+
+    // A link opens the workload that it leads to.
+    browser.evaluate("location.hash = '#workload-pipelined-16'");
+    browser.wait("document.getElementById('workload-pipelined-16').open");
+
+    // On a phone nothing is cut: wide tables scroll by themselves.
+    resize(&mut browser, 390);
+    browser.evaluate("document.querySelectorAll('details').forEach(it => { it.open = true; })");
+    let width = number(&mut browser, "document.documentElement.scrollWidth");
+    assert!(width <= 390, "{width}");
+
+    // On paper all is drawn.
+    resize(&mut browser, 1_280);
+    browser.evaluate("dispatchEvent(new Event('beforeprint'))");
+    assert_eq!(
+        browser.evaluate(drawn),
+        browser.evaluate("document.querySelectorAll('.plot').length")
+    );
+    browser.evaluate("dispatchEvent(new Event('afterprint'))");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
 /// A second time changes nothing, not even when a file was written.
 #[test]
 fn splicing_writes_pictures() {
@@ -128,7 +220,7 @@ fn splicing_writes_pictures() {
         "# A\n\n<!-- loadgen:begin -->\n<!-- loadgen:end -->\n",
     )
     .unwrap();
-    report(folder.path(), &[set, "--splice", "README.md"]);
+    write_report(folder.path(), &[set, "--splice", "README.md"]);
     let read = || {
         let mut files = vec![(readme.clone(), fs::read_to_string(&readme).unwrap())];
         for entry in fs::read_dir(folder.path().join("pictures")).unwrap() {
@@ -146,7 +238,7 @@ fn splicing_writes_pictures() {
     };
     let first = read();
     let when = written(&first);
-    report(folder.path(), &[set, "--splice", "README.md"]);
+    write_report(folder.path(), &[set, "--splice", "README.md"]);
     assert_eq!(read(), first);
     assert_eq!(written(&first), when);
     if let Some(kept) = std::env::var_os("LOADGEN_TEST_PICTURES") {

@@ -118,12 +118,19 @@ impl Chart {
             Body::Dots(series) => self.alike(series, |it| it.x)?,
             Body::Bars(bars) => self.alike_bars(bars)?,
         };
-        let others = self.named_beside();
-        let others = others.map_or(String::new(), |others| format!(" Not so {others}."));
+        let exceptions = match (self.beside.len(), self.named_beside()) {
+            (_, None) => String::new(),
+            (1, Some(one)) => format!(" Exception: {one}."),
+            (_, Some(more)) => format!(" Exceptions: {more}."),
+        };
+        let axis = match self.body {
+            Body::Lines(_) | Body::Curves(_) => &self.y.title,
+            Body::Dots(_) | Body::Bars(_) => &self.x.title,
+        };
         Some(match found {
-            Alike::Same(value) => format!("{value} for {who}.{others}"),
+            Alike::Same(value) => format!("{value} for {who} ({axis}).{exceptions}"),
             Alike::Noise(range) => format!(
-                "No difference is resolved between {who}: {range}, and all intervals overlap.{others}"
+                "No difference is resolved between {who}: {range} ({axis}), and all intervals overlap.{exceptions}"
             ),
         })
     }
@@ -226,7 +233,7 @@ mod tests {
             id: String::new(),
             title: String::new(),
             x: Axis::linear(""),
-            y: Axis::linear(""),
+            y: Axis::linear("µs"),
             body: Body::Lines(series.collect()),
             beside: Vec::new(),
         }
@@ -235,11 +242,11 @@ mod tests {
     #[test]
     fn what_is_alike_is_a_sentence() {
         let same = lines(&[(7.661, None), (7.664, None)]);
-        assert_eq!(same.sentence().unwrap(), "7.66 for s0 and s1.");
+        assert_eq!(same.sentence().unwrap(), "7.66 for s0 and s1 (µs).");
         let noise = lines(&[(7.0, Some((6.0, 8.0))), (7.5, Some((6.8, 8.2)))]);
         assert_eq!(
             noise.sentence().unwrap(),
-            "No difference is resolved between s0 and s1: 7.00–7.50, and all intervals overlap."
+            "No difference is resolved between s0 and s1: 7.00–7.50 (µs), and all intervals overlap."
         );
         assert_eq!(
             lines(&[(7.0, Some((6.0, 7.2))), (7.5, Some((7.3, 8.0)))]).sentence(),
@@ -253,7 +260,7 @@ mod tests {
         beside.beside = vec!["s2".to_owned()];
         assert_eq!(
             beside.sentence().unwrap(),
-            "7.00 for s0 and s1. Not so s2 (400)."
+            "7.00 for s0 and s1 (µs). Exception: s2 (400)."
         );
     }
 }
