@@ -58,6 +58,18 @@ impl Part {
     }
 }
 
+/// Whether the markers of all parts of a file are there, which is known before anything is computed.
+///
+/// # Errors
+///
+/// When one is missing or there twice.
+pub fn check(file: &str) -> Result<(), SpliceError> {
+    for part in Part::of(file) {
+        markdown::splice_between(file, part.markers(), "")?;
+    }
+    Ok(())
+}
+
 /// The front page of sets.
 pub struct Front<'a> {
     machines: Vec<Machine<'a>>,

@@ -696,7 +696,7 @@ impl Asked<'_> {
     }
 }
 
-/// What servers take beside the best, the cheapest first; nothing of those that cannot be compared.
+/// What the cheapest of these servers take beside the best; nothing of those that cannot be compared.
 fn against(sets: &[&Asked], workload: &str, servers: &[String], best: &str) -> Option<String> {
     let ratios = |server: &String| -> Vec<Estimate> {
         let evidences = sets.iter().map(|set| &set.recorded.evidence);
@@ -711,10 +711,14 @@ fn against(sets: &[&Asked], workload: &str, servers: &[String], best: &str) -> O
         .collect();
     others.sort_by(|(_, a), (_, b)| ends(a).0.total_cmp(&ends(b).0));
     let others: Vec<String> = (others.iter())
+        .take(BESIDE)
         .map(|(server, ratios)| format!("{server} {}", span(ratios)))
         .collect();
     (!others.is_empty()).then(|| others.join(", "))
 }
+
+/// Servers that are named beside a choice: a reason is short.
+const BESIDE: usize = 2;
 
 /// Those who are first or tied, the best median first.
 fn first(findings: &Findings, metric: Metric, workload: &str) -> Vec<String> {

@@ -16,7 +16,7 @@ use crate::selection::{keep_workloads, open, together};
 use engine::shell::{quoted, quoted_path};
 use lab::compare::Evidence;
 use lab::set::Set;
-use report::front::{Front, Part};
+use report::front::{self, Front, Part};
 use report::latencies::Latencies;
 use report::pictures;
 use report::pictures::Picture;
@@ -154,6 +154,7 @@ impl<'a> File<'a> {
         }
         let parts = Part::of(&text);
         if !parts.is_empty() {
+            front::check(&text).with_context(|| name.clone())?;
             let recorded = self.recorded(sets)?;
             let front = Front::of(&recorded);
             let mut picture = front
