@@ -705,7 +705,7 @@ fn room_for_rows_is_reserved() {
 fn all_files_of_a_set_are_listed() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let lists = [
-        (root.join("src/set/mod.rs"), "//! - `", "`: "),
+        (root.join("lab/src/set/mod.rs"), "//! - `", "`: "),
         (root.join("../results/README.md"), "| `", "` |"),
         (root.join("../results/METHODOLOGY.md"), "**`", "`**"),
     ];
