@@ -161,7 +161,7 @@ impl<'a> Front<'a> {
             "\nA server is named where it is first by CPU per request, or tied with the first, in every set: {}. `x` \
              is the multiple of what the server named first takes, the median over rounds and its 95% interval; of \
              several sets, the lowest and the highest median. Sets of different machines or builds are never \
-             merged: each ranks its own servers.",
+             merged: each ranks its own servers. The row on response times names the servers that hold the highest rate.",
             sets.join("; ")
         )
         .expect(INFALLIBLE);
@@ -180,8 +180,8 @@ impl<'a> Front<'a> {
         let columns: Vec<Column> = shown.iter().map(Column::of).collect();
         let mut header = vec!["server".to_owned()];
         header.extend(columns.iter().map(Column::heading));
-        let floors = columns.last().is_some_and(Column::has_floor);
-        header.extend(floors.then(|| "of the floor".to_owned()));
+        let floor = columns.last().filter(|it| it.has_floor());
+        header.extend(floor.map(|it| format!("of the floor, {}", it.machine)));
         let mut grid = Grid::new(header, 1);
         let mut servers: Vec<&String> = Vec::new();
         let has_rank = |it: &&Place| it.rank.is_some() || it.is_unresolved;
@@ -196,11 +196,7 @@ impl<'a> Front<'a> {
         for server in servers {
             let mut row = vec![server.clone()];
             row.extend(columns.iter().map(|it| it.cell(server)));
-            row.extend(floors.then(|| {
-                columns
-                    .last()
-                    .map_or(String::new(), |it| it.of_floor(server))
-            }));
+            row.extend(floor.map(|it| it.of_floor(server)));
             grid.row(row);
         }
         let mut out = grid.markdown();

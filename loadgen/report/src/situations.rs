@@ -250,7 +250,7 @@ const SITUATIONS: [Situation; 9] = [
         workloads: &["new-connection", "new-connection-16", "new-connection-256"],
     },
     Situation {
-        words: "the same, one client at a time",
+        words: "a connection for every request, from one client",
         asks: Asks::Cost,
         workloads: &["new-connection-1"],
     },
