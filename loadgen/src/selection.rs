@@ -157,10 +157,15 @@ pub(crate) fn width() -> usize {
     }
 }
 
-/// Leaves only the workloads that were asked for.
-pub(crate) fn keep_workloads(evidence: &mut Evidence, patterns: &[String]) -> Result<(), Usage> {
-    let workloads = workloads(&[&mut *evidence], patterns)?;
-    evidence.keep(|_| true, |workload| workloads.contains(&workload.name));
+/// Leaves only the workloads that were asked for: what one of `sides` has is enough.
+pub(crate) fn keep_workloads(
+    sides: &mut [&mut Evidence],
+    patterns: &[String],
+) -> Result<(), Usage> {
+    let workloads = workloads(sides, patterns)?;
+    for side in sides {
+        side.keep(|_| true, |workload| workloads.contains(&workload.name));
+    }
     Ok(())
 }
 
@@ -187,8 +192,8 @@ fn distinct<'a>(all: impl Iterator<Item = Named<'a>>) -> Vec<Named<'a>> {
     all.filter(|it| seen.insert(it.name)).collect()
 }
 
-/// Opens sets and takes them together.
-pub(crate) fn evidence(paths: &[PathBuf]) -> anyhow::Result<Evidence> {
+/// Opens sets, each given once.
+pub(crate) fn open(paths: &[PathBuf]) -> anyhow::Result<Vec<Set>> {
     let mut seen = BTreeSet::new();
     let mut sets = Vec::new();
     for path in paths {
@@ -204,6 +209,11 @@ pub(crate) fn evidence(paths: &[PathBuf]) -> anyhow::Result<Evidence> {
         }
         sets.push(set);
     }
+    Ok(sets)
+}
+
+/// Takes opened sets together.
+pub(crate) fn together(sets: Vec<Set>) -> anyhow::Result<Evidence> {
     let evidence = Evidence::of(sets)?;
     for remark in &evidence.remarks {
         say!(
@@ -212,4 +222,9 @@ pub(crate) fn evidence(paths: &[PathBuf]) -> anyhow::Result<Evidence> {
         );
     }
     Ok(evidence)
+}
+
+/// Opens sets and takes them together.
+pub(crate) fn evidence(paths: &[PathBuf]) -> anyhow::Result<Evidence> {
+    together(open(paths)?)
 }

@@ -76,6 +76,8 @@ pub(crate) struct Blocks {
 /// The content of a cell; each format writes it in its own way.
 #[derive(Debug, Clone)]
 pub(crate) enum Cell {
+    /// Markdown as it stands, in a table that is drawn as Markdown only.
+    Markup(String),
     /// May have several lines, and any characters.
     Text(String),
     /// A name that may be broken at its hyphens.

@@ -27,6 +27,8 @@ pub mod document;
 #[cfg(feature = "sets")]
 pub mod explain;
 pub mod format;
+#[cfg(feature = "page")]
+pub mod front;
 mod grid;
 pub mod hgrm;
 #[cfg(feature = "page")]
@@ -44,6 +46,8 @@ pub mod ranking;
 #[cfg(feature = "sets")]
 pub mod rows;
 pub mod run;
+#[cfg(feature = "page")]
+pub mod situations;
 pub mod slo;
 mod spectrum;
 #[cfg(feature = "sets")]

@@ -174,7 +174,7 @@ fn analyses(evidence: &Evidence) -> String {
 }
 
 /// Text as a code span, whatever is in it (CommonMark 0.31, 6.1).
-fn code(text: &str) -> String {
+pub(super) fn code(text: &str) -> String {
     let text = foreign::escaped(&text.replace('\n', " "));
     let runs = text.split(|c| c != '`').map(str::len);
     let fence = "`".repeat(runs.max().unwrap_or(0) + 1);
@@ -206,9 +206,27 @@ pub enum SpliceError {
     /// The begin is missing, or an end after it.
     #[error("no `{0}`: put the lines `{BEGIN} -->` and `{END}` where the table should stand")]
     Missing(&'static str),
+    /// Only one of the two lines around a part is there, or they are in the wrong order.
+    #[error("`{begin}` and `{end}` must both be there, in this order")]
+    Half {
+        /// The first of the two.
+        begin: &'static str,
+        /// The second.
+        end: &'static str,
+    },
     /// A marker appears twice.
     #[error("`{0}` appears more than once")]
     Twice(&'static str),
+}
+
+/// Whether a line of the file begins or ends the generated part.
+pub fn has_marker(file: &str) -> bool {
+    let is_marker = |line: &str| {
+        [BEGIN, END]
+            .iter()
+            .any(|it| line.trim_start().starts_with(it))
+    };
+    file.lines().any(is_marker)
 }
 
 /// `file` with the lines between its two markers replaced by `text`; the markers stay.
@@ -217,6 +235,19 @@ pub enum SpliceError {
 ///
 /// Unless both markers are there, once each and in order.
 pub fn splice(file: &str, text: &str) -> Result<String, SpliceError> {
+    splice_between(file, (BEGIN, END), text)
+}
+
+/// The same between other markers.
+pub(super) fn splice_between(
+    file: &str,
+    (begin, end): (&'static str, &'static str),
+    text: &str,
+) -> Result<String, SpliceError> {
+    let missing = |marker| match begin == BEGIN {
+        true => SpliceError::Missing(marker),
+        false => SpliceError::Half { begin, end },
+    };
     let only = |within: &str, marker: &'static str| {
         let starts_with = |(_, line): &(usize, &str)| line.trim_start().starts_with(marker);
         let mut at = 0;
@@ -225,15 +256,15 @@ pub fn splice(file: &str, text: &str) -> Result<String, SpliceError> {
             (at, line)
         });
         let mut found = lines.filter(starts_with);
-        let first = found.next().ok_or(SpliceError::Missing(marker))?;
+        let first = found.next().ok_or_else(|| missing(marker))?;
         match found.next() {
             None => Ok((first.0, first.0 - first.1.len())),
             Some(_) => Err(SpliceError::Twice(marker)),
         }
     };
-    let (begin_end, _) = only(file, BEGIN)?;
-    only(file, END)?;
-    let (_, end_start) = only(&file[begin_end..], END)?;
+    let (begin_end, _) = only(file, begin)?;
+    only(file, end)?;
+    let (_, end_start) = only(&file[begin_end..], end)?;
     let (before, after) = (&file[..begin_end], &file[begin_end + end_start..]);
     Ok(format!("{before}\n{}\n\n{after}", text.trim()))
 }

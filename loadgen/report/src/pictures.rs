@@ -49,12 +49,22 @@ pub fn all(evidence: &Evidence) -> Vec<Picture> {
         open.and_then(|load| chart::by_rate(&findings, load, Metric::P99)),
     ];
     (charts.into_iter().chain(calls).flatten())
-        .map(|chart| Picture {
-            file: format!("{}.svg", chart.id),
-            alt: chart.alt(),
-            svg: svg(&chart, evidence),
-        })
+        .map(|chart| picture(&chart, evidence))
         .collect()
+}
+
+/// The one of what a request costs under every workload.
+pub(crate) fn by_workload(evidence: &Evidence) -> Option<Picture> {
+    let chart = chart::by_workload(&Findings::of(evidence), Metric::Cpu)?;
+    Some(picture(&chart, evidence))
+}
+
+fn picture(chart: &Chart, evidence: &Evidence) -> Picture {
+    Picture {
+        file: format!("{}.svg", chart.id),
+        alt: chart.alt(),
+        svg: svg(chart, evidence),
+    }
 }
 
 const WIDTH: u32 = 760;

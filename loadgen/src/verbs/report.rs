@@ -1,5 +1,6 @@
 //! `loadgen report`: sets as Markdown with its pictures, or as a page.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io;
@@ -9,23 +10,41 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
+use crate::Usage;
 use crate::output::{self, Written};
-use crate::selection::{evidence, keep_workloads};
+use crate::selection::{keep_workloads, open, together};
 use engine::shell::{quoted, quoted_path};
 use lab::compare::Evidence;
+use lab::set::Set;
+use report::front::{self, Front, Part};
 use report::latencies::Latencies;
 use report::pictures;
 use report::pictures::Picture;
+use report::situations::Recorded;
 use report::{html, markdown};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Folders of sets; several are taken together as more rounds of the same
+    /// Folders of sets, the oldest first; several are taken together as more rounds of the same
     #[arg(required = true, value_name = "SET")]
     sets: Vec<PathBuf>,
-    /// Markdown file to renew between its lines `<!-- loadgen:begin -->` and `<!-- loadgen:end -->`,
-    /// instead of printing; pictures that it links to go into the folder `pictures/` beside it. `-` renews
-    /// stdin to stdout, without pictures
+    /// Markdown file to renew instead of printing; `-` renews stdin to stdout, without pictures
+    ///
+    /// Only what stands between its markers is replaced. Each marker is a line of its own:
+    ///
+    /// `<!-- loadgen:begin -->` to `<!-- loadgen:end -->`: the tables. Several sets must be of one machine
+    /// and build.
+    ///
+    /// `<!-- loadgen:picture -->` to `<!-- loadgen:picture:end -->`: CPU per request under every workload,
+    /// of the set with the most workloads.
+    ///
+    /// `<!-- loadgen:which-one -->` to `<!-- loadgen:which-one:end -->`: which server to take in which
+    /// situation. Sets may be of several machines; where these disagree, the row says so.
+    ///
+    /// `<!-- loadgen:ranks -->` to `<!-- loadgen:ranks:end -->`: one row a server, one column a machine.
+    ///
+    /// Pictures go into the folder `pictures/` beside the file. README.md of this repository has the last
+    /// three, results/README.md the first; each prints the command that renews it.
     #[arg(long, value_name = "FILE|-")]
     splice: Option<PathBuf>,
     /// Workloads in the Markdown text: names, groups, or patterns such as 'keep-alive*' [default: all];
@@ -41,74 +60,189 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (html, splice) = (arguments.html.as_deref(), arguments.splice.as_deref());
     output::check(&[("--html", html), ("--splice", splice)])?;
-    let evidence = evidence(&arguments.sets)?;
-    let mut shown = evidence.clone();
-    keep_workloads(&mut shown, &arguments.workloads)?;
+    let sets = open(&arguments.sets)?;
+    let file = splice.map(|path| File::read(path, &arguments));
+    // Sets of several machines have no tables in common, but may have a front page.
+    let needs_tables = html.is_some() || !matches!(&file, Some(Ok(file)) if !file.has_tables());
+    let evidence = match needs_tables {
+        true => Some(together(sets.clone())?),
+        false => None,
+    };
     let mut written = Written::default();
-    if let Some(path) = html {
-        let latencies = Latencies::read(&arguments.sets, &evidence)?;
+    if let (Some(path), Some(evidence)) = (html, &evidence) {
+        let latencies = Latencies::read(&arguments.sets, evidence)?;
         let command = command(&arguments.sets, &[], Some(("--html", path)));
-        written.add(output::write(
-            path,
-            html::page(&evidence, &latencies, &command),
-        ));
+        let page = html::page(evidence, &latencies, &command);
+        written.add(output::write(path, page));
     }
-    let command = |made| command(&arguments.sets, &arguments.workloads, made);
-    match splice {
-        Some(path) => written.add(renew(
-            path,
-            &evidence,
-            &shown,
-            &command(Some(("--splice", path))),
-        )),
-        None if html.is_some() => {}
-        None => {
-            let text = markdown::report(&shown, &shown.metrics(), &[], &command(None));
+    let mut shown = evidence.clone();
+    if let Some(shown) = &mut shown {
+        keep_workloads(&mut [shown], &arguments.workloads)?;
+    }
+    match (file, &evidence, &shown) {
+        (Some(file), _, _) => {
+            let tables = evidence.as_ref().zip(shown.as_ref());
+            written.add(file.and_then(|file| file.renew(sets, tables)));
+        }
+        (None, _, Some(shown)) if html.is_none() => {
+            let command = command(&arguments.sets, &arguments.workloads, None);
+            let text = markdown::report(shown, &shown.metrics(), &[], &command);
             written.add(output::print(text));
         }
+        _ => {}
     }
     written.end()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Renews a Markdown file with its pictures; `-` is stdin, renewed to stdout, which has no folder for pictures.
-fn renew(path: &Path, evidence: &Evidence, shown: &Evidence, command: &str) -> anyhow::Result<()> {
-    let name = path.display().to_string();
-    let (file, pictures) = match output::is_stdout(Some(path)) {
-        true => (
-            io::read_to_string(io::stdin()).context("reading stdin")?,
-            Vec::new(),
-        ),
-        false => {
-            // A pipe or a device has no text to be renewed.
-            let is_file = fs::metadata(path)
-                .with_context(|| format!("reading {name}"))?
-                .is_file();
-            anyhow::ensure!(
-                is_file,
-                "{name} is not a regular file, so no part of it can be renewed"
-            );
-            let file = fs::read_to_string(path).with_context(|| format!("reading {name}"))?;
-            (file, pictures::all(evidence))
+/// A Markdown file of which parts are renewed; `-` is stdin, renewed to stdout, which has no folder for pictures.
+struct File<'a> {
+    path: &'a Path,
+    text: String,
+    arguments: &'a Arguments,
+}
+
+impl<'a> File<'a> {
+    fn read(path: &'a Path, arguments: &'a Arguments) -> anyhow::Result<Self> {
+        let name = path.display();
+        let text = match output::is_stdout(Some(path)) {
+            true => io::read_to_string(io::stdin()).context("reading stdin")?,
+            false => {
+                // A pipe or a device has no text to be renewed.
+                let is_file = fs::metadata(path)
+                    .with_context(|| format!("reading {name}"))?
+                    .is_file();
+                anyhow::ensure!(
+                    is_file,
+                    "{name} is not a regular file, so no part of it can be renewed"
+                );
+                fs::read_to_string(path).with_context(|| format!("reading {name}"))?
+            }
+        };
+        Ok(File {
+            path,
+            text,
+            arguments,
+        })
+    }
+
+    /// Whether it wants the tables; a file that names no part does.
+    fn has_tables(&self) -> bool {
+        Part::of(&self.text).is_empty() || markdown::has_marker(&self.text)
+    }
+
+    /// With its pictures. `tables` are all the evidence there is, and what of it is in the text.
+    fn renew(self, sets: Vec<Set>, tables: Option<(&Evidence, &Evidence)>) -> anyhow::Result<()> {
+        let Arguments {
+            sets: folders,
+            workloads,
+            ..
+        } = self.arguments;
+        let is_stdout = output::is_stdout(Some(self.path));
+        let name = self.path.display().to_string();
+        let command = command(folders, workloads, Some(("--splice", self.path)));
+        let mut pictures = Vec::new();
+        let mut text = self.text.clone();
+        if let Some((evidence, shown)) = tables.filter(|_| self.has_tables()) {
+            if !is_stdout {
+                pictures = pictures::all(evidence);
+            }
+            let link = |it: &Picture| (format!("{PICTURES}/{}", it.file), it.alt.clone());
+            let links: Vec<(String, String)> = pictures.iter().map(link).collect();
+            let report = markdown::report(shown, &shown.metrics(), &links, &command);
+            text = markdown::splice(&text, &report).with_context(|| name.clone())?;
         }
-    };
-    let link = |it: &Picture| (format!("{PICTURES}/{}", it.file), it.alt.clone());
-    let links: Vec<(String, String)> = pictures.iter().map(link).collect();
-    let text = markdown::report(shown, &shown.metrics(), &links, command);
-    let spliced = markdown::splice(&file, &text).with_context(|| name)?;
-    let folder = path.with_file_name(PICTURES);
-    if !pictures.is_empty() {
-        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let parts = Part::of(&text);
+        if !parts.is_empty() {
+            front::check(&text).with_context(|| name.clone())?;
+            let recorded = self.recorded(sets)?;
+            let front = Front::of(&recorded);
+            let mut picture = front
+                .picture()
+                .filter(|_| !is_stdout && parts.contains(&Part::Picture));
+            // The one of the tables is of all sets.
+            let same = (pictures.iter())
+                .find(|it| picture.as_ref().is_some_and(|mine| mine.file == it.file));
+            match same {
+                Some(same) => picture = Some(same.clone()),
+                None => pictures.extend(picture.clone()),
+            }
+            let shown = picture.as_ref().map(|it| (PICTURES, it));
+            text = front.splice(&text, &command, shown).with_context(|| name)?;
+        }
+        let folder = self.path.with_file_name(PICTURES);
+        if !pictures.is_empty() {
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("creating {}", folder.display()))?;
+        }
+        for picture in &pictures {
+            write_if_new(&folder.join(&picture.file), &picture.svg)?;
+        }
+        // The text comes last, so that everything it links to exists.
+        match is_stdout {
+            true => output::print(text),
+            false => write_if_new(self.path, &text),
+        }
     }
-    for picture in &pictures {
-        write_if_new(&folder.join(&picture.file), &picture.svg)?;
+
+    /// Each set by itself, and where a reader of this file finds it.
+    fn recorded(&self, sets: Vec<Set>) -> anyhow::Result<Vec<Recorded>> {
+        let mut seen = BTreeSet::new();
+        let mut recorded = Vec::new();
+        for (set, path) in sets.into_iter().zip(&self.arguments.sets) {
+            let origin = (set.campaign.started.clone(), set.campaign.seed);
+            if !seen.insert(origin) {
+                let path = engine::foreign::path(path);
+                let message = format!("{path} is a copy of another set, and would count twice");
+                return Err(Usage(message).into());
+            }
+            let name = set.name();
+            let folder = self.link_to(path);
+            let beside = path.canonicalize().unwrap_or_else(|_| path.clone());
+            let beside = beside.parent().map(|it| it.join(README));
+            let tables = beside
+                .and_then(|it| Some((self.link_to(&it), fs::read_to_string(&it).ok()?)))
+                .filter(|(_, text)| text.contains(&format!("`{name}`")));
+            recorded.push(Recorded {
+                evidence: together(vec![set])?,
+                readme: format!("{folder}/{README}"),
+                tables,
+            });
+        }
+        let mut sides: Vec<&mut Evidence> =
+            recorded.iter_mut().map(|it| &mut it.evidence).collect();
+        keep_workloads(&mut sides, &self.arguments.workloads)?;
+        Ok(recorded)
     }
-    // The text comes last, so that everything it links to exists.
-    match output::is_stdout(Some(path)) {
-        true => output::print(spliced),
-        false => write_if_new(path, &spliced),
+
+    /// A path as it is written in a link in this file.
+    fn link_to(&self, path: &Path) -> String {
+        let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let here = match output::is_stdout(Some(self.path)) {
+            true => env::current_dir().unwrap_or_default(),
+            false => absolute(self.path)
+                .parent()
+                .map_or_else(PathBuf::new, Path::to_owned),
+        };
+        let path = absolute(path);
+        let above = (here.ancestors()).position(|it| path.starts_with(it));
+        let Some((above, rest)) = above.and_then(|above| {
+            let common = here.ancestors().nth(above)?;
+            Some((above, path.strip_prefix(common).ok()?))
+        }) else {
+            return path.display().to_string();
+        };
+        let link: PathBuf = ["..".as_ref()]
+            .repeat(above)
+            .into_iter()
+            .chain([rest])
+            .collect::<PathBuf>();
+        link.display().to_string().replace(' ', "%20")
     }
 }
+
+/// What a folder says about itself.
+const README: &str = "README.md";
 
 /// The folder beside the Markdown file that they are written to.
 const PICTURES: &str = "pictures";

@@ -365,6 +365,21 @@ impl Evidence {
         column.by_round.into_keys().collect()
     }
 
+    /// A server's value divided by another's, round by round; absent unless both are compared. Of a server by
+    /// itself it is 1.
+    pub fn ratio(
+        &self,
+        server: &str,
+        to: &str,
+        workload: &str,
+        metric: Metric,
+    ) -> Option<Estimate> {
+        let [of, to] = [server, to].map(|name| self.column(name, workload, metric));
+        (of.is_compared() && to.is_compared())
+            .then(|| ratio(&of, &to))
+            .flatten()
+    }
+
     fn cells_of<'a>(
         &'a self,
         server: &'a str,
@@ -749,6 +764,29 @@ pub fn ranks(
 mod tests {
     use super::*;
     use crate::fixture::{cell, evidence};
+
+    #[test]
+    fn the_ratio_of_any_two() {
+        let cells = (1..=4).flat_map(|round| {
+            [("a", 10.0), ("b", 20.0), ("c", 40.0)]
+                .map(|(server, us)| cell(server, "w", round, us * f64::from(round)))
+        });
+        let mut evidence = evidence(&["a", "b", "c"], &["w"], cells.collect());
+        let ratio = |evidence: &Evidence, server, to| {
+            let ratio = evidence.ratio(server, to, "w", Metric::Cpu);
+            ratio.map(|it| it.value)
+        };
+        assert_eq!(ratio(&evidence, "c", "b"), Some(2.0));
+        assert_eq!(ratio(&evidence, "b", "c"), Some(0.5));
+        assert_eq!(ratio(&evidence, "b", "b"), Some(1.0));
+        assert_eq!(ratio(&evidence, "b", "nobody"), None);
+        for cell in &mut evidence.cells {
+            if cell.server == "b" {
+                cell.verdict = Some(Status::Invalid);
+            }
+        }
+        assert_eq!(ratio(&evidence, "c", "b"), None, "it is not compared");
+    }
 
     /// A machine that slows down by half between rounds changes values, not ratios.
     #[test]

@@ -47,7 +47,7 @@ fn piece(piece: &Piece) -> &str {
 }
 
 /// One table, or several of so few columns that they can be read.
-fn table(grid: &Grid) -> String {
+pub(crate) fn table(grid: &Grid) -> String {
     let figures_max = match grid.layout {
         Layout::Natural { .. } => usize::MAX,
         Layout::Blocks(_) => FIGURES_MAX,
@@ -90,6 +90,7 @@ fn drawn(grid: &Grid) -> String {
 /// Line breaks become `<br>` when a row is drawn.
 fn written(cell: &Cell) -> String {
     match cell {
+        Cell::Markup(text) => text.clone(),
         Cell::Text(text) | Cell::Name(text) => {
             let lines: Vec<String> = text.split('\n').map(escaped).collect();
             lines.join("\n")

@@ -153,7 +153,7 @@ fn drawn(grid: &Grid, blocks: Option<(Blocks, usize)>) -> String {
 /// A cell in lines of at most `width`, as far as its words allow.
 fn written(cell: &Cell, width: usize) -> String {
     match cell {
-        Cell::Text(text) => text.clone(),
+        Cell::Text(text) | Cell::Markup(text) => text.clone(),
         Cell::Name(name) => at_hyphens(name, width),
         Cell::Part(text) => format!("  {text}"),
         Cell::Workload(load) => workload(load, width),

@@ -1,13 +1,11 @@
 //! The reader's first questions, answered in words from the evidence.
 
 use crate::chart::ledger::Costs;
-use crate::chart::{
-    Findings, Load, LoadShape, REACHED, count, number, rate_of, reached, with_interval,
-};
+use crate::chart::{Findings, Load, LoadShape, count, number, rate_of, with_interval};
+use crate::situations::{Podium, Rates, few, starved, times};
 use engine::figures::figure;
-use engine::figures::listed;
 use engine::figures::thousands;
-use lab::compare::{Entry, Metric, Standing};
+use lab::compare::{Metric, Standing};
 use subject::catalogue::Workload;
 
 /// A question and what the evidence says.
@@ -49,97 +47,6 @@ pub(super) fn all(findings: &Findings) -> Vec<Answer> {
     answers.extend(open_loop(findings));
     answers.extend(idle(findings));
     answers
-}
-
-/// Ours by rank.
-pub(super) struct Podium<'a> {
-    /// Those that share the first rank, the best median first.
-    pub(super) first: Vec<(&'a String, &'a Entry)>,
-    /// Those behind them, by rank.
-    pub(super) behind: Vec<(&'a String, &'a Entry)>,
-    /// Those that compete and have no rank, though they were measured.
-    pub(super) unranked: Vec<(&'a String, &'a Entry)>,
-}
-
-impl<'a> Podium<'a> {
-    /// Under that workload.
-    pub(super) fn of(findings: &'a Findings, metric: Metric, workload: &str) -> Self {
-        let mut ranked: Vec<_> = (findings.entries(metric, workload))
-            .filter(|(server, _)| findings.evidence.competes(server))
-            .collect();
-        let unranked = (ranked.iter().copied())
-            .filter(|(_, entry)| entry.rank.is_none() && entry.standing != Standing::Missing)
-            .collect();
-        ranked.retain(|(_, entry)| entry.rank.is_some());
-        let order = |entry: &Entry| {
-            let value = entry.value.map_or(f64::INFINITY, |it| it.value);
-            (
-                entry.rank,
-                if metric.less_is_better() {
-                    value
-                } else {
-                    -value
-                },
-            )
-        };
-        ranked.sort_by(|(_, a), (_, b)| {
-            let (a, b) = (order(a), order(b));
-            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
-        });
-        let (first, behind) = ranked
-            .into_iter()
-            .partition(|(_, entry)| entry.rank == Some(1));
-        Podium {
-            first,
-            behind,
-            unranked,
-        }
-    }
-
-    /// The names on the first rank, or why there are none.
-    pub(super) fn names(&self) -> String {
-        match self.first.is_empty() {
-            false => few(self.first.iter().map(|(server, _)| server.as_str())),
-            true if self.is_hidden() => "not decided: the generator was the bottleneck".to_owned(),
-            true => "no server can be compared".to_owned(),
-        }
-    }
-
-    /// Whether there would be a first if the generator had been faster.
-    fn is_hidden(&self) -> bool {
-        (self.unranked.iter())
-            .any(|(_, entry)| matches!(entry.standing, Standing::ClientBound | Standing::Ranked))
-    }
-
-    /// How far ahead the first are: the ratio of the next to the best.
-    pub(super) fn lead(&self) -> String {
-        match self.behind.first() {
-            Some((server, entry)) => match &entry.ratio {
-                Some(ratio) => format!("{server} has {}", times(ratio)),
-                None => String::new(),
-            },
-            None if self.first.len() > 1 => "tied".to_owned(),
-            None => String::new(),
-        }
-    }
-}
-
-/// A list that stays a sentence, however many there are.
-fn few<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.collect();
-    match names.len() {
-        ..=6 => listed(names),
-        more => format!("{} and {} more", names[..4].join(", "), more - 4),
-    }
-}
-
-/// `1.09x (1.06–1.12)`.
-pub(super) fn times(ratio: &lab::compare::Estimate) -> String {
-    let two = |value: f64| format!("{value:.2}");
-    match ratio.interval {
-        Some((low, high)) => format!("{}x ({}–{})", two(ratio.value), two(low), two(high)),
-        None => format!("{}x", two(ratio.value)),
-    }
 }
 
 fn who_wins(findings: &Findings, workload: &Workload, question: String) -> Answer {
@@ -349,12 +256,7 @@ fn starving(findings: &Findings) -> Answer {
     let mut sentences = Vec::new();
     let mut names = Vec::new();
     for server in &evidence.servers {
-        let starved: Vec<(&Workload, f64)> = (evidence.workloads.iter())
-            .filter_map(|workload| {
-                let never = Costs::of(findings, server, &workload.name).never_served?;
-                (never > 0.0).then_some((workload, never))
-            })
-            .collect();
+        let starved = starved(findings, server);
         // The first of the worst.
         let Some((worst, never)) = (starved.iter().rev()).max_by(|a, b| a.1.total_cmp(&b.1)) else {
             continue;
@@ -391,48 +293,24 @@ fn starving(findings: &Findings) -> Answer {
 
 /// Which server answers soonest at the highest rate that all competing servers can take.
 fn open_loop(findings: &Findings) -> Option<Answer> {
-    let evidence = findings.evidence;
-    let loads = Load::all(evidence);
-    let load = loads
-        .iter()
-        .find(|load| load.rate_per_s.is_some() && load.workloads.len() > 1)?;
-    let holds = |server: &String, workload: &Workload| {
-        let rate = rate_of(workload);
-        let entry = findings.entry(Metric::P99, &workload.name, server);
-        entry.is_some_and(|it| it.standing == Standing::Ranked)
-            && reached(evidence, server, workload).is_some_and(|it| it >= REACHED * rate)
-    };
-    let mut ours: Vec<&String> = evidence.servers.iter().collect();
-    ours.retain(|server| {
-        evidence.competes(server) && load.workloads.iter().any(|it| holds(server, it))
-    });
-    // Where most can be compared; of such rates the highest.
-    let is_decided =
-        |it: &&&Workload| !(Podium::of(findings, Metric::P99, &it.name).first).is_empty();
-    let held_by = |it: &&&Workload| ours.iter().filter(|server| holds(server, it)).count();
-    let top = load
-        .workloads
-        .iter()
-        .filter(is_decided)
-        .max_by_key(held_by)?;
+    let rates = Rates::of(findings)?;
+    let top = rates.decided?;
     let podium = Podium::of(findings, Metric::P99, &top.name);
     let rate = |it: &Workload| count(rate_of(it));
     let mut sentences = Vec::new();
     sentences.extend(first_sentence(&podium, "lowest p99", "µs"));
     sentences.extend(behind_sentence(&podium));
-    let limits = load.workloads.iter().rev().filter_map(|workload| {
-        let reach = |server: &&String| {
-            let last = load.workloads.iter().rev().find(|it| holds(server, it));
-            last.is_some_and(|it| it.name == workload.name)
-        };
-        let servers: Vec<&str> = (ours.iter().copied())
-            .filter(reach)
-            .map(String::as_str)
-            .collect();
-        let names = few(servers.iter().copied());
-        (!servers.is_empty()).then(|| format!("{}/s by {names}", rate(workload)))
-    });
-    let limits: Vec<String> = limits.collect();
+    let mut by_rate: Vec<(&Workload, Vec<&str>)> = Vec::new();
+    for (server, last) in &rates.held {
+        match by_rate.iter_mut().find(|(it, _)| it.name == last.name) {
+            Some((_, servers)) => servers.push(server),
+            None => by_rate.push((*last, vec![server])),
+        }
+    }
+    by_rate.sort_by(|(a, _), (b, _)| rate_of(b).total_cmp(&rate_of(a)));
+    let limits: Vec<String> = (by_rate.iter())
+        .map(|(last, servers)| format!("{}/s by {}", rate(last), few(servers.iter().copied())))
+        .collect();
     sentences.push(format!("Highest rates held: {}.", limits.join("; ")));
     Some(Answer {
         question: "Which server answers soonest under a given load?".to_owned(),

@@ -9,13 +9,14 @@ mod plot;
 
 use askama::Template;
 
-use self::answers::{Answer, Podium, times};
+use self::answers::Answer;
 use self::groups::{Folded, Group};
 use super::chart::ledger::{Costs, Ledger};
 use super::chart::style::{self, Style};
 use super::chart::{self, Body, Chart, Findings, Load, LoadShape};
 use super::latencies::Latencies;
 use super::{Faults, plural};
+use crate::situations::{Podium, times};
 use engine::figures::thousands;
 use lab::compare::{Entry, Evidence, Metric, Standing};
 use lab::set::ledger::Pass;
