@@ -272,7 +272,7 @@ fn mixed_sets_are_refused() {
             assert_eq!(output.status.code(), Some(1));
             assert_eq!(
                 stderr(output),
-                format!("loadgen: {one} and {two} cannot be taken together: {difference}\n")
+                format!("loadgen: {one} and {two} cannot be combined: {difference}\n")
             );
         }
     }
@@ -293,7 +293,7 @@ fn two_floors_are_refused() {
     let (one, two) = (set_with_floor("floor"), set_with_floor("ground"));
     let output = cmp(parent.path(), &[&one, &two]);
     assert_eq!(output.status.code(), Some(1));
-    let expected = "cannot be taken together: floor: \"floor\" and \"ground\"\n";
+    let expected = "cannot be combined: floor: \"floor\" and \"ground\"\n";
     let said = stderr(output);
     assert!(said.ends_with(expected), "{said}");
 }
@@ -312,7 +312,7 @@ fn a_copy_of_a_set_is_refused() {
         let output = loadgen(parent.path(), &[verb, &one, "copy"]);
         assert_eq!(output.status.code(), Some(1), "{verb}");
         let said = stderr(output);
-        let names = format!("{one} and copy cannot be taken together: they are the same");
+        let names = format!("{one} and copy cannot be combined: they are the same");
         assert!(said.contains(&names), "{verb}: {said}");
     }
 }
@@ -628,7 +628,7 @@ fn other_machines_and_other_loads() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let text = stdout(output.clone());
     assert!(
-        text.contains("another load under the same name (connections: 2 and 3): stay"),
+        text.contains("different load under the same name (connections: 2 and 3): stay"),
         "{text}"
     );
     assert!(stderr(output).contains("could be compared"));

@@ -238,7 +238,7 @@ fn sums_are_of_the_set(explanation: &Explanation) {
     assert!((1.5..2.1).contains(&ratio), "{ratio}: {servers:?}");
     let sentences = &explanation.workloads[0].comparisons;
     assert_eq!(sentences.len(), 1);
-    let begin = "slow costs 3.0x quick under stay, 8.0 us more a request";
+    let begin = "slow costs 3.0x quick under stay, 8.0 us more per request";
     assert!(sentences[0].starts_with(begin), "{sentences:?}");
 }
 

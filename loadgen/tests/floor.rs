@@ -28,7 +28,7 @@ impl Floor {
     /// With no more files than these.
     fn with_files(files: u32) -> Self {
         let script = format!(
-            "ulimit -n {files} && exec {} floor",
+            "ulimit -n {files} && exec {} responder",
             env!("CARGO_BIN_EXE_loadgen")
         );
         Floor::of(Command::new("sh").args(["-c", &script]))

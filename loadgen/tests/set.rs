@@ -352,7 +352,7 @@ fn what_is_no_set_or_damaged_is_said_in_one_line() {
     assert_eq!(
         damaged("plan.toml", &|text| text
             .replace("schema = 1", "schema = 9")),
-        "SET: the set is of schema 9, this program reads 1"
+        "SET: the set has schema 9, this program reads 1"
     );
     assert_eq!(
         damaged("plan.toml", &|text| text
@@ -429,7 +429,7 @@ fn damage_is_told_by_every_reader() {
         (
             "ledger.csv",
             &replaced(",,1,1,", ",boom,1,1,"),
-            "SET/ledger.csv:2:31: there is an error, and no count can be beside it",
+            "SET/ledger.csv:2:31: a row with an error cannot have a count",
         ),
         (
             "ledger.csv",

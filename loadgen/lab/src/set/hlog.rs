@@ -1,6 +1,6 @@
-//! HdrHistogram V2 interval logs: one line a histogram, tagged. Values are nanoseconds, with two significant
-//! digits: the third is of use where a percentile is read, which `cells.csv` holds, and takes four times the
-//! room. Lags have one, because they are only held against limits.
+//! HdrHistogram V2 interval logs: one tagged line per histogram. Values are nanoseconds with two
+//! significant digits; a third is only useful for percentiles, which `cells.csv` contains, and
+//! takes four times the space. Lags have one digit, because they are only compared with limits.
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Write};
@@ -20,14 +20,15 @@ use super::lines::Lines;
 use super::{Campaign, Error};
 use engine::foreign;
 
-/// No measurement begins, or lasts, as many seconds: some three thousand years.
+/// No measurement begins at, or lasts, this many seconds: some three thousand years.
 const TIME_MAX_S: f64 = 1e11;
 
-/// Writes the head of a log whose times count from `start`. Both BaseTime and StartTime are set:
-/// readers differ in which of them they heed.
+/// Writes the head of a log whose times count from `start`. Both BaseTime and StartTime are set,
+/// because readers differ in which they use.
 ///
 /// # Errors
 ///
+/// If `out` cannot be written.
 /// When `out` cannot be written.
 pub fn write_head(out: &mut impl Write, start: SystemTime) -> io::Result<()> {
     IntervalLogWriterBuilder::new()
@@ -43,7 +44,7 @@ pub fn write_head(out: &mut impl Write, start: SystemTime) -> io::Result<()> {
     )
 }
 
-/// The kind of latency that a reader takes where one is missing.
+/// The kind of latency that a reader uses if one is missing.
 pub fn stand_in(kind: &str) -> Option<&'static str> {
     match kind {
         "service" => Some("response"),
@@ -52,7 +53,7 @@ pub fn stand_in(kind: &str) -> Option<&'static str> {
     }
 }
 
-/// Significant digits of a kind of latency.
+/// The significant digits of a kind of latency.
 fn digits(kind: &str) -> u8 {
     match kind {
         "lag" => 1,
@@ -60,9 +61,9 @@ fn digits(kind: &str) -> u8 {
     }
 }
 
-/// These histograms as they stand in a log: with fewer significant digits, without empty ones and without
-/// those that equal their [`stand_in`]; nor is the generator's own part of the lag there, of which the
-/// verdict has been made.
+/// The histograms in their written form: with fewer significant digits, without empty ones and
+/// without those that equal their [`stand_in`]. The generator's own part of the lag is left out,
+/// since it is already part of the verdict.
 pub(super) fn worth_writing<'a>(
     histograms: &[(&'a str, &Histogram<u64>)],
 ) -> Vec<(&'a str, Histogram<u64>)> {
@@ -72,7 +73,7 @@ pub(super) fn worth_writing<'a>(
         .collect();
     let find = |kind: &str| all.iter().find(|(name, _)| *name == kind);
     let is_repeated = |(kind, histogram): &(&str, Histogram<u64>)| {
-        // A closed loop has no service time of its own.
+        // A closed loop has no separate service time.
         let mut other = stand_in(kind);
         while let Some(name) = other {
             match find(name) {
@@ -88,7 +89,8 @@ pub(super) fn worth_writing<'a>(
     all
 }
 
-/// The same samples with fewer significant digits. Each bucket is made of whole ones of the finer histogram.
+/// The same samples with fewer significant digits. Each bucket consists of whole buckets of the
+/// finer histogram.
 fn coarse(histogram: &Histogram<u64>, digits: u8) -> Histogram<u64> {
     let mut coarse = Histogram::new_with_bounds(histogram.low(), histogram.high(), digits)
         .expect("bounds that did for more digits do for fewer");
@@ -96,11 +98,11 @@ fn coarse(histogram: &Histogram<u64>, digits: u8) -> Histogram<u64> {
     coarse
 }
 
-/// Appends one histogram of nanoseconds, taken from `since_start` for so long.
+/// Appends one histogram of nanoseconds, recorded from `since_start` on.
 ///
 /// # Errors
 ///
-/// When `out` cannot be written, or `tag` holds a comma, a space or a line end.
+/// If `out` cannot be written, or `tag` contains a comma, a space or a line end.
 pub fn append(
     out: &mut impl Write,
     since_start: Duration,
@@ -109,7 +111,7 @@ pub fn append(
     histogram: &Histogram<u64>,
 ) -> io::Result<()> {
     let tag = Tag::new(tag).ok_or_else(|| {
-        let message = format!("{tag:?} is no tag of an interval log");
+        let message = format!("{tag:?} cannot be a tag of an interval log");
         io::Error::new(io::ErrorKind::InvalidInput, message)
     })?;
     let mut serializer = V2DeflateSerializer::new();
@@ -122,21 +124,21 @@ pub fn append(
         })
 }
 
-/// One line of a log, not decoded yet: most readers want a few of many.
+/// A line of a log, not decoded yet, because most readers need only a few of many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval<'a> {
-    /// Under which workload.
+    /// Name of the workload.
     pub workload: &'a str,
-    /// In which round of its set.
+    /// The round of the set.
     pub round: u32,
-    /// Of which latency: `response`, `connect`, ...
+    /// The kind of latency: `response`, `connect`, ...
     pub kind: &'a str,
     encoded: &'a str,
 }
 
 impl<'a> Interval<'a> {
     fn of(line: &IntervalLogHistogram<'a>) -> Option<Self> {
-        // A name may hold anything but a colon.
+        // A name may contain anything except a colon.
         let mut words = line.tag()?.as_str().split(':');
         let interval = Interval {
             workload: words.next()?,
@@ -147,11 +149,11 @@ impl<'a> Interval<'a> {
         words.next().is_none().then_some(interval)
     }
 
-    /// Decodes it. How many digits of a value are kept is the writer's choice.
+    /// Decodes the histogram. The writer chose the number of digits.
     ///
     /// # Errors
     ///
-    /// When it is no histogram, with the reason.
+    /// The reason, if it is not a histogram.
     pub fn histogram(&self) -> Result<Histogram<u64>, String> {
         let bytes = STANDARD.decode(self.encoded).map_err(|e| e.to_string())?;
         Deserializer::new()
@@ -160,12 +162,12 @@ impl<'a> Interval<'a> {
     }
 }
 
-/// Makes sure that a log holds what its plan asks for, each histogram once, and that all can be decoded. Returns
-/// what is to be said when a last line was left out.
+/// Checks that a log contains what its plan requires, each histogram once, and that all can be
+/// decoded. Returns a message if a last line was left out.
 ///
 /// # Errors
 ///
-/// When it is damaged, with line and column.
+/// If it is damaged, with line and column.
 pub(super) fn check(
     path: &Path,
     bytes: &[u8],
@@ -175,7 +177,7 @@ pub(super) fn check(
     let mut seen = BTreeMap::new();
     for (number, line) in lines.iter() {
         if !line.starts_with("Tag=") {
-            // Comments and the names of columns are for readers of other makers.
+            // Comments and column names are for other readers.
             if line.starts_with(['#', '"']) {
                 check_origin(&lines, number, line)?;
                 continue;
@@ -212,7 +214,8 @@ pub(super) fn check(
     Ok(lines.remark())
 }
 
-/// Start, length and largest value of a line, behind its tag, are seconds and milliseconds.
+/// Checks start, length and largest value of a line, which follow its tag; they are seconds and
+/// milliseconds.
 fn check_times(lines: &Lines<'_>, number: u64, line: &str) -> Result<(), Error> {
     let fields: Vec<&str> = line.split(',').collect();
     let [_, start, length, largest, _] = fields[..] else {
@@ -233,7 +236,7 @@ fn check_times(lines: &Lines<'_>, number: u64, line: &str) -> Result<(), Error> 
     Ok(())
 }
 
-/// Those comments that times count from.
+/// Checks the comments that times count from.
 fn check_origin(lines: &Lines<'_>, number: u64, line: &str) -> Result<(), Error> {
     for name in ["#[StartTime: ", "#[BaseTime: "] {
         let Some(rest) = line.strip_prefix(name) else {
@@ -250,7 +253,7 @@ fn check_origin(lines: &Lines<'_>, number: u64, line: &str) -> Result<(), Error>
     Ok(())
 }
 
-/// Whether this is a time, or a duration, as programs write them: digits, and some behind a point.
+/// Whether this is a time or a duration as programs write it: digits, possibly with decimals.
 fn is_time(text: &str) -> bool {
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
     let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
@@ -259,7 +262,8 @@ fn is_time(text: &str) -> bool {
 
 /// The histograms of a log, in order. A last line that was cut off by a kill is left out.
 ///
-/// Each line that is no histogram with a tag of this program gives an error with what is wrong.
+/// Each line that is not a histogram with a tag of this program yields an error that says what is
+/// wrong.
 pub fn intervals(log: &[u8]) -> impl Iterator<Item = Result<Interval<'_>, String>> {
     let whole = log.iter().rposition(|&byte| byte == b'\n');
     let log = &log[..whole.map_or(0, |end| end + 1)];
@@ -277,7 +281,7 @@ mod tests {
     use super::*;
     use engine::record::{latency_histogram, record_ns};
 
-    /// Appending cell after cell gives a log that the reader of the crate understands.
+    /// Appending cell after cell produces a log that the crate's reader understands.
     #[test]
     fn appended_logs_parse() {
         let start = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
@@ -310,7 +314,8 @@ mod tests {
         assert_eq!(entries.len(), 4);
     }
 
-    /// What is left out equals what stands in for it, and every sample is within 1% of what it was.
+    /// A histogram that is left out equals its replacement, and every sample is within 1% of its
+    /// value.
     #[test]
     fn what_is_repeated_is_left_out() {
         let of = |values: &[u64]| {
@@ -368,7 +373,7 @@ mod tests {
         }
     }
 
-    /// Whatever a kill leaves of the last line, those before it are read.
+    /// Whatever a kill leaves of the last line, the lines before it are read.
     #[test]
     fn what_is_written_is_read() {
         let mut log = Vec::new();
