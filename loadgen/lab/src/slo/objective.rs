@@ -377,11 +377,11 @@ mod tests {
             ),
             (
                 "p<5ms",
-                r#""p<5ms": unknown measure "p"; there are p50, p99.9, mean, max, errors"#,
+                r#""p<5ms": unknown measure "p"; known: p50, p99.9, mean, max, errors"#,
             ),
             (
                 "latency<5ms",
-                r#""latency<5ms": unknown measure "latency"; there are p50, p99.9, mean, max, errors"#,
+                r#""latency<5ms": unknown measure "latency"; known: p50, p99.9, mean, max, errors"#,
             ),
             (
                 "errors<1",

@@ -429,7 +429,7 @@ const WARN: &[(Change, &str, &str, &str)] = &[
         |f| f.tracefs = Ok(Tracefs::Forbidden),
         "tracefs",
         "mounted, but not readable by this user",
-        "Run loadgen as root when",
+        "Run loadgen as root to count",
     ),
     (
         |f| (f.tracefs, f.privileges) = (Ok(Tracefs::Forbidden), Ok(ROOT)),
