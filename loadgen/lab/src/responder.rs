@@ -34,20 +34,20 @@ pub struct Counts {
 ///
 /// If the poll cannot be set up or fails.
 pub fn serve(listener: TcpListener, stop: UnixStream) -> io::Result<Counts> {
-    let mut floor = Floor::new(listener, stop)?;
+    let mut responder = Responder::new(listener, stop)?;
     let mut events = Events::with_capacity(1024);
-    while floor.has_work() {
-        floor.wait(&mut events)?;
+    while responder.has_work() {
+        responder.wait(&mut events)?;
         for event in &events {
             match event.token() {
-                LISTENER => floor.acceptable = true,
-                STOP => floor.drain(),
-                Token(key) => floor.ready(key, event),
+                LISTENER => responder.acceptable = true,
+                STOP => responder.drain(),
+                Token(key) => responder.ready(key, event),
             }
         }
-        floor.accept();
+        responder.accept();
     }
-    Ok(floor.counts)
+    Ok(responder.counts)
 }
 
 /// A listening socket with a long accept queue.
@@ -93,7 +93,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 /// How long a peer may take to read its answers once the responder is stopping. A server has 5 s.
 const GRACE: Duration = Duration::from_secs(4);
 
-struct Floor {
+struct Responder {
     poll: Poll,
     /// `None` once the responder is stopping and the accept queue is empty.
     listener: Option<mio::net::TcpListener>,
@@ -112,7 +112,7 @@ struct Floor {
     _stop: mio::net::UnixStream,
 }
 
-impl Floor {
+impl Responder {
     fn new(listener: TcpListener, stop: UnixStream) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         stop.set_nonblocking(true)?;
@@ -121,7 +121,7 @@ impl Floor {
         let poll = Poll::new()?;
         (poll.registry()).register(&mut listener, LISTENER, Interest::READABLE)?;
         (poll.registry()).register(&mut stop, STOP, Interest::READABLE)?;
-        Ok(Floor {
+        Ok(Responder {
             poll,
             listener: Some(listener),
             acceptable: true,

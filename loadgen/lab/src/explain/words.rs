@@ -247,7 +247,7 @@ mod tests {
             (
                 20.0,
                 &[],
-                "a costs 2.0x b under w, 10.0 us more per request: 10.0 us less for everything else; 20.0 us of it is \
+                "a costs 2.0x b under w, 10.0 us more per request: 10.0 us less for everything else; 20.0 us of this is \
                  not explained.",
             ),
             (
