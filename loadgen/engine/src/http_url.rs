@@ -573,7 +573,9 @@ fn check_characters(part: Part, text: &str) -> Result<(), Problem> {
             '\\' if part == Part::Path => {
                 return refuse("a URL cannot contain a backslash; write / or %5C".to_owned());
             }
-            '\\' if is_sent => return refuse(format!("a URL cannot contain a backslash; {}", instead())),
+            '\\' if is_sent => {
+                return refuse(format!("a URL cannot contain a backslash; {}", instead()));
+            }
             _ if c.is_control() => {
                 let shown = c.escape_unicode();
                 return refuse(format!("a control character ({shown}); {}", instead()));

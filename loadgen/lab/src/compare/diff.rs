@@ -256,8 +256,8 @@ impl Diff {
     }
 }
 
-/// Multiples of the floor, of the rounds in which both count; `None` where these are half of the server's
-/// or fewer, or make no interval where its own would.
+/// Multiples of the floor in the rounds in which both count; `None` if these are half of the server's rounds or
+/// fewer, or yield no interval although the server's rounds would.
 fn multiples(server: &Column, floor: &Column) -> Option<Vec<f64>> {
     let multiples: Vec<f64> = ratios(server, floor).into_values().collect();
     let enough = 2 * multiples.len() > server.by_round.len();
@@ -280,12 +280,12 @@ mod tests {
     use crate::set::Cell;
     use engine::verdict::Status;
 
-    /// Six rounds of a server and the floor under `w` on a machine that is slower by the factor `machine`.
+    /// Six rounds of a server and the floor under `w`, on a machine that is slower by the factor `machine`.
     fn side(server_us: f64, machine: f64) -> Evidence {
         let noise = [1.0, 0.98, 1.02, 1.01, 0.99, 1.0];
         let mut cells = Vec::new();
         for (round, noise) in (1..).zip(noise) {
-            // Within a set the machine drifts as well.
+            // The machine also drifts within a set.
             let machine = machine * (1.0 + f64::from(round) / 20.0);
             cells.push(cell("a", "w", round, server_us * noise * machine));
             cells.push(cell("floor", "w", round, 4.0 * machine));
@@ -419,7 +419,7 @@ mod tests {
                 ("former", "only in the old set"),
             ]
         );
-        // What a request costs is the server's even so.
+        // The cost of a request is still the server's.
         let diff = Diff::of(&old, &new, Metric::Cpu, 0.05);
         assert_eq!(diff.changes.len(), 1);
         let diff = Diff::of(&new, &new, Metric::P99_9, 0.05);
@@ -430,7 +430,7 @@ mod tests {
         );
     }
 
-    /// Latency in open loop is another thing.
+    /// Latency in open loop differs in kind.
     #[test]
     fn loops_stand_apart() {
         let cells = |workload| (1..=2).map(move |round| cell("a", workload, round, 1.0));

@@ -56,7 +56,10 @@ pub fn comparison(dear: &Server, cheap: &Server, workload: &str) -> String {
     let tail = match (is_worth_it(residual), residual > 0.0) {
         (false, _) => String::new(),
         (true, true) => format!("{} us of this is not explained", us(residual)),
-        (true, false) => format!("these add up to {} us more than was measured", us(-residual)),
+        (true, false) => format!(
+            "these add up to {} us more than was measured",
+            us(-residual)
+        ),
     };
     match (parts.is_empty(), tail.is_empty()) {
         (true, true) => format!("{head}."),

@@ -63,8 +63,7 @@ impl<'a> Lines<'a> {
         let text = text(path, whole)?;
         for (number, line) in numbered(text) {
             if line.ends_with('\r') {
-                let message =
-                    "the line ends with CR LF: the line ends of this file were converted";
+                let message = "the line ends with CR LF: the line ends of this file were converted";
                 let column = line.chars().count();
                 return Err(damaged(path, number, column, message));
             }
@@ -195,10 +194,7 @@ pub(super) fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str, Error> {
     let (text, fault) = match str::from_utf8(bytes) {
         Ok(text) => match text.find('\0') {
             _ if text.starts_with('\u{feff}') => (text, Some((0, "a byte order mark"))),
-            Some(at) => (
-                text,
-                Some((at, "zero bytes, as after a power failure")),
-            ),
+            Some(at) => (text, Some((at, "zero bytes, as after a power failure"))),
             None => (text, None),
         },
         Err(error) => {
@@ -311,7 +307,9 @@ fn check_figure(text: &str, is_signed: bool) -> Result<(), String> {
     };
     match () {
         () if !value.is_finite() => Err("not a finite number".to_owned()),
-        () if value.abs() > FIGURE_MAX => Err(format!("`{text}` is too large to have been measured")),
+        () if value.abs() > FIGURE_MAX => {
+            Err(format!("`{text}` is too large to have been measured"))
+        }
         () if value != 0.0 && value.abs() < FIGURE_MIN => {
             Err(format!("`{text}` is too small to have been measured"))
         }
@@ -421,10 +419,7 @@ mod tests {
             (b"a,1,,\n", Err("F:2:1: 4 columns instead of 5")),
             (b"a,1,,,,\n", Err("F:2:1: 6 columns instead of 5")),
             (b"a,1,,,\n\nb,1,,,\n", Err("F:3:1: an empty line")),
-            (
-                b"a,1,\"2,,\n",
-                Err("F:2:5: a quotation mark is not closed"),
-            ),
+            (b"a,1,\"2,,\n", Err("F:2:5: a quotation mark is not closed")),
             (
                 b"a,1,,,\r\n",
                 Err("F:2:7: the line ends with CR LF: the line ends of this file were converted"),

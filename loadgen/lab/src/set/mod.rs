@@ -79,7 +79,10 @@ pub const FILES: [FileKind; 8] = {
         FileKind { name, what }
     }
     [
-        file(README, "this page: provenance, tables, results that are not valid"),
+        file(
+            README,
+            "this page: provenance, tables, results that are not valid",
+        ),
         file(CELLS, "one row per server, workload and round"),
         file(
             LEDGER,
@@ -89,14 +92,8 @@ pub const FILES: [FileKind; 8] = {
             HISTOGRAMS,
             "histograms of nanoseconds, HdrHistogram V2 interval logs",
         ),
-        file(
-            PLAN,
-            "the request: command, seed, servers, workloads",
-        ),
-        file(
-            MACHINE,
-            "the machine: CPU, kernel, pinning, sysctls",
-        ),
+        file(PLAN, "the request: command, seed, servers, workloads"),
+        file(MACHINE, "the machine: CPU, kernel, pinning, sysctls"),
         file(BUILD, "the programs: revision, compiler, versions"),
         file(
             CALIBRATION,

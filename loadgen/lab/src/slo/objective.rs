@@ -242,7 +242,9 @@ fn measure(name: &str) -> Result<Measure, String> {
                 format!("unknown measure {name:?}; known: p50, p99.9, mean, max, errors")
             })? {
                 p if p > 0.0 && p < 100.0 => Ok(Measure::Percentile(p)),
-                _ => Err("percentiles lie between p0 and p100; for the largest value, write max".into()),
+                _ => Err(
+                    "percentiles lie between p0 and p100; for the largest value, write max".into(),
+                ),
             }
         }
     }

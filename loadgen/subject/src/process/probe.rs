@@ -28,9 +28,7 @@ pub enum ProbeError {
         body: String,
     },
     /// Other processes hold sockets at the address, as `NUMBER (COMMAND), ...`.
-    #[error(
-        "another process has sockets at its address and was not started by loadgen: {0}"
-    )]
+    #[error("another process has sockets at its address and was not started by loadgen: {0}")]
     Foreign(String),
 }
 

@@ -281,7 +281,9 @@ fn wake_up(facts: &Facts) -> Result<Judgement, String> {
         "In open loop, this lateness is added to the response time of a request.",
         match facts.governors {
             Ok(_) => as_root(facts, "cpupower idle-set -D 10"),
-            Err(_) => advice("Stop other work on this machine; in a virtual machine, get dedicated CPUs."),
+            Err(_) => {
+                advice("Stop other work on this machine; in a virtual machine, get dedicated CPUs.")
+            }
         },
     )
 }
