@@ -238,7 +238,7 @@ fn mixed_sets_are_refused() {
             shorter,
             machine("6.18"),
             build("abc"),
-            "workload stay: another load (duration: 1s and 500ms)",
+            "workload stay: different load (duration: 1s and 500ms)",
         ),
         (
             campaign(),
@@ -730,7 +730,7 @@ fn nothing_but_numbers_is_printed() {
     let text = stdout(loadgen(parent.path(), &["cmp", &made, "--metric", "cpu"]));
     assert!(text.contains("not resolved"), "{text}");
     assert!(
-        text.contains("stay, floor, cpu: no CPU time of the server was seen"),
+        text.contains("stay, floor, cpu: the server's CPU time is not known"),
         "{text}"
     );
 }

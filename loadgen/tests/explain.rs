@@ -270,7 +270,7 @@ fn damage_is_named(parent: &Path, set: &str, primitives: &Primitives) {
         (
             "without.json",
             serde_json::to_string(&without).unwrap(),
-            "no cost of `thread, creation to end`",
+            "the cost of `thread, creation to end` is missing",
         ),
         (
             "later.json",
