@@ -182,7 +182,7 @@ fn a_table_on_stdout_and_the_record_in_a_file() {
     fs::create_dir(&benches).unwrap();
     let server = format!(
         "[[server]]\nname = 'floor'\nabout = ''\n\
-         run = ['{LOADGEN}', 'floor', '--listen', '{{addr}}']\n"
+         run = ['{LOADGEN}', 'responder', '--listen', '{{addr}}']\n"
     );
     fs::write(benches.join("servers.toml"), server).unwrap();
     let workload = "[[workload]]\nname = 'w'\nconnections = 2\nduration = '100ms'\n";

@@ -245,7 +245,7 @@ fn mixed_sets_are_refused() {
             shorter,
             machine("6.18"),
             build("abc"),
-            "workload stay: another load (duration: 1s and 500ms)",
+            "workload stay: different load (duration: 1s and 500ms)",
         ),
         (
             campaign(),
@@ -279,7 +279,7 @@ fn mixed_sets_are_refused() {
             assert_eq!(output.status.code(), Some(1));
             assert_eq!(
                 stderr(output),
-                format!("loadgen: {one} and {two} cannot be taken together: {difference}\n")
+                format!("loadgen: {one} and {two} cannot be combined: {difference}\n")
             );
         }
     }
@@ -300,7 +300,7 @@ fn two_floors_are_refused() {
     let (one, two) = (set_with_floor("floor"), set_with_floor("ground"));
     let output = cmp(parent.path(), &[&one, &two]);
     assert_eq!(output.status.code(), Some(1));
-    let expected = "cannot be taken together: floor: \"floor\" and \"ground\"\n";
+    let expected = "cannot be combined: floor: \"floor\" and \"ground\"\n";
     let said = stderr(output);
     assert!(said.ends_with(expected), "{said}");
 }
@@ -319,7 +319,7 @@ fn a_copy_of_a_set_is_refused() {
         let output = loadgen(parent.path(), &[verb, &one, "copy"]);
         assert_eq!(output.status.code(), Some(1), "{verb}");
         let said = stderr(output);
-        let names = format!("{one} and copy cannot be taken together: they are the same");
+        let names = format!("{one} and copy cannot be combined: they are the same");
         assert!(said.contains(&names), "{verb}: {said}");
     }
 }
@@ -643,7 +643,7 @@ fn other_machines_and_other_loads() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let text = stdout(output.clone());
     assert!(
-        text.contains("another load under the same name (connections: 2 and 3): stay"),
+        text.contains("different load under the same name (connections: 2 and 3): stay"),
         "{text}"
     );
     assert!(stderr(output).contains("could be compared"));
@@ -745,7 +745,7 @@ fn nothing_but_numbers_is_printed() {
     let text = stdout(loadgen(parent.path(), &["cmp", &made, "--metric", "cpu"]));
     assert!(text.contains("not resolved"), "{text}");
     assert!(
-        text.contains("stay, floor, cpu: no CPU time of the server was seen"),
+        text.contains("stay, floor, cpu: the server's CPU time is not known"),
         "{text}"
     );
 }

@@ -239,7 +239,7 @@ fn sums_are_of_the_set(explanation: &Explanation) {
     assert!((1.5..2.1).contains(&ratio), "{ratio}: {servers:?}");
     let sentences = &explanation.workloads[0].comparisons;
     assert_eq!(sentences.len(), 1);
-    let begin = "slow costs 3.0x quick under stay, 8.0 us more a request";
+    let begin = "slow costs 3.0x quick under stay, 8.0 us more per request";
     assert!(sentences[0].starts_with(begin), "{sentences:?}");
 }
 
@@ -271,7 +271,7 @@ fn damage_is_named(parent: &Path, set: &str, primitives: &Primitives) {
         (
             "without.json",
             serde_json::to_string(&without).unwrap(),
-            "no cost of `thread, creation to end`",
+            "the cost of `thread, creation to end` is missing",
         ),
         (
             "later.json",

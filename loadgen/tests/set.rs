@@ -300,10 +300,7 @@ fn sets_with_the_first_columns_are_read() {
     let first: Vec<Cell> = now.cells.iter().map(without).collect();
     assert_eq!(then.cells, first);
     let error = Writer::resume(&then).unwrap_err().to_string();
-    assert!(
-        error.ends_with("it can be read, and not resumed"),
-        "{error}"
-    );
+    assert!(error.ends_with("it can be read but not resumed"), "{error}");
 }
 
 #[test]
@@ -344,16 +341,16 @@ fn what_is_no_set_or_damaged_is_said_in_one_line() {
     );
     assert_eq!(
         cells(&|text| text.replacen("verdict", "opinion", 1)),
-        "SET/cells.csv:1:1: no column `verdict`"
+        "SET/cells.csv:1:1: column `verdict` is missing"
     );
     assert_eq!(
         cells(&|text| text.replacen("server,workload", "workload,server", 1)),
-        "SET/cells.csv:1:1: its columns are in another order"
+        "SET/cells.csv:1:1: the columns are in another order"
     );
     assert_eq!(
         damaged("plan.toml", &|text| text
             .replace("schema = 1", "schema = 9")),
-        "SET: the set is of schema 9, this program reads 1"
+        "SET: the set has schema 9, this program reads 1"
     );
     assert_eq!(
         damaged("plan.toml", &|text| text
@@ -392,7 +389,7 @@ fn damage_is_told_by_every_reader() {
         (
             "cells.csv",
             &|bytes| [bytes, b"\0\0\n".to_vec()].concat(),
-            "SET/cells.csv:5:1: bytes of zero",
+            "SET/cells.csv:5:1: zero bytes",
         ),
         (
             "cells.csv",
@@ -430,7 +427,7 @@ fn damage_is_told_by_every_reader() {
         (
             "ledger.csv",
             &replaced(",,1,1,", ",boom,1,1,"),
-            "SET/ledger.csv:2:31: there is an error, and no count can be beside it",
+            "SET/ledger.csv:2:31: a row with an error cannot have a count",
         ),
         (
             "ledger.csv",
@@ -506,7 +503,7 @@ fn damage_is_told_by_every_reader() {
         (
             "plan.toml",
             &replaced("rounds = 3", "rounds = 4000000000"),
-            "SET/plan.toml:5:10: `rounds`: 4000000000 is not from 1 to 1000",
+            "SET/plan.toml:5:10: `rounds`: 4000000000 is not between 1 and 1000",
         ),
         (
             "plan.toml",

@@ -465,7 +465,7 @@ mod tests {
             let others = end(1000, 0).used_by_others_at(begin, own_s, 100.0).unwrap();
             assert!((others - share).abs() < 1e-9, "{own_s}: {others}");
         }
-        // Half of it: that three percent are somebody else's may be chance.
+        // Half of it: three percent by other processes may be chance.
         let half = |own_s| end(500, 0).used_by_others_at(begin, own_s, 100.0).unwrap();
         assert_eq!(half(4.7), 0.0);
         assert!(half(3.0) > 0.15, "{}", half(3.0));

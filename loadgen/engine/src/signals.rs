@@ -19,10 +19,10 @@ static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// Whether even the first signal ends the process at once.
 static AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// While this lives, a signal ends the process.
+/// While this exists, a signal ends the process.
 pub struct AtOnce(bool);
 
-/// Lets signals end the process while what is returned lives.
+/// Lets signals end the process while the returned value exists.
 #[must_use]
 pub fn act_at_once() -> AtOnce {
     AtOnce(AT_ONCE.swap(true, Relaxed))
@@ -34,11 +34,11 @@ impl Drop for AtOnce {
     }
 }
 
-/// Begins to hear signals. The flag is set by the first.
+/// Starts to handle signals. The first one sets the flag.
 ///
 /// # Errors
 ///
-/// Those of the operating system.
+/// If the operating system refuses.
 pub fn watch() -> io::Result<Arc<AtomicBool>> {
     if let Some(interrupted) = INTERRUPTED.get() {
         return Ok(Arc::clone(interrupted));
@@ -56,22 +56,22 @@ pub fn watch() -> io::Result<Arc<AtomicBool>> {
     Ok(Arc::clone(INTERRUPTED.get_or_init(|| interrupted)))
 }
 
-/// Makes children wait for us when they end, also where whoever started us ignores that (SIGCHLD), which is
-/// inherited: the kernel would forget how they ended.
+/// Makes children wait to be reaped, even if the process that started us ignores SIGCHLD, which is
+/// inherited: the kernel would then drop their exit status.
 pub fn expect_children() {
-    // SAFETY: the default action is no code of ours.
+    // SAFETY: the default action runs no code of ours.
     #[allow(unsafe_code)]
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
 }
 
-/// Whether the user has asked for the end; never before [`watch`].
+/// Whether the user has requested the end; always false before [`watch`].
 pub fn interrupted() -> bool {
     INTERRUPTED.get().is_some_and(|it| it.load(Relaxed))
 }
 
 fn is_ignored(signal: i32) -> bool {
-    // SAFETY: without a new action the call only writes the present one, for which there is room; all zeros
-    // are a valid value of that C structure.
+    // SAFETY: without a new action the call only writes the current one, for which there is room;
+    // all zeros are a valid value of that C structure.
     #[allow(unsafe_code)]
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();

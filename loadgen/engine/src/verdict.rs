@@ -1,16 +1,18 @@
 //! Whether a run's numbers can be believed, and what to try if not.
 //!
-//! A measured cell passes four gates, in this order. A failure at one of the first three means that
-//! there is no result to judge.
+//! Four gates guard the numbers of a server, in this order:
 //!
 //! 1. The probe: `subject::process::probe` requests `/` once before the load, and expects the
 //!    agreed answer from the server alone.
 //! 2. Each answer: [`crate::response`] checks every response during the load; [`crate::drive`]
-//!    counts a wrong one as an error.
+//!    counts a wrong one as an error, which the verdict judges.
 //! 3. Death or a failed stop: `subject::process` reports whether the server ended during the load
-//!    or did not stop after it; the verbs `run` and `measure` fail the cell.
+//!    or did not stop after it.
 //! 4. The verdict: [`judge`] and [`judge_cell`] look for reasons not to believe the recorded
 //!    numbers, errors included.
+//!
+//! In a `measure`, a failure at gate 1 or 3 fails the cell without a verdict; in a `run` with its
+//! own server, such a death makes the verdict invalid.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -1125,7 +1127,7 @@ mod tests {
     const SECONDS: u64 = 10;
     const CONNECTIONS: u64 = 10;
 
-    /// Ten connections, answered in a millisecond each time.
+    /// Ten connections; every answer takes a millisecond.
     fn closed() -> (Plan, Outcome) {
         let plan = Plan {
             connections: CONNECTIONS as usize,
@@ -1157,7 +1159,7 @@ mod tests {
         (plan, outcome)
     }
 
-    /// The same with connections that are replaced: three are being made at any time.
+    /// Ten connections that are replaced: three are being opened at any time.
     fn churning() -> (Plan, Outcome) {
         let (mut plan, mut outcome) = closed();
         plan.life = ConnectionLife::from_requests(1);
@@ -1166,7 +1168,7 @@ mod tests {
         (plan, outcome)
     }
 
-    /// The same, sent by a schedule.
+    /// Ten connections in open loop.
     fn open() -> (Plan, Outcome) {
         let (mut plan, mut outcome) = closed();
         plan.pace = Pace::Constant(Rate::per_second(10_000.0).unwrap());
@@ -1265,7 +1267,7 @@ mod tests {
                 Valid,
                 "",
             ),
-            // Three are being made, and one is in the hands of the generator.
+            // Three are being opened, and the generator is about to replace one.
             (
                 churning,
                 |_, o| o.record.busy_ns = o.record.busy_ns / 100 * 57,
@@ -1372,7 +1374,7 @@ mod tests {
                 Valid,
                 "",
             ),
-            // Two hundred milliseconds of stall at the very end.
+            // A stall of two hundred milliseconds at the very end.
             (open, |_, o| o.record.sent_in_time = 98_000, Valid, ""),
             (
                 open,
@@ -1402,7 +1404,7 @@ mod tests {
         ((from * 1e9) as u64, (to * 1e9) as u64)
     }
 
-    /// Nothing came in these times, seconds, though something was awaited.
+    /// Makes nothing arrive in these periods, in seconds, although something is awaited.
     fn silent(outcome: &mut Outcome, times: &[(f64, f64)]) {
         let mut silences = Silences::default();
         for (from, to) in times {
@@ -1412,7 +1414,7 @@ mod tests {
         outcome.record.silences = Some(silences);
     }
 
-    /// The reasons of a run to which this has happened, and how it stands.
+    /// The reasons for a run with these silences, and its status.
     fn judged(
         base: fn() -> (Plan, Outcome),
         change: impl FnOnce(&mut Plan, &mut Outcome),
@@ -1435,7 +1437,7 @@ mod tests {
                 &[(2.0, 3.6)],
                 "the server stood still: it sent nothing for 1.60 s of 10.0 s (16%)",
             ),
-            // From the start, and to the end.
+            // At the start and at the end.
             (
                 &[(0.0, 8.0)],
                 "the server stood still: it sent nothing for 8.00 s of 10.0 s (80%)",
@@ -1450,7 +1452,7 @@ mod tests {
                 "the server stood still: it sent nothing for 2.80 s of 10.0 s (28%) in 4 silences, \
                  the longest of 700 ms",
             ),
-            // A machine does that.
+            // A machine pauses this long now and then.
             (&[(0.1, 0.19), (1.1, 1.19), (2.1, 2.19)], ""),
         ];
         for base in [closed, open] {
@@ -1463,8 +1465,8 @@ mod tests {
         }
     }
 
-    /// As of a server, or a generator, with a CPU quota: so many stops of so many milliseconds, in ten seconds. For each
-    /// of them all ten connections wait.
+    /// Stops as by a CPU quota: a number of stops of this many milliseconds each, in ten seconds.
+    /// All ten connections wait for each of them.
     fn stop_and_go(outcome: &mut Outcome, stops: u64, ms: f64, others: u64) {
         let every = SECONDS as f64 / stops as f64;
         let times = (0..stops).map(|n| n as f64 * every);
@@ -1484,9 +1486,9 @@ mod tests {
             (closed as Run, 90, 90.0, false),
             (closed, 90, 31.0, false),
             (closed, 60, 31.0, true),
-            // No machine runs without these.
+            // Any machine causes such stops.
             (closed, 100, 29.0, true),
-            // Its percentiles show them.
+            // The percentiles show them.
             (open, 90, 90.0, true),
             (closed, 40, 150.0, false),
         ] {
@@ -1495,10 +1497,10 @@ mod tests {
             let said = format!(" in {stops} silences");
             assert!(is_valid || reasons.contains(&said), "{reasons}");
         }
-        // One in twenty answers takes so long, which the p99 shows: all of them fell into step.
+        // One in twenty answers takes this long, which the p99 shows: all of them fell into step.
         let (status, reasons) = judged(closed, |_, o| stop_and_go(o, 90, 50.0, 17_000));
         assert_eq!((status, reasons), (Status::Valid, String::new()));
-        // It was the generator that was late.
+        // The generator was late.
         let (_, reasons) = judged(closed, |_, o| {
             stop_and_go(o, 90, 90.0, 100_000);
             let times = o.record.silences.as_ref().unwrap().times();
@@ -1511,7 +1513,7 @@ mod tests {
         );
     }
 
-    /// However short a run is, a silence of less than a tenth of a second is none.
+    /// However short a run is, a silence of less than a tenth of a second does not count.
     #[test]
     fn short_runs_are_judged_by_their_silences_too() {
         for (ms, silent_ms, is_valid) in [
@@ -1534,7 +1536,7 @@ mod tests {
         }
     }
 
-    /// So many answers that took so long, beside 100,000 of a millisecond, or instead of them.
+    /// Adds answers that took this long to 100,000 answers of a millisecond, or replaces these.
     #[test]
     fn a_server_whose_answers_take_long_does_not_stand_still() {
         for (others, long, ns, is_valid) in [
@@ -1543,9 +1545,9 @@ mod tests {
             // One in a hundred does, which the p99 shows.
             (3_000, 31, 2_000_000_000, true),
             (3_000, 29, 2_000_000_000, false),
-            // All connections once, when it stood still.
+            // Each connection waits once, when the server stands still.
             (100_000, CONNECTIONS, 2_000_000_000, false),
-            // They are too short to explain it.
+            // They are too short to explain the silence.
             (0, 50, 900_000_000, false),
         ] {
             let (status, reasons) = judged(open, |_, o| {
@@ -1576,9 +1578,9 @@ mod tests {
         assert_eq!(stopped(2.0, Some(0.0)), (Status::Invalid, how.to_owned()));
         let how = "the generator stood still for 2.00 s of 10.0 s: it was stopped, or had no CPU";
         assert_eq!(stopped(2.0, None), (Status::Invalid, how.to_owned()));
-        // Half a second of ten is not much.
+        // Half a second out of ten is not much.
         assert_eq!(stopped(0.49, Some(0.0)), (Status::Valid, String::new()));
-        // It was away for too short a part of the silence.
+        // The generator was stopped for too short a part of the silence.
         let (status, reasons) = judged(closed, |_, o| {
             silent(o, &[(2.0, 6.0)]);
             o.client.pauses = vec![seconds(2.0, 3.9)];
@@ -1633,7 +1635,7 @@ mod tests {
                 o.record.response.record_n(1_000_000, 300_000).unwrap();
                 o.record.lower_bounds = timeouts;
                 o.record.errors(Phase::FirstByte, Kind::Timeout, timeouts);
-                // Half of them were pipelined behind others.
+                // Half of them were pipelined after others.
                 o.record
                     .response
                     .record_n(4_900_000_000, timeouts / 2)
@@ -1649,7 +1651,7 @@ mod tests {
 
     #[test]
     fn connections_that_stand_still_are_seen_when_no_percentile_shows_them() {
-        // Of ten connections, so many for so long, in a run of ten seconds.
+        // Some of ten connections wait this long in a run of ten seconds.
         for (hung, ms, answered, is_valid) in [
             (5, 1_900, 100_000, true),
             (5, 2_100, 100_000, false),
@@ -1668,7 +1670,7 @@ mod tests {
         }
     }
 
-    /// Who was stopped could not send.
+    /// A stopped generator could not send.
     #[test]
     fn a_rate_that_a_stopped_generator_missed_is_not_laid_to_the_server() {
         let (mut plan, mut outcome) = open();
@@ -1685,7 +1687,8 @@ mod tests {
             verdict.advice[1].starts_with("The generator"),
             "{verdict:?}"
         );
-        // Two threads may have been stopped for longer than the run, or what was told of it may be rough.
+        // Two threads may have been stopped for longer than the run, or the record may be
+        // imprecise.
         outcome.client.stopped_s = 12.0;
         let reasons = judge(&plan, &outcome).reasons;
         assert!(reasons[0].contains("for 10.0 s of 10.0 s"), "{reasons:?}");
@@ -1731,7 +1734,7 @@ mod tests {
                 0.12,
                 "the generator's busiest thread was busy 50% of the time, and a thread waited for a CPU for 12%",
             ),
-            // Its lag is what tells how late it was.
+            // The lag shows how late it was.
             (open, 0.5, 0.62, 0.12, ""),
             (
                 open,
@@ -1760,7 +1763,7 @@ mod tests {
         }
     }
 
-    /// A hiccup of the machine would be most of it.
+    /// A hiccup of the machine would dominate so short a time.
     #[test]
     fn a_time_too_short_for_shares_is_not_judged_by_them() {
         for (base, ms, is_valid) in [
@@ -1803,7 +1806,7 @@ mod tests {
                 o.client.run_delay_s = delay_s;
             })
         };
-        // Where the kernel tells how long the generator waited, that is what counts.
+        // If the kernel reports how long the generator waited, that value counts.
         assert_eq!(others(0.4, Some(0.0)).0, Status::Valid);
         let reason = "other processes used 40% of the generator's CPUs";
         assert_eq!(others(0.4, None), (Status::ClientBound, reason.to_owned()));
@@ -1828,7 +1831,7 @@ mod tests {
         }
     }
 
-    /// A run of so many requests, each of them fine.
+    /// A run of this many requests without faults.
     fn few(requests: u64) -> (Plan, Outcome) {
         let (mut plan, mut outcome) = closed();
         plan.limit = Limit::Requests(requests);
@@ -1870,7 +1873,7 @@ mod tests {
                 (Status::Valid, &[][..])
             );
             assert_eq!(verdict.notes, note.into_iter().collect::<Vec<_>>());
-            // A cell that is compared with others must have a p99.
+            // A cell is compared with others, so it must have a p99.
             let cell = judge_cell(&plan, &outcome, None);
             let expected = [Status::Invalid, Status::Valid][usize::from(note.is_none())];
             assert_eq!(cell.status, expected);
@@ -1879,7 +1882,7 @@ mod tests {
                 assert_eq!(cell.reasons, [reason]);
             }
         }
-        // Requests that timed out are samples, and no responses.
+        // Requests that timed out are samples but not responses.
         let (plan, mut outcome) = few(5);
         outcome.record.lower_bound(5_000_000_000, None, 195);
         let notes = judge(&plan, &outcome).notes;
@@ -1900,7 +1903,7 @@ mod tests {
         assert_eq!(verdict.notes, [note]);
     }
 
-    /// The first answer of many a server takes long.
+    /// The first answer of many servers takes long.
     #[test]
     fn few_requests_that_were_all_answered_are_valid_however_long_one_took() {
         for (requests, is_valid) in [(5, true), (380, true), (381, false)] {
@@ -1915,7 +1918,8 @@ mod tests {
         }
     }
 
-    /// A generator that is woken seldom waits for a CPU each time, which nobody's response time shows.
+    /// A generator that is seldom woken may wait for a CPU each time without affecting a response
+    /// time.
     #[test]
     fn a_wait_matters_when_response_times_show_it() {
         for (switches, is_valid) in [
@@ -1935,7 +1939,7 @@ mod tests {
 
     #[test]
     fn no_percentile_is_quoted_that_is_withheld() {
-        // All were late, of so few.
+        // All of the few requests were late.
         for (requests, quoted) in [(400, "at p99"), (380, "at p90"), (34, "at p50"), (3, "")] {
             let (status, reasons) = judged(open, |_, o| {
                 let record = &mut o.record;
@@ -1979,7 +1983,7 @@ mod tests {
             "ended after 3.00 ms, too soon to show anything; 1 request was answered in that time, and \
              30 during the warm-up before it"
         );
-        // Nobody was there to be asked.
+        // There was no server.
         let (_, reason) = ended(Duration::ZERO, |record| {
             record.connections_opened = 0;
             record.errors(Phase::Connect, Kind::Refused, 7);
@@ -2009,7 +2013,7 @@ mod tests {
         let reason = "no request sent during the 10.0 s that count was answered; 2,200 answers arrived, all \
                       to requests of the warm-up";
         assert_eq!(left(closed), (Status::Invalid, reason.to_owned()));
-        // A server that keeps up, and takes longer for an answer than the run.
+        // A server that keeps up, although an answer takes longer than the run.
         let (status, reasons) = judged(open, |_, o| {
             o.record = Record::new(10);
             o.record.due = 100_000;
@@ -2040,7 +2044,7 @@ mod tests {
                 "1 request of the warm-up was answered, none since: 28 connect: refused",
                 "still running",
             ),
-            // Whether requests of the warm-up are in flight or not.
+            // Whether or not requests of the warm-up are in flight.
             (
                 |_, o| {
                     o.record.warmup_responses = 60;
@@ -2085,7 +2089,7 @@ mod tests {
                 "no response at all: 5 body: timeout",
                 "--timeout",
             ),
-            // It never accepts: no request could be sent.
+            // The server never accepts, so no request could be sent.
             (
                 |_, o| {
                     o.record.due = 500;
@@ -2126,7 +2130,7 @@ mod tests {
                      1.00 ms or less. The accept queue was full, or segments were lost: SYNs were sent again \
                      after 1, 3, 7 s; starved";
         assert!(reasons.starts_with(cause), "{reasons}");
-        // Where nothing follows from it, it is no more than worth knowing.
+        // Without consequences, it is only a note.
         let (mut plan, mut outcome) = closed();
         slow(&mut outcome, 12, 64);
         let verdict = judge(&plan, &outcome);
@@ -2135,13 +2139,13 @@ mod tests {
             verdict.notes[0].starts_with("Connects take seconds"),
             "{verdict:?}"
         );
-        // Response times of a closed loop leave connects out.
+        // Response times of a closed loop do not include connects.
         plan.life = ConnectionLife::Requests(1);
         assert_eq!(judge(&plan, &outcome).status, Status::Invalid);
-        // One in a hundred is lost now and then.
+        // One in a hundred may be lost.
         slow(&mut outcome, 1, 100);
         assert_eq!(judge(&plan, &outcome), Verdict::valid());
-        // Those that have not come to an end, of which some have just begun.
+        // Connects still in progress, of which some have just begun.
         let (_, reasons) = judged(closed, |_, o| {
             o.record.connections_open_max = 3;
             o.record.connecting_at_end = 7;
@@ -2151,7 +2155,7 @@ mod tests {
         let cause =
             "connects take seconds: 4 of 7 have waited for 0.9 s or longer, up to 2.0 s; half";
         assert!(reasons.starts_with(cause), "{reasons}");
-        // Those that were given up; with a shorter timeout, none of them is known to be slow.
+        // Abandoned connects; with a shorter timeout, none of them is known to be slow.
         for (timeout, is_said) in [(5, true), (0, false)] {
             let (_, reasons) = judged(closed, |p, o| {
                 p.timeout = Duration::from_millis(timeout * 1000 + 500);

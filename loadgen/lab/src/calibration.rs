@@ -1,9 +1,10 @@
-//! What the generator itself can do on a machine: its ceilings, what a request costs it, and the
-//! shortest time that it can measure. A number of a server that comes near to one of these says something
-//! about the generator.
+//! The limits of the generator on a machine: its ceilings, its cost per request, and the shortest
+//! time that it can measure. A server's figure that comes close to one of these describes the
+//! generator.
 //!
-//! All of it is measured against the [`floor`](crate::responder) by one thread of the generator on one CPU, in
-//! rounds; values are medians over rounds.
+//! One thread of the generator on one CPU measures everything against the
+//! [`responder`](crate::responder), in rounds; values are medians over rounds. In the file format
+//! the responder is called the floor (`floor_*`).
 
 use std::fs;
 use std::io;
@@ -18,109 +19,110 @@ use engine::record::Outcome;
 use engine::verdict::CLIENT_BUSY_MAX;
 use subject::machine::{Machine, Pinning};
 
-/// The version of the schema; it grows when a field changes its meaning or goes.
+/// The version of the schema; it grows when a field changes its meaning or is removed.
 pub const SCHEMA: u32 = 1;
 
-/// The rate at which the generator's own lag is looked at: one that it reaches with ease.
+/// The rate at which the generator's own lag is measured: one that it reaches with ease.
 pub const LAG_RATE_PER_S: f64 = 5_000.0;
 
-/// From this share of a ceiling on, a server was measured at the generator's limit.
+/// A server whose rate exceeds this share of a ceiling was measured at the generator's limit.
 pub const NEAR_CEILING: f64 = 0.9;
 
-/// A calibration as it is kept: rates per second, times in microseconds.
+/// A calibration as stored: rates per second, times in microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// When, RFC 3339 in UTC.
+    /// The date, RFC 3339 in UTC.
     pub date: String,
     /// Version of the generator.
     pub loadgen: String,
     /// Profile of the generator: `release` or `debug`.
     pub profile: String,
-    /// Where.
+    /// The machine.
     pub machine: Place,
-    /// Which CPUs the floor and the generator could run on. The generator's thread is on the first of its
+    /// The CPUs of the responder and the generator. The generator's thread runs on the first of its
     /// own.
     pub pinning: Pinning,
-    /// Time that the hypervisor took from all CPUs meanwhile, percent.
+    /// The share of all CPUs' time that the hypervisor took meanwhile, in percent.
     pub steal_percent: Option<f64>,
-    /// The time of each round that counts, seconds.
+    /// The counted time of each round, in seconds.
     pub duration_s: f64,
-    /// Connections of both ceilings.
+    /// Connections used for both ceilings.
     pub connections: usize,
-    /// Ceiling with connections that are kept alive, for one thread.
+    /// The ceiling with keep-alive connections, for one thread.
     pub requests_per_s: f64,
-    /// What set it.
+    /// What limited the rate of requests.
     pub requests_limited_by: Limit,
-    /// Ceiling with a new connection for every request, for one thread.
+    /// The ceiling with a new connection for every request, for one thread.
     pub connections_per_s: f64,
-    /// What set it.
+    /// What limited the rate of connections.
     pub connections_limited_by: Limit,
-    /// CPU time of the generator for a request on a connection that is kept alive.
+    /// CPU time of the generator per request on a keep-alive connection.
     pub client_cpu_us_per_request: f64,
-    /// CPU time of the generator for a connection with one request.
+    /// CPU time of the generator per connection with one request.
     pub client_cpu_us_per_connection: f64,
-    /// CPU time of the floor for a request on a connection that is kept alive.
+    /// CPU time of the responder per request on a keep-alive connection.
     pub floor_cpu_us_per_request: f64,
-    /// CPU time of the floor for a connection with one request.
+    /// CPU time of the responder per connection with one request.
     pub floor_cpu_us_per_connection: f64,
-    /// Response time with nothing else going on: one connection in closed loop.
+    /// Response time without other load: one connection in closed loop.
     pub latency_us: Latency,
-    /// How late the generator is by its own doing, in open loop at [`LAG_RATE_PER_S`].
+    /// The generator's own lag, in open loop at [`LAG_RATE_PER_S`].
     pub lag_us: Latency,
-    /// What the medians are of.
+    /// The rounds behind the medians.
     pub rounds: Vec<Round>,
-    /// This generator and others on the same floor, this one first; empty when it was not asked for.
+    /// This generator and others against the same responder, this one first; empty if not
+    /// requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub against: Vec<Standing>,
 }
 
-/// What is to be known of a machine: a calibration holds where these are the same.
+/// The facts of a machine that must be equal for a calibration to apply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// As in `/proc/cpuinfo`.
+    /// The model as in `/proc/cpuinfo`.
     pub cpu_model: Option<String>,
     /// CPUs that the generator could use.
     pub cpus: usize,
-    /// Name, release and architecture.
+    /// Name, release and architecture of the kernel.
     pub kernel: Option<String>,
-    /// Whose, if there is one.
+    /// The hypervisor, if there is one.
     pub hypervisor: Option<String>,
 }
 
 /// One round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
-    /// With connections that are kept alive.
+    /// With keep-alive connections.
     pub requests: Ceiling,
     /// With a new connection for every request.
     pub connections: Ceiling,
     /// With one connection.
     pub latency_us: Latency,
-    /// In open loop.
+    /// In open loop at [`LAG_RATE_PER_S`].
     pub lag_us: Latency,
-    /// What speaks against it: on a quiet machine, nothing.
+    /// Reasons for doubt; empty on a quiet machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub doubts: Vec<String>,
 }
 
-/// What one thread of the generator did against the floor, and who was busy meanwhile.
+/// What one thread of the generator achieved against the responder, and how busy both were.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ceiling {
-    /// Responses in a second.
+    /// Responses per second.
     pub per_s: f64,
-    /// CPU time of the generator's thread for each, microseconds.
+    /// CPU time of the generator's thread per response, in microseconds.
     pub client_cpu_us: f64,
-    /// CPU time of the floor for each, microseconds.
+    /// CPU time of the responder per response, in microseconds.
     pub floor_cpu_us: f64,
-    /// Share of its time that the generator's thread was running, 0 to 1.
+    /// The share of its time that the generator's thread was running, 0 to 1.
     pub client_busy: f64,
-    /// Share of its time that the floor was running, 0 to 1.
+    /// The share of its time that the responder was running, 0 to 1.
     pub floor_busy: f64,
 }
 
-/// Of response times or lags, microseconds; absent where the sample is too small.
+/// Response times or lags, in microseconds; absent if the sample is too small.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// The median.
@@ -129,79 +131,79 @@ pub struct Latency {
     pub p99: Option<f64>,
 }
 
-/// Which of the two could do no more.
+/// Which of the two reached its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
-    /// The generator's thread was busy without a pause: a ceiling of its own.
+    /// The generator's thread was busy without a pause: this is its ceiling.
     Generator,
-    /// The floor was, and the generator was not: it can do more than this.
+    /// The responder was busy and the generator was not: the generator can do more.
     Floor,
-    /// Neither was: something else took the CPUs.
+    /// Neither was busy: something else took the CPUs.
     Neither,
 }
 
-/// How a load generator stands beside this one: medians over rounds.
+/// A load generator compared with this one: medians over rounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
     /// Name of the program.
     pub program: String,
-    /// As it says itself.
+    /// The version that it reports.
     pub version: Option<String>,
-    /// CPU time of its process for each request that the floor has seen, microseconds.
+    /// CPU time of its process per request that the responder has seen, in microseconds.
     pub client_cpu_us_per_request: f64,
-    /// That, divided by what loadgen needed in the same round.
+    /// That time divided by loadgen's in the same round.
     pub ratio: f64,
-    /// As it says itself.
+    /// The rate that it reports.
     pub requests_per_s: f64,
-    /// What the medians are of, a run a round.
+    /// The runs behind the medians, one per round.
     pub runs: Vec<Run>,
 }
 
-/// Why there is no calibration. Each is one line.
+/// Why there is no calibration, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No such file.
+    /// The file does not exist.
     #[error("no calibration at {}; `loadgen calibrate --json {}` makes one", path.display(), engine::shell::quoted_path(path))]
     NotFound {
-        /// As asked for.
+        /// The requested path.
         path: PathBuf,
     },
-    /// A file that cannot be read.
+    /// The file cannot be read.
     #[error("{}: {cause}", path.display())]
     Io {
-        /// As asked for.
+        /// The requested path.
         path: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         cause: io::Error,
     },
-    /// Something else.
-    #[error("{} is no calibration: {cause}; `loadgen calibrate --json FILE` makes one", path.display())]
+    /// The file is not a calibration.
+    #[error("{} is not a calibration: {cause}; `loadgen calibrate --json FILE` makes one", path.display())]
     Wrong {
-        /// As asked for.
+        /// The requested path.
         path: PathBuf,
-        /// Where it ceases to be one.
+        /// The first deviation from the format.
         cause: serde_json::Error,
     },
-    /// Of another loadgen.
+    /// The file has the schema of another loadgen.
     #[error(
         "{} has schema {schema}, and this loadgen reads schema {SCHEMA}; calibrate again",
         path.display()
     )]
     Schema {
-        /// As asked for.
+        /// The requested path.
         path: PathBuf,
-        /// That of the file.
+        /// The schema of the file.
         schema: u64,
     },
 }
 
 impl Calibration {
-    /// Reads what `loadgen calibrate --json` has written.
+    /// Reads the output of `loadgen calibrate --json`.
     ///
     /// # Errors
     ///
-    /// When there is nothing, or something else.
+    /// If there is no such file, or it is not a calibration.
     pub fn read(path: &Path) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct Version {
@@ -216,7 +218,7 @@ impl Calibration {
             }
             Err(cause) => return Err(Error::Io { path, cause }),
         };
-        // First, for another schema may have other fields.
+        // The schema is checked first, because another one may have other fields.
         match serde_json::from_str(&text) {
             Ok(Version { schema }) if schema == u64::from(SCHEMA) => {}
             Ok(Version { schema }) => return Err(Error::Schema { path, schema }),
@@ -225,12 +227,12 @@ impl Calibration {
         serde_json::from_str(&text).map_err(|cause| Error::Wrong { path, cause })
     }
 
-    /// What it says about a run: how near it came to a ceiling, if it came near.
+    /// A note about a run that came close to a ceiling.
     pub fn note(&self, plan: &Plan, outcome: &Outcome) -> Option<String> {
         let (ceiling, what) = match plan.life {
             ConnectionLife::Requests(1) => (self.connections_per_s, "connections"),
             _ if plan.pipeline == 1 => (self.requests_per_s, "requests"),
-            // Of that there is no ceiling.
+            // There is no ceiling for such runs.
             _ => return None,
         };
         if outcome.is_too_short() {
@@ -240,16 +242,16 @@ impl Calibration {
         let per_s = responses / outcome.duration.as_secs_f64() / plan.threads as f64;
         (per_s > NEAR_CEILING * ceiling).then(|| {
             format!(
-                "At {:.0}% of the {} {what} per second that a thread of the generator can do on this \
-                 machine: the server may do more.",
+                "At {:.0}% of the {} {what} per second that one thread of the generator can reach on this \
+                 machine: the server may be capable of more.",
                 100.0 * per_s / ceiling,
                 thousands(ceiling.round() as u64)
             )
         })
     }
 
-    /// In what `machine`, or the generator that is running, is another than was calibrated; empty when
-    /// the calibration holds for it.
+    /// How `machine`, or the running generator, differs from what was calibrated; empty if the
+    /// calibration applies.
     pub fn fits(&self, machine: &Machine) -> Vec<String> {
         let here = Place::of(machine);
         let number = |cpus: usize| Some(cpus.to_string());
@@ -287,7 +289,7 @@ impl Calibration {
             .collect()
     }
 
-    /// Sums up rounds, of which there must be one at least.
+    /// Summarizes rounds; there must be at least one.
     pub fn of(setup: Setup, rounds: Vec<Round>) -> Self {
         let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value)).unwrap_or(f64::NAN);
         let latency = |value: fn(&Round) -> Option<f64>| median(rounds.iter().filter_map(value));
@@ -333,16 +335,16 @@ impl Calibration {
     }
 }
 
-/// Under what circumstances rounds were measured.
+/// The circumstances under which rounds were measured.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// When, RFC 3339 in UTC.
+    /// The date, RFC 3339 in UTC.
     pub date: String,
-    /// With its pinning, and the steal meanwhile.
+    /// The machine, with pinning and with the steal during the rounds.
     pub machine: Machine,
-    /// The time of each measurement that counts, seconds.
+    /// The counted time of each measurement, in seconds.
     pub duration_s: f64,
-    /// Connections of both ceilings.
+    /// Connections used for both ceilings.
     pub connections: usize,
 }
 
@@ -358,7 +360,8 @@ impl Place {
 }
 
 impl Standing {
-    /// Of the runs of a program and those of loadgen, in the same rounds; `None` when there are none.
+    /// Compares the runs of a program with those of loadgen in the same rounds; `None` without
+    /// runs.
     pub fn of(
         program: &str,
         version: Option<String>,
@@ -385,13 +388,13 @@ fn profile() -> &'static str {
     }
 }
 
-/// With three digits behind the point; of nothing, none.
+/// The median with three decimals; `None` without values.
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     (!values.is_empty()).then(|| thousandths(crate::median::median(&mut values)))
 }
 
-/// More than three digits behind the point are noise in anything that is kept here.
+/// Rounds to three decimals: more would be noise in any value kept here.
 pub fn thousandths(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
@@ -455,10 +458,10 @@ mod tests {
         assert_eq!(calibration.requests_per_s, 160_000.0);
         assert_eq!(calibration.connections_per_s, 22_857.143);
         assert_eq!(calibration.client_cpu_us_per_request, 6.188);
-        // Both were busy: then the generator could do no more, whatever the floor could.
+        // Both were busy: then the generator was at its limit, whatever the responder could do.
         assert_eq!(calibration.requests_limited_by, Limit::Generator);
         assert_eq!(calibration.connections_limited_by, Limit::Floor);
-        // Of those that there are.
+        // The median of the available values.
         assert_eq!(calibration.latency_us.p99, Some(32.0));
     }
 
@@ -519,12 +522,12 @@ mod tests {
         let rows = [
             (
                 "{}",
-                "is no calibration: missing field `schema` at line 1 column 2; \
+                "is not a calibration: missing field `schema` at line 1 column 2; \
                  `loadgen calibrate --json FILE` makes one",
             ),
             (
                 "{\"schema\": 1}",
-                "is no calibration: missing field `date` at line 1 column 13; \
+                "is not a calibration: missing field `date` at line 1 column 13; \
                  `loadgen calibrate --json FILE` makes one",
             ),
             (
@@ -545,7 +548,7 @@ mod tests {
     fn it_fits_the_machine_and_the_program_that_made_it() {
         let mut calibration = calibration();
         assert_eq!(calibration.fits(&machine()), [""; 0]);
-        // Who runs where is no matter of the machine.
+        // The pinning is not a property of the machine.
         let unpinned = Machine {
             pinning: Pinning::default(),
             ..machine()

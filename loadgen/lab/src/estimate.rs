@@ -1,4 +1,5 @@
-//! A median over rounds, and how sure it is.
+//! Medians over the rounds of a set, with their intervals. Intervals within a single run are in
+//! `engine::latency::interval`.
 
 pub use crate::median::median;
 use statrs::distribution::{ContinuousCDF as _, Normal, StudentsT};
@@ -8,60 +9,63 @@ use statrs::distribution::{ContinuousCDF as _, Normal, StudentsT};
 pub struct Estimate {
     /// The median.
     pub value: f64,
-    /// 95% interval; absent with a single round.
+    /// 95% interval; `None` with a single round.
     pub interval: Option<(f64, f64)>,
 }
 
 impl Estimate {
-    /// The farther end of the interval, as a share of the value; absent where there is none, as of a value of
-    /// zero.
+    /// The distance of the interval's farther end, as a share of the value; `None` without an
+    /// interval, or if the value is zero.
     pub fn spread(&self) -> Option<f64> {
         let (low, high) = self.interval?;
         let spread = (self.value - low).max(high - self.value) / self.value;
         (self.value > 0.0 && spread.is_finite()).then_some(spread)
     }
 
-    /// By which factor the ends of the interval lie apart from its middle.
+    /// The factor between the middle of the interval and its ends.
     fn factor(&self) -> Option<f64> {
         let (low, high) = self.interval?;
         Some((high / low).sqrt()).filter(|factor| !factor.is_nan())
     }
 
-    /// Whether the value is known to within a factor of 2 to either side, or its interval is absent.
+    /// Whether the value is known to within a factor of 2 on either side, or has no interval.
     pub fn is_narrow(&self) -> bool {
         self.factor().is_none_or(|factor| factor <= FACTOR_MAX)
     }
 
-    /// Of a ratio: whether its interval says anything. One that holds 1 and reaches from less than half its
-    /// middle to more than twice that leaves open which of the two is better, and by how much.
+    /// For a ratio: whether its interval is informative. An interval that contains 1 and extends
+    /// from less than half its middle to more than twice its middle does not show which of the two
+    /// is better, or by how much.
     pub fn is_resolved(&self) -> bool {
         self.tells_apart() || self.is_narrow()
     }
 
-    /// Of a ratio: whether its interval lies wholly on one side of 1.
+    /// For a ratio: whether its interval lies entirely on one side of 1.
     pub fn tells_apart(&self) -> bool {
         let sides = |(low, high): (f64, f64)| low > 1.0 || high < 1.0;
         self.interval.is_some_and(sides)
     }
 }
 
-/// An interval that is wider, to either side of its middle, and holds 1 shows no difference and rules none out:
-/// architectures seldom differ by more than twice.
+/// If an interval is wider than this factor on either side of its middle and contains 1, it neither
+/// shows nor excludes a difference: architectures seldom differ by more.
 pub const FACTOR_MAX: f64 = 2.0;
 
-/// Often enough that the ends of an interval do not depend on the seed in the digits that are shown.
+/// Enough resamples that the shown digits of an interval do not depend on the seed.
 const RESAMPLES: usize = 4_000;
 
-/// Error on both sides together.
+/// The error rate on both sides together.
 const ALPHA: f64 = 0.05;
 
-/// Values from which their range holds the median in at least 95 of 100 cases: 1 - 2^(1 - 6) = 0.969.
+/// From this number of values on, their range contains the median in at least 95 of 100 cases: 1 -
+/// 2^(1 - 6) = 0.969.
 const ROUNDS_FOR_RANGE: usize = 6;
 
-/// The median and its 95% interval: the expanded percentile bootstrap (Hesterberg, *What teachers should
-/// know about the bootstrap*, 2015), which makes up for the narrowness of the plain one with few values.
-/// Below [`ROUNDS_FOR_RANGE`] not even their range would do, and the interval is widened to that of
-/// Student's t of their logarithms where that is wider. The same numbers give the same interval always.
+/// The median and its 95% interval: the expanded percentile bootstrap (Hesterberg, *What teachers
+/// should know about the bootstrap*, 2015), which corrects for the narrowness of the plain one with
+/// few values. Below [`ROUNDS_FOR_RANGE`] values even their range is too narrow, and the interval
+/// is widened to that of Student's t of their logarithms if that is wider. Equal numbers always
+/// give the same interval.
 ///
 /// `None` without values.
 pub fn estimate(values: &[f64]) -> Option<Estimate> {
@@ -91,11 +95,12 @@ fn resampled(values: &[f64], resamples: usize) -> Option<Estimate> {
     Some(Estimate { value, interval })
 }
 
-/// The median of `new` divided by that of `old`, whose rounds are not of the same time and so make no pairs,
-/// and its 95% interval: as in [`estimate`], but each side is resampled by itself. With fewer rounds than
-/// [`ROUNDS_FOR_RANGE`] on either side it is widened to that of t of the logarithms where that is wider.
+/// The median of `new` divided by that of `old`, whose rounds were not measured together and so
+/// form no pairs, and its 95% interval. It is computed as in [`estimate`], but each side is
+/// resampled separately. With fewer rounds than [`ROUNDS_FOR_RANGE`] on either side it is widened
+/// to the t interval of the logarithms if that is wider.
 ///
-/// `None` without values on both sides, or where one is not above zero.
+/// `None` without values on both sides, or if a value is not above zero.
 pub fn unpaired(old: &[f64], new: &[f64]) -> Option<Estimate> {
     unpaired_resampled(old, new, RESAMPLES)
 }
@@ -126,9 +131,9 @@ fn unpaired_resampled(old: &[f64], new: &[f64], resamples: usize) -> Option<Esti
     Some(Estimate { value, interval })
 }
 
-/// 95% interval of the ratio of the middles by t of the logarithms of positive values, two at least on each
-/// side: Welch's, as one side may have the one round that is far off, or Student's with one variance for
-/// both where that is wider, as the two rounds of a short side may be alike by chance.
+/// The 95% t interval of the ratio of the middles, by the logarithms of positive values, at least
+/// two on each side. Welch's, because one side may have the single outlier, or Student's with one
+/// variance for both if that is wider, because the two rounds of a short side may agree by chance.
 fn two_sided_t(old: &[f64], new: &[f64]) -> (f64, f64) {
     let (old_mean, old_variance) = log_moments(old);
     let (new_mean, new_variance) = log_moments(new);
@@ -141,7 +146,7 @@ fn two_sided_t(old: &[f64], new: &[f64]) -> (f64, f64) {
     let pooled = (old_variance * (old_n - 1.0) + new_variance * (new_n - 1.0)) / freedom;
     let half = |variance: f64, freedom: f64| match StudentsT::new(0.0, 1.0, freedom) {
         Ok(t) if variance > 0.0 => t.inverse_cdf(1.0 - ALPHA / 2.0) * variance.sqrt(),
-        // All alike.
+        // All values are equal.
         _ => 0.0,
     };
     let half = half(welch, welch_freedom).max(half(pooled / old_n + pooled / new_n, freedom));
@@ -149,7 +154,7 @@ fn two_sided_t(old: &[f64], new: &[f64]) -> (f64, f64) {
     ((difference - half).exp(), (difference + half).exp())
 }
 
-/// The mean of the logarithms and their variance.
+/// The mean and the variance of the logarithms.
 fn log_moments(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let logs = || values.iter().map(|value| value.ln());
@@ -158,14 +163,15 @@ fn log_moments(values: &[f64]) -> (f64, f64) {
     (mean, variance)
 }
 
-/// The ends of the interval among medians of resamples of so many values.
+/// The ends of the interval among medians of resamples of `values` values.
 fn ends(mut medians: Vec<f64>, values: usize) -> (f64, f64) {
     medians.sort_by(f64::total_cmp);
     let cut = (expanded_tail(values) * medians.len() as f64) as usize;
     (medians[cut], medians[medians.len() - 1 - cut])
 }
 
-/// What is cut off at each end, so that a sample of `n` is as wide as Student's t would have it.
+/// The tail to cut off at each end, so that the interval of `n` values is as wide as Student's t
+/// interval.
 fn expanded_tail(n: usize) -> f64 {
     let n = n as f64;
     let quantile = StudentsT::new(0.0, 1.0, n - 1.0)
@@ -174,7 +180,7 @@ fn expanded_tail(n: usize) -> f64 {
     Normal::standard().cdf(-(n / (n - 1.0)).sqrt() * quantile)
 }
 
-/// 95% interval of the middle by Student's t of the logarithms; `None` where there are none.
+/// The 95% interval of the middle by Student's t of the logarithms; `None` if there is none.
 fn students_t(values: &[f64]) -> Option<(f64, f64)> {
     if values.iter().any(|&value| value <= 0.0) {
         return None;
@@ -224,11 +230,11 @@ mod tests {
         }
     }
 
-    /// Rounds of one kind: a noise of 3%, and now and then, if there are neighbours, one round far off.
+    /// Equal rounds: 3% noise and, with neighbours, an occasional outlier.
     struct Rounds {
         random: rand_chacha::ChaCha8Rng,
         dice: fastrand::Rng,
-        /// Of 100 rounds.
+        /// The number of outliers among 100 rounds.
         disturbed: u32,
     }
 
@@ -255,18 +261,18 @@ mod tests {
         }
     }
 
-    /// In which share of 1,000 trials `trial` calls different what is the same.
+    /// The share of 1,000 trials in which `trial` calls equal things different.
     fn share_told_apart(mut trial: impl FnMut() -> Option<Estimate>) -> f64 {
         const TRIALS: u32 = 1_000;
         let told_apart = |_: &u32| trial().expect("there are values").tells_apart();
         (0..TRIALS).filter(told_apart).count() as f64 / f64::from(TRIALS)
     }
 
-    /// 0.05, and two standard errors of that among 1,000.
+    /// 0.05, plus two standard errors of that share among 1,000.
     const SELDOM: f64 = 0.064;
 
-    /// Two of the same kind are called different in at most 5 of 100 cases, however few rounds there are and
-    /// even if now and then one round is far off, as on a machine with neighbours.
+    /// Equal servers are called different in at most 5 of 100 cases, however few rounds there are
+    /// and even with an occasional outlier, as on a machine with neighbours.
     #[test]
     fn the_same_is_seldom_called_different() {
         let mut source = Rounds::new(10);
@@ -276,7 +282,7 @@ mod tests {
         }
     }
 
-    /// The same holds of rounds that make no pairs, and of sides of different length.
+    /// The error rate also holds for rounds that form no pairs, and for sides of different length.
     #[test]
     fn the_same_in_two_sets_is_seldom_called_different() {
         for disturbed in [0, 10] {
@@ -302,7 +308,7 @@ mod tests {
         }
     }
 
-    /// What differs is found: 10% with a noise of 3%.
+    /// A real difference is found: 10% with 3% noise.
     #[test]
     fn what_differs_is_told_apart() {
         let ratios = [1.07, 1.12, 1.1, 1.13, 1.08, 1.1];
@@ -310,7 +316,7 @@ mod tests {
         assert!(estimate(&ratios[..4]).unwrap().tells_apart());
     }
 
-    /// The same over two sets. Three rounds on a side find a third, not a tenth.
+    /// Over two sets, three rounds on a side find a difference of a third, but not of a tenth.
     #[test]
     fn what_differs_between_sets_is_told_apart() {
         let old = [1.0, 0.98, 1.02, 1.01, 0.99, 1.0];
@@ -327,7 +333,7 @@ mod tests {
         }
     }
 
-    /// Told apart, or narrow enough to say that there is not much between them.
+    /// Either different, or narrow enough to show that the difference is small.
     #[test]
     fn what_an_interval_says() {
         for (value, interval, resolved, spread) in [

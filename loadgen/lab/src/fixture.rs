@@ -1,4 +1,4 @@
-//! Made-up results for tests: always the same numbers.
+//! Invented results for tests, always with the same numbers.
 
 #![expect(missing_docs, reason = "names say what each is")]
 
@@ -18,7 +18,8 @@ use subject::catalogue::Workload;
 use subject::machine::{Build, Machine, Pinning};
 use subject::process::ServerCost;
 
-/// A valid cell with so many CPU microseconds per request; the other figures follow from that.
+/// A valid cell with this CPU time per request in microseconds; the other figures are derived from
+/// it.
 pub fn cell(server: &str, workload: &str, round: u32, cpu_us: f64) -> Cell {
     let key = Key {
         server: server.to_owned(),
@@ -88,7 +89,7 @@ pub fn evidence(servers: &[&str], workloads: &[&str], cells: Vec<Cell>) -> Evide
     }
 }
 
-/// The servers and workloads of the repository, with one of every kind of fault.
+/// The servers and workloads of the repository, with one fault of every kind.
 pub fn five_servers() -> Evidence {
     let servers = [
         ("iterative", 7.5),
@@ -144,7 +145,7 @@ pub fn five_servers() -> Evidence {
     evidence(&servers, &workloads, cells)
 }
 
-/// The same with the floor, and a workload in open loop.
+/// The five servers with the floor, and a workload in open loop.
 pub fn with_floor() -> Evidence {
     let mut evidence = five_servers();
     for round in 1..=5 {
@@ -236,7 +237,7 @@ pub fn many_servers() -> Evidence {
     evidence
 }
 
-/// A made-up run.
+/// An invented run.
 pub struct Example {
     pub urls: Vec<String>,
     pub server: Option<String>,
@@ -261,7 +262,7 @@ impl Example {
         }
     }
 
-    /// Somebody's server that answers nobody.
+    /// A foreign server that does not answer.
     pub fn unanswered() -> Self {
         let address = "127.0.0.1:8000".parse().expect("an address");
         let mut record = Record::new(64);
@@ -296,7 +297,7 @@ impl Example {
         }
     }
 
-    /// A server of the catalogue that does well, in closed loop.
+    /// A server of the catalogue without faults, in closed loop.
     pub fn closed() -> Self {
         let mut example = Example {
             server: Some("event-loop".to_owned()),
@@ -339,7 +340,7 @@ impl Example {
         example
     }
 
-    /// The same with a new connection for every request, which are reset.
+    /// The closed-loop run with a new connection for every request, closed by resets.
     pub fn new_connections() -> Self {
         let mut example = Example::closed();
         example.plan.life = ConnectionLife::Requests(1);
@@ -428,7 +429,7 @@ fn answered(record: &mut Record, response_ns: u64, service_ns: u64) {
     record.serial.push(response_ns as f64);
 }
 
-/// Of the normal distribution, as near as a sum of twelve comes to it.
+/// An approximately normal value, as a sum of twelve uniform ones.
 fn normal(random: &mut fastrand::Rng) -> f64 {
     (0..12).map(|_| random.f64()).sum::<f64>() - 6.0
 }

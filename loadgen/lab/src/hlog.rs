@@ -1,6 +1,6 @@
-//! HdrHistogram V2 interval logs: one line a histogram, tagged. Values are nanoseconds, with two significant
-//! digits: the third is of use where a percentile is read, which `cells.csv` holds, and takes four times the
-//! room. Lags have one, because they are only held against limits.
+//! HdrHistogram V2 interval logs: one tagged line per histogram. Values are nanoseconds with two
+//! significant digits; a third is only useful for percentiles, which `cells.csv` contains, and
+//! takes four times the space. Lags have one digit, because they are only compared with limits.
 
 use std::io::{self, Cursor, Write};
 use std::time::{Duration, SystemTime};
@@ -14,11 +14,12 @@ use hdrhistogram::serialization::interval_log::{
 };
 use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
 
-/// Writes the head of a log whose times count from `start`. Both BaseTime and StartTime are set:
-/// readers differ in which of them they heed.
+/// Writes the head of a log whose times count from `start`. Both BaseTime and StartTime are set,
+/// because readers differ in which they use.
 ///
 /// # Errors
 ///
+/// If `out` cannot be written.
 /// When `out` cannot be written.
 pub fn write_head(out: &mut impl Write, start: SystemTime) -> io::Result<()> {
     IntervalLogWriterBuilder::new()
@@ -34,7 +35,7 @@ pub fn write_head(out: &mut impl Write, start: SystemTime) -> io::Result<()> {
     )
 }
 
-/// The kind of latency that a reader takes where one is missing.
+/// The kind of latency that a reader uses if one is missing.
 pub fn stand_in(kind: &str) -> Option<&'static str> {
     match kind {
         "service" => Some("response"),
@@ -43,7 +44,7 @@ pub fn stand_in(kind: &str) -> Option<&'static str> {
     }
 }
 
-/// Significant digits of a kind of latency.
+/// The significant digits of a kind of latency.
 fn digits(kind: &str) -> u8 {
     match kind {
         "lag" => 1,
@@ -51,9 +52,9 @@ fn digits(kind: &str) -> u8 {
     }
 }
 
-/// These histograms as they stand in a log: with fewer significant digits, without empty ones and without
-/// those that equal their [`stand_in`]; nor is the generator's own part of the lag there, of which the
-/// verdict has been made.
+/// The histograms in their written form: with fewer significant digits, without empty ones and
+/// without those that equal their [`stand_in`]. The generator's own part of the lag is left out,
+/// since it is already part of the verdict.
 pub fn worth_writing<'a>(
     histograms: &[(&'a str, &Histogram<u64>)],
 ) -> Vec<(&'a str, Histogram<u64>)> {
@@ -63,7 +64,7 @@ pub fn worth_writing<'a>(
         .collect();
     let find = |kind: &str| all.iter().find(|(name, _)| *name == kind);
     let is_repeated = |(kind, histogram): &(&str, Histogram<u64>)| {
-        // A closed loop has no service time of its own.
+        // A closed loop has no separate service time.
         let mut other = stand_in(kind);
         while let Some(name) = other {
             match find(name) {
@@ -79,7 +80,8 @@ pub fn worth_writing<'a>(
     all
 }
 
-/// The same samples with fewer significant digits. Each bucket is made of whole ones of the finer histogram.
+/// The same samples with fewer significant digits. Each bucket consists of whole buckets of the
+/// finer histogram.
 fn coarse(histogram: &Histogram<u64>, digits: u8) -> Histogram<u64> {
     let mut coarse = Histogram::new_with_bounds(histogram.low(), histogram.high(), digits)
         .expect("bounds that did for more digits do for fewer");
@@ -87,11 +89,11 @@ fn coarse(histogram: &Histogram<u64>, digits: u8) -> Histogram<u64> {
     coarse
 }
 
-/// Appends one histogram of nanoseconds, taken from `since_start` for so long.
+/// Appends one histogram of nanoseconds, recorded from `since_start` on.
 ///
 /// # Errors
 ///
-/// When `out` cannot be written, or `tag` holds a comma, a space or a line end.
+/// If `out` cannot be written, or `tag` contains a comma, a space or a line end.
 pub fn append(
     out: &mut impl Write,
     since_start: Duration,
@@ -100,7 +102,7 @@ pub fn append(
     histogram: &Histogram<u64>,
 ) -> io::Result<()> {
     let tag = Tag::new(tag).ok_or_else(|| {
-        let message = format!("{tag:?} is no tag of an interval log");
+        let message = format!("{tag:?} cannot be a tag of an interval log");
         io::Error::new(io::ErrorKind::InvalidInput, message)
     })?;
     let mut serializer = V2DeflateSerializer::new();
@@ -113,21 +115,21 @@ pub fn append(
         })
 }
 
-/// One line of a log, not decoded yet: most readers want a few of many.
+/// A line of a log, not decoded yet, because most readers need only a few of many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval<'a> {
-    /// Under which workload.
+    /// Name of the workload.
     pub workload: &'a str,
-    /// In which round of its set.
+    /// The round of the set.
     pub round: u32,
-    /// Of which latency: `response`, `connect`, ...
+    /// The kind of latency: `response`, `connect`, ...
     pub kind: &'a str,
     encoded: &'a str,
 }
 
 impl<'a> Interval<'a> {
     fn of(line: &IntervalLogHistogram<'a>) -> Option<Self> {
-        // A name may hold anything but a colon.
+        // A name may contain anything except a colon.
         let mut words = line.tag()?.as_str().split(':');
         let interval = Interval {
             workload: words.next()?,
@@ -138,11 +140,11 @@ impl<'a> Interval<'a> {
         words.next().is_none().then_some(interval)
     }
 
-    /// Decodes it. How many digits of a value are kept is the writer's choice.
+    /// Decodes the histogram. The writer chose the number of digits.
     ///
     /// # Errors
     ///
-    /// When it is no histogram, with the reason.
+    /// The reason, if it is not a histogram.
     pub fn histogram(&self) -> Result<Histogram<u64>, String> {
         let bytes = STANDARD.decode(self.encoded).map_err(|e| e.to_string())?;
         Deserializer::new()
@@ -153,7 +155,8 @@ impl<'a> Interval<'a> {
 
 /// The histograms of a log, in order. A last line that was cut off by a kill is left out.
 ///
-/// Each line that is no histogram with a tag of this program gives an error with what is wrong.
+/// Each line that is not a histogram with a tag of this program yields an error that says what is
+/// wrong.
 pub fn intervals(log: &[u8]) -> impl Iterator<Item = Result<Interval<'_>, String>> {
     let whole = log.iter().rposition(|&byte| byte == b'\n');
     let log = &log[..whole.map_or(0, |end| end + 1)];
@@ -171,7 +174,7 @@ mod tests {
     use super::*;
     use engine::record::{latency_histogram, record_ns};
 
-    /// Appending cell after cell gives a log that the reader of the crate understands.
+    /// Appending cell after cell produces a log that the crate's reader understands.
     #[test]
     fn appended_logs_parse() {
         let start = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
@@ -204,7 +207,8 @@ mod tests {
         assert_eq!(entries.len(), 4);
     }
 
-    /// What is left out equals what stands in for it, and every sample is within 1% of what it was.
+    /// A histogram that is left out equals its replacement, and every sample is within 1% of its
+    /// value.
     #[test]
     fn what_is_repeated_is_left_out() {
         let of = |values: &[u64]| {
@@ -262,7 +266,7 @@ mod tests {
         }
     }
 
-    /// Whatever a kill leaves of the last line, those before it are read.
+    /// Whatever a kill leaves of the last line, the lines before it are read.
     #[test]
     fn what_is_written_is_read() {
         let mut log = Vec::new();

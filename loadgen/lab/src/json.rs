@@ -1,5 +1,5 @@
 //! One run as JSON, schema version 1: times in microseconds unless a name says otherwise, rates per
-//! second, an absent measure `null` and never 0.
+//! second; an absent value is `null`, never 0.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use engine::response::{Expected, Misread, Rule};
 use engine::verdict::Verdict;
 use subject::process::ServerCost;
 
-/// The version of the schema; it grows when a field changes its meaning or goes.
+/// The version of the schema; it grows when a field changes its meaning or is removed.
 pub const SCHEMA: u32 = 1;
 
 /// One run.
@@ -29,29 +29,30 @@ pub struct Run<'a> {
     target: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<&'a str>,
-    /// Handed to it when it was started.
+    /// Additional arguments of the server.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     server_args: &'a [String],
     plan: PlanFacts<'a>,
     verdict: &'a Verdict,
-    /// Stopped by the user before its limit.
+    /// The user stopped the run before its limit.
     interrupted: bool,
     duration_s: f64,
-    /// By the schedule of an open loop.
+    /// Requests due by the schedule of an open loop.
     due: Option<u64>,
     requests: u64,
     responses: u64,
-    /// Of these, the ones whose requests were sent before the end, of which the rate is.
+    /// Responses to requests that were sent before the end.
     responses_in_time: u64,
-    /// Responses between warm-up and end, whenever their requests were sent; `requests_per_s` is made of these.
+    /// Responses between warm-up and end, whenever their requests were sent; the basis of
+    /// `requests_per_s`.
     answered_in_window: u64,
-    /// Of these, the ones to requests of the warm-up.
+    /// Responses among `answered_in_window` to requests of the warm-up.
     answered_of_warmup: u64,
     good: u64,
     in_flight_at_end: u64,
-    /// Requests due by a schedule and never sent: there is none in closed loop.
+    /// Requests due by a schedule but never sent; `null` in closed loop.
     unsent: Option<u64>,
-    /// Response times of which only a lower bound is known.
+    /// Response times that are only lower bounds.
     lower_bounds: u64,
     warmup_requests: u64,
     warmup_responses: u64,
@@ -60,7 +61,7 @@ pub struct Run<'a> {
     connections_open_max: u64,
     /// Connections that the server was asked to close and kept open.
     close_ignored: u64,
-    /// Those that only stay open, which count nowhere else.
+    /// The idle connections, which are not part of other counts.
     idle: Option<&'a Idle>,
     bytes_received: u64,
     requests_per_s: Option<f64>,
@@ -69,31 +70,31 @@ pub struct Run<'a> {
     errors: Vec<Error>,
     status: &'a BTreeMap<u16, u64>,
     fairness: Fairness,
-    /// The longest time in which something was awaited and nothing came, milliseconds.
+    /// The longest period in which something was awaited and nothing arrived, in milliseconds.
     longest_silence_ms: Option<f64>,
     client: &'a ClientCost,
     server_cost: Option<&'a ServerCost>,
-    /// Share of the time of all CPUs that the hypervisor gave to others, 0 to 1.
+    /// The share of all CPUs' time that the hypervisor gave to others, 0 to 1.
     steal: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     calibration: Option<&'a Calibration>,
-    /// What the server said on idle connections, which is no error.
+    /// What the server sent on idle connections, which is not an error.
     unsolicited: Unsolicited<'a>,
-    /// The first bytes that were not understood where a response was due.
+    /// The first bytes that could not be parsed as a response.
     malformed: Option<Bytes>,
     closes: ClosesByServer,
 }
 
-/// On idle connections, warm-up included.
+/// What the server sent on idle connections, including the warm-up.
 #[derive(Debug, Serialize)]
 struct Unsolicited<'a> {
     count: u64,
-    /// Well-formed responses.
+    /// Well-formed responses by status.
     status: &'a BTreeMap<u16, u64>,
     empty_lines: u64,
-    /// Any other bytes, by connections.
+    /// Connections with any other bytes.
     other: u64,
-    /// Connections reset.
+    /// Connections that were reset.
     resets: u64,
     /// The first of the other bytes.
     bytes: Option<Bytes>,
@@ -102,11 +103,11 @@ struct Unsolicited<'a> {
 /// Bytes that are not HTTP/1.
 #[derive(Debug, Serialize)]
 struct Bytes {
-    /// What is wrong with them.
+    /// The rule that they break.
     rule: Rule,
-    /// What they seem to be; absent when that is not known.
+    /// The protocol that they resemble; absent if unknown.
     protocol: Option<&'static str>,
-    /// The first of them: printable ASCII as it is, all else and backslashes escaped.
+    /// The first bytes: printable ASCII unchanged, everything else and backslashes escaped.
     bytes: String,
 }
 
@@ -120,12 +121,12 @@ impl Bytes {
     }
 }
 
-/// After how many responses the server ended connections.
+/// After how many responses the server closed connections.
 #[derive(Debug, Serialize)]
 struct ClosesByServer {
-    /// A response said that it was the last.
+    /// A response announced the close.
     announced: Option<Closes>,
-    /// It was not said, and requests were unanswered.
+    /// The close was not announced, and requests were unanswered.
     unannounced: Option<Closes>,
 }
 
@@ -150,7 +151,7 @@ struct PlanFacts<'a> {
     pace: Pace,
     arrivals: Option<&'static str>,
     rate_per_s: Option<f64>,
-    /// Of the arrivals of an open loop.
+    /// Seed of the arrivals of an open loop.
     seed: Option<u64>,
     close: Close,
     /// The server is asked to close each connection.
@@ -162,7 +163,7 @@ struct PlanFacts<'a> {
     drain_s: f64,
     timeout_s: f64,
     sources: &'a [IpAddr],
-    /// `sha256:` and the hash of what every body must be.
+    /// `sha256:` and the hash of the expected body.
     expect: Option<String>,
 }
 
@@ -207,11 +208,11 @@ impl<'a> PlanFacts<'a> {
     }
 }
 
-/// When a percentile was to be known well enough.
+/// The requested precision of a percentile.
 #[derive(Debug, Serialize)]
 struct Until {
     percentile: f64,
-    /// As a share of the percentile.
+    /// The share of the percentile that the interval may extend.
     within: f64,
     max_duration_s: f64,
 }
@@ -231,7 +232,7 @@ struct Latencies {
     service: Option<Latency>,
     connect: Option<Latency>,
     first_byte: Option<Latency>,
-    /// Of open loops.
+    /// Only in open loop.
     lag: Option<Latency>,
     /// The generator's own part of the lag.
     lag_own: Option<Latency>,
@@ -245,7 +246,7 @@ struct Error {
 }
 
 impl<'a> Run<'a> {
-    /// All about one run.
+    /// Everything about one run.
     pub fn of(run: &run::Run<'a>) -> Self {
         let record = &run.outcome.record;
         let open_loop = run.is_open_loop();
@@ -328,7 +329,7 @@ mod tests {
     use crate::fixture::Example;
     use engine::plan::Precision;
 
-    /// With what is long taken out.
+    /// Shortens long values.
     fn json(example: &Example) -> Value {
         let mut json = serde_json::to_value(Run::of(&example.run())).unwrap();
         for latency in json["latency_us"].as_object_mut().unwrap().values_mut() {

@@ -1,18 +1,19 @@
 //! The laboratory: measurements made, kept, compared and explained.
 //!
-//! - one run with all that is known of it ([`run`]), as JSON ([`json`]); the search for the largest rate that
-//!   keeps an objective ([`slo`]);
-//! - many runs: the [`experiment`], the [`set`] that it writes, what is made of sets ([`compare`]) with medians and intervals over rounds
-//!   ([`estimate`]), and why servers differ ([`explain`], from the costs of [`primitives`]);
-//! - the limits of the generator ([`calibration`] against a [`responder`], beside other generators:
-//!   [`against`]) and of the machine ([`doctor`]).
+//! - one run with everything known about it ([`run`]), as JSON ([`json`]); the search for the
+//!   largest rate that keeps an objective ([`slo`]);
+//! - many runs: the [`experiment`], the [`set`] that it writes, comparisons of sets ([`compare`]) with
+//!   medians and intervals over rounds ([`estimate`]), and explanations of differences between servers ([`explain`], from
+//!   the costs of [`primitives`]);
+//! - the limits of the generator ([`calibration`] against the [`responder`], together with other
+//!   generators: [`against`]) and of the machine ([`doctor`]).
 //!
 //! **May know:** the engine and the subject.
 //!
-//! **Deliberately absent:** the command line, and tables, pages and pictures: what is found out here is values;
-//! the `report` crate draws them.
+//! **Deliberately absent:** the command line, and tables, pages and pictures: the results here are
+//! values, which the `report` crate presents.
 
-// These macros panic when nobody can be written to.
+// These macros panic when stdout or stderr is closed.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod against;

@@ -1,10 +1,9 @@
-//! The built-in responder: a server that parses nothing and answers a constant. What a request costs it is what
-//! the kernel charges every server, give or take little; what it can do is what a generator is held
-//! against.
+//! The responder: the generator's built-in server, which parses nothing and answers a constant. A
+//! request costs it about what the kernel charges every server; a generator is measured against it.
 //!
-//! One thread, one mio `Poll`, readiness events, edge-triggered. It counts the ends of request heads,
-//! wherever a read may cut them, and owes one answer for each. A body with an empty line in it would
-//! count as a request more: this is a server for `GET`.
+//! One thread, one mio `Poll`, readiness events, edge-triggered. It counts the ends of request
+//! heads, wherever a read may cut them, and owes one answer for each. A body with an empty line
+//! would count as another request: this server is only for `GET`.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -19,21 +18,21 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// What the responder did, as it stands in one line of JSON on stderr when it ends.
+/// What the responder did, printed as one line of JSON when it ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Connections accepted.
     pub accepted: u64,
-    /// Requests that came whole, each of which was owed an answer.
+    /// Complete requests, each of which was owed an answer.
     pub requests: u64,
 }
 
-/// Serves until something is written to the other end of `stop`, or that is closed; then what was
-/// accepted, waits to be accepted, or has been sent by then is still served, within 4 seconds.
+/// Serves until something is written to the other end of `stop`, or that end is closed. Connections
+/// accepted or waiting by then, and requests sent by then, are still served, within 4 seconds.
 ///
 /// # Errors
 ///
-/// When the poll cannot be set up or waited for.
+/// If the poll cannot be set up or fails.
 pub fn serve(listener: TcpListener, stop: UnixStream) -> io::Result<Counts> {
     let mut responder = Responder::new(listener, stop)?;
     let mut events = Events::with_capacity(1024);
@@ -60,35 +59,35 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // Accepted connections inherit it. Answers are written whole, so Nagle's algorithm could only
-    // delay them.
+    // Accepted connections inherit the option. Answers are written as a whole, so Nagle's algorithm
+    // could only delay them.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
-    // std's own listener would ask for 128.
+    // std's listener would use a backlog of 128.
     socket.listen(4096)?;
     Ok(socket.into())
 }
 
-/// `ab` takes a connection for kept alive only if the answer says so.
+/// The answer. `ab` treats a connection as kept alive only if the answer says so.
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 11\r\n\r\nhello world";
 
-/// Answers written in one go at the most.
+/// The maximum number of answers in one write.
 const ANSWERS_MAX: usize = 256;
 
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// Beyond every file descriptor.
+/// A token greater than any file descriptor.
 const LISTENER: Token = Token(usize::MAX - 1);
 const STOP: Token = Token(usize::MAX - 2);
 
-/// Connections accepted and reads done for one connection before others have their turn.
+/// The number of accepts, or of reads from one connection, before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 const READS_PER_TURN: usize = 16;
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// How long the accept queue is left alone when files or memory have run out.
+/// How long accepting pauses after files or memory have run out.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 
 /// How long a peer may take to read its answers once the responder is stopping. A server has 5 s.
@@ -98,18 +97,18 @@ struct Responder {
     poll: Poll,
     /// `None` once the responder is stopping and the accept queue is empty.
     listener: Option<mio::net::TcpListener>,
-    /// Connections may stand in the accept queue.
+    /// Connections may wait in the accept queue.
     acceptable: bool,
-    /// Files had run out; nothing is accepted before this.
+    /// Files had run out; nothing is accepted before this time.
     accept_after: Option<Instant>,
     /// When to end at the latest, once it is stopping.
     ends_at: Option<Instant>,
-    /// By file descriptor: small numbers, which the kernel gives out anew.
+    /// By file descriptor: small numbers that the kernel reuses.
     peers: Vec<Option<Peer>>,
     open: usize,
     desk: Desk,
     counts: Counts,
-    /// Kept open, for the event it is registered for.
+    /// Kept open for the event it is registered for.
     _stop: mio::net::UnixStream,
 }
 
@@ -141,7 +140,7 @@ impl Responder {
         (self.listener.is_some() || self.open > 0) && !time_is_up
     }
 
-    /// Sleeps until something is ready, or it is time to accept again or to end.
+    /// Sleeps until something is ready, or until it is time to accept again or to end.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = match (
             self.acceptable && self.listener.is_some(),
@@ -159,7 +158,7 @@ impl Responder {
         }
     }
 
-    /// Takes connections from the accept queue, not so many that those which are here would wait.
+    /// Accepts connections, but not so many that existing ones would wait.
     fn accept(&mut self) {
         if let Some(after) = self.accept_after {
             if Instant::now() < after {
@@ -180,10 +179,11 @@ impl Responder {
                             self.listener = None;
                         }
                     }
-                    // That connection is gone; the next may be fine.
+                    // That connection failed; the next may succeed.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                    // No files or no memory, as a rule. The connection stays in the queue and its event
-                    // is spent, so it must be tried again, but not at once, which would spin.
+                    // Usually files or memory have run out. The connection stays in the queue and
+                    // its event is spent, so it must be tried again, but not at once, which would
+                    // spin.
                     _ => {
                         self.accept_after = Some(Instant::now() + ACCEPT_BACKOFF);
                         return;
@@ -211,7 +211,7 @@ impl Responder {
     }
 
     fn ready(&mut self, key: usize, event: &Event) {
-        // An event of this turn may concern a peer that another event of this turn has ended.
+        // An event of this turn may concern a peer that another event of this turn has closed.
         if let Some(peer) = &mut self.peers[key] {
             peer.readable |= event.is_readable();
             peer.ends |= event.is_read_closed();
@@ -220,22 +220,22 @@ impl Responder {
         }
     }
 
-    /// Lets a peer go as far as it can without waiting.
+    /// Handles a peer as far as possible without waiting.
     fn advance(&mut self, key: usize) {
         let Some(peer) = &mut self.peers[key] else {
             return;
         };
         let requests = &mut self.counts.requests;
         let goes_on = peer.advance(self.poll.registry(), &mut self.desk, requests);
-        // What a peer does wrong ends its own connection and nothing else.
+        // A peer's error ends its own connection and nothing else.
         if !goes_on.unwrap_or(false) {
             self.peers[key] = None;
             self.open -= 1;
         }
     }
 
-    /// The signal to stop: what has arrived is answered, on connections open or still in the accept
-    /// queue, and nothing else is waited for.
+    /// Handles the stop signal: requests that have arrived are answered, on open connections and on
+    /// those in the accept queue; nothing else is awaited.
     fn drain(&mut self) {
         if self.ends_at.is_none() {
             self.ends_at = Some(Instant::now() + GRACE);
@@ -246,7 +246,7 @@ impl Responder {
 
     fn drain_peer(&mut self, key: usize) {
         if let Some(peer) = &mut self.peers[key] {
-            // From here on a read returns what is there, then 0.
+            // From here on a read returns what is available, then 0.
             peer.stream.shutdown(Shutdown::Read).unwrap_or_default();
             (peer.readable, peer.ends) = (true, true);
             self.advance(key);
@@ -254,10 +254,10 @@ impl Responder {
     }
 }
 
-/// What all peers share.
+/// State shared by all peers.
 struct Desk {
     head_end: Finder<'static>,
-    /// As many answers as are written in one go.
+    /// As many answers as are written at once.
     answers: Vec<u8>,
     input: Vec<u8>,
 }
@@ -275,18 +275,19 @@ impl Desk {
 struct Peer {
     stream: TcpStream,
     heads: Heads,
-    /// Bytes of answers that it has yet to be sent. All answers are the same, so a number will do, and
-    /// one who does not read costs no memory.
+    /// Bytes of answers that the peer has yet to be sent. All answers are equal, so a number
+    /// suffices, and a peer that does not read costs no memory.
     owed: usize,
-    /// Input may stand in the socket.
+    /// The socket may have input.
     readable: bool,
-    /// The peer shut its side: input ends with a read of 0 that no further event will announce.
+    /// The peer shut down its side: input ends with a read of 0 that no further event will
+    /// announce.
     ends: bool,
-    /// That read has been.
+    /// That read has happened.
     over: bool,
-    /// The socket takes no more for now.
+    /// The socket accepts no more bytes for now.
     blocked: bool,
-    /// Events for writing are asked for as well, because once it took no more.
+    /// Write events are requested too, because the socket once accepted no more bytes.
     watches_writing: bool,
 }
 
@@ -304,7 +305,7 @@ impl Peer {
         }
     }
 
-    /// Reads and answers. Says whether the connection goes on.
+    /// Reads and answers. Returns whether the connection continues.
     fn advance(
         &mut self,
         registry: &Registry,
@@ -318,7 +319,8 @@ impl Peer {
             match self.stream.read(&mut desk.input) {
                 Ok(0) => (self.readable, self.over) = (false, true),
                 Ok(n) => {
-                    // A read that leaves room has emptied the socket: no need to be told EAGAIN.
+                    // A read that does not fill the buffer has emptied the socket: no need for an
+                    // EAGAIN.
                     self.readable = n == desk.input.len() || self.ends;
                     let heads = self.heads.count(&desk.input[..n], &desk.head_end);
                     *requests += heads as u64;
@@ -331,13 +333,13 @@ impl Peer {
         }
         self.answer(registry, desk)?;
         if self.readable {
-            // Registering anew makes the edge come again, after the others' turn.
+            // Registering again repeats the edge, after the others' turn.
             self.register(registry)?;
         }
         Ok(!self.over || self.owed > 0)
     }
 
-    /// Writes what is owed, as far as the socket takes it.
+    /// Writes the owed answers, as far as the socket accepts them.
     fn answer(&mut self, registry: &Registry, desk: &Desk) -> io::Result<()> {
         while self.owed > 0 && !self.blocked {
             match self.stream.write(&desk.answers[next_part(self.owed)]) {
@@ -366,14 +368,14 @@ impl Peer {
     }
 }
 
-/// Where, among answers one after another, those bytes stand that come next when `owed` are left: the
-/// rest of one that was cut, then whole ones.
+/// The range, within repeated answers, of the next bytes when `owed` are left: the rest of a partly
+/// sent answer, then whole ones.
 fn next_part(owed: usize) -> std::ops::Range<usize> {
     let start = (ANSWER.len() - owed % ANSWER.len()) % ANSWER.len();
     start..(start + owed).min(ANSWERS_MAX * ANSWER.len())
 }
 
-/// Finds the ends of request heads in bytes that come in pieces.
+/// Finds the ends of request heads in bytes that arrive in pieces.
 #[derive(Debug, Default)]
 struct Heads {
     /// How much of an end the bytes so far end with, 0 to 3.
@@ -381,10 +383,10 @@ struct Heads {
 }
 
 impl Heads {
-    /// How many heads end in `input`, which `head_end` looks through.
+    /// The number of heads that end in `input`, which `head_end` searches.
     fn count(&mut self, mut input: &[u8], head_end: &Finder) -> usize {
         let mut heads = 0;
-        // An end that the piece before has begun.
+        // An end that began in the previous piece.
         while self.matched > 0 {
             let Some((&byte, rest)) = input.split_first() else {
                 return heads;
@@ -441,8 +443,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are cut, the count is that of the whole, as the plainest of searches
-        /// finds it.
+        /// However the bytes are split, the count equals that of a simple search in the whole.
         #[test]
         fn pieces_count_like_the_whole(
             whole in prop::collection::vec(prop::sample::select(b"\r\n\r\nx".to_vec()), 0..60),
@@ -463,7 +464,7 @@ mod tests {
         }
     }
 
-    /// Whatever the sizes of the writes, what is written is answer after answer.
+    /// Whatever the sizes of the writes, the output is a sequence of answers.
     #[test]
     fn parts_make_whole_answers() {
         let desk = Desk::new();

@@ -1,4 +1,4 @@
-//! One run, with all that is known of it: what each form of output is made from.
+//! One run with everything known about it, from which each form of output is made.
 
 use hdrhistogram::Histogram;
 
@@ -10,40 +10,40 @@ use engine::record::Outcome;
 use engine::verdict::Verdict;
 use subject::process::ServerCost;
 
-/// A run that is over.
+/// A finished run.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
-    /// What was requested, in turn; at least one.
+    /// The requested URLs, in rotation; at least one.
     pub urls: &'a [String],
     /// Name of the server in the catalogue, if it has one.
     pub server: Option<&'a str>,
-    /// What it was handed beside its command in the catalogue.
+    /// Arguments that the server got beyond its command in the catalogue.
     pub server_args: &'a [String],
-    /// What was asked for.
+    /// The plan.
     pub plan: &'a Plan,
     /// What was seen.
     pub outcome: &'a Outcome,
-    /// Whether to believe it.
+    /// Whether the figures can be believed.
     pub verdict: &'a Verdict,
-    /// What the server consumed, if it was started for this.
+    /// What the server consumed, if it was started for this run.
     pub server_cost: Option<&'a ServerCost>,
-    /// What the generator can do on this machine, as it was calibrated.
+    /// The calibrated limits of the generator on this machine.
     pub calibration: Option<&'a Calibration>,
 }
 
 impl<'a> Run<'a> {
-    /// Requests are due by a schedule.
+    /// Whether requests are due by a schedule.
     pub fn is_open_loop(&self) -> bool {
         self.plan.pace != Pace::Closed
     }
 
-    /// What was answered per second of the time that counts, whenever it was sent; absent when that time was
-    /// too short.
+    /// Responses per second of the counted time, whenever their requests were sent; `None` if that
+    /// time was too short.
     pub fn requests_per_s(&self) -> Option<f64> {
         self.per_s(self.outcome.record.answered_in_window)
     }
 
-    /// New connections per second; absent when the time was too short.
+    /// New connections per second; `None` if the counted time was too short.
     pub fn connections_per_s(&self) -> Option<f64> {
         self.per_s(self.outcome.record.connections_in_time)
     }
@@ -53,13 +53,13 @@ impl<'a> Run<'a> {
         (!self.outcome.is_too_short()).then(|| count as f64 / seconds)
     }
 
-    /// From the intended send to the last byte; absent without a sample.
+    /// Time from the intended send to the last byte; `None` without a sample.
     pub fn response(&self) -> Option<Latency> {
         self.series(&self.outcome.record.response)
     }
 
-    /// From the actual send to the last byte; absent without a sample. In closed loop a request is meant
-    /// to be sent when it is sent.
+    /// Time from the actual send to the last byte; `None` without a sample. In closed loop the
+    /// intended send is the actual send.
     pub fn service(&self) -> Option<Latency> {
         match self.is_open_loop() {
             true => self.series(&self.outcome.record.service),
@@ -74,7 +74,7 @@ impl<'a> Run<'a> {
         says.then(|| Latency::with_intervals(histogram, n_effective))
     }
 
-    /// Independent response times that would say as much as those of the run.
+    /// The number of independent response times equivalent to those of the run.
     pub fn n_effective(&self) -> f64 {
         let record = &self.outcome.record;
         latency::effective_size(record.response.len(), &record.serial)

@@ -1,4 +1,4 @@
-//! What load generators print after a run, read for the little that all of them say.
+//! Parses the reports of load generators for the few values that all of them print.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Program;
 
-/// What a generator says that it did.
+/// What a generator reports about its run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
-    /// Requests done.
+    /// Completed requests.
     pub requests: u64,
-    /// Requests in a second.
+    /// Requests per second.
     pub requests_per_s: f64,
-    /// Requests that failed, and answers with a status of failure.
+    /// Failed requests, and answers with an error status.
     pub errors: u64,
 }
 
-/// Reads what `program` has printed.
+/// Parses the output of `program`.
 pub(super) fn parse(program: Program, stdout: &str) -> Result<Claim, String> {
     match program {
         Program::Loadgen => loadgen(stdout),
@@ -30,7 +30,7 @@ pub(super) fn parse(program: Program, stdout: &str) -> Result<Claim, String> {
     }
 }
 
-/// The JSON of `loadgen run`.
+/// Parses the JSON of `loadgen run`.
 fn loadgen(stdout: &str) -> Result<Claim, String> {
     #[derive(Deserialize)]
     struct Output {
@@ -50,7 +50,7 @@ fn loadgen(stdout: &str) -> Result<Claim, String> {
     })
 }
 
-/// `144522 requests in 1.00s, 10.20MB read`, and lines about errors where there are any.
+/// Parses `144522 requests in 1.00s, 10.20MB read`, and lines about errors if there are any.
 fn wrk(stdout: &str) -> Result<Claim, String> {
     let mut lines = stdout.lines();
     let requests = lines.find_map(|line| line.split_once(" requests in "));
@@ -68,7 +68,8 @@ fn wrk(stdout: &str) -> Result<Claim, String> {
     })
 }
 
-/// JSON, the same for `--output-format json` and, in earlier versions, `--json`.
+/// Parses oha's JSON, which is the same for `--output-format json` and, in earlier versions,
+/// `--json`.
 fn oha(stdout: &str) -> Result<Claim, String> {
     #[derive(Deserialize)]
     struct Output {
@@ -85,7 +86,7 @@ fn oha(stdout: &str) -> Result<Claim, String> {
     }
     let output: Output = json(stdout)?;
     let of_status = (output.status.iter()).filter(|(status, _)| is_failure(status));
-    // Those under way when the time is up are listed with the errors, but are none.
+    // Requests in flight at the end are listed with the errors, but are not errors.
     let others = (output.errors.iter()).filter(|(what, _)| !what.contains("deadline"));
     Ok(Claim {
         requests: output.status.values().sum(),
@@ -94,9 +95,9 @@ fn oha(stdout: &str) -> Result<Claim, String> {
     })
 }
 
-/// `finished in 1.00s, 132189.00 req/s, 9.33MB/s` and
-/// `requests: 132189 total, 132253 started, 132189 done, 132189 succeeded, 0 failed, ..`. What is
-/// errored or timed out has failed as well.
+/// Parses `finished in 1.00s, 132189.00 req/s, 9.33MB/s` and `requests: 132189 total, 132253
+/// started, 132189 done, 132189 succeeded, 0 failed, ..`. Errored and timed-out requests count as
+/// failed.
 fn h2load(stdout: &str) -> Result<Claim, String> {
     let part = |line: &'static str, unit: &str| -> Result<&str, String> {
         let mut parts = behind(line, stdout).unwrap_or("").split(", ");
@@ -110,9 +111,9 @@ fn h2load(stdout: &str) -> Result<Claim, String> {
     })
 }
 
-/// `Total: 1.0008 secs`, `Requests/sec: 47174.0398`, then `[404] 15 responses` and `[10] Get ..: EOF`
-/// under headings. It keeps no more than a million answers to count by status, so the number of requests
-/// is taken from the rate.
+/// Parses `Total: 1.0008 secs`, `Requests/sec: 47174.0398`, then `[404] 15 responses` and `[10] Get
+/// ..: EOF` under headings. hey keeps at most a million answers to count by status, so the number
+/// of requests is computed from the rate.
 fn hey(stdout: &str) -> Result<Claim, String> {
     let seconds: f64 = number(required("Total:", stdout)?.trim_end_matches(" secs"))?;
     let requests_per_s: f64 = number(required("Requests/sec:", stdout)?)?;
@@ -132,9 +133,9 @@ fn hey(stdout: &str) -> Result<Claim, String> {
     })
 }
 
-/// `Complete requests: 174687`, `Failed requests: 0`, `Requests per second: 174635.66 [#/sec] (mean)`.
-/// An answer of another length than the first has failed, whatever its status; one of another status
-/// with the same length has not, and is listed only as non-2xx.
+/// Parses `Complete requests: 174687`, `Failed requests: 0`, `Requests per second: 174635.66
+/// [#/sec] (mean)`. To ab, an answer whose length differs from the first has failed, whatever its
+/// status; an error status with the same length has not, and is only listed as non-2xx.
 fn ab(stdout: &str) -> Result<Claim, String> {
     let rate = required("Requests per second:", stdout)?;
     let rate = rate.split(' ').next().unwrap_or(rate);
@@ -147,14 +148,14 @@ fn ab(stdout: &str) -> Result<Claim, String> {
     })
 }
 
-/// What stands behind `label` in the first line that begins with it.
+/// The text after `label` in the first line that begins with it.
 fn behind<'a>(label: &str, text: &'a str) -> Option<&'a str> {
     let mut lines = text.lines();
     let rest = lines.find_map(|line| line.trim_start().strip_prefix(label));
     rest.map(str::trim)
 }
 
-/// [`behind`], for what is always there.
+/// The text after a label that is always printed.
 fn required<'a>(label: &str, text: &'a str) -> Result<&'a str, String> {
     behind(label, text).ok_or_else(|| missing(label, text))
 }
@@ -185,8 +186,8 @@ fn is_failure(status: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What they printed in front of the floor, and of a server that closed connections and answered
-    /// 404 now and then; of oha, what its schema and its source say that it prints.
+    /// Outputs recorded against the responder, and against a server that now and then closed
+    /// connections or answered 404; for oha, outputs made up from its schema and source.
     #[test]
     fn samples() {
         let rows = [
@@ -278,7 +279,7 @@ mod tests {
         }
     }
 
-    /// What is not their output is refused, with a line of it, wherever it breaks off.
+    /// Anything else is refused with a line of it, wherever it breaks off.
     #[test]
     fn nonsense() {
         let rows = [

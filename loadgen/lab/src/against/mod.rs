@@ -1,8 +1,8 @@
-//! Other load generators, run as they are against the same floor as this one, so that what a request
-//! costs each of them can be compared.
+//! Other load generators, run against the same responder as this one, so that their costs per
+//! request can be compared.
 //!
-//! What they did is counted by the floor, and what it cost them by the kernel; what they say of
-//! themselves ([`Claim`]) is held against that.
+//! The responder counts what each generator did, and the kernel what it cost; the generator's own
+//! report ([`Claim`]) is compared with both.
 
 mod claim;
 mod run;
@@ -19,26 +19,26 @@ use serde::{Deserialize, Serialize};
 pub use claim::Claim;
 pub use run::{Failure, run};
 
-/// A load generator that is known here.
+/// A known load generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Program {
-    /// This one.
+    /// This program.
     #[value(skip)]
     Loadgen,
     /// <https://github.com/wg/wrk>
     Wrk,
     /// <https://github.com/hatoo/oha>
     Oha,
-    /// Of <https://nghttp2.org>
+    /// From <https://nghttp2.org>
     H2load,
     /// <https://github.com/rakyll/hey>
     Hey,
-    /// ApacheBench
+    /// ApacheBench.
     Ab,
 }
 
 impl Program {
-    /// As it is typed.
+    /// The name of its command.
     pub fn name(self) -> &'static str {
         match self {
             Program::Loadgen => "loadgen",
@@ -63,27 +63,27 @@ impl Program {
     }
 }
 
-/// The same for all of them: connections kept alive, one request in flight on each, in closed loop, by
-/// one thread where there is a choice.
+/// The load, the same for all generators: keep-alive connections with one request in flight on
+/// each, in closed loop, from one thread if that can be chosen.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// Of the floor.
+    /// URL of the responder.
     pub url: String,
-    /// Open at once.
+    /// Connections open at once.
     pub connections: usize,
-    /// Whole ones, for wrk and ab know no others.
+    /// Duration in whole seconds, since wrk and ab accept no others.
     pub seconds: u64,
 }
 
-/// A load generator that is installed here.
+/// A load generator that is installed on this machine.
 #[derive(Debug, Clone)]
 pub struct Generator {
-    /// Which it is.
+    /// The program.
     pub program: Program,
-    /// As it says itself.
+    /// The version that it reports.
     pub version: Option<String>,
     path: PathBuf,
-    /// What makes it print JSON, if it can; with oha it depends on the version.
+    /// Options that make it print JSON, if it can; for oha they depend on the version.
     json: &'static [&'static str],
 }
 
@@ -92,7 +92,7 @@ impl Generator {
     ///
     /// # Errors
     ///
-    /// When the system does not tell where it is.
+    /// If the system does not report the path of this program.
     pub fn own() -> std::io::Result<Self> {
         Ok(Generator {
             program: Program::Loadgen,
@@ -102,18 +102,18 @@ impl Generator {
         })
     }
 
-    /// The program of that name on the search path, if it is there.
+    /// Looks for a program on the search path.
     pub fn find(program: Program) -> Option<Self> {
         let path = on_path(program.name())?;
         let output = |option: &str| {
             let mut command = Command::new(&path);
             let output = command.arg(option).stdin(Stdio::null()).output().ok()?;
-            // Some of them fail when asked for their version, and yet tell it.
+            // Some programs exit with an error when asked for their version, but print it.
             Some(String::from_utf8_lossy(&output.stdout).into_owned())
         };
         let version = match program {
             Program::Ab => output("-V"),
-            // It has no such option.
+            // The program has no such option.
             Program::Hey => None,
             _ => output("--version"),
         };
@@ -132,7 +132,7 @@ impl Generator {
         })
     }
 
-    /// The command that puts `load` on its target and prints what [`claim`](Self::claim) reads.
+    /// The command that puts `load` on the target and prints what [`claim`](Self::claim) reads.
     pub fn command(&self, load: &Load) -> Vec<String> {
         let Load {
             url,
@@ -144,11 +144,11 @@ impl Generator {
                 format!("run {url} -c {connections} -t 1 -d {seconds}s --warmup 0s")
             }
             Program::Wrk => format!("-t1 -c{connections} -d{seconds}s {url}"),
-            // It has no option for its threads, of which there are as many as CPUs it may use.
+            // oha has no option for threads; it starts one for each CPU that it may use.
             Program::Oha => format!("-z {seconds}s -c {connections} --no-tui {url}"),
             Program::H2load => format!("--h1 -t 1 -c {connections} -D {seconds} {url}"),
             Program::Hey => format!("-z {seconds}s -c {connections} -cpus 1 {url}"),
-            // It ends at the number of requests too, and makes room for as many.
+            // ab also stops at this number of requests, and reserves memory for them.
             Program::Ab => {
                 let enough = seconds * 1_000_000;
                 format!("-k -q -c {connections} -t {seconds} -n {enough} {url}")
@@ -159,36 +159,36 @@ impl Generator {
         [path].into_iter().chain(words.map(str::to_owned)).collect()
     }
 
-    /// What it says of itself in `stdout`.
+    /// Parses the program's report in `stdout`.
     ///
     /// # Errors
     ///
-    /// When `stdout` is not what it prints after a run.
+    /// If `stdout` is not what the program prints after a run.
     pub fn claim(&self, stdout: &str) -> Result<Claim, String> {
         claim::parse(self.program, stdout)
     }
 }
 
-/// One run of a generator.
+/// One run of a load generator.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// User and system CPU time of its process, from its start to its end, seconds.
+    /// User and system CPU time of its process, from start to end, in seconds.
     pub client_cpu_s: f64,
-    /// Requests that the floor has seen.
+    /// Requests that the responder has seen.
     pub requests: u64,
-    /// What the generator says of it.
+    /// The generator's own report.
     pub claim: Claim,
 }
 
 impl Run {
-    /// CPU time a request, microseconds.
+    /// CPU time per request, in microseconds.
     pub fn client_cpu_us_per_request(&self) -> f64 {
         self.client_cpu_s * 1e6 / self.requests as f64
     }
 
-    /// By how much its own count exceeds the floor's, as a share of the latter; `None` when it is
-    /// within 1%, or within the number of `connections`, each of which may hold a request that was
-    /// under way when the time was up.
+    /// How much its own count exceeds the responder's, as a share of the latter; `None` if it is
+    /// within 1%, or within the number of `connections`, each of which may have had a request in
+    /// flight at the end.
     pub fn false_share(&self, connections: usize) -> Option<f64> {
         let excess = self.claim.requests as f64 - self.requests as f64;
         let share = excess / self.requests as f64;
@@ -196,7 +196,7 @@ impl Run {
     }
 }
 
-/// An executable file of that name in the folders of `PATH`.
+/// An executable file with this name in the folders of `PATH`.
 fn on_path(name: &str) -> Option<PathBuf> {
     let is_executable = |path: &PathBuf| {
         fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
@@ -291,7 +291,7 @@ mod tests {
             (1_009_000, 1_000_000, None),
             (1_020_000, 1_000_000, Some(0.02)),
             (950_000, 1_000_000, Some(-0.05)),
-            // Requests under way, however large a share they are.
+            // Requests in flight are tolerated, however large their share.
             (900, 964, None),
         ] {
             let run = Run {

@@ -1,4 +1,4 @@
-//! A load generator as a process: run to its end, its CPU time taken from the kernel.
+//! Runs a load generator as a process, and reads its CPU time from the kernel.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -16,44 +16,44 @@ use nix::unistd::Pid;
 use engine::foreign;
 use subject::process;
 
-/// What a process left behind.
+/// The result of a process.
 #[derive(Debug)]
 pub struct Ended {
-    /// User and system CPU time of it and of the processes that it waited for, seconds.
+    /// User and system CPU time of the process and of the processes that it reaped, in seconds.
     pub cpu_s: f64,
-    /// All that it printed there, up to 4 MiB.
+    /// Everything it printed on stdout, up to 4 MiB.
     pub stdout: String,
-    /// How it ended, if not with 0, and the last that it said; in words that begin with "it".
+    /// How it ended, if not with 0, and its last output; in words that begin with "it".
     pub failure: Option<String>,
 }
 
-/// Why there is nothing to take from a process.
+/// Why a process has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The user does not want to wait for it.
+    /// The user interrupted it.
     #[error("interrupted")]
     Interrupted,
-    /// It could not be run to its end; in words that begin with "it".
+    /// It could not be run to its end; the reason in words that begin with "it".
     #[error("{0}")]
     Failed(String),
 }
 
-/// Runs `command`, a path and its arguments, on these CPUs (all, when there are none), and waits for its
-/// end. It is killed with all that it has started when `interrupted` becomes true, when it takes longer
-/// than `within`, and when the calling thread ends.
+/// Runs `command`, a path and its arguments, on these CPUs (all if empty), and waits for its end.
+/// It is killed with all processes that it has started if `interrupted` becomes true, if it takes
+/// longer than `within`, and if the calling thread ends.
 ///
-/// The CPU time is right only if no other thread of this process waits for children meanwhile.
+/// The CPU time is right only if no other thread of this process reaps children meanwhile.
 ///
 /// # Errors
 ///
-/// When it cannot be started, is interrupted, or is late.
+/// If it cannot be started, is interrupted, or takes too long.
 pub fn run(
     command: &[String],
     cpus: &[usize],
     within: Duration,
     interrupted: &AtomicBool,
 ) -> Result<Ended, Failure> {
-    /// Seldom enough to cost the generator nothing that could be seen.
+    /// Polling this rarely costs the generator nothing measurable.
     const POLL: Duration = Duration::from_millis(10);
 
     let failed = |what: &str, error: io::Error| Failure::Failed(format!("{what}: {error}"));
@@ -80,9 +80,9 @@ pub fn run(
         }
         thread::sleep(POLL);
     };
-    // Whatever is left of its group, before its number may be given out again: it holds the pipes.
+    // Kills the rest of its group, which holds the pipes, before its ID can be reused.
     end_group(&child);
-    // The kernel adds the time of a child to this sum when it is waited for, and not before.
+    // The kernel adds the time of a child to this sum when it is reaped, and not before.
     let before = children_cpu_s();
     let status = child
         .wait()
@@ -112,25 +112,25 @@ fn end_group(child: &Child) {
 }
 
 fn has_ended(child: &Child) -> bool {
-    // WNOWAIT leaves it to be waited for, so that its number, its group's too, stays taken.
+    // WNOWAIT does not reap the process, so its ID and its group's stay taken.
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     let id = Id::Pid(Pid::from_raw(child.id().cast_signed()));
     !matches!(waitid(id, flags), Ok(WaitStatus::StillAlive))
 }
 
-/// Reads a pipe to its end, so that its writer never waits, and keeps the beginning.
+/// Reads a pipe to its end, so that its writer never waits, and keeps the start.
 fn reader(mut pipe: impl Read + Send + 'static) -> io::Result<JoinHandle<String>> {
     const BYTES_MAX: u64 = 4 << 20;
     thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
-        // What cannot be read is missed by whoever looks for it.
+        // Missing output is noticed when it is parsed.
         let _ = pipe.by_ref().take(BYTES_MAX).read_to_end(&mut bytes);
         let _ = io::copy(&mut pipe, &mut io::sink());
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
-/// CPU time of all children that were waited for, seconds.
+/// CPU time of all reaped children, in seconds.
 fn children_cpu_s() -> f64 {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else {
         return 0.0;
@@ -156,7 +156,7 @@ mod tests {
         let ended = run(&shell(busy), &[], PLENTY, &NEVER).unwrap();
         assert_eq!(ended.stdout, "done\n");
         assert_eq!(ended.failure, None);
-        // Not more exactly: other tests wait for children of theirs at the same time.
+        // No exact comparison: other tests reap children at the same time.
         assert!(ended.cpu_s > 0.005, "{ended:?}");
     }
 
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(late.unwrap_err().to_string(), "it took longer than 0.1 s");
     }
 
-    /// With what it has started itself, which else would hold its output open.
+    /// Includes a process that the program started, which would hold its output open otherwise.
     #[test]
     fn an_interrupted_one_is_killed() {
         let start = Instant::now();

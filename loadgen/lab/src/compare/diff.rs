@@ -1,8 +1,9 @@
-//! The same servers in two sets, which may be of two builds: what became dearer, what cheaper.
+//! Compares the same servers in two sets, possibly of two builds: what became more or less
+//! expensive.
 //!
-//! Rounds of two sets were not measured together, so they make no pairs, and the machine is seldom the same
-//! twice. Where both sets hold the floor, the server's value is divided by the floor's within each round:
-//! what slows down both is gone from the quotient, and the quotients are compared.
+//! Rounds of two sets were not measured together, so they form no pairs, and the machine is seldom
+//! the same twice. If both sets contain the floor, each value is divided by the floor's within its
+//! round, and the quotients are compared: a slowdown of both cancels.
 
 use serde::Serialize;
 
@@ -11,81 +12,81 @@ use crate::estimate::unpaired;
 use engine::plan::Pace;
 use subject::catalogue::Workload;
 
-/// Two sets, server by server and workload by workload, by one metric.
+/// Two sets compared by one metric, server by server and workload by workload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Diff {
-    /// By what.
+    /// The metric.
     pub metric: Metric,
-    /// What could be compared, in the order of the old set.
+    /// The changes, in the order of the old set.
     pub changes: Vec<Change>,
-    /// What could not, and why.
+    /// What could not be compared, and why.
     pub left_out: Vec<LeftOut>,
-    /// How the floor itself came out: the drift of the machine, and no change of a server.
+    /// The change of the floor itself: the drift of the machine, not a change of a server.
     pub drift: Vec<Change>,
 }
 
 /// One server under one workload, before and after.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Whose.
+    /// Name of the server.
     pub server: String,
-    /// Under which workload.
+    /// Name of the workload.
     pub workload: String,
-    /// When its requests are sent.
+    /// The pace of the workload.
     pub pace: Pace,
-    /// What is compared.
+    /// The basis of the comparison.
     pub basis: Basis,
-    /// Before.
+    /// The old side.
     pub old: Side,
-    /// After.
+    /// The new side.
     pub new: Side,
     /// New divided by old, on that basis.
     pub ratio: Estimate,
-    /// What to make of it.
+    /// The conclusion.
     pub outcome: Outcome,
 }
 
 /// A server under a workload in one set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Side {
-    /// As measured.
+    /// The value as measured.
     pub value: Estimate,
-    /// What is compared: the same, or the multiple of the floor.
+    /// The compared value: the measured one or the multiple of the floor.
     pub compared: Estimate,
-    /// Rounds that `compared` comes from.
+    /// Rounds behind `compared`.
     pub rounds: usize,
     /// Rounds that were tried.
     pub rounds_all: usize,
 }
 
-/// What is compared.
+/// The basis of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Basis {
-    /// Multiples of the floor, taken within each round: a drift of the machine is not in them.
+    /// Multiples of the floor, computed within each round: free of the machine's drift.
     OfFloor,
-    /// Values as they were measured: a drift of the machine between the sets is in them.
+    /// Values as measured: they contain the drift of the machine between the sets.
     AsMeasured,
 }
 
-/// What an interval says.
+/// The conclusion from an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// All of it is worse by more than the threshold.
+    /// All of the interval is worse by more than the threshold.
     Regression,
-    /// All of it is worse, and not all by more than the threshold.
+    /// All of the interval is worse, but not all of it by more than the threshold.
     Worse,
-    /// It holds "the same".
+    /// The interval contains "equal".
     NoDifference,
-    /// It holds "the same", and is too wide to say anything.
+    /// The interval contains "equal", and is too wide to be informative.
     NotResolved,
-    /// All of it is better.
+    /// All of the interval is better.
     Better,
 }
 
 impl Outcome {
-    /// `threshold` is the share by which a value may be worse: 0.05 for 5%.
+    /// Draws the conclusion. `threshold` is the share by which a value may be worse: 0.05 for 5%.
     fn of(ratio: &Estimate, metric: Metric, threshold: f64) -> Self {
         let Some((low, high)) = ratio.interval.filter(|_| ratio.tells_apart()) else {
             return match ratio.is_resolved() {
@@ -105,17 +106,18 @@ impl Outcome {
     }
 }
 
-/// What could not be compared.
+/// Something that could not be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
-    /// A server, a workload, or the one under the other.
+    /// A server, a workload, or a server under a workload.
     pub what: String,
-    /// Why not.
+    /// The reason.
     pub reason: String,
 }
 
 impl Diff {
-    /// Compares what both have. `threshold` is the share by which a value may be worse: 0.05 for 5%.
+    /// Compares what both sets contain. `threshold` is the share by which a value may be worse:
+    /// 0.05 for 5%.
     pub fn of(old: &Evidence, new: &Evidence, metric: Metric, threshold: f64) -> Self {
         let mut diff = Diff {
             metric,
@@ -139,7 +141,7 @@ impl Diff {
                 }
                 Some(theirs) => {
                     let fields = workload.differences(theirs).join(", ");
-                    let reason = format!("another load under the same name ({fields})");
+                    let reason = format!("different load under the same name ({fields})");
                     diff.leave_out(&workload.name, &reason);
                 }
                 None => diff.leave_out(&workload.name, "only in the old set"),
@@ -152,7 +154,7 @@ impl Diff {
         diff
     }
 
-    /// How many are told apart, whichever way.
+    /// The number of differences in either direction.
     pub fn told_apart(&self) -> usize {
         let is_told_apart = |change: &&Change| {
             !matches!(change.outcome, Outcome::NoDifference | Outcome::NotResolved)
@@ -160,13 +162,13 @@ impl Diff {
         self.changes.iter().filter(is_told_apart).count()
     }
 
-    /// How many are worse by more than the threshold for certain.
+    /// The number of changes that are certainly worse by more than the threshold.
     pub fn regressions(&self) -> usize {
         let is_regression = |change: &&Change| change.outcome == Outcome::Regression;
         self.changes.iter().filter(is_regression).count()
     }
 
-    /// Changes that may stand in one table: on one basis, and in one loop where that matters; with the loop.
+    /// The changes grouped into tables: by basis, and by loop if that matters.
     pub fn tables(&self) -> Vec<(Basis, Option<Loop>, Vec<&Change>)> {
         let mut tables: Vec<(Basis, Option<Loop>, Vec<&Change>)> = Vec::new();
         for change in &self.changes {
@@ -207,7 +209,7 @@ impl Diff {
                 self.leave_out(&format!("{}, {server}", workload.name), &reason);
                 continue;
             }
-            // Without any value.
+            // There is no value at all.
             let empty = (faults.into_iter()).find(|(_, _, it)| it.by_round.is_empty());
             if let Some((which, _, column)) = empty {
                 let reason = format!(
@@ -232,7 +234,7 @@ impl Diff {
             let (Some(ratio), Some((old_side, new_side))) = (ratio, sides) else {
                 self.leave_out(
                     &format!("{}, {server}", workload.name),
-                    "it has values of zero",
+                    "it has zero values",
                 );
                 continue;
             };
@@ -254,8 +256,8 @@ impl Diff {
     }
 }
 
-/// Multiples of the floor, of the rounds in which both count; `None` where these are half of the server's
-/// or fewer, or make no interval where its own would.
+/// Multiples of the floor in the rounds in which both count; `None` if these are half of the server's rounds or
+/// fewer, or yield no interval although the server's rounds would.
 fn multiples(server: &Column, floor: &Column) -> Option<Vec<f64>> {
     let multiples: Vec<f64> = ratios(server, floor).into_values().collect();
     let enough = 2 * multiples.len() > server.by_round.len();
@@ -278,12 +280,12 @@ mod tests {
     use crate::set::Cell;
     use engine::verdict::Status;
 
-    /// Six rounds of a server and the floor under `w` on a machine that is slower by the factor `machine`.
+    /// Six rounds of a server and the floor under `w`, on a machine that is slower by the factor `machine`.
     fn side(server_us: f64, machine: f64) -> Evidence {
         let noise = [1.0, 0.98, 1.02, 1.01, 0.99, 1.0];
         let mut cells = Vec::new();
         for (round, noise) in (1..).zip(noise) {
-            // Within a set the machine drifts as well.
+            // The machine also drifts within a set.
             let machine = machine * (1.0 + f64::from(round) / 20.0);
             cells.push(cell("a", "w", round, server_us * noise * machine));
             cells.push(cell("floor", "w", round, 4.0 * machine));
@@ -412,12 +414,12 @@ mod tests {
                 ("w, b", "not valid: starved, in the old set"),
                 (
                     "other",
-                    "another load under the same name (connections: 64 and 65)"
+                    "different load under the same name (connections: 64 and 65)"
                 ),
                 ("former", "only in the old set"),
             ]
         );
-        // What a request costs is the server's even so.
+        // The cost of a request is still the server's.
         let diff = Diff::of(&old, &new, Metric::Cpu, 0.05);
         assert_eq!(diff.changes.len(), 1);
         let diff = Diff::of(&new, &new, Metric::P99_9, 0.05);
@@ -428,7 +430,7 @@ mod tests {
         );
     }
 
-    /// Latency in open loop is another thing.
+    /// Latency in open loop differs in kind.
     #[test]
     fn loops_stand_apart() {
         let cells = |workload| (1..=2).map(move |round| cell("a", workload, round, 1.0));

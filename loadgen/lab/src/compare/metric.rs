@@ -1,4 +1,4 @@
-//! What is compared.
+//! The metrics that are compared.
 
 use clap::ValueEnum;
 
@@ -6,7 +6,7 @@ use crate::set::Cell;
 use engine::verdict::Status;
 use subject::catalogue::Workload;
 
-/// What is compared.
+/// A metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Metric {
     /// CPU microseconds per request, server side
@@ -28,7 +28,7 @@ pub enum Metric {
     IdleMemory,
 }
 
-/// Metrics that go together, as one asks for them.
+/// Groups of metrics, as selected on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Units {
     /// Requests per second
@@ -44,7 +44,7 @@ pub enum Units {
 }
 
 impl Units {
-    /// In the order in which they are shown.
+    /// The metrics of a group, in display order.
     pub fn metrics(self) -> &'static [Metric] {
         match self {
             Units::Requests => &[Metric::Throughput],
@@ -57,7 +57,7 @@ impl Units {
 }
 
 impl Metric {
-    /// For headings.
+    /// The title for headings.
     pub fn title(self) -> &'static str {
         match self {
             Metric::Cpu => "CPU microseconds per request, server side",
@@ -71,7 +71,7 @@ impl Metric {
         }
     }
 
-    /// As on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Metric::Cpu => "cpu",
@@ -85,7 +85,7 @@ impl Metric {
         }
     }
 
-    /// Of its values.
+    /// The unit of its values.
     pub fn unit(self) -> &'static str {
         match self {
             Metric::Cpu => "us/request",
@@ -97,12 +97,12 @@ impl Metric {
         }
     }
 
-    /// Why there is no value of it, where its cells do not say.
+    /// Why a value is missing, if its cells do not say.
     pub fn missing(self) -> &'static str {
         match self {
-            Metric::Cpu => "no CPU time of the server was seen",
-            Metric::Throughput => "nothing was answered in the time that counts",
-            Metric::Connections => "no connection was established in the time that counts",
+            Metric::Cpu => "the server's CPU time is not known",
+            Metric::Throughput => "nothing was answered in the counted time",
+            Metric::Connections => "no connection was established in the counted time",
             Metric::P50 | Metric::P99 | Metric::P99_9 => "too few responses",
             Metric::Rss | Metric::IdleMemory => "the server's memory was not read",
         }
@@ -113,7 +113,7 @@ impl Metric {
         !self.is_rate()
     }
 
-    /// The percentile it is, if it is one.
+    /// The percentile, if the metric is one.
     pub fn percentile(self) -> Option<f64> {
         match self {
             Metric::P50 => Some(50.0),
@@ -123,23 +123,23 @@ impl Metric {
         }
     }
 
-    /// Something per second, which an open loop is given and does not find out.
+    /// Whether it is a rate, which an open loop prescribes rather than measures.
     pub fn is_rate(self) -> bool {
         matches!(self, Metric::Throughput | Metric::Connections)
     }
 
-    /// Memory, which a machine that slows down does not change.
+    /// Whether it is memory, which a slower machine does not change.
     pub fn is_memory(self) -> bool {
         matches!(self, Metric::Rss | Metric::IdleMemory)
     }
 
-    /// Whether it is another thing in open loop than in closed loop, so that the two must not stand in
-    /// one table.
+    /// Whether it differs in kind between open and closed loop, so that the two must not be in one
+    /// table.
     pub fn depends_on_pace(self) -> bool {
         self.is_rate() || self.percentile().is_some()
     }
 
-    /// Whether it says something about that workload.
+    /// Whether it is meaningful for a workload.
     pub fn says(self, workload: &Workload) -> bool {
         match self {
             Metric::Connections => workload.requests_per_connection > 0,
@@ -148,10 +148,10 @@ impl Metric {
         }
     }
 
-    /// Whether a cell with this verdict counts. When the generator is the bottleneck, throughput and
-    /// latency are the generator's; what a request costs the server is still the server's, and
-    /// rather too high than too low: a server that is not busy has less to do at once. Its memory goes
-    /// with its connections, and what an idle one costs was found out before the load.
+    /// Whether a cell with this verdict counts. If the generator is the bottleneck, throughput and
+    /// latency are the generator's. The cost of a request is still the server's, and rather too
+    /// high than too low, because a server that is not busy shares less work. Memory depends on
+    /// connections, and the cost of idle ones was determined before the load.
     pub(super) fn counts(self, verdict: Option<Status>) -> bool {
         match verdict {
             Some(Status::Valid) => true,
@@ -160,8 +160,8 @@ impl Metric {
         }
     }
 
-    /// The value of a cell. Zero is none, where nothing can take or make nothing: whose responses, or whose CPU
-    /// time, were not seen. Memory need not grow.
+    /// The value of a cell. Zero is not a value where nothing is free: the server's responses or
+    /// CPU time were not seen. Memory need not grow.
     pub(super) fn of(self, cell: &Cell) -> Option<f64> {
         let value = self.field(cell)?;
         (value > 0.0 || self == Metric::IdleMemory).then_some(value)

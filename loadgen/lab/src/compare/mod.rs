@@ -1,9 +1,11 @@
-//! What sets say about servers: medians over rounds, ratios to the best, and their intervals. Pure.
+//! Comparisons of servers from sets: medians over rounds, ratios to the best, and their intervals.
+//! Pure functions.
 //!
-//! The unit of evidence is the round: requests within one are not independent, and freshly started
-//! processes settle at different values. So a value is the median over rounds, a ratio the median of the
-//! ratios within each round, and their 95% intervals come from resampling rounds. Two servers are told
-//! apart only when the interval of their ratio does not hold 1; those that are not share a rank.
+//! The unit of evidence is the round: requests within a round are not independent, and freshly
+//! started processes settle at different values. So a value is the median over rounds, a ratio is
+//! the median of the ratios within each round, and their 95% intervals come from resampling rounds.
+//! Two servers are different only if the interval of their ratio does not contain 1; statistical
+//! ties share a rank.
 
 pub mod diff;
 mod metric;
@@ -25,46 +27,46 @@ use engine::verdict::Status;
 use subject::catalogue::Workload;
 use subject::machine::{Build, Machine};
 
-/// One set, or several that may be taken together: what was measured on one machine with one build.
+/// One set, or several compatible ones: measurements on one machine with one build.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// Names of the sets.
     pub sets: Vec<String>,
     /// The commands that measured them.
     pub commands: Vec<String>,
-    /// When the first began, UTC.
+    /// When the first set began, UTC.
     pub started: String,
-    /// Names, in the order of the sets.
+    /// Names of the servers, in the order of the sets.
     pub servers: Vec<String>,
-    /// In the order of the sets.
+    /// The workloads, in the order of the sets.
     pub workloads: Vec<Workload>,
-    /// Rounds of all sets together, of which some may be incomplete.
+    /// The number of rounds in all sets; some may be incomplete.
     pub rounds: u32,
-    /// Of all sets; a round of one is never a round of another.
+    /// The cells of all sets; rounds of different sets have different numbers.
     pub cells: Vec<Cell>,
-    /// Cells that were asked for and not measured yet.
+    /// Cells that were requested but are not measured yet.
     pub missing: usize,
-    /// Where.
+    /// The machine.
     pub machine: Machine,
-    /// What.
+    /// The build.
     pub build: Build,
-    /// What every server was handed beside its command.
+    /// The additional arguments of every server.
     pub server_args: Vec<String>,
-    /// Which of the servers is the floor.
+    /// The server that is the floor.
     pub floor: Option<String>,
-    /// Which of the servers are somebody else's.
+    /// The servers that are references.
     pub references: Vec<String>,
     /// The groups of each server that has some.
     pub server_groups: BTreeMap<String, Vec<String>>,
-    /// What was counted in passes of their own, of all sets.
+    /// Counts from separate passes, of all sets.
     pub ledger: Vec<ledger::Row>,
-    /// In what the sets differ without being different, or may differ unknown to anybody.
+    /// Unimportant differences between the sets, and differences that cannot be excluded.
     pub remarks: Vec<String>,
 }
 
-/// Sets that must not stand in one table.
+/// Sets that must not be combined in one table.
 #[derive(Debug, thiserror::Error)]
-#[error("{one} and {other} cannot be taken together: {}", differences.join("; "))]
+#[error("{one} and {other} cannot be combined: {}", differences.join("; "))]
 pub struct Mixed {
     one: String,
     other: String,
@@ -72,15 +74,15 @@ pub struct Mixed {
 }
 
 impl Evidence {
-    /// Takes sets together, in this order.
+    /// Combines sets, in this order.
     ///
     /// # Errors
     ///
-    /// When they are of different machines, builds or workloads, or one is a copy of another.
+    /// If they have different machines, builds or workloads, or one is a copy of another.
     ///
     /// # Panics
     ///
-    /// When there is no set.
+    /// Without any set.
     pub fn of(sets: Vec<Set>) -> Result<Self, Mixed> {
         if let Some(mixed) = copies(&sets) {
             return Err(mixed);
@@ -121,11 +123,11 @@ impl Evidence {
             let differing = theirs.map(|theirs| mine.differences(theirs));
             if let Some(fields) = differing.filter(|fields| !fields.is_empty()) {
                 let fields = fields.join(", ");
-                differences.push(format!("workload {}: another load ({fields})", mine.name));
+                differences.push(format!("workload {}: different load ({fields})", mine.name));
             }
         }
         if self.server_args != set.campaign.server_args {
-            differences.push("servers: other arguments (--server-arg)".to_owned());
+            differences.push("servers: different arguments (--server-arg)".to_owned());
         }
         differences.extend(self.differing_roles(&set.campaign));
         if !differences.is_empty() {
@@ -174,7 +176,7 @@ impl Evidence {
         Ok(())
     }
 
-    /// What others are multiples of, and who is ranked, must be the same in all sets.
+    /// Compares floor and references, which must be the same in all sets.
     fn differing_roles(&self, other: &Campaign) -> Vec<String> {
         let mut differences = Vec::new();
         if let (Some(mine), Some(theirs)) = (&self.floor, &other.floor)
@@ -192,20 +194,20 @@ impl Evidence {
         differences
     }
 
-    /// Only these servers and workloads are compared and shown from here on. The floor goes on being what
-    /// others are multiples of.
+    /// Restricts comparisons and output to these servers and workloads. The floor is still used for
+    /// multiples.
     pub fn keep(&mut self, server: impl Fn(&String) -> bool, workload: impl Fn(&Workload) -> bool) {
         self.servers.retain(server);
         self.workloads.retain(workload);
     }
 
-    /// Each server under each workload, by one metric.
+    /// Compares each server under each workload by one metric.
     pub fn compare(&self, metric: Metric) -> Comparison {
         self.comparison(metric, None)
     }
 
-    /// The same as it is shown: workloads in closed loop and in open loop in tables of their own, where the
-    /// metric is not the same thing in both.
+    /// The comparison as shown: workloads in closed and open loop in separate tables if the metric
+    /// differs in kind between them.
     pub fn tables(&self, metric: Metric) -> Vec<Comparison> {
         let loops = match metric.depends_on_pace() {
             true => vec![Some(Loop::Closed), Some(Loop::Open)],
@@ -243,7 +245,7 @@ impl Evidence {
         }
     }
 
-    /// What it is summed up by, the metric to lead with first.
+    /// The metrics of the summary, the most important first.
     pub fn metrics(&self) -> Vec<Metric> {
         let mut metrics = vec![Metric::Cpu, Metric::Throughput, Metric::P99];
         if self.workloads.iter().any(|workload| workload.idle > 0) {
@@ -252,7 +254,7 @@ impl Evidence {
         metrics
     }
 
-    /// Every server and workload of which a round was not valid or failed.
+    /// Every server and workload with a round that failed or was not valid.
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         for workload in &self.workloads {
@@ -278,7 +280,7 @@ impl Evidence {
         faults
     }
 
-    /// Figures of these metrics that are not there though their cells count, each with its reason.
+    /// Missing figures of these metrics in cells that count, each with its reason.
     pub fn blanks(&self, metrics: &[Metric]) -> Vec<Blank> {
         let mut blanks = Vec::new();
         for &metric in metrics {
@@ -303,7 +305,7 @@ impl Evidence {
         blanks
     }
 
-    /// Figures of these metrics that too few rounds have to be compared, each with the rounds that do.
+    /// Figures of these metrics from too few rounds to be compared, each with the number of rounds.
     pub fn sparse(&self, metrics: &[Metric]) -> Vec<Blank> {
         let mut sparse = Vec::new();
         for &metric in metrics {
@@ -322,7 +324,7 @@ impl Evidence {
         sparse
     }
 
-    /// Why a server under a workload is not compared by that metric.
+    /// Why a server under a workload is not compared by this metric.
     fn reason(&self, server: &str, workload: &str, metric: Metric, column: &Column) -> String {
         if let Some(reason) = column.sparse() {
             return reason;
@@ -335,7 +337,7 @@ impl Evidence {
         let reason = self.cells_of(server, workload).find_map(said);
         let word = match standing {
             Standing::Ranked => "no value",
-            // That says it all.
+            // The word alone is enough.
             Standing::ClientBound => return "client-bound".to_owned(),
             Standing::NotValid => "not valid",
             Standing::Failed => "failed",
@@ -347,19 +349,19 @@ impl Evidence {
         }
     }
 
-    /// Whether that server is the floor.
+    /// Whether a server is the floor.
     pub fn is_floor(&self, server: &str) -> bool {
         self.floor.as_deref() == Some(server)
     }
 
-    /// Whether that server is one of those that are ranked. Where none of ours was measured, all are.
+    /// Whether a server is ranked. If none of ours was measured, all are.
     pub fn competes(&self, server: &str) -> bool {
         let is_ours = |server: &String| !self.is_floor(server) && !self.references.contains(server);
         let has_ours = self.servers.iter().any(is_ours);
         is_ours(&server.to_owned()) || (!has_ours && !self.is_floor(server))
     }
 
-    /// The rounds that the figure of a server under a workload is made from.
+    /// The rounds behind the figure of a server under a workload.
     pub fn rounds_shown(&self, server: &str, workload: &str, metric: Metric) -> BTreeSet<u32> {
         let column = self.column(server, workload, metric);
         column.by_round.into_keys().collect()
@@ -412,7 +414,7 @@ impl Evidence {
     }
 }
 
-/// Two sets of the same rounds, which would count twice.
+/// Two sets with the same rounds, which would count twice.
 fn copies(sets: &[Set]) -> Option<Mixed> {
     let origin = |set: &Set| (set.campaign.started.clone(), set.campaign.seed);
     let mut seen: BTreeMap<_, &Set> = BTreeMap::new();
@@ -429,7 +431,7 @@ fn copies(sets: &[Set]) -> Option<Mixed> {
     })
 }
 
-/// What a server is in a set.
+/// The role of a server in a set.
 fn role(server: &String, floor: Option<&String>, references: &[String]) -> &'static str {
     match () {
         () if floor == Some(server) => "the floor",
@@ -438,29 +440,29 @@ fn role(server: &String, floor: Option<&String>, references: &[String]) -> &'sta
     }
 }
 
-/// Every server under every workload.
+/// A comparison of every server under every workload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// By what.
+    /// The metric.
     pub metric: Metric,
-    /// In which loop its workloads are driven, if it is of one alone.
+    /// The loop of its workloads, if restricted to one.
     pub only: Option<Loop>,
-    /// The columns.
+    /// The servers, as columns.
     pub servers: Vec<String>,
-    /// Which of them is the floor, if it is among them.
+    /// The column of the floor, if present.
     pub floor: Option<usize>,
-    /// One a workload.
+    /// One row per workload.
     pub rows: Vec<Row>,
 }
 
 impl Comparison {
-    /// What stands above it.
+    /// The heading of the table.
     pub fn title(&self) -> String {
         titled(self.metric, self.only)
     }
 }
 
-/// A metric and the loop it is of.
+/// The title of a metric, with its loop if restricted to one.
 pub fn titled(metric: Metric, only: Option<Loop>) -> String {
     match only {
         Some(only) => format!("{}, {} loop", metric.title(), only.as_str()),
@@ -468,17 +470,17 @@ pub fn titled(metric: Metric, only: Option<Loop>) -> String {
     }
 }
 
-/// Who decides when a request is sent.
+/// What determines when a request is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loop {
-    /// The server, by its answers.
+    /// The server's answers.
     Closed,
     /// A schedule.
     Open,
 }
 
 impl Loop {
-    /// That of a pace.
+    /// The loop of a pace.
     pub fn of(pace: Pace) -> Self {
         match pace {
             Pace::Closed => Loop::Closed,
@@ -486,7 +488,7 @@ impl Loop {
         }
     }
 
-    /// For headings.
+    /// The word used in headings.
     pub fn as_str(self) -> &'static str {
         match self {
             Loop::Closed => "closed",
@@ -498,20 +500,20 @@ impl Loop {
 /// All servers under one workload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Its name.
+    /// Name of the workload.
     pub workload: String,
-    /// At which rate, in open loop: latency is not to be held against that of a closed one.
+    /// The rate in open loop; do not compare such latency with that of a closed loop.
     pub rate: Option<Rate>,
     /// Connections open at once.
     pub connections: usize,
-    /// Idle ones beside them.
+    /// Additional idle connections.
     pub idle: usize,
-    /// One a server, in the order of the columns.
+    /// One entry per server, in column order.
     pub entries: Vec<Entry>,
 }
 
 impl Row {
-    /// The rank of one entry as it is written: `#2`, or `#1=` where others share it.
+    /// The rank of one entry as printed: `#2`, or `#1=` for a tie.
     pub fn rank_mark(&self, column: usize) -> Option<String> {
         let rank = self.entries[column].rank?;
         let sharing = self
@@ -523,7 +525,7 @@ impl Row {
     }
 }
 
-/// A rank as it is written.
+/// A rank as printed.
 pub fn rank_mark(rank: u32, is_shared: bool) -> String {
     format!("#{rank}{}", if is_shared { "=" } else { "" })
 }
@@ -533,27 +535,26 @@ pub fn rank_mark(rank: u32, is_shared: bool) -> String {
 pub struct Entry {
     /// Whether it is compared.
     pub standing: Standing,
-    /// Median over the rounds that count; absent when none has a value.
+    /// The median over the rounds that count; absent if none has a value.
     pub value: Option<Estimate>,
-    /// Its value divided by that of the best, for entries that are compared.
+    /// The ratio of its value to the best, for compared entries.
     pub ratio: Option<Estimate>,
-    /// Its value divided by that of the floor, where there is one and the metric is CPU.
+    /// The ratio of its value to the floor's, if there is a floor and the metric is CPU.
     pub of_floor: Option<Estimate>,
-    /// From 1, among ours that are compared; those that the rounds do not tell apart from the first of a
-    /// rank share it. Absent where nobody is the best.
+    /// The rank from 1, among our compared servers; statistical ties with the first of a rank share
+    /// it. Absent if no server is the best.
     pub rank: Option<u32>,
-    /// The ratios of the others are to this one: no other entry that is compared is better, nor one whose
-    /// bottleneck was the generator.
+    /// The reference of the ratios: no compared entry is better, and no client-bound one.
     pub is_base: bool,
-    /// It is the base, and has the first rank: no other is better, as far as that is resolved.
+    /// It is the reference and has the first rank: no other is better, as far as that is resolved.
     pub is_best: bool,
-    /// Half of its rounds or more have no value: it is shown, and neither ranked nor compared.
+    /// Half of its rounds or more have no value: it is shown, but neither ranked nor compared.
     pub is_sparse: bool,
-    /// Its ratio is known so badly that it says nothing, and it has no rank.
+    /// Its ratio is too uncertain to be informative, and it has no rank.
     pub is_unresolved: bool,
-    /// Rounds that do not count, of an entry that is compared.
+    /// Rounds of a compared entry that do not count.
     pub left_out: usize,
-    /// Rounds that the value comes from.
+    /// Rounds behind the value.
     pub rounds: usize,
     /// Rounds that were tried.
     pub rounds_all: usize,
@@ -566,50 +567,50 @@ pub enum Standing {
     /// More than half of its rounds count; the others are left out.
     #[serde(rename = "compared")]
     Ranked,
-    /// It was measured, and is shown, but the generator was the bottleneck in too many rounds.
+    /// Shown, but the generator was the bottleneck in too many rounds.
     ClientBound,
-    /// It was measured, and is shown, but too many rounds were not valid.
+    /// Shown, but too many rounds were not valid.
     NotValid,
     /// No round could be measured.
     Failed,
-    /// Never tried.
+    /// Not tried.
     Missing,
 }
 
 /// Why rounds of a server under a workload were not valid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// Under which workload.
+    /// Name of the workload.
     pub workload: String,
-    /// Whose.
+    /// Name of the server.
     pub server: String,
-    /// That of the first such round.
+    /// The reason of the first such round.
     pub reason: String,
-    /// How many rounds were not valid or failed.
+    /// The number of rounds that failed or were not valid.
     pub rounds: usize,
-    /// Of how many.
+    /// The number of all rounds.
     pub rounds_all: usize,
-    /// What came of it, where only valid rounds count.
+    /// The resulting standing where only valid rounds count.
     pub standing: Standing,
 }
 
-/// A figure that is not there, or not compared.
+/// A figure that is missing or not compared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blank {
-    /// By which metric.
+    /// The metric.
     pub metric: Metric,
-    /// Under which workload.
+    /// Name of the workload.
     pub workload: String,
-    /// Whose.
+    /// Name of the server.
     pub server: String,
-    /// Why not.
+    /// The reason.
     pub reason: String,
 }
 
 /// The rounds of a server under a workload that count.
 #[derive(Clone)]
 struct Column {
-    /// Not the floor, nor somebody else's.
+    /// Neither the floor nor a reference.
     competes: bool,
     standing: Standing,
     left_out: usize,
@@ -622,8 +623,8 @@ impl Column {
         self.standing == Standing::Ranked && self.sparse().is_none()
     }
 
-    /// Why it is not compared though its rounds count, where half of them or more have no value. A percentile that
-    /// few rounds support is that of the rounds with the most samples.
+    /// Why it is not compared although its rounds count: half of them or more have no value. A
+    /// percentile that few rounds support would be that of the rounds with the most samples.
     fn sparse(&self) -> Option<String> {
         let (some, all) = (self.by_round.len(), self.rounds_all);
         let is_sparse = self.standing == Standing::Ranked && some > 0 && 2 * some <= all;
@@ -668,12 +669,13 @@ fn entries(columns: &[Column], floor: Option<&Column>, metric: Metric) -> Vec<En
         (goodness(b).partial_cmp(&goodness(a))).expect("medians are numbers")
     };
     order.sort_by(by_goodness);
-    // A client-bound value is a bound: its server can do better still. Nobody is the best below it.
+    // A client-bound value is only a bound: its server can do better still. So no server below it
+    // is the best.
     let outruns = |other: &usize, index: &usize| {
         let other_is_bound = columns[*other].standing == Standing::ClientBound;
         other_is_bound && columns[*other].competes && goodness(other) > goodness(index)
     };
-    // One that leads by chance, of which nothing is known, must not be what others are held against.
+    // A server that leads by chance, with an unknown value, must not be the reference for others.
     let narrow =
         (order.iter().copied()).find(|&index| values[index].is_some_and(|value| value.is_narrow()));
     let leads = |index: &usize| {
@@ -719,12 +721,12 @@ fn entries(columns: &[Column], floor: Option<&Column>, metric: Metric) -> Vec<En
     (0..columns.len()).map(entry).collect()
 }
 
-/// The values of one divided by those of another, round by round.
+/// The ratio of two columns, round by round.
 fn ratio(of: &Column, to: &Column) -> Option<Estimate> {
     estimate(&ratios(of, to).into_values().collect::<Vec<_>>())
 }
 
-/// The same, of each round that has both.
+/// The ratios of all rounds that both columns have.
 fn ratios(of: &Column, to: &Column) -> BTreeMap<u32, f64> {
     let ratio = |(round, value): (&u32, &f64)| {
         // Memory need not grow at all.
@@ -734,9 +736,9 @@ fn ratios(of: &Column, to: &Column) -> BTreeMap<u32, f64> {
     of.by_round.iter().filter_map(ratio).collect()
 }
 
-/// Ranks of columns in this order, from its element `first` on. A column that is not told apart from the first of
-/// a rank shares it, and the next rank counts all before it (1, 1, 3). A column whose ratio to that first one is
-/// not resolved has no rank. Where that holds for all others, the first has none either.
+/// Ranks of columns in this order, from element `first` on. A column that ties with the first of a
+/// rank shares it, and the next rank counts all before it (1, 1, 3). A column whose ratio to that
+/// first one is not resolved has no rank. If that holds for all others, the first has none either.
 pub fn ranks(
     order: &[usize],
     first: usize,
@@ -809,7 +811,7 @@ mod tests {
         assert!(a.value.unwrap().spread().unwrap() > 0.3);
     }
 
-    /// A value in one of six rounds has no interval, and would look like a certain one.
+    /// A value from one of six rounds has no interval, and would look certain.
     #[test]
     fn values_in_few_rounds_are_not_ranked() {
         let mut cells = Vec::new();
@@ -861,7 +863,7 @@ mod tests {
             cells.push(cell("sound", "w", round, 10.0));
             cells.push(bad(cell("starving", "w", round, 1.0)));
             cells.push(fail(cell("dead", "w", round, 1.0)));
-            // The one bad round is not part of its value.
+            // The bad round is not part of its value.
             let value = cell("mostly", "w", round, if round == 2 { 1.0 } else { 12.0 });
             cells.push(if round == 2 { bad(value) } else { value });
         }
@@ -902,7 +904,7 @@ mod tests {
         );
     }
 
-    /// The generator's limit says nothing about throughput, and no server is the best below it.
+    /// The generator's limit says nothing about throughput, and no server below it is the best.
     #[test]
     fn client_bound_cells_compete_for_cpu_only() {
         let cells = vec![
@@ -935,7 +937,8 @@ mod tests {
         );
     }
 
-    /// It was found out before the generator had anything to do. Memory that does not grow makes no ratio.
+    /// Memory is read before the generator has anything to do. Memory that does not grow makes no
+    /// ratio.
     #[test]
     fn idle_memory_is_that_of_workloads_with_idle_connections() {
         let holds = |cell: Cell, bytes: f64| Cell {
@@ -967,7 +970,7 @@ mod tests {
         assert_eq!(ratios(&rows), [None, None]);
     }
 
-    /// The floor and somebody else's are shown beside, and never win.
+    /// The floor and references are shown alongside, and never win.
     #[test]
     fn only_ours_are_ranked() {
         let mut cells = Vec::new();
@@ -1028,10 +1031,11 @@ mod tests {
         assert_eq!(ranks, [Some(3), Some(3), Some(1), Some(1)]);
     }
 
-    /// Values over rounds that are all over the place.
+    /// Values that vary widely over rounds.
     const WILD: [f64; 6] = [1.0, 40.0, 0.3, 12.0, 0.2, 60.0];
 
-    /// An interval that says nothing gives no rank, nor may it be what others are held against.
+    /// An uninformative interval gives no rank, and such a server must not be the reference for
+    /// others.
     #[test]
     fn what_is_not_resolved_shares_no_rank() {
         for scale in [1.0, 10.0] {
@@ -1056,7 +1060,7 @@ mod tests {
             ];
             assert_eq!(ranks, expected, "{scale}");
             assert!(entries[1].is_best, "{scale}");
-            // Nothing is known of the only other one: the first is no better, as far as anybody knows.
+            // The only other server is unknown, so the first is not known to be better.
             let two = Evidence {
                 servers: vec!["wild".to_owned(), "a".to_owned()],
                 ..evidence
@@ -1070,7 +1074,7 @@ mod tests {
         }
     }
 
-    /// A figure of zero is none, and has its reason.
+    /// A figure of zero is missing, and has its reason.
     #[test]
     fn blanks_have_reasons() {
         let nothing = |round| Cell {

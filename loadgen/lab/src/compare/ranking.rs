@@ -1,6 +1,8 @@
-//! Servers in one order over several workloads: by the geometric mean of their ratios to the best.
+//! One order of servers over several workloads: by the geometric mean of their ratios to the best.
 //!
-//! The geometric mean, because it gives the same order whatever the ratios are to, and each workload the
+//! The geometric mean gives the same order whatever the reference of the ratios, and the same
+//! weight to each workload. It is taken within each round; over rounds it is estimated like any
+//! ratio.
 //! same weight. It is taken within each round; over rounds there is an estimate, as of any ratio.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,61 +13,62 @@ use super::{Column, Estimate, Evidence, Loop, Metric, ranks, ratios};
 use crate::estimate::{estimate, median};
 use subject::catalogue::Workload;
 
-/// Servers by one metric, over the workloads that all of those that are ranked completed.
+/// A ranking by one metric, over the workloads that all ranked servers completed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
-    /// By what.
+    /// The metric.
     pub metric: Metric,
-    /// In which loop its workloads are driven, if it is of one alone.
+    /// The loop of its workloads, if restricted to one.
     pub only: Option<Loop>,
-    /// What was taken.
+    /// The workloads that count.
     pub workloads: Vec<String>,
-    /// What was not, and why.
+    /// The workloads that do not count, and why.
     pub left_out: Vec<LeftOut>,
-    /// How many are ranked.
+    /// The number of ranked servers.
     pub ranked: usize,
-    /// From the best on; behind them what is shown and not ranked.
+    /// From the best on, followed by servers that are shown but not ranked.
     pub places: Vec<Place>,
 }
 
-/// A workload that not all of those that are ranked completed.
+/// A workload that not all ranked servers completed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
-    /// Its name.
+    /// Name of the workload.
     pub workload: String,
-    /// Who did not; nobody where the workload says nothing by that metric.
+    /// The servers that did not complete it; empty if the metric is meaningless for the workload.
     pub stopped: Vec<Stopped>,
-    /// In a few words, where it is nobody's doing.
+    /// The reason in a few words, if no server caused it.
     pub reason: Option<&'static str>,
 }
 
 /// A server that did not complete a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stopped {
-    /// Its name.
+    /// Name of the server.
     pub server: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// One server over all workloads that were taken.
+/// One server over all workloads that count.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Place {
-    /// Its name.
+    /// Name of the server.
     pub server: String,
-    /// From 1; absent for the floor, for what is somebody else's, and for what is not resolved.
+    /// The rank from 1; absent for the floor, for references, and if not resolved.
     pub rank: Option<u32>,
-    /// Its ratio is known so badly that it says nothing.
+    /// Its ratio is too uncertain to be informative.
     pub is_unresolved: bool,
-    /// Geometric mean of its ratios to the best under each workload; absent where it has not completed them.
+    /// Geometric mean of its ratios to the best under each workload; absent if it has not completed
+    /// them.
     pub ratio: Option<Estimate>,
-    /// Geometric mean of its multiples of the floor, where there is one and the metric is CPU.
+    /// Geometric mean of its multiples of the floor, if there is a floor and the metric is CPU.
     pub of_floor: Option<Estimate>,
 }
 
 impl Ranking {
-    /// Servers for whose sake workloads were left out, and how many workloads these are, unless that is
-    /// everybody.
+    /// The servers that caused workloads to be left out, and the number of these workloads; `None`
+    /// if all servers did.
     pub fn obstacles(&self) -> Option<(Vec<&str>, usize)> {
         let stopped = self.left_out.iter().filter(|it| !it.stopped.is_empty());
         let mut servers: Vec<&str> = Vec::new();
@@ -80,8 +83,8 @@ impl Ranking {
 }
 
 impl Evidence {
-    /// Rankings by one metric: one, or one for each loop where the metric is not the same thing in both.
-    /// Rates are not ranked in open loop, where they are given.
+    /// The rankings by one metric: one, or one per loop if the metric differs in kind between them.
+    /// Rates are not ranked in open loop, where they are prescribed.
     pub fn rankings(&self, metric: Metric, with_references: bool) -> Vec<Ranking> {
         let loops = match (metric.depends_on_pace(), metric.is_rate()) {
             (false, _) => vec![None],
@@ -135,7 +138,7 @@ impl Evidence {
             false => -value(server),
         };
         ranked.sort_by(|a, b| goodness(a).total_cmp(&goodness(b)));
-        // Those of which nothing is known stand behind, lest one leads by chance.
+        // Unresolved servers come last, so that none leads by chance.
         ranked.sort_by_key(|server| estimates[server].is_some_and(|it| !it.is_resolved()));
         let order: Vec<usize> = (0..ranked.len()).collect();
         let ranks = ranks(&order, 0, |first, other| {
@@ -161,7 +164,7 @@ impl Evidence {
         ranking
     }
 
-    /// All servers under one workload, if all that are ranked completed it.
+    /// All servers under one workload, if all ranked servers completed it.
     fn race(&self, workload: &Workload, metric: Metric) -> Result<Race, LeftOut> {
         let left_out = |stopped, reason| LeftOut {
             workload: workload.name.clone(),
@@ -192,7 +195,8 @@ impl Evidence {
         if !stopped.is_empty() {
             return Err(left_out(stopped, None));
         }
-        // One that leads by chance, of which nothing is known, must not be what others are held against.
+        // A server that leads by chance, with an unknown value, must not be the reference for
+        // others.
         let is_narrow = |server: &&String| {
             columns[*server]
                 .estimate()
@@ -212,7 +216,7 @@ impl Evidence {
             .filter(|server| self.competes(server) && (!has_narrow || is_narrow(server)))
             .min_by(|a, b| middle(a).total_cmp(&middle(b)));
         let Some(best) = best.map(|best| columns[best].clone()) else {
-            return Err(left_out(Vec::new(), Some("nobody to rank")));
+            return Err(left_out(Vec::new(), Some("no server to rank")));
         };
         let floor = (self.floor.as_ref())
             .filter(|_| metric == Metric::Cpu)
@@ -228,7 +232,7 @@ impl Evidence {
     }
 }
 
-/// Those who completed one workload.
+/// The servers that completed one workload.
 struct Race {
     columns: BTreeMap<String, Column>,
     best: Column,
@@ -247,10 +251,10 @@ impl Column {
     }
 }
 
-/// Over rounds, the geometric mean over races of one's values divided by another's; `None` when one of them is
-/// missing in a race. A round that lacks a race which others have (it did not count) has that race's median
-/// instead, moved by what the round's other races are off their own: without it, a round without the race in
-/// which a server is worst would make the server look better.
+/// The geometric mean over races of one server's values divided by another's, over rounds; `None`
+/// if one of them is missing in a race. If a round lacks a race that others have (it did not
+/// count), that race's median is used, shifted by the round's deviation in the other races.
+/// Otherwise a round without the race in which a server is worst would make the server look better.
 fn geometric_mean<'a>(
     races: &'a [Race],
     pair: impl Fn(&'a Race) -> Option<(&'a Column, &'a Column)>,
@@ -271,7 +275,7 @@ fn geometric_mean<'a>(
         let off: Vec<f64> = (races.iter().zip(&middles))
             .filter_map(|(race, middle)| Some(race.get(&round)? - middle))
             .collect();
-        // What half of the races or fewer say is not the round's.
+        // A deviation shown by half of the races or fewer is not the round's.
         let enough = 2 * off.len() > races.len();
         enough.then(|| (middle + off.iter().sum::<f64>() / off.len() as f64).exp())
     };
@@ -285,7 +289,8 @@ mod tests {
     use crate::set::Cell;
     use engine::verdict::Status;
 
-    /// `a` is best under `w`, `b` under `v`; the machine drifts. Under `x`, `b` starves.
+    /// `a` is best under `w`, `b` under `v`; the machine drifts. Under `x`, `b` starves
+    /// connections.
     fn two_workloads() -> Evidence {
         let mut cells = Vec::new();
         for round in 1..=6 {
@@ -371,7 +376,7 @@ mod tests {
         assert_eq!(last, Some(("theirs", None, Some(1.0), Some(1.414))));
     }
 
-    /// Where a round of one workload does not count, the server must not look better for it.
+    /// If a round of one workload does not count, the server must not look better for it.
     #[test]
     fn a_round_that_does_not_count_moves_nothing() {
         let mut evidence = two_workloads();
@@ -393,7 +398,7 @@ mod tests {
         assert!(high - low < 1e-9, "{c:?}");
     }
 
-    /// A rate is given in open loop; a latency is another thing there.
+    /// An open loop prescribes the rate, and its latency differs in kind.
     #[test]
     fn loops_are_ranked_apart() {
         let mut evidence = two_workloads();

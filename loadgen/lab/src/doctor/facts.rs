@@ -1,4 +1,4 @@
-//! What the system tells about itself, and what a clock tells about it; no judgement.
+//! What the system reports about itself, and what a clock shows about it; without judgement.
 
 use std::fs;
 use std::hint::black_box;
@@ -15,70 +15,72 @@ use engine::affinity::{CpuList, own_cpus};
 use engine::cpu_time::CpuTime;
 use subject::machine::Siblings;
 
-/// A fact, or why it is not known.
+/// A fact, or the reason why it is unknown.
 pub type Fact<T> = Result<T, Unread>;
 
-/// Why a fact is not known.
+/// Why a fact is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unread {
-    /// The file that would tell it does not exist.
+    /// The file with the fact does not exist.
     #[error("no {0}")]
     Absent(String),
-    /// There is such a file, but it cannot be read.
+    /// The file exists but cannot be read.
     #[error("{0}: {1}")]
     Refused(String, String),
-    /// It says something else than expected.
+    /// The file has unexpected content.
     #[error("{0} says {1:?}")]
     Strange(String, String),
 }
 
-/// All that is judged.
+/// All facts that are judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// What this process may do.
+    /// The privileges of this process.
     pub privileges: Fact<Privileges>,
 
-    /// CPUs that are switched on.
+    /// The CPUs that are online.
     pub online: Fact<Vec<usize>>,
-    /// CPUs that this process may run on; empty when the system does not tell.
+    /// The CPUs that this process may use; empty if unknown.
     pub allowed: Vec<usize>,
-    /// For CPUs of these that are known: which share its core, itself among them.
+    /// For the known ones of these CPUs, the CPUs on the same core, including itself.
     pub siblings: Siblings,
-    /// CPUs' worth of time that a control group allows, rounded down, when less than there are CPUs.
+    /// The CPU quota of the control group in whole CPUs, rounded down, if it is less than the
+    /// number of CPUs.
     pub quota: Fact<Option<usize>>,
-    /// Frequency governors of the CPUs, each once.
+    /// The frequency governors of the CPUs, each once.
     pub governors: Fact<Vec<String>>,
-    /// Time of all CPUs at the begin and at the end of a moment in which this process did next to
+    /// CPU time of all CPUs at the start and the end of a period in which this process did almost
     /// nothing.
     pub moment: Fact<(CpuTime, CpuTime)>,
-    /// Load average over a minute.
+    /// The load average over one minute.
     pub load_average: Fact<f64>,
 
-    /// Where the kernel reads the time.
+    /// The clock source of the kernel.
     pub clock_source: Fact<String>,
-    /// What else it could use.
+    /// The other available clock sources.
     pub clock_sources: Fact<Vec<String>>,
-    /// What reading the monotonic clock takes.
+    /// The time to read the monotonic clock.
     pub clock_read: Duration,
-    /// By how much short sleeps were too long.
+    /// How late short sleeps ended.
     pub lateness: Lateness,
-    /// How late the kernel may wake this process on purpose, ns.
+    /// How much later than requested the kernel may wake this process, in ns.
     pub timer_slack_ns: Fact<u64>,
 
-    /// KiB, all and available.
+    /// Memory in KiB: total and available.
     pub memory_kib: Fact<(u64, u64)>,
-    /// Soft and hard limit.
+    /// The soft and the hard limit on open files.
     pub open_files: Fact<(u64, u64)>,
 
-    /// First and last.
+    /// The first and the last local port.
     pub port_range: Fact<(u64, u64)>,
     /// `net.ipv4.tcp_tw_reuse`: 0 never, 1 always, 2 on loopback.
     pub time_wait_reuse: Fact<u64>,
-    /// After how long, ms. Absent before Linux 6.14, where it is a second.
+    /// How long a port rests before reuse (`tcp_tw_reuse_delay`), in ms. Absent before Linux 6.14,
+    /// where it is a second.
     pub time_wait_reuse_delay_ms: Fact<u64>,
-    /// Without timestamps nothing is reused.
+    /// `net.ipv4.tcp_timestamps`: without timestamps nothing is reused.
     pub timestamps: Fact<u64>,
-    /// Sockets in TIME_WAIT.
+    /// The number of sockets in TIME_WAIT.
     pub time_wait: Fact<u64>,
     /// `net.ipv4.tcp_fin_timeout`, s.
     pub fin_timeout_s: Fact<u64>,
@@ -88,71 +90,71 @@ pub struct Facts {
     pub syn_backlog_max: Fact<u64>,
     /// `net.ipv4.tcp_syncookies`: 0 never, 1 when a queue is full, 2 always.
     pub syn_cookies: Fact<u64>,
-    /// The default one.
+    /// The default congestion control.
     pub congestion_control: Fact<String>,
-    /// What else there is.
+    /// The other available congestion controls.
     pub congestion_controls: Fact<Vec<String>>,
-    /// Connections tracked while one was open over loopback, and how many can be.
+    /// The connections tracked by nf_conntrack while one was open over loopback, and their maximum.
     pub tracked: Fact<(u64, u64)>,
-    /// Bytes.
+    /// The MTU of the loopback interface, in bytes.
     pub loopback_mtu: Fact<u64>,
 
-    /// What there is of it.
+    /// The state of `tracefs`.
     pub tracefs: Fact<Tracefs>,
     /// `kernel.perf_event_paranoid`.
     pub perf_event_paranoid: Fact<i64>,
-    /// `kernel.io_uring_disabled`: 0 for nobody, 1 for the unprivileged, 2 for all.
+    /// `kernel.io_uring_disabled`: 0 for no process, 1 for unprivileged processes, 2 for all.
     pub io_uring_disabled: Fact<u64>,
 }
 
-/// What this process may do.
+/// The privileges of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Privileges {
-    /// It is root, perhaps of a container only.
+    /// It is root, perhaps only of a container.
     pub root: bool,
-    /// It has CAP_SYS_ADMIN of the machine itself.
+    /// It has CAP_SYS_ADMIN for the machine itself.
     pub admin: bool,
-    /// It has CAP_PERFMON of the machine itself, or CAP_SYS_ADMIN, which includes that.
+    /// It has CAP_PERFMON for the machine itself, or CAP_SYS_ADMIN, which includes it.
     pub perfmon: bool,
-    /// A filter says which system calls it may make.
+    /// A seccomp filter restricts its system calls.
     pub filtered: bool,
 }
 
-/// By how much short sleeps were too long.
+/// How late short sleeps ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lateness {
-    /// At the middle.
+    /// The median.
     pub p50: Duration,
-    /// Of all but the latest hundredth.
+    /// The 99th percentile.
     pub p99: Duration,
 }
 
-/// What there is of the file system that shows the kernel's tracepoints.
+/// The state of `tracefs`, the file system that shows the kernel's tracepoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tracefs {
-    /// Mounted here, and system calls can be counted.
+    /// Mounted at this path, and system calls can be counted.
     Readable(String),
-    /// Mounted, but not for this user.
+    /// Mounted, but not readable by this user.
     Forbidden,
     /// Mounted, but without the tracepoints of system calls.
     Incomplete,
     /// Not mounted.
     Unmounted,
-    /// The kernel has none.
+    /// Not supported by the kernel.
     Unsupported,
 }
 
-/// How long other processes are watched, and sleeps are timed. A 99th percentile needs 381 of these at
-/// least; there are fewer only where even their mean is too late.
+/// How long other processes are watched and sleeps are timed. A 99th percentile needs at least 381
+/// sleeps; there are fewer only if even their mean is too late.
 const MOMENT: Duration = Duration::from_millis(600);
 
 impl Facts {
-    /// Of this machine; takes 0.6 seconds.
+    /// Examines this machine; takes 0.6 seconds.
     pub fn here() -> Self {
         Facts::gather(Path::new("/"), MOMENT)
     }
 
-    /// As told by the files below `root`, over a moment of this length.
+    /// Reads the files below `root`, over a period of this length.
     fn gather(root: &Path, moment: Duration) -> Self {
         let tree = Tree(root.to_owned());
         let before = cpu_time(&tree);
@@ -208,7 +210,7 @@ fn cpu_time(tree: &Tree) -> Fact<CpuTime> {
     CpuTime::parse(&text).ok_or_else(|| strange(path, &text))
 }
 
-/// Sleeps for all of the moment, a millisecond each time.
+/// Sleeps a millisecond at a time for the whole period.
 fn lateness(moment: Duration) -> Lateness {
     const SLEEP: Duration = Duration::from_millis(1);
     let end = Instant::now() + moment;
@@ -233,13 +235,13 @@ fn privileges(tree: &Tree) -> Fact<Privileges> {
     let text = tree.text(path)?;
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
-        // Of the user's numbers, the first is the real and the second the effective one.
+        // Of the user IDs, the first is the real and the second the effective one.
         line.map(|values| values.split_ascii_whitespace().collect::<Vec<_>>())
             .ok_or_else(|| strange(path, &text))
     };
     let capabilities = field("CapEff:")?.first().copied().unwrap_or_default();
     let capabilities = u64::from_str_radix(capabilities, 16).map_err(|_| strange(path, &text))?;
-    // In a user namespace capabilities are good for what belongs to that, and not for the machine.
+    // In a user namespace, capabilities apply to the namespace and not to the machine.
     let everybody = |map: String| {
         map.split_ascii_whitespace()
             .eq(["0", "0", &u32::MAX.to_string()])
@@ -261,8 +263,8 @@ fn siblings(tree: &Tree, cpu: usize) -> Option<Vec<usize>> {
 }
 
 fn quota(tree: &Tree, cpus: usize) -> Fact<Option<usize>> {
-    // The standard library reads the quota of all groups around this process, but does not tell
-    // whether there was anything to read.
+    // The standard library reads the quota of all groups around this process, but does not report
+    // whether it found any.
     tree.text("/proc/self/cgroup")?;
     tree.exists("/sys/fs/cgroup/cgroup.controllers")
         .or_else(|_| tree.exists("/sys/fs/cgroup/cpu"))?;
@@ -279,7 +281,7 @@ fn governors(tree: &Tree, cpus: &[usize]) -> Fact<Vec<String>> {
             "/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"
         ))
     };
-    // Where the system does not tell which CPUs may be used, the first one speaks for all.
+    // If the usable CPUs are unknown, the first one represents all.
     let cpus = if cpus.is_empty() { &[0] } else { cpus };
     let mut governors = cpus.iter().map(governor).collect::<Fact<Vec<_>>>()?;
     governors.sort_unstable();
@@ -287,7 +289,7 @@ fn governors(tree: &Tree, cpus: &[usize]) -> Fact<Vec<String>> {
     Ok(governors)
 }
 
-/// The least of several means: what else happens meanwhile can only add.
+/// The least of several means: other activity can only add to them.
 fn clock_read() -> Duration {
     const BATCHES: usize = 20;
     const READS: u32 = 500;
@@ -337,7 +339,7 @@ fn time_wait(tree: &Tree) -> Fact<u64> {
 }
 
 fn tracked(tree: &Tree) -> Fact<(u64, u64)> {
-    // Loaded is not in force. While a connection is open, one at least is counted if it is.
+    // A loaded module may be inactive. If it is active, it counts at least the open connection.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let address = listener.as_ref().map(TcpListener::local_addr);
     let _connection = match address {
@@ -349,15 +351,15 @@ fn tracked(tree: &Tree) -> Fact<(u64, u64)> {
 }
 
 fn loopback_mtu(tree: &Tree) -> Fact<u64> {
-    // Of the network namespace of this process, where /sys is of the one it was mounted in; but only
-    // where there is IPv6.
+    // This file belongs to this process's network namespace, while /sys belongs to the one it was
+    // mounted in; but it exists only with IPv6.
     tree.value("/proc/sys/net/ipv6/conf/lo/mtu")
         .or_else(|_| tree.value("/sys/class/net/lo/mtu"))
 }
 
 fn tracefs(tree: &Tree) -> Fact<Tracefs> {
     let mounts = tree.text("/proc/self/mounts");
-    // device, where, type, options
+    // Fields: device, mount point, type, options.
     let mounted = |line: &str| {
         let mut words = line.split_ascii_whitespace().skip(1);
         let at = words.next()?;
@@ -381,7 +383,7 @@ fn tracefs(tree: &Tree) -> Fact<Tracefs> {
     }
 }
 
-/// The files of a system.
+/// The files of a system, below a folder.
 struct Tree(PathBuf);
 
 impl Tree {
@@ -412,7 +414,7 @@ impl Tree {
         value.ok_or_else(|| strange(path, text))
     }
 
-    /// The word that has number `index` in the text.
+    /// The word at position `index` of the text.
     fn word<T: FromStr>(&self, path: &str, index: usize) -> Fact<T> {
         let text = self.text(path)?;
         let word = text.split_ascii_whitespace().nth(index);
@@ -433,7 +435,7 @@ fn unread(path: &str, error: &io::Error) -> Unread {
     }
 }
 
-/// `Permission denied (os error 13)` without the number.
+/// An error without its number: `Permission denied` instead of `Permission denied (os error 13)`.
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or_default();
@@ -446,7 +448,7 @@ fn strange(path: &str, text: &str) -> Unread {
     Unread::Strange(path.to_owned(), shown)
 }
 
-/// A machine with nothing to mend: two CPUs of a virtual machine, an ordinary user.
+/// A machine without faults: two CPUs of a virtual machine, an ordinary user.
 #[cfg(any(test, feature = "fixture"))]
 pub fn sound() -> Facts {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect();
@@ -630,7 +632,8 @@ mod tests {
         );
     }
 
-    /// What is measured and asked of the kernel itself is there even where no file is.
+    /// Facts that are measured, or requested from the kernel by system call, are known even without
+    /// any file.
     #[test]
     fn without_files_there_are_reasons() {
         let facts = gather(&[]);
@@ -660,7 +663,7 @@ mod tests {
             ("proc/meminfo", "MemTotal: 1 kB"),
             ("sys/devices/system/cpu/online", "a-b"),
             ("proc/self/status", "Name: x"),
-            // A folder is no file.
+            // A folder is not a file.
             ("sys/class/net/lo/mtu/x", ""),
         ]);
         let of = |path: &str, shown: &str| Unread::Strange(path.to_owned(), shown.to_owned());
@@ -731,7 +734,7 @@ mod tests {
                 Tracefs::Readable("/t".to_owned()),
             ),
             (&[MOUNTED], Tracefs::Incomplete),
-            // Reading a folder is refused, whoever one is.
+            // Reading a folder as a file fails for every user.
             (
                 &[MOUNTED, ("t/events/raw_syscalls/sys_enter/id/x", "")],
                 Tracefs::Forbidden,
@@ -750,7 +753,7 @@ mod tests {
         }
     }
 
-    /// Where there are no groups to be read, nothing is known of their quota.
+    /// Without readable groups, the quota is unknown.
     #[test]
     fn quota_needs_groups() {
         let cgroup = ("proc/self/cgroup", "0::/\n");

@@ -1,5 +1,5 @@
-//! Is this machine fit to measure? What is read and measured of it ([`facts`]) is judged without
-//! touching it again ([`judge`]), so that every judgement can be tested on any machine.
+//! Is this machine fit to measure? The facts are read and measured once ([`facts`]) and then judged
+//! without touching the machine ([`judge`]), so every judgement can be tested on any machine.
 
 pub mod facts;
 pub mod judge;
@@ -10,7 +10,7 @@ use engine::affinity::own_cpus;
 use facts::Facts;
 use subject::machine::{Machine, Pinning};
 
-/// What there is to say about this machine; takes some 0.6 seconds.
+/// Examines this machine; takes some 0.6 seconds.
 pub fn examine() -> Examination {
     Examination {
         schema: SCHEMA,
@@ -23,56 +23,56 @@ pub fn examine() -> Examination {
 /// Version of the JSON format.
 pub const SCHEMA: u32 = 1;
 
-/// As in JSON.
+/// The result, in the form of its JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Examination {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Of the program.
+    /// Version of the program.
     pub version: &'static str,
-    /// In one line.
+    /// The machine in one line.
     pub machine: String,
-    /// One for each thing that was looked at, always all of them and in the same order.
+    /// One finding per check: always all checks, in the same order.
     pub checks: Vec<Finding>,
 }
 
 impl Examination {
-    /// How many checks came out so.
+    /// The number of checks with this status.
     pub fn count(&self, status: Status) -> usize {
         let with_status = self.checks.iter().filter(|check| check.status == status);
         with_status.count()
     }
 }
 
-/// One thing that was looked at.
+/// The finding of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Its name.
+    /// Name of the check.
     pub check: &'static str,
-    /// How it came out.
+    /// The status of the check.
     pub status: Status,
-    /// What it is here; absent when that cannot be found out.
+    /// The value on this machine; absent if unknown.
     pub value: Option<String>,
-    /// For a warning, why it matters; for what is unknown, why it is.
+    /// For a warning, why it matters; for an unknown value, why it is unknown.
     pub why: Option<String>,
     /// For a warning, what to change.
     pub mend: Option<Mend>,
 }
 
-/// How a check came out.
+/// The status of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Nothing to change.
     Ok,
-    /// It can spoil a measurement, or keeps something from being measured.
+    /// It can spoil a measurement, or prevents part of it.
     Warn,
-    /// It cannot be found out here.
+    /// It cannot be determined here.
     Unknown,
 }
 
 impl Status {
-    /// As in JSON.
+    /// The form used in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Ok => "ok",
@@ -82,12 +82,12 @@ impl Status {
     }
 }
 
-/// What to change.
+/// What to change after a warning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Mend {
-    /// By this command of a shell.
+    /// A shell command.
     Command(String),
-    /// By other means, said in a sentence.
+    /// Other advice, as a sentence.
     Advice(String),
 }

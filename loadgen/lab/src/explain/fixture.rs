@@ -1,4 +1,4 @@
-//! A set with a ledger, and a price list of round figures.
+//! A set with a ledger, and a price list with round figures.
 
 use crate::compare::Evidence;
 use crate::primitives::{ALL, Cost, Primitive, Primitives, SCHEMA};
@@ -10,7 +10,7 @@ use subject::catalogue::Workload;
 use subject::ledger::Kind;
 use subject::machine::{Build, Machine, Pinning};
 
-/// What everything costs in it.
+/// The price list.
 pub fn primitives() -> Primitives {
     let us = |primitive| match primitive {
         Primitive::BareCall => 0.1,
@@ -67,8 +67,8 @@ fn machine() -> Machine {
     }
 }
 
-/// A server under a workload: CPU time, that of its own code, how often the generator slept, threads, verdict,
-/// and its counts for 1,000 requests.
+/// A server under a workload: CPU time, that of its own code, how often the generator slept,
+/// threads, verdict, and its counts for 1,000 requests.
 struct Facts {
     server: &'static str,
     workload: &'static str,

@@ -1,10 +1,11 @@
-//! What a request should cost, added up from what the kernel was asked for and what that costs on this machine,
-//! and held against what it did cost. Pure.
+//! What a request should cost, added up from the operations and their costs on this machine, and
+//! compared with the measured cost. Pure functions.
 //!
-//! A [`ledger`](crate::set::ledger) says how often a server did what for each request, [`crate::primitives`]
-//! what one of each costs: together the [`prediction`](model) of the kernel's share. The server's own code is
-//! known to no price list, so its time is taken from the measurement, and every item says which it is. What
-//! is left over is the residual, which is as much of the result as the rest.
+//! A [`ledger`](crate::set::ledger) says how often a server performed each operation per request,
+//! and [`crate::primitives`] what one of each costs: together they form the [`prediction`](model)
+//! of the kernel's share. No price list contains the server's own code, so its time is taken from
+//! the measurement; every item says which of the two it is. The rest is the residual, which is as
+//! much a part of the result as the items.
 
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
@@ -24,45 +25,46 @@ use engine::verdict::Status;
 use model::Load;
 use subject::machine::Pinning;
 
-/// Version of the JSON; it grows when a key changes its meaning or goes.
+/// Version of the JSON; it grows when a key changes its meaning or is removed.
 pub const SCHEMA: u32 = 1;
 
-/// A residual beyond this share of what was measured is named as one.
+/// A residual above this share of the measured cost is pointed out.
 pub const AIM: f64 = 0.2;
 
-/// Sets explained.
+/// The explanation of sets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// [`SCHEMA`].
     pub schema: u32,
     /// Names of the sets.
     pub sets: Vec<String>,
-    /// Measured over predicted for the floor, its own code aside, the median over workloads: how much dearer
-    /// everything was when the set was measured than when the primitives were. Absent without a floor.
+    /// Measured over predicted cost of the floor, without its own code, the median over workloads:
+    /// how much more expensive everything was when the set was measured than when the primitives
+    /// were. Absent without a floor.
     pub floor_ratio: Option<f64>,
-    /// In the order of the sets.
+    /// The workloads, in the order of the sets.
     pub workloads: Vec<Workload>,
-    /// Servers under workloads of which there is no ledger, or no measurement.
+    /// Servers under workloads without a ledger or a measurement.
     pub left_out: Vec<LeftOut>,
-    /// Of which it is added up.
+    /// The prices behind the sums.
     pub primitives: Primitives,
 }
 
 /// All servers under one workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Workload {
-    /// Its name.
+    /// Name of the workload.
     pub workload: String,
-    /// In the order of the sets.
+    /// The servers, in the order of the sets.
     pub servers: Vec<Server>,
-    /// Each server against the cheapest one, in words.
+    /// Each server compared with the cheapest one, in words.
     pub comparisons: Vec<String>,
 }
 
-/// One server under one workload. Times are CPU microseconds a request.
+/// One server under one workload. Times are CPU microseconds per request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Server {
-    /// Its name.
+    /// Name of the server.
     pub server: String,
     /// Whether it is the floor.
     pub is_floor: bool,
@@ -72,18 +74,18 @@ pub struct Server {
     pub measured_us: f64,
     /// The sum of the items.
     pub predicted_us: f64,
-    /// What of the measured is not predicted.
+    /// The measured cost that is not predicted.
     pub residual_us: f64,
-    /// The same, as a share of the measured.
+    /// The residual as a share of the measured cost.
     pub residual: f64,
-    /// The residual as a share of the measured, were everything as much dearer as the floor.
+    /// The residual as a share of the measured cost, with all prices scaled by the floor's ratio.
     pub residual_scaled: Option<f64>,
-    /// What it is added up of, the dearest first.
+    /// The items of the sum, the most expensive first.
     pub items: Vec<Item>,
 }
 
 impl Server {
-    /// What of the sum was measured in the set, and so has no price that may have drifted.
+    /// The part of the sum that was measured in the set, and so has no price that may have drifted.
     fn taken_us(&self) -> f64 {
         let taken = self
             .items
@@ -100,11 +102,11 @@ pub struct LeftOut {
     pub server: String,
     /// Name of the workload.
     pub workload: String,
-    /// Why not.
+    /// The reason.
     pub reason: String,
 }
 
-/// Explains every cell that `chosen` names by server and workload.
+/// Explains every cell that `chosen` selects by server and workload.
 pub fn explain(
     evidence: &Evidence,
     primitives: Primitives,
@@ -187,7 +189,7 @@ fn explained(
     })
 }
 
-/// Why there is no ledger of a cell.
+/// Why a cell has no ledger.
 fn not_counted(evidence: &Evidence, server: &str, workload: &str) -> String {
     let is_it = |row: &&Row| row.server == server && row.workload == workload;
     let row = evidence.ledger.iter().find(is_it);
@@ -197,7 +199,7 @@ fn not_counted(evidence: &Evidence, server: &str, workload: &str) -> String {
     }
 }
 
-/// What the timed rounds say that the ledger does not.
+/// What the timed rounds add to the ledger.
 #[derive(Debug, Clone, PartialEq)]
 struct Measured {
     status: Status,
@@ -205,14 +207,14 @@ struct Measured {
     user_us: f64,
     bytes: f64,
     client_sleeps: f64,
-    /// Where the kernel has kept them: it forgets those of threads that ended.
+    /// Context switches, if known: the kernel forgets those of ended threads.
     switches: Option<f64>,
     threads: u64,
 }
 
 impl Measured {
-    /// Rounds that are not valid count too: what a request costs whoever is served is not wrong because
-    /// others are not served.
+    /// Rounds that are not valid count too: starved connections do not make the cost of the served
+    /// requests wrong.
     fn of(cells: &[&Cell]) -> Option<Self> {
         let per_request = |fact: fn(&Cell) -> Option<f64>| {
             let value = |cell: &&Cell| Some(fact(cell)? / cell.responses? as f64);
@@ -224,7 +226,7 @@ impl Measured {
         if cpu_us.is_empty() {
             return None;
         }
-        // Ticks are few: not a median of rounds, but all of them together.
+        // Ticks are few, so all rounds are added up instead of taking a median.
         let sum =
             |fact: fn(&Cell) -> Option<f64>| cells.iter().filter_map(|it| fact(it)).sum::<f64>();
         let user_s = sum(|cell| cell.server_cpu_user_s);
@@ -262,7 +264,7 @@ impl Measured {
     }
 }
 
-/// Threads of a server that has a single one to serve with: the other waits for signals.
+/// The number of threads of a server with a single serving thread: the other one waits for signals.
 const SERVES_AND_HEARS_SIGNALS: u64 = 2;
 
 #[cfg(test)]
@@ -329,7 +331,8 @@ mod tests {
         );
     }
 
-    /// A set measured when everything was a tenth dearer has residuals that the floor takes away.
+    /// A set measured when everything cost a tenth more has residuals that the floor's ratio
+    /// removes.
     #[test]
     fn the_floor_takes_out_a_drift() {
         let mut evidence = fixture::evidence();

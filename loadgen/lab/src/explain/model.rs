@@ -1,11 +1,11 @@
-//! The sum: how often, times how much.
+//! The sum of an explanation: how often, times how much.
 
 use serde::{Deserialize, Serialize};
 
 use crate::primitives::{ANSWER_BYTES, Primitive, Primitives, REQUEST_BYTES};
 use crate::set::ledger::Pass;
 
-/// What a request is charged for.
+/// The items that a request can be charged for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
@@ -15,27 +15,27 @@ pub enum What {
     Receive,
     /// Writes to sockets.
     Send,
-    /// Waking the generator by what is sent.
+    /// Waking the generator by sending.
     WakePeer,
     /// Waits for events.
     EpollWait,
-    /// Changes of what is waited for.
+    /// Changes to the set of awaited events.
     EpollControl,
     /// Context switches from one thread to another.
     Switch,
-    /// Context switches from a thread to nobody, and back.
+    /// Context switches from a thread to idle, and back.
     SwitchIdle,
-    /// Threads that wait for each other.
+    /// Threads waiting for each other.
     Futex,
-    /// Turns given away.
+    /// Voluntary yields.
     Yield,
-    /// Threads made and ended.
+    /// Threads created and ended.
     Thread,
     /// Connections taken from the accept queue.
     Accept,
-    /// Looks into an empty accept queue.
+    /// Accepts from an empty queue.
     AcceptNothing,
-    /// What is dearer about the first request of a connection.
+    /// The extra cost of a connection's first request.
     FirstExchange,
     /// Connections closed.
     Close,
@@ -45,14 +45,14 @@ pub enum What {
     SetOption,
     /// Writes to an eventfd.
     WakerWrite,
-    /// Pages touched first.
+    /// First touches of pages.
     PageFault,
-    /// System calls that have no price of their own; a bare one is taken.
+    /// System calls without a price; that of a bare call is used.
     OtherCalls,
 }
 
 impl What {
-    /// For tables.
+    /// The title in tables.
     pub fn title(self) -> &'static str {
         match self {
             What::OwnCode => "its own code (measured)",
@@ -65,21 +65,21 @@ impl What {
             What::SwitchIdle => "context switches, to idle",
             What::Futex => "futex",
             What::Yield => "sched_yield",
-            What::Thread => "threads made and ended",
+            What::Thread => "threads created and ended",
             What::Accept => "accept4",
-            What::AcceptNothing => "accept4 that finds nothing",
+            What::AcceptNothing => "accept4 on an empty queue",
             What::FirstExchange => "first request of a connection",
             What::Close => "close",
             What::Shutdown => "shutdown",
             What::SetOption => "setsockopt",
             What::WakerWrite => "write to an eventfd",
             What::PageFault => "page faults",
-            What::OtherCalls => "other calls, as bare ones",
+            What::OtherCalls => "other calls, priced as bare calls",
         }
     }
 }
 
-/// Where a figure comes from.
+/// The origin of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
@@ -92,35 +92,36 @@ pub enum Source {
 /// One line of the sum.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Item {
-    /// For what.
+    /// The item.
     pub what: What,
-    /// Where it is from.
+    /// The origin of its figure.
     pub source: Source,
-    /// How often a request does that.
+    /// How often a request needs it.
     pub per_request: f64,
     /// CPU microseconds for each.
     pub each_us: f64,
-    /// Both multiplied.
+    /// The product of both.
     pub us: f64,
 }
 
-/// What beside the ledger decides.
+/// Facts beyond the ledger that determine the sum.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Load {
-    /// Connections a request.
+    /// Connections per request.
     pub connections: f64,
     /// Length of an answer.
     pub answer_bytes: f64,
-    /// How often a request finds the generator asleep when it is answered: each of its context switches is
-    /// a sleep that an answer has ended.
+    /// How often the answer to a request finds the generator asleep: each of its context switches
+    /// is a sleep that an answer ended.
     pub client_sleeps: f64,
-    /// Context switches a request in the timed rounds; where they are not known, the ledger's are taken.
+    /// Context switches per request in the timed rounds; if they are not known, the ledger's are
+    /// used.
     pub switches: Option<f64>,
     /// A single thread serves: whenever it waits, its CPU is idle.
     pub serves_alone: bool,
-    /// CPUs that the server is pinned to; 0 when it is not.
+    /// CPUs that the server is pinned to; 0 without pinning.
     pub server_cpus: usize,
-    /// The time of the server's own code, microseconds a request.
+    /// CPU time of the server's own code, in microseconds per request.
     pub user_us: f64,
 }
 
@@ -130,7 +131,7 @@ const ACCEPTS: [&str; 2] = ["accept4", "accept"];
 const EPOLL_WAITS: [&str; 3] = ["epoll_wait", "epoll_pwait", "epoll_pwait2"];
 const THREADS: [&str; 2] = ["clone3", "clone"];
 
-/// What glibc and std call to make and end a thread, which is in the price of a thread.
+/// The calls of glibc and std that create and end a thread; they are part of the price of a thread.
 const CALLS_OF_THREADS: [&str; 13] = [
     "mmap",
     "munmap",
@@ -147,7 +148,7 @@ const CALLS_OF_THREADS: [&str; 13] = [
     "clone",
 ];
 
-/// What a request should cost, item by item, the dearest first; items of nothing are left out.
+/// What a request should cost, item by item, the most expensive first; empty items are left out.
 pub fn items(pass: &Pass, load: &Load, primitives: &Primitives) -> Vec<Item> {
     let mut sum = Sum {
         calls: Calls::of(pass),
@@ -165,7 +166,7 @@ pub fn items(pass: &Pass, load: &Load, primitives: &Primitives) -> Vec<Item> {
     sum.items
 }
 
-/// System calls a request that have not been accounted for yet.
+/// System calls per request that are not accounted for yet.
 struct Calls(Vec<(String, f64)>);
 
 impl Calls {
@@ -178,7 +179,7 @@ impl Calls {
         self.0.iter().any(|(name, _)| names.contains(&&**name))
     }
 
-    /// Takes them out, all together.
+    /// Takes these calls out and returns their sum.
     fn take(&mut self, names: &[&str]) -> f64 {
         let mut taken = 0.0;
         self.0.retain(|(name, count)| {
@@ -218,7 +219,7 @@ impl Sum<'_> {
         }
     }
 
-    /// `count` of one kind, of which some cost something else.
+    /// Adds an item, part of whose count has another price.
     fn add_two(&mut self, what: What, one: (f64, Primitive), other: (f64, Primitive)) {
         let us = one.0 * self.us(one.1) + other.0 * self.us(other.1);
         let count = one.0 + other.0;
@@ -227,7 +228,7 @@ impl Sum<'_> {
 
     /// Requests and answers, and the wait for them.
     fn transfers(&mut self) {
-        // Whoever calls neither on a socket reads and writes it as a file.
+        // A server that calls neither on sockets reads and writes them as files.
         let reads = match self.calls.has(&RECEIVES) {
             true => self.calls.take(&RECEIVES),
             false => self.calls.take(&["read"]),
@@ -240,7 +241,7 @@ impl Sum<'_> {
         let receives = reads - ends;
         let further_kib = |bytes: f64, first: usize| (bytes - first as f64) / 1024.0;
         if reads > 0.0 {
-            // Where there are more reads than requests, some of them have found nothing.
+            // If there are more reads than requests, some found nothing.
             let bytes = REQUEST_BYTES as f64 / receives.clamp(f64::MIN_POSITIVE, 1.0);
             let kib = further_kib(bytes.min(MESSAGE_BYTES_MAX), REQUEST_BYTES);
             let each = self.us(Primitive::Receive) + kib * self.us(Primitive::ReceiveKib);
@@ -256,7 +257,7 @@ impl Sum<'_> {
         self.add(What::WakePeer, self.load.client_sleeps, wake);
         let waits = self.calls.take(&EPOLL_WAITS);
         if waits > 0.0 {
-            // A read follows an event and empties the socket, so there are as many.
+            // A read follows an event and empties the socket, so there are as many of both.
             let us = self.us(Primitive::EpollWait) + reads / waits * self.us(Primitive::EpollEvent);
             self.add(What::EpollWait, waits, us);
         }
@@ -304,7 +305,7 @@ impl Sum<'_> {
     fn waits(&mut self, pass: &Pass) {
         let yields = self.calls.take(&["sched_yield"]);
         self.add(What::Yield, yields, self.us(Primitive::Yield));
-        // Each thread that waits is woken by a call of another.
+        // Each waiting thread is woken by a call of another.
         let futexes = self.calls.take(&["futex"]);
         let counted = || event(pass, "context-switches");
         let switches = self.load.switches.unwrap_or_else(counted);
@@ -319,8 +320,8 @@ impl Sum<'_> {
             (waits, Primitive::FutexWait),
         );
         let switches = switches - waits;
-        // The server has nothing to do when the generator has; that it sleeps as often as the generator
-        // is the best guess there is where there are several threads.
+        // The server is idle while the generator works. With several threads, the best estimate is
+        // that it sleeps as often as the generator.
         let idle = match self.load.serves_alone {
             true => switches,
             false => switches.min(self.load.client_sleeps),
@@ -337,7 +338,7 @@ impl Sum<'_> {
     }
 }
 
-/// What one read or write of a server takes at the most.
+/// The longest read or write of a server.
 const MESSAGE_BYTES_MAX: f64 = 16.0 * 1024.0;
 
 fn event(pass: &Pass, name: &str) -> f64 {
@@ -433,7 +434,7 @@ mod tests {
                 &[(What::Receive, 4.0, 0.8), (What::EpollWait, 1.0, 2.2)],
             ),
             (
-                "a connection, and an accept in vain",
+                "a connection, and an accept on an empty queue",
                 &[
                     ("accept4", 15),
                     ("close", 10),

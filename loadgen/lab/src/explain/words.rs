@@ -1,10 +1,10 @@
-//! Why one server is dearer than another, in a sentence.
+//! Why one server costs more than another, in a sentence.
 
 use engine::figures::listed;
 
 use super::{Item, Server, What, Workload};
 
-/// Each server against the cheapest of those that are no floor, in the order of their costs.
+/// Each server compared with the cheapest one that is not a floor, ordered by cost.
 pub fn comparisons(workload: &Workload) -> Vec<String> {
     let mut servers: Vec<&Server> = workload.servers.iter().filter(|it| !it.is_floor).collect();
     servers.sort_by(|a, b| a.measured_us.total_cmp(&b.measured_us));
@@ -15,13 +15,13 @@ pub fn comparisons(workload: &Workload) -> Vec<String> {
     others.iter().map(sentence).collect()
 }
 
-/// Reasons in a sentence.
+/// The maximum number of reasons in a sentence.
 const REASONS_MAX: usize = 3;
 
-/// A reason is worth naming from this share of the difference on.
+/// A reason is mentioned from this share of the difference on.
 const WORTH_NAMING: f64 = 0.1;
 
-/// Below this share of the cheaper one's cost there is no difference to explain.
+/// Below this share of the cheaper server's cost there is no difference to explain.
 const DIFFERENCE_MIN: f64 = 0.05;
 
 /// Why `dear` costs more than `cheap` under `workload`.
@@ -45,18 +45,21 @@ pub fn comparison(dear: &Server, cheap: &Server, workload: &str) -> String {
     let is_worth_it = |us: f64| us.abs() >= WORTH_NAMING * difference;
     if is_worth_it(others) {
         let sign = if others < 0.0 { "less " } else { "" };
-        parts.push(format!("{} us {sign}for all else", us(others.abs())));
+        parts.push(format!("{} us {sign}for everything else", us(others.abs())));
     }
     let residual = difference - explained;
     let head = format!(
-        "{one} costs {:.1}x {other} under {workload}, {} us more a request",
+        "{one} costs {:.1}x {other} under {workload}, {} us more per request",
         dear.measured_us / cheap.measured_us,
         us(difference)
     );
     let tail = match (is_worth_it(residual), residual > 0.0) {
         (false, _) => String::new(),
-        (true, true) => format!("{} us of it is not explained", us(residual)),
-        (true, false) => format!("that is {} us too much", us(-residual)),
+        (true, true) => format!("{} us of this is not explained", us(residual)),
+        (true, false) => format!(
+            "these add up to {} us more than was measured",
+            us(-residual)
+        ),
     };
     match (parts.is_empty(), tail.is_empty()) {
         (true, true) => format!("{head}."),
@@ -66,13 +69,13 @@ pub fn comparison(dear: &Server, cheap: &Server, workload: &str) -> String {
     }
 }
 
-/// Something that one does more of, or at a higher price.
+/// An item that one server needs more often, or at a higher price.
 struct Reason {
     us: f64,
     text: String,
 }
 
-/// What makes one dearer, the most first, and last what makes it cheaper.
+/// The items that make one server more expensive, largest first, followed by what makes it cheaper.
 fn reasons(dear: &Server, cheap: &Server) -> Vec<Reason> {
     let mut kinds: Vec<What> = Vec::new();
     for item in dear.items.iter().chain(&cheap.items) {
@@ -105,7 +108,7 @@ fn reason_text(what: What, us_more: f64, more: Option<&Item>, less: Option<&Item
     let for_more = difference * more.map_or(0.0, |item| item.each_us);
     let us_more_text = us(us_more);
     if for_more < us_more / 2.0 {
-        return format!("{us_more_text} us for dearer {many}");
+        return format!("{us_more_text} us for more expensive {many}");
     }
     let count = count(difference);
     let noun = if count == "1.00" { one } else { many };
@@ -115,7 +118,7 @@ fn reason_text(what: What, us_more: f64, more: Option<&Item>, less: Option<&Item
     }
 }
 
-/// Of one and of many.
+/// Singular and plural of an item.
 fn noun(what: What) -> (&'static str, &'static str) {
     match what {
         What::OwnCode => ("its own code", "its own code"),
@@ -134,9 +137,9 @@ fn noun(what: What) -> (&'static str, &'static str) {
         ),
         What::Futex => ("futex call", "futex calls"),
         What::Yield => ("sched_yield", "sched_yields"),
-        What::Thread => ("thread made and ended", "threads made and ended"),
+        What::Thread => ("thread created and ended", "threads created and ended"),
         What::Accept => ("accept4", "accept4s"),
-        What::AcceptNothing => ("accept4 in vain", "accept4s in vain"),
+        What::AcceptNothing => ("accept4 on an empty queue", "accept4s on an empty queue"),
         What::FirstExchange => (
             "first request of a connection",
             "first requests of a connection",
@@ -150,7 +153,7 @@ fn noun(what: What) -> (&'static str, &'static str) {
     }
 }
 
-/// Microseconds with two digits that say something.
+/// Microseconds with two significant digits.
 pub fn us(us: f64) -> String {
     match us.abs() {
         ..0.995 => format!("{us:.2}"),
@@ -223,7 +226,7 @@ mod tests {
             (
                 20.0,
                 &[(What::Send, 3.0, 5.0), (What::Receive, 1.0, 5.0)],
-                "a costs 2.0x b under w, 10.0 us more a request: 10.0 us for 2.00 more sends.",
+                "a costs 2.0x b under w, 10.0 us more per request: 10.0 us for 2.00 more sends.",
             ),
             (
                 20.0,
@@ -232,8 +235,8 @@ mod tests {
                     (What::Receive, 1.0, 5.0),
                     (What::Switch, 1.0, 6.0),
                 ],
-                "a costs 2.0x b under w, 10.0 us more a request: 6.0 us for 1.00 context switch between \
-                 threads and 4.0 us for dearer sends.",
+                "a costs 2.0x b under w, 10.0 us more per request: 6.0 us for 1.00 context switch between \
+                 threads and 4.0 us for more expensive sends.",
             ),
             (
                 20.0,
@@ -242,18 +245,18 @@ mod tests {
                     (What::Receive, 1.0, 5.0),
                     (What::Thread, 0.002, 5000.0),
                 ],
-                "a costs 2.0x b under w, 10.0 us more a request: 10.0 us for 0.0020 threads made and ended.",
+                "a costs 2.0x b under w, 10.0 us more per request: 10.0 us for 0.0020 threads created and ended.",
             ),
             (
                 20.0,
                 &[],
-                "a costs 2.0x b under w, 10.0 us more a request: 10.0 us less for all else; 20.0 us of it is \
+                "a costs 2.0x b under w, 10.0 us more per request: 10.0 us less for everything else; 20.0 us of this is \
                  not explained.",
             ),
             (
                 20.0,
                 &[(What::Send, 1.0, 5.0), (What::Receive, 1.0, 5.0)],
-                "a costs 2.0x b under w, 10.0 us more a request; 10.0 us of it is not explained.",
+                "a costs 2.0x b under w, 10.0 us more per request; 10.0 us of this is not explained.",
             ),
             (
                 20.0,
@@ -262,8 +265,8 @@ mod tests {
                     (What::Receive, 1.0, 5.0),
                     (What::Thread, 0.5, 24.0),
                 ],
-                "a costs 2.0x b under w, 10.0 us more a request: 12.0 us for 0.50 threads made and ended; that \
-                 is 2.0 us too much.",
+                "a costs 2.0x b under w, 10.0 us more per request: 12.0 us for 0.50 threads created and ended; these \
+                 add up to 2.0 us more than was measured.",
             ),
         ];
         for (measured_us, items, expected) in rows {

@@ -1,4 +1,4 @@
-//! Calls that concern nobody else.
+//! System calls that do not involve another thread.
 
 use std::io;
 
@@ -36,12 +36,12 @@ pub(super) fn measure(pinning: &Pinning, samples: &mut Samples) -> io::Result<()
     })
 }
 
-/// Memory of the allocator that comes straight from the kernel: more than it gives out of its own, and less
-/// than a huge page.
+/// Allocations that come straight from the kernel: larger than the allocator's own pools serve, and
+/// smaller than a huge page.
 fn page_faults(stopwatch: &Stopwatch, samples: &mut Samples) -> io::Result<()> {
     const BLOCK_BYTES: usize = 256 * 1024;
     const STEP_BYTES: usize = 4096;
-    // All are kept to the end: what is given back would be given out again, its pages in place.
+    // All allocations are kept to the end: freed ones would be reused with their pages in place.
     let mut blocks = Vec::new();
     for _ in 0..ROUNDS {
         let mut block = vec![0_u8; BLOCK_BYTES];

@@ -17,12 +17,12 @@ pub(super) fn process_cpu() -> io::Result<Duration> {
     Ok(ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?.into())
 }
 
-/// Microseconds of `time`, each of `count`.
+/// Microseconds of `time` divided by `count`.
 pub(super) fn us_each(time: Duration, count: usize) -> f64 {
     time.as_secs_f64() * 1e6 / count as f64
 }
 
-/// Tells what work takes, less what looking at the clock takes.
+/// Measures the time of work, minus the cost of reading the clock.
 pub(super) struct Stopwatch {
     own: Duration,
 }
@@ -50,7 +50,7 @@ impl Stopwatch {
     }
 }
 
-/// Lets time pass without giving the CPU away, which would be a wait of its own.
+/// Lets time pass without giving up the CPU, which would be a wait.
 pub(super) fn spin(time: Duration) {
     let begin = Instant::now();
     while begin.elapsed() < time {

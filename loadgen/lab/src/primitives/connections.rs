@@ -1,4 +1,4 @@
-//! What a connection costs the side that accepts it, from the accept queue to its close.
+//! The cost of a connection on the accepting side, from the accept queue to the close.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -16,11 +16,11 @@ use subject::machine::Pinning;
 
 const ROUNDS: u64 = 20;
 
-/// In one round of so many the server says first that it has nothing more to send.
+/// In one of this many rounds the server first shuts down its sending side.
 const SHUTDOWN_EVERY: u64 = 4;
 
-/// The client connects and asks on all connections at once, and closes them when they are answered. So a
-/// request is there when its connection is accepted, as with the generator.
+/// The client connects and sends a request on all connections at once, and closes them when they
+/// are answered. So a request has arrived when its connection is accepted, as with the generator.
 pub(super) fn measure(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
     let listener = listener()?;
     let address: SocketAddr = listener.local_addr()?;
@@ -40,7 +40,7 @@ pub(super) fn measure(pinning: &Pinning, samples: &mut Samples) -> io::Result<()
                     served.shut()?;
                 }
                 clients.wait_for(2 * round + 2)?;
-                // A connection that this side has shut first is another one to close.
+                // Closing a connection that this side has shut down costs something else.
                 let counts = |it: &(Primitive, f64)| {
                     let at_end = [
                         Primitive::ReceiveEnd,
@@ -134,7 +134,7 @@ impl<'a> Served<'a> {
         Ok(())
     }
 
-    /// Takes the end of each connection, and closes it. Returns what all of it has taken.
+    /// Receives the end of each connection, and closes it. Returns the costs.
     fn close(self) -> io::Result<Vec<(Primitive, f64)>> {
         let Served {
             mut laps,
@@ -156,7 +156,7 @@ impl<'a> Served<'a> {
     }
 }
 
-/// What was done several times, one kind between the others, as a server does it.
+/// Operations done several times, the kinds alternating as in a server.
 struct Laps<'a> {
     stopwatch: &'a Stopwatch,
     taken: BTreeMap<Primitive, (Duration, usize)>,

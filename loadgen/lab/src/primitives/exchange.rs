@@ -11,10 +11,10 @@ use super::pair::{Client, both, connected};
 use super::{ANSWER_BYTES, CONNECTIONS, PIPELINE, Primitive, REQUEST_BYTES, Samples};
 use subject::machine::Pinning;
 
-/// Of each kind.
+/// Rounds of each kind.
 const ROUNDS: usize = 40;
 
-/// What the client asks for in a round.
+/// What the client sends in a round.
 #[derive(Clone, Copy)]
 struct Round {
     first: usize,
@@ -39,8 +39,8 @@ fn rounds() -> impl Iterator<Item = Round> {
         })
 }
 
-/// One side sends requests on all connections; the other hears of them by one poll, reads and answers one
-/// after the other, while the first takes the answers, awake.
+/// One side sends requests on all connections; the other learns of them from one poll, and reads
+/// and answers one after the other, while the first side receives the answers, awake.
 pub(super) fn measure(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
     let (ours, theirs) = connected(CONNECTIONS)?;
     let mut client = Client::new(theirs)?;
@@ -99,7 +99,7 @@ pub(super) fn measure(pinning: &Pinning, samples: &mut Samples) -> io::Result<()
     Ok(())
 }
 
-/// In the server's place: mio, as in the event loop.
+/// The server's side: mio, as in the event loop.
 struct Server {
     poll: Poll,
     events: Events,
@@ -142,7 +142,7 @@ impl Server {
         let streams = &mut self.streams[round.first..round.first + round.connections];
         let answers = &self.answers[..round.requests * ANSWER_BYTES];
         let (mut receive, mut send) = (Duration::ZERO, Duration::ZERO);
-        // In turn, as servers do: the caches hold the code of the one no longer when the other has run.
+        // Alternately, as in servers: each evicts the other's code from the caches.
         for stream in streams {
             let (_, took) = self.stopwatch.time(|| stream.read(&mut self.buffer))?;
             receive += took;
@@ -156,7 +156,7 @@ impl Server {
         })
     }
 
-    /// Writes to the eventfd by which other threads interrupt a poll.
+    /// Writes to the eventfd with which other threads interrupt a poll.
     fn wakes(&self) -> io::Result<Vec<f64>> {
         const WRITES: usize = 50;
         let waker = Waker::new(self.poll.registry(), Token(CONNECTIONS))?;

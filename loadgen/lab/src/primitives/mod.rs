@@ -1,11 +1,12 @@
-//! What this machine charges for the things that servers do to the kernel: system calls, context switches,
-//! threads, packets on loopback. Each is measured by itself, in CPU time of the thread that does it, under
-//! the conditions of a server in a set: pinned where the server was, the other side pinned where the
-//! generator was, and [`CONNECTIONS`] connections in turn instead of one whose memory stays in the caches.
+//! What this machine charges for a server's operations: system calls, context switches, threads,
+//! packets on loopback. Each is measured separately, as CPU time of the executing thread, under the
+//! conditions of a server in a set: this side pinned like the server, the other side like the
+//! generator, and [`CONNECTIONS`] connections in turn instead of a single one that stays in the
+//! caches.
 //!
-//! What is measured is the CPU clock of the thread (`CLOCK_THREAD_CPUTIME_ID`), as for servers. So what one
-//! side does that is charged to the other is charged here as it is there: a send pays for the delivery of
-//! what it sends, and a thread that is woken does not pay for the time until it runs.
+//! The CPU clock of the thread (`CLOCK_THREAD_CPUTIME_ID`) is used, as for servers. So work that is
+//! charged to another thread is charged in the same way here: a send pays for the delivery of its
+//! data, and a woken thread does not pay for the time until it runs.
 
 mod calls;
 mod clock;
@@ -23,73 +24,75 @@ use serde::{Deserialize, Serialize};
 use crate::estimate::median;
 use subject::machine::{Machine, Pinning};
 
-/// Version of the file; it grows when a key changes its meaning or goes.
+/// Version of the file; it grows when a key changes its meaning or is removed.
 pub const SCHEMA: u32 = 1;
 
-/// As many as the curated workloads have.
+/// The number of connections, as in most workloads.
 pub const CONNECTIONS: usize = 64;
 
 /// Length of a request: the generator's is `GET / HTTP/1.1` and a `Host`.
 pub const REQUEST_BYTES: usize = 41;
 
-/// Length of an answer, about that of the servers'.
+/// Length of an answer, similar to the servers'.
 pub const ANSWER_BYTES: usize = 130;
 
-/// Requests in one read and answers in one write, where the price of length is measured.
+/// Requests per read and answers per write when the price of length is measured.
 const PIPELINE: usize = 16;
 
-/// All experiments are gone through so often, that a disturbance of a second does not hit one alone.
+/// How often all experiments are repeated, so that a disturbance of a second does not affect only
+/// one.
 const PASSES: usize = 3;
 
-/// Something that has a price.
+/// An operation with a price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Primitive {
-    /// A system call that does next to nothing: `getppid`.
+    /// A system call that does almost nothing: `getppid`.
     BareCall,
-    /// `sched_yield` with nobody to yield to.
+    /// `sched_yield` without another runnable thread.
     Yield,
     /// The first touch of a page of memory.
     PageFault,
-    /// `recv` of one request that is there already.
+    /// `recv` of one request that has already arrived.
     Receive,
-    /// What each further KiB adds to that.
+    /// Each further KiB of a `recv`.
     ReceiveKib,
-    /// `recv` that returns 0, as the peer has closed.
+    /// `recv` that returns 0 because the peer has closed.
     ReceiveEnd,
-    /// `send` of one answer to a peer that is awake, its delivery included.
+    /// `send` of one answer to a peer that is awake, including delivery.
     Send,
-    /// What each further KiB adds to that.
+    /// Each further KiB of a `send`.
     SendKib,
-    /// What it adds to a `send` when the peer sleeps and its CPU is idle.
+    /// The extra cost of a `send` if the peer sleeps and its CPU is idle.
     WakePeer,
-    /// `epoll_wait` that returns at once, without what its events take.
+    /// `epoll_wait` that returns immediately, without the cost of its events.
     EpollWait,
-    /// What each event adds to that.
+    /// Each event of an `epoll_wait`.
     EpollEvent,
     /// `epoll_ctl` that adds a connection.
     EpollAdd,
-    /// `epoll_ctl` that removes one.
+    /// `epoll_ctl` that removes a connection.
     EpollRemove,
-    /// `write` to an eventfd, by which a waiting thread is woken.
+    /// `write` to an eventfd, which wakes a waiting thread.
     WakerWrite,
-    /// A thread waits for input, its CPU goes idle, and the input wakes it: what that adds to its `recv`.
+    /// The extra cost of a `recv` if the thread waits, its CPU goes idle, and the input wakes it.
     SwitchIdle,
-    /// As above, but other threads run meanwhile, which the input interrupts.
+    /// The extra cost of a `recv` if the thread waits and the input interrupts other threads that
+    /// run meanwhile.
     Switch,
     /// `futex` that wakes a thread on the same CPU.
     FutexWake,
-    /// `futex` that wakes a thread on another CPU, which is idle.
+    /// `futex` that wakes a thread on another, idle CPU.
     FutexWakeRemote,
-    /// `futex` that waits, the context switch to another thread included.
+    /// `futex` that waits, including the context switch to another thread.
     FutexWait,
     /// A thread from its creation to its end, without its context switches and page faults.
     Thread,
-    /// `accept4` of a connection that waits.
+    /// `accept4` of a waiting connection.
     Accept,
-    /// `accept4` that finds none.
+    /// `accept4` on an empty queue.
     AcceptNothing,
-    /// What the first `recv` and `send` of a connection take more than later ones.
+    /// The extra cost of a connection's first `recv` and `send`.
     FirstExchange,
     /// `close` of a connection that the peer has closed.
     Close,
@@ -100,19 +103,19 @@ pub enum Primitive {
 }
 
 impl Primitive {
-    /// For tables.
+    /// The title in tables.
     pub fn title(self) -> &'static str {
         match self {
             Primitive::BareCall => "bare system call (getppid)",
-            Primitive::Yield => "sched_yield, nobody else there",
+            Primitive::Yield => "sched_yield, no other thread",
             Primitive::PageFault => "page fault, first touch",
-            Primitive::Receive => "recv of a request that is there",
+            Primitive::Receive => "recv of an available request",
             Primitive::ReceiveKib => "recv, each further KiB",
             Primitive::ReceiveEnd => "recv that returns 0",
             Primitive::Send => "send of an answer, peer awake",
             Primitive::SendKib => "send, each further KiB",
             Primitive::WakePeer => "send, more if the peer sleeps",
-            Primitive::EpollWait => "epoll_wait that need not wait",
+            Primitive::EpollWait => "epoll_wait, returns immediately",
             Primitive::EpollEvent => "epoll_wait, each event",
             Primitive::EpollAdd => "epoll_ctl, add",
             Primitive::EpollRemove => "epoll_ctl, remove",
@@ -121,11 +124,11 @@ impl Primitive {
             Primitive::Switch => "context switch between threads",
             Primitive::FutexWake => "futex wake, same CPU",
             Primitive::FutexWakeRemote => "futex wake, other CPU",
-            Primitive::FutexWait => "futex wait, its switch included",
+            Primitive::FutexWait => "futex wait, including the switch",
             Primitive::Thread => "thread, creation to end",
             Primitive::Accept => "accept4",
-            Primitive::AcceptNothing => "accept4 that finds nothing",
-            Primitive::FirstExchange => "first request of a connection, more",
+            Primitive::AcceptNothing => "accept4 on an empty queue",
+            Primitive::FirstExchange => "first request of a connection, extra",
             Primitive::Close => "close",
             Primitive::Shutdown => "shutdown",
             Primitive::SetOption => "setsockopt",
@@ -133,16 +136,16 @@ impl Primitive {
     }
 }
 
-/// What one costs.
+/// The cost of one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// CPU microseconds: the median.
     pub us: f64,
-    /// The quartile below.
+    /// The lower quartile.
     pub us_p25: f64,
-    /// The quartile above.
+    /// The upper quartile.
     pub us_p75: f64,
-    /// How many samples they are of, each the mean of several.
+    /// The number of samples, each of which is the mean of several operations.
     pub samples: usize,
 }
 
@@ -151,45 +154,45 @@ pub struct Cost {
 pub struct Primitives {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// When, UTC.
+    /// When it was measured, UTC.
     pub started: String,
-    /// Where; whose pinning was the server's and the generator's.
+    /// The machine, with the pinning of both sides.
     pub machine: Machine,
-    /// All of them.
+    /// The cost of every primitive.
     pub costs: BTreeMap<Primitive, Cost>,
 }
 
 impl Primitives {
-    /// Microseconds.
+    /// The price in microseconds.
     ///
     /// # Panics
     ///
-    /// When it was not measured, which [`measure`] and [`Primitives::check`] exclude.
+    /// If it was not measured, which [`measure`] and [`Primitives::check`] exclude.
     pub fn us(&self, primitive: Primitive) -> f64 {
         self.costs[&primitive].us
     }
 
-    /// Whether a file that was read can be used.
+    /// Checks whether a file that was read can be used.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// A description of the fault.
     pub fn check(&self) -> Result<(), String> {
         if self.schema != SCHEMA {
             return Err(format!(
-                "it is of schema {}, this program reads {SCHEMA}",
+                "it has schema {}, this program reads schema {SCHEMA}",
                 self.schema
             ));
         }
         let missing = ALL.iter().find(|it| !self.costs.contains_key(it));
         match missing {
-            Some(missing) => Err(format!("it has no cost of `{}`", missing.title())),
+            Some(missing) => Err(format!("the cost of `{}` is missing", missing.title())),
             None => Ok(()),
         }
     }
 }
 
-/// Every primitive, in the order of tables.
+/// All primitives, in table order.
 pub const ALL: [Primitive; 26] = [
     Primitive::BareCall,
     Primitive::Yield,
@@ -219,19 +222,19 @@ pub const ALL: [Primitive; 26] = [
     Primitive::SetOption,
 ];
 
-/// Measures all of them on this machine, with both sides where `machine` has them pinned. Takes some
-/// seconds; `progress` hears how far it is, from 0 to 1.
+/// Measures all primitives on this machine, with both sides pinned as in `machine`. Takes some
+/// seconds; `progress` receives the completed share, from 0 to 1.
 ///
 /// # Errors
 ///
-/// When CPUs may not be used, or sockets or threads are refused.
+/// If CPUs may not be used, or sockets or threads cannot be created.
 pub fn measure(
     machine: Machine,
     started: String,
     mut progress: impl FnMut(f64),
 ) -> io::Result<Primitives> {
     type Experiment = fn(&Pinning, &mut Samples) -> io::Result<()>;
-    // In this order: later ones take away what earlier ones have found.
+    // The order matters: later experiments subtract what earlier ones measured.
     let experiments: [Experiment; 6] = [
         calls::measure,
         exchange::measure,
@@ -255,7 +258,7 @@ pub fn measure(
     })
 }
 
-/// Microseconds by primitive.
+/// Samples in microseconds, by primitive.
 #[derive(Debug, Default)]
 struct Samples(BTreeMap<Primitive, Vec<f64>>);
 
@@ -264,7 +267,7 @@ impl Samples {
         self.0.entry(primitive).or_default().push(us);
     }
 
-    /// Of something that another experiment has measured.
+    /// The median of a primitive that another experiment measured.
     fn median(&self, primitive: Primitive) -> f64 {
         median(&mut self.0[&primitive].clone())
     }
@@ -273,7 +276,7 @@ impl Samples {
         let cost = |(primitive, mut samples): (Primitive, Vec<f64>)| {
             samples.sort_by(f64::total_cmp);
             let at = |share: f64| samples[((samples.len() - 1) as f64 * share).round() as usize];
-            // What is the difference of two can come out below nothing by chance, and costs nothing then.
+            // A difference of two measurements may be negative by chance, and then counts as zero.
             let cost = Cost {
                 us: at(0.5).max(LEAST_US),
                 us_p25: at(0.25).max(LEAST_US),
@@ -286,7 +289,7 @@ impl Samples {
     }
 }
 
-/// A tenth of a nanosecond: nothing has no price.
+/// A tenth of a nanosecond: no primitive is free.
 const LEAST_US: f64 = 1e-4;
 
 #[cfg(test)]

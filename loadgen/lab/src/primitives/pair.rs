@@ -1,5 +1,5 @@
-//! Two sides that take turns: one in place of the server, whose CPU time is measured, and one in place of the
-//! generator.
+//! Two sides that take turns: one in place of the server, whose CPU time is measured, and one in
+//! place of the generator.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,11 +15,11 @@ use super::{ANSWER_BYTES, PIPELINE, REQUEST_BYTES};
 use engine::affinity::pin_thread;
 use subject::machine::Pinning;
 
-/// Longer than any step takes on a machine that is not stuck.
+/// Longer than any step takes unless the machine is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What one side waits for until the other has come so far. It waits awake: a wait in the kernel would be
-/// something else to measure.
+/// Makes one side wait until the other has reached a step. It waits awake: a wait in the kernel
+/// would be another operation.
 #[derive(Debug)]
 pub(super) struct Turn {
     reached: AtomicU64,
@@ -45,7 +45,7 @@ impl Turn {
         let begin = Instant::now();
         let mut looked = 0_u32;
         loop {
-            // Looked at first: who ends well has come to its last step before.
+            // Checked first: a side that ends regularly has reached its last step before.
             let over = self.over.load(SeqCst);
             if self.reached.load(SeqCst) >= step {
                 return Ok(());
@@ -60,10 +60,10 @@ impl Turn {
                 if begin.elapsed() > PATIENCE {
                     return Err(io::Error::new(
                         ErrorKind::TimedOut,
-                        "the other side of a measurement does not get on",
+                        "the other side of a measurement makes no progress",
                     ));
                 }
-                // Not where it need not be: another program would leave the caches cold.
+                // Only if necessary: another program would leave the caches cold.
                 if self.shared {
                     thread::yield_now();
                 }
@@ -73,7 +73,7 @@ impl Turn {
     }
 }
 
-/// Ends the waiting of the other side when this one ends, however it does.
+/// Ends the wait of the other side when this one ends, in any way.
 struct Over<'a>(&'a [&'a Turn]);
 
 impl Drop for Over<'_> {
@@ -84,7 +84,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Runs two sides, each on its CPUs: `server` gets the turn that `client` has come to, and the other way round.
+/// Runs two sides, each on its CPUs: `server` gets the turn that `client` advances, and vice versa.
 pub(super) fn both<T: Send>(
     pinning: &Pinning,
     server: impl FnOnce(&Turn, &Turn) -> io::Result<T> + Send,
@@ -110,7 +110,7 @@ pub(super) fn both<T: Send>(
         })?;
         let served = server.join().expect("neither side panics");
         let asked = client.join().expect("neither side panics");
-        // Who fails first makes the other fail, and knows the reason.
+        // The side that fails first makes the other fail, and knows the reason.
         match (served, asked) {
             (Ok(made), Ok(())) => Ok(made),
             (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
@@ -143,7 +143,7 @@ pub(super) fn pin(cpus: &[usize]) -> io::Result<()> {
     Ok(())
 }
 
-/// A listener with what the servers of the catalogue set, which its connections inherit.
+/// A listener with the options of the catalogue's servers, which its connections inherit.
 pub(super) fn listener() -> io::Result<TcpListener> {
     const BUFFER_BYTES: usize = 64 * 1024;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
@@ -156,7 +156,7 @@ pub(super) fn listener() -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Connections to a listener, in the generator's place.
+/// Connections to a listener, on the generator's side.
 pub(super) fn connect(to: SocketAddr, count: usize) -> io::Result<Vec<TcpStream>> {
     let connect = |_| {
         let stream = TcpStream::connect(to)?;
@@ -166,7 +166,7 @@ pub(super) fn connect(to: SocketAddr, count: usize) -> io::Result<Vec<TcpStream>
     (0..count).map(connect).collect()
 }
 
-/// Connections between two ends: the server's, which block, and the generator's.
+/// Connections between the server's ends, which block, and the generator's.
 pub(super) fn connected(count: usize) -> io::Result<(Vec<TcpStream>, Vec<TcpStream>)> {
     let listener = listener()?;
     let theirs = connect(listener.local_addr()?, count)?;
@@ -174,7 +174,7 @@ pub(super) fn connected(count: usize) -> io::Result<(Vec<TcpStream>, Vec<TcpStre
     Ok((ours.collect::<io::Result<_>>()?, theirs))
 }
 
-/// The end of the generator: it hears of answers as the generator does, from one poll for all connections.
+/// The generator's end: like the generator, it learns of answers from one poll for all connections.
 pub(super) struct Client {
     poll: Poll,
     events: Events,
@@ -202,7 +202,7 @@ impl Client {
         })
     }
 
-    /// Sends so many requests on each of these connections, in one go.
+    /// Sends this many requests at once on each of these connections.
     pub(super) fn ask(&mut self, slots: Range<usize>, requests: usize) -> io::Result<()> {
         for stream in &mut self.streams[slots] {
             stream.write_all(&self.requests[..requests * REQUEST_BYTES])?;
@@ -210,18 +210,18 @@ impl Client {
         Ok(())
     }
 
-    /// Takes so many answers, without ever waiting for them.
+    /// Receives this many answers, without ever sleeping.
     pub(super) fn collect(&mut self, answers: usize) -> io::Result<()> {
         self.take(answers, Some(Duration::ZERO))
     }
 
-    /// Sleeps until there are answers, and takes so many.
+    /// Sleeps until there are answers, and receives this many.
     pub(super) fn sleep_for(&mut self, answers: usize) -> io::Result<()> {
         self.take(answers, Some(PATIENCE))
     }
 
-    /// Has one request in flight on each connection until so many are answered: whoever gets an answer asks
-    /// again at once, and when there is none this side sleeps, as the generator does.
+    /// Keeps one request in flight on each connection until this many are answered: each answer
+    /// triggers the next request at once, and without answers this side sleeps, like the generator.
     pub(super) fn converse(&mut self, answers: usize) -> io::Result<()> {
         self.ask(0..self.streams.len(), 1)?;
         let (mut asked, mut missing) = (self.streams.len(), answers);
@@ -233,7 +233,7 @@ impl Client {
             for event in &self.events {
                 let stream = &mut self.streams[event.token().0];
                 match stream.read(&mut self.buffer) {
-                    // An answer is too short to come in parts.
+                    // An answer is too short to arrive in parts.
                     Ok(_) => missing -= 1,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                     Err(error) => return Err(error),
@@ -275,7 +275,7 @@ fn no_answers() -> io::Error {
 mod tests {
     use super::*;
 
-    /// Whoever waits for the other side is not left waiting when that fails, and the reason is told.
+    /// A side that waits for the other does not wait on if that fails, and the reason is reported.
     #[test]
     fn a_side_that_fails_ends_the_other() {
         let broken = || io::Error::new(ErrorKind::ConnectionReset, "broken");
@@ -295,7 +295,7 @@ mod tests {
         }
     }
 
-    /// The last step is one too, though nobody is there any more who has come to it.
+    /// The last step counts too, although the side that reached it has ended.
     #[test]
     fn a_side_that_ends_has_come_to_its_last_step() {
         for _ in 0..200 {

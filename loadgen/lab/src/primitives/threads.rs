@@ -1,4 +1,4 @@
-//! Threads that are made, and threads that wake each other.
+//! Creating threads, and threads that wake each other.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -18,7 +18,7 @@ pub(super) fn measure(pinning: &Pinning, samples: &mut Samples) -> io::Result<()
     wakes_remote(pinning, samples)
 }
 
-/// Threads as thread-per-connection makes them, each of which does nothing.
+/// Threads created as in thread-per-connection, each of which does nothing.
 fn creation(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
     const ROUNDS: usize = 20;
     const THREADS: usize = 16;
@@ -35,7 +35,7 @@ fn creation(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
                 };
                 (0..THREADS).try_for_each(start)
             })?;
-            // The last one may still be on its way out.
+            // The last one may still be exiting.
             thread::sleep(Duration::from_micros(200));
             let (after, end) = (getrusage(UsageWho::RUSAGE_SELF)?, process_cpu()?);
             let faults = after.minor_page_faults() - before.minor_page_faults();
@@ -54,7 +54,7 @@ fn creation(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
     Ok(())
 }
 
-/// Many threads wait on the CPU of the one that wakes them all.
+/// Many threads wait on the CPU of the thread that wakes them all.
 fn wakes(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
     const ROUNDS: usize = 10;
     const THREADS: usize = 32;
@@ -67,7 +67,7 @@ fn wakes(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
             };
             let threads: Vec<_> = (0..THREADS).map(start).collect();
             if threads.iter().any(Result::is_err) {
-                // Those that were started must not wait for ever.
+                // Threads that were started must not wait forever.
                 stop.store(true, SeqCst);
                 let started = threads.iter().flatten();
                 started.for_each(|it| it.thread().unpark());
@@ -108,7 +108,7 @@ fn wakes(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns what a wait takes the thread that waits, the context switch included, microseconds.
+/// Returns what a wait costs the waiting thread, including the context switch, in microseconds.
 fn wait_again_and_again(stop: &AtomicBool, woken: &AtomicUsize) -> io::Result<f64> {
     let mut waits = 0;
     let begin = thread_cpu()?;
@@ -120,7 +120,7 @@ fn wait_again_and_again(stop: &AtomicBool, woken: &AtomicUsize) -> io::Result<f6
     Ok(us_each(thread_cpu()? - begin, waits.max(1)))
 }
 
-/// One thread waits on the client's CPU, which is idle, and is woken from the server's.
+/// One thread waits on the client's idle CPU, and is woken from the server's.
 fn wakes_remote(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
     const ROUNDS: u64 = 100;
     const FALLS_ASLEEP: Duration = Duration::from_micros(50);
@@ -132,7 +132,7 @@ fn wakes_remote(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
             let wake = |round: u64| {
                 clients.wait_for(round)?;
                 spin(FALLS_ASLEEP);
-                let thread = sleeper.get().expect("it is told before the first turn");
+                let thread = sleeper.get().expect("it is set before the first turn");
                 if round == ROUNDS {
                     stop.store(true, SeqCst);
                 }

@@ -1,4 +1,5 @@
-//! Waiting in `recv`, as blocking servers do: alone on the CPU, and among others that take it meanwhile.
+//! Waiting in `recv`, as blocking servers do: alone on the CPU, and with other threads that use it
+//! meanwhile.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,8 +13,8 @@ use super::pair::{Client, both, connected};
 use super::{ANSWER_BYTES, CONNECTIONS, Primitive, Samples};
 use subject::machine::Pinning;
 
-/// One thread, and one request in flight: while one side works the other sleeps, its CPU idle, and is woken
-/// from there by what it gets.
+/// One thread with one request in flight: while one side works the other sleeps, with its CPU idle,
+/// and is woken by what it receives.
 pub(super) fn measure_alone(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
     const REQUESTS: usize = 4 * CONNECTIONS;
     let (ours, theirs) = connected(CONNECTIONS)?;
@@ -48,7 +49,7 @@ pub(super) fn measure_alone(pinning: &Pinning, samples: &mut Samples) -> io::Res
     Ok(())
 }
 
-/// A thread for each connection, and a request in flight on each: there are others to run while one waits.
+/// One thread per connection with a request in flight on each: others run while one waits.
 pub(super) fn measure_among_others(pinning: &Pinning, samples: &mut Samples) -> io::Result<()> {
     const ROUNDS: usize = 6;
     const REQUESTS: usize = 20 * CONNECTIONS;
@@ -58,7 +59,7 @@ pub(super) fn measure_among_others(pinning: &Pinning, samples: &mut Samples) -> 
         let (server, sleeps) = converse(pinning, REQUESTS)?;
         let waits = us_each(server.cpu, REQUESTS) - others[0] - others[1];
         let per_request = |count: u64| count as f64 / REQUESTS as f64;
-        // Each sleep of the other side has cost somebody a wake-up.
+        // Each sleep of the other side cost a wake-up.
         let waits = waits - per_request(sleeps) * wake;
         let switches = per_request(server.switches.max(1));
         samples.add(Primitive::Switch, waits / switches);
@@ -73,7 +74,7 @@ struct Used {
     switches: u64,
 }
 
-/// Returns that, and how often the client has slept.
+/// Returns what the server used, and how often the client slept.
 fn converse(pinning: &Pinning, requests: usize) -> io::Result<(Used, u64)> {
     let (ours, theirs) = connected(CONNECTIONS)?;
     let mut sleeps = 0;
@@ -81,7 +82,7 @@ fn converse(pinning: &Pinning, requests: usize) -> io::Result<(Used, u64)> {
         pinning,
         |_, _| {
             thread::scope(|scope| {
-                // Pinned as the thread that starts them.
+                // Pinned like the thread that starts them.
                 let serve = |stream: TcpStream| {
                     thread::Builder::new().spawn_scoped(scope, move || answer_all(&stream))
                 };

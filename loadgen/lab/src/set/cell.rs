@@ -9,118 +9,122 @@ use engine::record::Outcome;
 use engine::verdict::{Status, Verdict};
 use subject::process::ServerCost;
 
-/// One server under one workload in one round: a row of `cells.csv`, whose columns are these fields.
+/// One server under one workload in one round: a row of `cells.csv`, whose columns are these
+/// fields.
 ///
-/// Times are in microseconds where the name ends in `us` or has it before the statistic, in seconds
-/// where it ends in `s`. What was not measured, or what the sample is too small to support, is absent.
+/// Times are in microseconds if the name contains `us`, in seconds if it ends in `s`. Values that
+/// were not measured, or that the sample is too small to support, are absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// Name of the server.
     pub server: String,
     /// Name of the workload.
     pub workload: String,
-    /// From 1.
+    /// Number of the round, from 1.
     pub round: u32,
-    /// When it began, UTC.
+    /// When the cell began, UTC.
     pub started: String,
-    /// Why there is no measurement; all that follows is absent then.
+    /// Why there is no measurement; all further fields are then absent.
     pub error: Option<String>,
-    /// Whether to believe it.
+    /// Whether the figures can be believed.
     pub verdict: Option<Status>,
-    /// Why not, joined by `; `.
+    /// The reasons why not, joined by `; `.
     pub reasons: Option<String>,
-    /// The time that counts.
+    /// The counted time.
     pub duration_s: Option<f64>,
-    /// Sent.
+    /// Requests sent.
     pub requests: Option<u64>,
-    /// Came back whole, of any status.
+    /// Complete responses, of any status.
     pub responses: Option<u64>,
-    /// Had no fault at all.
+    /// Responses without any fault.
     pub good: Option<u64>,
-    /// Sent and unanswered when the time was up.
+    /// Requests sent but unanswered at the end of the run.
     pub in_flight_at_end: Option<u64>,
-    /// All together.
+    /// The number of all errors.
     pub errors: Option<u64>,
-    /// How many of each, joined by `; `.
+    /// The number of errors of each kind, joined by `; `.
     pub errors_by_kind: Option<String>,
-    /// What was answered per second of the time that counts, whenever it was sent; in sets of earlier versions,
-    /// responses to requests that were sent in that time.
+    /// Responses per second of the counted time, whenever their requests were sent; in sets of
+    /// earlier versions, only responses to requests sent in that time.
     pub requests_per_s: Option<f64>,
-    /// Connections established in time, per second.
+    /// Connections established per second of the counted time.
     pub connections_per_s: Option<f64>,
-    /// Connections established.
+    /// Connections established, including the warm-up.
     pub connections_opened: Option<u64>,
-    /// Most that were open at once.
+    /// The largest number of connections open at once.
     pub connections_open_max: Option<u64>,
     /// Connections without a single response.
     pub connections_never_served: Option<u64>,
-    /// Jain's index over responses per connection.
+    /// Jain's index of the responses per connection.
     pub fairness_jain: Option<f64>,
-    /// Heads and bodies.
+    /// Bytes of heads and bodies received.
     pub bytes_received: Option<u64>,
-    /// From the intended send, which in closed loop is the send, to the last byte.
+    /// Minimum response time: from the intended send (in closed loop, the send) to the last byte.
     pub response_us_min: Option<f64>,
-    /// As above.
+    /// Mean response time.
     pub response_us_mean: Option<f64>,
-    /// As above.
+    /// Median response time.
     pub response_us_p50: Option<f64>,
-    /// As above.
+    /// 90th percentile of the response time.
     pub response_us_p90: Option<f64>,
-    /// As above.
+    /// 99th percentile of the response time.
     pub response_us_p99: Option<f64>,
-    /// As above.
+    /// 99.9th percentile of the response time.
     pub response_us_p99_9: Option<f64>,
-    /// As above.
+    /// 99.99th percentile of the response time.
     pub response_us_p99_99: Option<f64>,
-    /// As above.
+    /// Maximum response time.
     pub response_us_max: Option<f64>,
-    /// From the send to the first byte.
+    /// Median time from the send to the first byte.
     pub first_byte_us_p50: Option<f64>,
-    /// As above.
+    /// 99th percentile of the time from the send to the first byte.
     pub first_byte_us_p99: Option<f64>,
-    /// From the start of a connect to the established connection.
+    /// Median time from the start of a connect to the established connection.
     pub connect_us_p50: Option<f64>,
-    /// As above.
+    /// 99th percentile of the time from the start of a connect to the established connection.
     pub connect_us_p99: Option<f64>,
-    /// CPU time of the server for each response.
+    /// CPU time of the server per response.
     pub server_cpu_us_per_request: Option<f64>,
     /// User CPU time of the server.
     pub server_cpu_user_s: Option<f64>,
     /// System CPU time of the server.
     pub server_cpu_system_s: Option<f64>,
-    /// Of all its threads; absent when threads came or went.
+    /// Context switches of all threads of the server; absent if threads started or ended.
     pub server_context_switches: Option<u64>,
-    /// Most threads it had at once.
+    /// The largest number of the server's threads at once.
     pub server_threads_max: Option<u64>,
-    /// Most memory it had resident.
+    /// The peak of the server's resident memory.
     pub server_rss_bytes_max: Option<u64>,
-    /// CPU time of the generator for each response.
+    /// CPU time of the generator per response.
     pub client_cpu_us_per_request: Option<f64>,
-    /// Share of its time that the generator's busiest thread was running.
+    /// The share of its time that the generator's busiest thread was running.
     pub client_busiest_thread: Option<f64>,
-    /// Of all threads of the generator.
+    /// Context switches of all threads of the generator.
     pub client_context_switches: Option<u64>,
     /// Idle connections, each served once before the run.
     pub idle_connections: Option<u64>,
-    /// Of these, the ones that the server had closed at the end.
+    /// Idle connections that the server had closed by the end.
     pub idle_closed_by_server: Option<u64>,
-    /// Memory of the server for each of them.
+    /// Memory of the server per idle connection.
     pub server_bytes_per_idle_connection: Option<f64>,
-    /// Memory of the kernel for each of them: stacks of threads and page tables, no sockets.
+    /// Memory of the kernel per idle connection: thread stacks and page tables, without sockets.
     pub kernel_bytes_per_idle_connection: Option<f64>,
-    /// Of all its threads, because they waited; absent when threads came or went.
+    /// Context switches of all the server's threads because they waited; absent if threads started
+    /// or ended.
     pub server_context_switches_voluntary: Option<u64>,
-    /// Of all its threads, because others had their turn; absent when threads came or went.
+    /// Context switches of all the server's threads because others were scheduled; absent if
+    /// threads started or ended.
     pub server_context_switches_involuntary: Option<u64>,
-    /// How long its threads could have run and had no CPU; absent when threads came or went.
+    /// How long the server's threads were runnable without a CPU; absent if threads started or
+    /// ended.
     pub server_run_delay_s: Option<f64>,
-    /// Page faults that needed no disk.
+    /// Page faults that needed no disk access.
     pub server_page_faults_minor: Option<u64>,
     /// Page faults that waited for a disk.
     pub server_page_faults_major: Option<u64>,
-    /// Most files it had open.
+    /// The largest number of files that the server had open.
     pub server_files_max: Option<u64>,
-    /// Connections dropped since an accept queue of this machine was full.
+    /// Connections dropped because an accept queue of this machine was full.
     pub listen_overflows: Option<u64>,
     /// Connections dropped by listeners of this machine for any reason.
     pub listen_drops: Option<u64>,
@@ -128,50 +132,51 @@ pub struct Cell {
     pub tcp_retransmits: Option<u64>,
     /// Segments with RST that this machine sent.
     pub tcp_resets_sent: Option<u64>,
-    /// Whole responses between the end of the warm-up and the end of the run, whenever their requests were sent;
-    /// `requests_per_s` is made of these.
+    /// Complete responses between the end of the warm-up and the end of the run, whenever their
+    /// requests were sent; the basis of `requests_per_s`.
     pub answered_in_window: Option<u64>,
-    /// Of these, the ones to requests of the warm-up.
+    /// Responses among `answered_in_window` to requests of the warm-up.
     pub answered_of_warmup: Option<u64>,
-    /// Due by the schedule and never sent; absent in closed loop.
+    /// Requests that were due by the schedule but never sent; absent in closed loop.
     pub unsent: Option<u64>,
-    /// Age of the oldest request without a response when the run was over; absent without one.
+    /// Age of the oldest unanswered request at the end of the run; absent if all were answered.
     pub oldest_unanswered_s: Option<f64>,
-    /// Longest time in which something was awaited and nothing came.
+    /// The longest period in which something was awaited and nothing arrived.
     pub longest_silence_s: Option<f64>,
-    /// How long the generator's threads could have run and had no CPU, summed over them.
+    /// How long the generator's threads were runnable without a CPU, summed over threads.
     pub client_run_delay_s: Option<f64>,
-    /// Share of its time that one of them was running or waiting for a CPU, of the one of which that is most.
+    /// The share of its time that a generator thread was running or waiting for a CPU; the largest
+    /// of all threads.
     pub client_busiest_thread_wanting: Option<f64>,
-    /// How long one of them neither ran nor waited for a CPU though it was to be awake.
+    /// How long a generator thread should have been awake but neither ran nor waited for a CPU.
     pub client_stopped_s: Option<f64>,
-    /// CPUs' worth of time that the control groups of the generator may use; absent without a quota.
+    /// The smallest CPU quota of the generator's control groups, in CPUs; absent without a quota.
     pub cpu_quota: Option<f64>,
-    /// How often a quota stopped them.
+    /// How often a quota stopped the control groups.
     pub throttled_times: Option<u64>,
-    /// For how long, summed over CPUs.
+    /// How long a quota stopped them, summed over CPUs.
     pub throttled_s: Option<f64>,
-    /// Share of the time of the generator's CPUs that other processes used; absent when it is not pinned.
+    /// The share of the generator's CPUs that other processes used; absent without pinning.
     pub client_cpus_used_by_others: Option<f64>,
-    /// Share of their time that the hypervisor gave to others.
+    /// The share of the generator's CPUs that the hypervisor gave to others.
     pub client_cpus_steal: Option<f64>,
-    /// Share of the time of the server's CPUs that other processes used; absent when it is not pinned.
+    /// The share of the server's CPUs that other processes used; absent without pinning.
     pub server_cpus_used_by_others: Option<f64>,
 }
 
-/// Which cell.
+/// Identifies a cell.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// Name of the server.
     pub server: String,
     /// Name of the workload.
     pub workload: String,
-    /// From 1.
+    /// Number of the round, from 1.
     pub round: u32,
 }
 
 impl Cell {
-    /// Which one it is.
+    /// The key of this cell.
     pub fn key(&self) -> Key {
         Key {
             server: self.server.clone(),
@@ -384,14 +389,14 @@ fn errors_by_kind(outcome: &Outcome) -> String {
     text
 }
 
-/// Longest error, bytes. With these, a row fits into the room that is reserved for it: one with an error has
-/// no figures, and one with figures has shorter texts.
+/// The longest error in bytes. With this limit, a row fits into its reserved space: a row with an
+/// error has no figures, and one with figures has shorter texts.
 const ERROR_BYTES_MAX: usize = 400;
 const REASONS_BYTES_MAX: usize = 800;
 const KINDS_BYTES_MAX: usize = 200;
 
-/// So that a line of the file is a row, and a line that was cut is known by its missing end; with nothing in
-/// it that a terminal would obey, and bounded.
+/// Makes a text one line without escape sequences and bounds it, so that a line of the file is a
+/// row, and a truncated line is recognized by its missing end.
 pub(super) fn one_line(text: &str) -> String {
     one_line_within(text, ERROR_BYTES_MAX)
 }
@@ -401,7 +406,7 @@ fn one_line_within(text: &str, bytes_max: usize) -> String {
     foreign::shortened(&foreign::escaped(&line), bytes_max).into_owned()
 }
 
-/// Rounded to so many digits behind the point: more would only be noise in the file.
+/// Rounds to this many decimals: more would be noise in the file.
 fn digits(value: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     (value * scale).round() / scale

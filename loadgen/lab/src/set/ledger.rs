@@ -1,6 +1,6 @@
-//! `ledger.csv`: what the kernel counted of a server under a workload in a pass of its own, because counting
-//! takes time that must not be in any figure of `cells.csv`; and the memory of each server while so many
-//! idle connections are open. One row a count.
+//! `ledger.csv`: the kernel's counts for a server under a workload in a separate pass, because
+//! counting takes time that must not affect the figures in `cells.csv`; and the memory of each
+//! server with a number of idle connections open. One row per count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -15,42 +15,42 @@ use engine::foreign;
 use subject::ledger::{EVENTS, Kind, MEMORY};
 use subject::process::{IdleCost, Memory};
 
-/// A count.
+/// One count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
-    /// Name of the server; empty where counting was not possible for any.
+    /// Name of the server; empty if counting was not possible for any server.
     pub server: String,
-    /// Name of the workload; empty where memory was read, which was without one.
+    /// Name of the workload; empty for memory, which is read without one.
     pub workload: String,
     /// When the pass began, UTC.
     pub started: String,
-    /// Why nothing was counted; the rest is empty or 0 then.
+    /// Why nothing was counted; the rest is then empty or 0.
     pub error: Option<String>,
-    /// Answered while it was counted.
+    /// Responses during the pass.
     pub responses: u64,
-    /// Established while it was counted; where memory was read, the idle ones that were open.
+    /// Connections established during the pass; for memory, the open idle connections.
     pub connections: u64,
-    /// Of what.
+    /// The kind of count.
     pub kind: Option<Kind>,
-    /// Of a system call its name, such as `recvfrom`; of an event one of [`EVENTS`]; of memory one of
-    /// [`MEMORY`].
+    /// For a system call its name, such as `recvfrom`; for an event one of [`EVENTS`]; for memory
+    /// one of [`MEMORY`].
     pub name: String,
-    /// How often, over all threads of the server; of memory the bytes.
+    /// The number of occurrences over all threads of the server; for memory, the bytes.
     pub count: u64,
 }
 
-/// The column of [`Row::error`].
+/// The index of the column [`Row::error`].
 const ERROR: usize = 3;
 
-/// Readings of memory in a pass: without, with half and with all of the idle connections.
+/// Memory readings in a pass: without, with half and with all of the idle connections.
 const READINGS: usize = 3;
 
-/// Which pass.
+/// Identifies a pass.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PassKey {
     /// Name of the server.
     pub server: String,
-    /// Name of the workload; absent where memory is read.
+    /// Name of the workload; `None` for a pass that reads memory.
     pub workload: Option<String>,
 }
 
@@ -116,14 +116,14 @@ pub fn impossible(started: String, error: &str) -> Row {
     of_all.failed(started, error)
 }
 
-/// Why nothing could be counted, where that holds for all servers.
+/// Why nothing could be counted, if that holds for all servers.
 pub fn is_impossible(rows: &[Row]) -> Option<&str> {
     let row = rows.iter().find(|row| row.server.is_empty())?;
     row.error.as_deref()
 }
 
-/// Passes that a campaign wants and these rows lack, in order. Where counting is not possible, those that
-/// read memory are left.
+/// The passes of a campaign that these rows lack, in order. If counting is not possible, only those
+/// that read memory.
 pub(super) fn missing(campaign: &Campaign, rows: &[Row]) -> Vec<PassKey> {
     if !campaign.ledger {
         return Vec::new();
@@ -150,7 +150,7 @@ pub(super) fn missing(campaign: &Campaign, rows: &[Row]) -> Vec<PassKey> {
         .collect()
 }
 
-/// What idle connections cost this server in memory, by the first pass that read it.
+/// The memory cost of this server's idle connections, from the first pass that read it.
 pub fn idle_cost(rows: &[Row], server: &str) -> Option<IdleCost> {
     let of_server = |row: &&Row| row.server == server && row.kind == Some(Kind::Memory);
     let mut started = None;
@@ -174,12 +174,12 @@ pub fn idle_cost(rows: &[Row], server: &str) -> Option<IdleCost> {
     (!readings.is_empty()).then(|| IdleCost::of(readings))
 }
 
-/// What one request takes, by event: the counts of one server under one workload.
+/// The events of one request: the counts of one server under one workload.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pass {
-    /// Answered within the pass.
+    /// Responses during the pass.
     pub responses: u64,
-    /// Established within the pass.
+    /// Connections established during the pass.
     pub connections: u64,
     /// System calls by name.
     pub calls: BTreeMap<String, u64>,
@@ -188,7 +188,8 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// The pass of this server under this workload; of several, the sum. `None` when nothing was counted.
+    /// The pass of this server under this workload; the sum if there are several. `None` if nothing
+    /// was counted.
     pub fn of(rows: &[Row], server: &str, workload: &str) -> Option<Self> {
         let mut passes: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         let mut pass = Pass::default();
@@ -212,24 +213,24 @@ impl Pass {
         (pass.responses > 0).then_some(pass)
     }
 
-    /// System calls for each response, all together.
+    /// System calls per response, all together.
     pub fn calls_per_request(&self) -> f64 {
         self.calls.values().sum::<u64>() as f64 / self.responses as f64
     }
 
-    /// So many of one kind for each response.
+    /// A count divided by the responses.
     pub fn per_request(&self, count: u64) -> f64 {
         count as f64 / self.responses as f64
     }
 }
 
-/// The bytes of the file, read and not checked yet; none without one.
+/// The bytes of the file, read but not checked yet; `None` if it does not exist.
 pub(super) struct Unchecked {
     path: PathBuf,
     bytes: Option<Vec<u8>>,
 }
 
-/// Reads the file; without one there are no rows.
+/// Reads the file; without it there are no rows.
 pub(super) fn read(path: &Path) -> Result<Unchecked, Error> {
     let bytes = bytes_of(path)?;
     Ok(Unchecked {
@@ -239,7 +240,8 @@ pub(super) fn read(path: &Path) -> Result<Unchecked, Error> {
 }
 
 impl Unchecked {
-    /// The rows, of servers and workloads of this plan, and what is to be said when a last line was left out.
+    /// The rows, which must belong to servers and workloads of this plan, and a message if a last
+    /// line was left out.
     pub(super) fn checked(self, campaign: &Campaign) -> Result<(Vec<Row>, Option<String>), Error> {
         let is_known = |row: &Row| {
             if let Err(error) = row.started.parse::<jiff::Timestamp>() {
@@ -257,7 +259,7 @@ impl Unchecked {
         self.rows(is_known)
     }
 
-    /// The rows of whole passes: a last one that was cut off is dropped.
+    /// The rows of complete passes: a truncated last pass is dropped.
     fn rows(
         self,
         check: impl Fn(&Row) -> Result<(), (usize, String)>,
@@ -267,13 +269,13 @@ impl Unchecked {
         };
         let lines = Lines::of(&self.path, &bytes)?;
         if lines.text().is_empty() {
-            // Not even the header came to its end.
+            // Even the header is truncated.
             return Ok((Vec::new(), lines.remark()));
         }
         let header = lines.header()?;
         let expected = columns();
         if !header.iter().eq(expected.iter()) {
-            let message = format!("its columns are not {}", expected.join(", "));
+            let message = format!("the columns are not {}", expected.join(", "));
             return Err(lines.damage(1, 0, message));
         }
         let mut rows = Vec::new();
@@ -282,7 +284,7 @@ impl Unchecked {
             if row.error.is_some()
                 && let Some(field) = lines.first_after(line, ERROR, &["0"])?
             {
-                let message = "there is an error, and no count can be beside it";
+                let message = "a row with an error cannot have a count";
                 return Err(lines.damage(line, field, message));
             }
             rows.push(Row {

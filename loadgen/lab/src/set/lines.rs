@@ -1,6 +1,6 @@
-//! Files that grow line by line. There is one way to read them, whoever does: what stands behind the last line
-//! end was cut off by a kill, and is left out; anything else that is not as it was written is damage, and is
-//! told with its line and column.
+//! Files that grow line by line. All readers treat them alike: bytes after the last line end were
+//! cut off by a kill and are left out; any other deviation from the format is damage, reported with
+//! line and column.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -14,18 +14,19 @@ use serde::de::DeserializeOwned;
 use super::{Error, io_error};
 use engine::foreign;
 
-/// No count, time or rate of a record is as large.
+/// The largest count, time or rate that a record may contain.
 const FIGURE_MAX: f64 = 1e18;
 
-/// Nor as small, unless it is zero: times and shares are written with six digits behind the point.
+/// The smallest nonzero value that a record may contain: times and shares are written with six
+/// decimals.
 const FIGURE_MIN: f64 = 1e-12;
 
-/// The bytes of a file; nothing where there is none. What is no file, such as a pipe, is damage: to read it might
-/// never end.
+/// The bytes of a file; `None` if it does not exist. Anything but a regular file, such as a pipe,
+/// is damage: reading it might never end.
 pub fn bytes_of(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let failed = io_error("reading", path);
     let mut options = OpenOptions::new();
-    // Opening a pipe does not wait for a writer then.
+    // With this flag, opening a pipe does not wait for a writer.
     let opened = (options.read(true).custom_flags(libc::O_NONBLOCK)).open(path);
     let mut file = match opened {
         Ok(file) => file,
@@ -45,25 +46,24 @@ pub fn bytes_of(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     Ok(Some(bytes))
 }
 
-/// The lines of a file that have an end.
+/// The complete lines of a file.
 #[derive(Debug)]
 pub(super) struct Lines<'a> {
     path: &'a Path,
     text: &'a str,
-    /// So many bytes stand behind the last line end.
+    /// The number of bytes after the last line end.
     pub(super) cut_off: usize,
 }
 
 impl<'a> Lines<'a> {
-    /// Of the file `path`, which holds these bytes.
+    /// The lines of the file `path` with this content.
     pub(super) fn of(path: &'a Path, bytes: &'a [u8]) -> Result<Self, Error> {
         let end = bytes.iter().rposition(|&byte| byte == b'\n');
         let (whole, rest) = bytes.split_at(end.map_or(0, |end| end + 1));
         let text = text(path, whole)?;
         for (number, line) in numbered(text) {
             if line.ends_with('\r') {
-                let message =
-                    "it ends in CR LF: something has converted the line ends of this file";
+                let message = "the line ends with CR LF: the line ends of this file were converted";
                 let column = line.chars().count();
                 return Err(damaged(path, number, column, message));
             }
@@ -75,39 +75,39 @@ impl<'a> Lines<'a> {
         })
     }
 
-    /// The file that they stand in.
+    /// The path of the file.
     pub(super) fn path(&self) -> &'a Path {
         self.path
     }
 
-    /// All of them, with their ends.
+    /// All lines, with their ends.
     pub(super) fn text(&self) -> &'a str {
         self.text
     }
 
-    /// Each with its number, without its end.
+    /// Each line with its number, without its end.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &'a str)> + use<'a> {
         numbered(self.text)
     }
 
-    /// What is to be said when something was left out.
+    /// A message if something was left out.
     pub(super) fn remark(&self) -> Option<String> {
         (self.cut_off > 0).then(|| {
             format!(
-                "{}:{}: the last line has no end, as after a kill, and is left out",
+                "{}:{}: the last line is incomplete, as after a kill, and is left out",
                 foreign::path(self.path),
                 self.text.lines().count() + 1
             )
         })
     }
 
-    /// The names of the columns, which the first line holds.
+    /// The names of the columns, from the first line.
     pub(super) fn header(&self) -> Result<StringRecord, Error> {
         let line = self.text.lines().next().unwrap_or_default();
         self.record(1, line)
     }
 
-    /// The rows below the first line, each with its number.
+    /// The rows after the first line, each with its number.
     pub(super) fn rows<T: DeserializeOwned>(
         &self,
         header: &StringRecord,
@@ -147,7 +147,7 @@ impl<'a> Lines<'a> {
         Ok(rows)
     }
 
-    /// Where the first field behind `field` stands that is neither empty nor one of `also`, if one is.
+    /// The position of the first field after `field` that is neither empty nor one of `also`.
     pub(super) fn first_after(
         &self,
         number: u64,
@@ -162,11 +162,11 @@ impl<'a> Lines<'a> {
         Ok(filled.next().map(|(at, _)| at))
     }
 
-    /// The fields of a line. None holds a line end: that would not have been written.
+    /// The fields of a line. A field never contains a line end: it would not have been written.
     fn record(&self, number: u64, line: &str) -> Result<StringRecord, Error> {
         if line.matches('"').count() % 2 == 1 {
             let column = line.chars().take_while(|&c| c != '"').count() + 1;
-            let message = "a quotation mark has no counterpart";
+            let message = "a quotation mark is not closed";
             return Err(damaged(self.path, number, column, message));
         }
         let mut record = StringRecord::new();
@@ -179,7 +179,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// What is wrong in a field of a line.
+    /// Damage in a field of a line.
     pub(super) fn damage(&self, number: u64, field: usize, message: impl Into<String>) -> Error {
         let index = usize::try_from(number).unwrap_or(usize::MAX);
         let line = self.text.lines().nth(index.saturating_sub(1));
@@ -188,16 +188,13 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The text of a file that must be UTF-8 without a mark of byte order and without NUL, which a loss of power
-/// leaves.
+/// The text of a file, which must be UTF-8 without a byte order mark and without NUL bytes, which a
+/// power failure leaves.
 pub(super) fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str, Error> {
     let (text, fault) = match str::from_utf8(bytes) {
         Ok(text) => match text.find('\0') {
             _ if text.starts_with('\u{feff}') => (text, Some((0, "a byte order mark"))),
-            Some(at) => (
-                text,
-                Some((at, "bytes of zero, as a loss of power leaves them")),
-            ),
+            Some(at) => (text, Some((at, "zero bytes, as after a power failure"))),
             None => (text, None),
         },
         Err(error) => {
@@ -214,7 +211,7 @@ pub(super) fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str, Error> {
     }
 }
 
-/// Line and column of a byte, from 1, the column in characters.
+/// Line and column of a byte, from 1; the column in characters.
 pub(super) fn place(text: &str, at: usize) -> (u64, usize) {
     let before = text.get(..at).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -234,7 +231,7 @@ pub(super) fn damaged(path: &Path, line: u64, column: usize, message: impl Into<
 }
 
 fn numbered(text: &str) -> impl Iterator<Item = (u64, &str)> {
-    // Not `lines`, which would take away the CR of a line end as well.
+    // Not `lines`, which would also remove the CR of a line end.
     let lines = text.split_terminator('\n');
     (1..).zip(lines)
 }
@@ -258,7 +255,7 @@ fn column_of(line: &str, field: usize) -> usize {
     line.chars().count() + 1
 }
 
-/// The field that an error is about, if need be found by leaving out one after the other.
+/// The field that causes an error, found by leaving out one after another if necessary.
 fn culprit<T: DeserializeOwned>(
     error: &csv::Error,
     record: &StringRecord,
@@ -284,7 +281,7 @@ fn reason(error: &csv::Error) -> String {
     }
 }
 
-/// Which fields of a row hold figures: those that take a number, and no word.
+/// Which fields of a row contain figures: those that accept a number but no word.
 fn are_figures<T: DeserializeOwned>(record: &StringRecord, header: &StringRecord) -> Vec<bool> {
     let takes = |field, text| {
         with(record, field, text)
@@ -310,7 +307,9 @@ fn check_figure(text: &str, is_signed: bool) -> Result<(), String> {
     };
     match () {
         () if !value.is_finite() => Err("not a finite number".to_owned()),
-        () if value.abs() > FIGURE_MAX => Err(format!("`{text}` is beyond all that is measured")),
+        () if value.abs() > FIGURE_MAX => {
+            Err(format!("`{text}` is too large to have been measured"))
+        }
         () if value != 0.0 && value.abs() < FIGURE_MIN => {
             Err(format!("`{text}` is too small to have been measured"))
         }
@@ -360,7 +359,7 @@ mod tests {
             (b"a,1,,,\nb,2,,,\n", Ok(2)),
             (b"\"a,\"\"b\",1,,,\n", Ok(1)),
             (b"a,1,1e-7,,\n", Ok(1)),
-            // A kill.
+            // Truncations by a kill.
             (b"a,1,,,\nb,2", Ok(1)),
             (b"a,1,,,\n\"b \xc2", Ok(1)),
             (b"a,1,,,\nb,2,\0\0\0", Ok(1)),
@@ -391,7 +390,7 @@ mod tests {
             ),
             (
                 b"a,1,1e300,,\n",
-                Err("F:2:5: column `figure`: `1e300` is beyond all that is measured"),
+                Err("F:2:5: column `figure`: `1e300` is too large to have been measured"),
             ),
             (
                 b"a,1,-0,,\n",
@@ -420,13 +419,10 @@ mod tests {
             (b"a,1,,\n", Err("F:2:1: 4 columns instead of 5")),
             (b"a,1,,,,\n", Err("F:2:1: 6 columns instead of 5")),
             (b"a,1,,,\n\nb,1,,,\n", Err("F:3:1: an empty line")),
-            (
-                b"a,1,\"2,,\n",
-                Err("F:2:5: a quotation mark has no counterpart"),
-            ),
+            (b"a,1,\"2,,\n", Err("F:2:5: a quotation mark is not closed")),
             (
                 b"a,1,,,\r\n",
-                Err("F:2:7: it ends in CR LF: something has converted the line ends of this file"),
+                Err("F:2:7: the line ends with CR LF: the line ends of this file were converted"),
             ),
             (
                 b"a,1,,,\nb\xff,1,,,\nc",
@@ -445,7 +441,7 @@ mod tests {
             ),
             (
                 b"name,count,figure,change,kind\na,1,,\0,\n",
-                "F:2:6: bytes of zero, as a loss of power leaves them",
+                "F:2:6: zero bytes, as after a power failure",
             ),
             (b"", "F:1:1: an empty line"),
             (b"name,cou", "F:1:1: an empty line"),

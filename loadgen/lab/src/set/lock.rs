@@ -1,4 +1,4 @@
-//! A set has one writer.
+//! The lock that gives a set a single writer.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -9,20 +9,20 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::Error;
 
-/// The right to write a set, for as long as it is held. The kernel gives it back when its holder ends, however
-/// that comes about. Who reads needs none.
+/// The right to write a set, for as long as it is held. The kernel releases it when its holder
+/// ends, in any way. Reading needs no lock.
 ///
-/// It is a lock on the folder (flock(2)). Where the file system has none, such as some network file systems,
-/// nothing is held, and nobody is kept away.
+/// It is a lock on the folder (flock(2)). If the file system has none, like some network file
+/// systems, nothing is locked and other writers are not prevented.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not used")] Option<Flock<File>>);
 
 impl Lock {
-    /// Takes that of the set in this folder.
+    /// Locks the set in this folder.
     ///
     /// # Errors
     ///
-    /// When somebody else holds it.
+    /// If another process holds the lock.
     pub fn take(folder: &Path) -> Result<Self, Error> {
         let file = File::open(folder).map_err(super::io_error("opening", folder))?;
         let inode = file.metadata().map(|metadata| metadata.ino()).ok();
@@ -37,18 +37,18 @@ impl Lock {
     }
 }
 
-/// The process that has locked what has this inode.
+/// The process that has locked the file with this inode.
 fn holder(inode: u64) -> Option<u32> {
     holder_in(&fs::read_to_string("/proc/locks").ok()?, inode)
 }
 
-/// In the text of `/proc/locks`: `1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`.
+/// Searches the text of `/proc/locks`: `1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`.
 fn holder_in(locks: &str, inode: u64) -> Option<u32> {
     locks.lines().find_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let (_, number) = words.get(5)?.rsplit_once(':')?;
         let is_it = words.get(1) == Some(&"FLOCK") && number.parse() == Ok(inode);
-        // One outside this PID namespace has no number here.
+        // A process outside this PID namespace has no ID here.
         is_it.then(|| words[4].parse().ok().filter(|&pid| pid > 0))?
     })
 }

@@ -9,15 +9,15 @@ use super::lines::Lines;
 use super::{Campaign, Error};
 use crate::hlog::{Interval, intervals};
 
-/// No measurement begins, or lasts, as many seconds: some three thousand years.
+/// No measurement begins at, or lasts, this many seconds: some three thousand years.
 const TIME_MAX_S: f64 = 1e11;
 
-/// Makes sure that a log holds what its plan asks for, each histogram once, and that all can be decoded. Returns
-/// what is to be said when a last line was left out.
+/// Checks that a log contains what its plan requires, each histogram once, and that all can be
+/// decoded. Returns a message if a last line was left out.
 ///
 /// # Errors
 ///
-/// When it is damaged, with line and column.
+/// If it is damaged, with line and column.
 pub(super) fn check(
     path: &Path,
     bytes: &[u8],
@@ -27,7 +27,7 @@ pub(super) fn check(
     let mut seen = BTreeMap::new();
     for (number, line) in lines.iter() {
         if !line.starts_with("Tag=") {
-            // Comments and the names of columns are for readers of other makers.
+            // Comments and column names are for other readers.
             if line.starts_with(['#', '"']) {
                 check_origin(&lines, number, line)?;
                 continue;
@@ -64,7 +64,8 @@ pub(super) fn check(
     Ok(lines.remark())
 }
 
-/// Start, length and largest value of a line, behind its tag, are seconds and milliseconds.
+/// Checks start, length and largest value of a line, which follow its tag; they are seconds and
+/// milliseconds.
 fn check_times(lines: &Lines<'_>, number: u64, line: &str) -> Result<(), Error> {
     let fields: Vec<&str> = line.split(',').collect();
     let [_, start, length, largest, _] = fields[..] else {
@@ -85,7 +86,7 @@ fn check_times(lines: &Lines<'_>, number: u64, line: &str) -> Result<(), Error> 
     Ok(())
 }
 
-/// Those comments that times count from.
+/// Checks the comments that times count from.
 fn check_origin(lines: &Lines<'_>, number: u64, line: &str) -> Result<(), Error> {
     for name in ["#[StartTime: ", "#[BaseTime: "] {
         let Some(rest) = line.strip_prefix(name) else {
@@ -102,7 +103,7 @@ fn check_origin(lines: &Lines<'_>, number: u64, line: &str) -> Result<(), Error>
     Ok(())
 }
 
-/// Whether this is a time, or a duration, as programs write them: digits, and some behind a point.
+/// Whether this is a time or a duration as programs write it: digits, possibly with decimals.
 fn is_time(text: &str) -> bool {
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
     let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));

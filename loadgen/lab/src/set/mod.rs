@@ -1,20 +1,21 @@
 //! A set on disk: the recorded outcome of one `measure`, written after every cell and read back.
 //!
-//! A folder `<parent>/<YYYY-MM-DD>.<n>/`, never overwritten, with
+//! A set is a folder `<parent>/<YYYY-MM-DD>.<n>/`, never overwritten, with
 //!
-//! - `plan.toml`: what was asked for, and so what is left to do when it was interrupted;
-//! - `machine.toml`: where it was measured;
-//! - `build.toml`: what was measured;
-//! - `cells.csv`: one row a cell;
-//! - `ledger.csv`: what was counted in passes of their own, because counting disturbs;
-//! - `calibration.json`: what the generator can do on that machine;
+//! - `plan.toml`: the request, which also determines what is left to do after an interruption;
+//! - `machine.toml`: the machine it was measured on;
+//! - `build.toml`: the programs that were measured;
+//! - `cells.csv`: one row per cell;
+//! - `ledger.csv`: counts from separate passes, because counting disturbs;
+//! - `calibration.json`: the limits of the generator on that machine;
 //! - `<server>.hlog`: the histograms of its cells;
 //! - `README.md`: generated from the above.
 //!
-//! The folder gets its name when it has its first files, so that a kill leaves a set or none. A row of
-//! `cells.csv` is written whole or the cell was not measured: a last line without an end, left by a kill, is
-//! dropped, and so are histograms without a row. Room for all rows is reserved beforehand: on a disk that
-//! fills up, each cell still gets a row that says why it has no histograms.
+//! The folder gets its name once it has its first files, so a kill leaves a whole set or none. A
+//! row of `cells.csv` is written as a whole, or the cell was not measured: a last line without a
+//! line end, left by a kill, is dropped, and so are histograms without a row. Space for all rows is
+//! reserved beforehand: on a full disk, each cell still gets a row that says why it has no
+//! histograms.
 
 mod cell;
 pub mod ledger;
@@ -50,7 +51,8 @@ use subject::catalogue;
 use subject::catalogue::Workload;
 use subject::machine::{Build, Machine};
 
-/// Version of the files of a set; it grows when a column or a key changes its meaning or goes.
+/// Version of the files of a set; it grows when a column or a key changes its meaning or is
+/// removed.
 pub const SCHEMA: u32 = 1;
 
 const PLAN: &str = "plan.toml";
@@ -66,9 +68,9 @@ const HISTOGRAMS: &str = "<server>.hlog";
 /// A kind of file in a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileKind {
-    /// Its name; `<server>` stands for that of each server.
+    /// The name; `<server>` stands for the name of each server.
     pub name: &'static str,
-    /// What is in it.
+    /// The content, as described in the README.
     pub what: &'static str,
 }
 
@@ -78,8 +80,11 @@ pub const FILES: [FileKind; 8] = {
         FileKind { name, what }
     }
     [
-        file(README, "this page: provenance, tables, what was not valid"),
-        file(CELLS, "one row a server, workload and round"),
+        file(
+            README,
+            "this page: provenance, tables, results that are not valid",
+        ),
+        file(CELLS, "one row per server, workload and round"),
         file(
             LEDGER,
             "system calls and events by server and workload, memory by server",
@@ -88,23 +93,17 @@ pub const FILES: [FileKind; 8] = {
             HISTOGRAMS,
             "histograms of nanoseconds, HdrHistogram V2 interval logs",
         ),
-        file(
-            PLAN,
-            "what was asked for: command, seed, servers, workloads",
-        ),
-        file(
-            MACHINE,
-            "where it was measured: CPU, kernel, pinning, sysctls",
-        ),
-        file(BUILD, "what was measured: revision, compiler, versions"),
+        file(PLAN, "the request: command, seed, servers, workloads"),
+        file(MACHINE, "the machine: CPU, kernel, pinning, sysctls"),
+        file(BUILD, "the programs: revision, compiler, versions"),
         file(
             CALIBRATION,
-            "what the generator can do on that machine, by `loadgen calibrate`",
+            "the limits of the generator on that machine, from `loadgen calibrate`",
         ),
     ]
 };
 
-/// The kinds of files that a set in this folder has; its README, which lists them, is one of them.
+/// The kinds of files in this folder, including the README, which lists them.
 pub fn files_in(folder: &Path) -> Vec<&'static FileKind> {
     let names = fs::read_dir(folder).map(|entries| {
         let names = entries
@@ -121,74 +120,75 @@ pub fn files_in(folder: &Path) -> Vec<&'static FileKind> {
     FILES.iter().filter(is_there).collect()
 }
 
-/// What the names of files and folders begin with that are not whole yet; a kill leaves them behind.
+/// The prefix of unfinished files and folders, which a kill leaves behind.
 const UNFINISHED: &str = ".new-";
 
-/// Room that is reserved for a row of `cells.csv`, whose texts are bounded so that it fits: figures take up to
-/// 700 bytes, an error stands without them.
+/// The space reserved for a row of `cells.csv`. Texts are bounded so that it fits: figures take up
+/// to 700 bytes, and a row with an error has none.
 const ROW_BYTES: i64 = 2048;
 
-/// `plan.toml`: what a `measure` was asked for.
+/// The content of `plan.toml`: the request of a `measure`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Campaign {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// The command that does the same again.
+    /// The command that repeats the measurement.
     pub command: String,
-    /// When it began, UTC.
+    /// When the measurement began, UTC.
     pub started: String,
-    /// Of the order of cells.
+    /// Seed of the cell order.
     pub seed: u32,
-    /// How often every cell is measured; so far, where [`Campaign::auto`] says when to end.
+    /// How often every cell is measured; the number so far if [`Campaign::auto`] decides when to
+    /// end.
     pub rounds: u32,
-    /// Names.
+    /// Names of the servers.
     pub servers: Vec<String>,
-    /// The one server that all of these are, in an A/A measurement.
+    /// The single server that all of these are, in an A/A measurement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aa: Option<String>,
-    /// Which of them is the floor, what every architecture pays: it is never ranked.
+    /// The server that is the floor, which is never ranked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<String>,
-    /// Which of them are somebody else's, and so not ranked with ours.
+    /// The servers that are references, which are not ranked with ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<String>,
-    /// Whether system calls and memory are counted too, in passes of their own.
+    /// Whether system calls and memory are also counted, in separate passes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ledger: bool,
-    /// What each of them was handed beside its command in the catalogue.
+    /// Additional arguments of each server, beyond its command in the catalogue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_args: Vec<String>,
-    /// How the number of rounds is found, where it was not given.
+    /// How the number of rounds is determined if it was not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto: Option<Auto>,
     /// The groups of each server that has some.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub server_groups: BTreeMap<String, Vec<String>>,
-    /// As they were driven, durations included.
+    /// The workloads as they were run, durations included.
     #[serde(rename = "workload")]
     pub workloads: Vec<Workload>,
 }
 
-/// Rounds until the leading ratios are known well enough.
+/// Settings for measuring rounds until the leading ratios are precise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Auto {
-    /// How far the interval of a leading ratio may reach from it, as a share of it.
+    /// The maximum distance of a leading ratio's interval ends, as a share of the ratio.
     pub precision: f64,
-    /// No round is begun that would end later than this.
+    /// No round begins that would end later than this.
     #[serde(
         deserialize_with = "catalogue::duration",
         serialize_with = "catalogue::as_text"
     )]
     pub time_limit: Duration,
-    /// There will be no further round.
+    /// No further round will follow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
 }
 
 impl Campaign {
-    /// Every cell in the order in which it is measured: by rounds, in each by workloads, and the servers of a workload
-    /// one after another, so that cells that are compared are neighbours in time. The seed decides the order of
-    /// workloads, and that of servers within each.
+    /// All cells in the order of measurement: by rounds, in each by workloads, and the servers of a workload one after
+    /// another, so that compared cells are neighbours in time. The seed determines the order of workloads, and that
+    /// of servers within each.
     pub fn cells(&self) -> Vec<Key> {
         let mut random = fastrand::Rng::with_seed(self.seed.into());
         let mut cells = Vec::new();
@@ -208,53 +208,53 @@ impl Campaign {
         cells
     }
 
-    /// The workload of that name.
+    /// The workload with this name.
     pub fn workload(&self, name: &str) -> Option<&Workload> {
         self.workloads.iter().find(|workload| workload.name == name)
     }
 }
 
-/// What stands in a set.
+/// A set that was read.
 #[derive(Debug, Clone)]
 pub struct Set {
-    /// Its folder.
+    /// The folder.
     pub path: PathBuf,
-    /// What was asked for.
+    /// The request.
     pub campaign: Campaign,
-    /// Where it was measured.
+    /// The machine it was measured on.
     pub machine: Machine,
-    /// What was measured.
+    /// The programs that were measured.
     pub build: Build,
-    /// In the order of measurement.
+    /// The cells in the order of measurement.
     pub cells: Vec<Cell>,
-    /// What was counted in passes of their own; the first sets have none.
+    /// Counts from separate passes; absent in the first sets.
     pub ledger: Vec<ledger::Row>,
-    /// What was left out because a kill had cut it off, a line each.
+    /// One line for each part that was left out because a kill had cut it off.
     pub cut_off: Vec<String>,
 }
 
-/// Why a set cannot be read or written. Each is one line.
+/// Why a set cannot be read or written, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system refused an action.
     #[error("{action} {}: {cause}", foreign::path(path))]
     Io {
-        /// What was tried.
+        /// The action that was tried.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         cause: io::Error,
     },
-    /// A folder that is not a set.
+    /// The folder is not a set.
     #[error("{} is not a set: {missing} is missing", foreign::path(path))]
     NoSet {
         /// The folder.
         path: PathBuf,
-        /// A file that every set has.
+        /// The missing file, which every set has.
         missing: &'static str,
     },
-    /// Somebody else writes the set.
+    /// Another process writes the set.
     #[error(
         "{} is being written by {}: wait until it has ended, or end it",
         foreign::path(path),
@@ -263,10 +263,10 @@ pub enum Error {
     Busy {
         /// The folder.
         path: PathBuf,
-        /// Which process, if that can be told.
+        /// The ID of that process, if known.
         holder: Option<u32>,
     },
-    /// A file that does not say what it should.
+    /// A file has unexpected content.
     #[error(
         "{}{}{}: {}",
         foreign::path(path),
@@ -277,22 +277,22 @@ pub enum Error {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// From 1.
+        /// Line number, from 1.
         line: Option<u64>,
-        /// From 1, in characters.
+        /// Column number in characters, from 1.
         column: Option<u64>,
-        /// What is wrong with it.
+        /// What is wrong.
         message: String,
     },
-    /// A set of another version of this program.
+    /// The set has the schema of another version of this program.
     #[error(
-        "{}: the set is of schema {found}, this program reads {SCHEMA}",
+        "{}: the set has schema {found}, this program reads schema {SCHEMA}",
         foreign::path(path)
     )]
     Schema {
         /// The folder.
         path: PathBuf,
-        /// Its version.
+        /// The schema of the set.
         found: u32,
     },
 }
@@ -302,7 +302,7 @@ impl Set {
     ///
     /// # Errors
     ///
-    /// When it is not a set, of another schema, or damaged. A last row that was cut off is no damage.
+    /// If it is not a set, has another schema, or is damaged. A truncated last row is not damage.
     pub fn open(path: &Path) -> Result<Self, Error> {
         if let Some(missing) = [PLAN, MACHINE, BUILD, CELLS]
             .into_iter()
@@ -317,8 +317,8 @@ impl Set {
         struct Version {
             schema: u32,
         }
-        // While it is being written, what is written last is read first: rows of a round that the plan does
-        // not have yet would be damage.
+        // Another process may be writing the set. Files that are written last are read first;
+        // otherwise rows of a round that the plan does not have yet would be damage.
         let logs = read_logs(path)?;
         let rows = ledger::read(&path.join(LEDGER))?;
         let cells_path = path.join(CELLS);
@@ -360,17 +360,17 @@ impl Set {
         })
     }
 
-    /// The name of its folder.
+    /// The name of the set's folder.
     pub fn name(&self) -> String {
         name_of(&self.path)
     }
 
-    /// What is left to count in passes of their own, in order.
+    /// The passes that are left to make, in order.
     pub fn missing_passes(&self) -> Vec<ledger::PassKey> {
         ledger::missing(&self.campaign, &self.ledger)
     }
 
-    /// What is left to measure, in order.
+    /// The cells that are left to measure, in order.
     pub fn missing(&self) -> Vec<Key> {
         let done: BTreeSet<Key> = self.cells.iter().map(Cell::key).collect();
         let mut cells = self.campaign.cells();
@@ -383,14 +383,14 @@ impl Set {
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
-    /// The times in the histogram logs count from here.
+    /// Times in the histogram logs count from here.
     start: SystemTime,
     cells: File,
-    /// Nobody else writes it meanwhile.
+    /// No other process writes the set meanwhile.
     _lock: Lock,
 }
 
-/// Whether this is a file that [`Writer`] has written: in a set, or in one that is not finished.
+/// Whether [`Writer`] has written this file, in a set or in an unfinished one.
 pub fn is_own_output(file: &Path) -> bool {
     let (Some(folder), Some(name)) = (file.parent(), file.file_name().and_then(OsStr::to_str))
     else {
@@ -399,14 +399,14 @@ pub fn is_own_output(file: &Path) -> bool {
     is_name_of_a_set(name) && (is_set(folder) || is_unfinished(folder))
 }
 
-/// Whether files of this name stand in sets.
+/// Whether sets contain files with this name.
 fn is_name_of_a_set(name: &str) -> bool {
     FILES.iter().any(|file| file.name == name)
         || name.ends_with(".hlog")
         || name.starts_with(UNFINISHED)
 }
 
-/// By its plan, and by the first columns of its rows.
+/// Whether a folder is a set, by its plan and the first columns of its rows.
 fn is_set(folder: &Path) -> bool {
     #[derive(Deserialize)]
     struct Begin {
@@ -417,7 +417,7 @@ fn is_set(folder: &Path) -> bool {
     }
     let mut start = [0; 22];
     let cells = folder.join(CELLS);
-    // Any folder of a source may have such a name: a pipe would not end.
+    // Any source folder may contain such a name: reading a pipe would not end.
     let has_rows = cells.is_file()
         && File::open(cells)
             .and_then(|mut cells| cells.read_exact(&mut start))
@@ -425,7 +425,8 @@ fn is_set(folder: &Path) -> bool {
     has_rows && read_toml::<Begin>(&folder.join(PLAN)).is_ok()
 }
 
-/// A folder that a kill has left before it got its name: nothing stands in it that no set has.
+/// Whether a folder was left by a kill before it got its name: it contains only files that sets
+/// have.
 fn is_unfinished(folder: &Path) -> bool {
     let name = folder.file_name().and_then(OsStr::to_str);
     let is_of_a_set = |entry: io::Result<fs::DirEntry>| {
@@ -435,11 +436,11 @@ fn is_unfinished(folder: &Path) -> bool {
         && fs::read_dir(folder).is_ok_and(|mut entries| entries.all(is_of_a_set))
 }
 
-/// Makes sure that sets can be created in `parent`, which is created if need be.
+/// Checks that sets can be created in `parent`, which is created if necessary.
 ///
 /// # Errors
 ///
-/// When they cannot.
+/// If they cannot.
 pub fn check_parent(parent: &Path) -> Result<(), Error> {
     fs::create_dir_all(parent)
         .and_then(|()| tempfile::tempdir_in(parent))
@@ -448,11 +449,11 @@ pub fn check_parent(parent: &Path) -> Result<(), Error> {
 }
 
 impl Writer {
-    /// Creates a new set in `parent`, named by the date and the first number that is free.
+    /// Creates a new set in `parent`, named by the date and the first free number.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn create(
         parent: &Path,
         campaign: &Campaign,
@@ -462,11 +463,12 @@ impl Writer {
         Writer::create_calibrated(parent, campaign, machine, build, None)
     }
 
-    /// As [`Writer::create`], and keeps what the generator can do on this machine with the set.
+    /// Creates a new set like [`Writer::create`], and stores a calibration of the generator with
+    /// it.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn create_calibrated(
         parent: &Path,
         campaign: &Campaign,
@@ -477,7 +479,7 @@ impl Writer {
         fs::create_dir_all(parent).map_err(io_error("creating", parent))?;
         let unfinished = tempfile::Builder::new()
             .prefix(UNFINISHED)
-            // As any new folder: the umask takes away what the user does not want.
+            // The permissions of any new folder, which the umask reduces.
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
             .tempdir_in(parent)
             .map_err(io_error("creating a folder in", parent))?;
@@ -496,32 +498,32 @@ impl Writer {
         let mut writer = Writer::open(folder.to_owned(), campaign, lock)?;
         writer.reserve(campaign.cells().len())?;
         writer.path = name_set(folder, parent)?;
-        // It is not there any more by that name, and is not to be removed.
+        // The folder no longer exists under that name and must not be removed.
         let _ = unfinished.keep();
         Ok(writer)
     }
 
-    /// Goes on with `set`: what a kill has left half written is removed first.
+    /// Continues `set`: what a kill left half written is removed first.
     ///
     /// # Errors
     ///
-    /// When it cannot be written, or somebody else does.
+    /// If it cannot be written, or another process writes it.
     pub fn resume(set: &Set) -> Result<Self, Error> {
         let lock = Lock::take(&set.path)?;
         Writer::resume_locked(set, lock)
     }
 
-    /// As [`Writer::resume`], with the lock that was held while the set was read.
+    /// Continues `set` like [`Writer::resume`], with the lock that was held while the set was read.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn resume_locked(set: &Set, lock: Lock) -> Result<Self, Error> {
         let cells = set.path.join(CELLS);
         let bytes = fs::read(&cells).map_err(io_error("reading", &cells))?;
         let lines = Lines::of(&cells, &bytes)?;
         if lines.text().lines().next() != Some(&columns().join(",")) {
-            let message = "it lacks columns that are written now: it can be read, and not resumed";
+            let message = "it lacks columns of this version: it can be read but not resumed";
             return Err(lines::damaged(&cells, 1, 1, message));
         }
         if lines.cut_off > 0 {
@@ -539,17 +541,18 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Records that there are more rounds now, or will be no more, and reserves room for so many more cells.
+    /// Records that there are more rounds, or that no more will follow, and reserves space for
+    /// additional cells.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn renew_plan(&self, campaign: &Campaign, cells_more: usize) -> Result<(), Error> {
         self.reserve(cells_more)?;
         write_toml(&self.path.join(PLAN), campaign)
     }
 
-    /// Makes sure that so many more rows can be written, whatever else fills up the disk.
+    /// Ensures that this many more rows can be written, whatever else fills the disk.
     fn reserve(&self, rows: usize) -> Result<(), Error> {
         let path = self.path.join(CELLS);
         let io_error = io_error("reserving room for", &path);
@@ -565,7 +568,8 @@ impl Writer {
             room,
         ) {
             Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => Err(io_error(errno.into())),
-            // Not every file system can; rows are then written for as long as there is room.
+            // Some file systems cannot reserve space; rows are then written as long as there is
+            // room.
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -591,16 +595,17 @@ impl Writer {
         })
     }
 
-    /// Its folder.
+    /// The folder of the set.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Appends a cell, and its histograms of nanoseconds by kind of latency; empty ones are left out, and
-    /// those that [`hlog::stand_in`] says. When this returns, it is on the disk.
+    /// Appends a cell, and its histograms of nanoseconds by kind of latency; empty ones are left
+    /// out, and those that [`hlog::stand_in`] replaces. On return, they are on the disk.
     ///
     /// # Errors
     ///
+    /// If it cannot be written. The set then contains nothing of the cell.
     /// When it cannot be written. Nothing of the cell is in the set then.
     pub fn append(
         &mut self,
@@ -649,7 +654,7 @@ impl Writer {
         Ok(lines)
     }
 
-    /// Appends to the log of a server, and returns it with the length that it had before.
+    /// Appends to the log of a server, and returns the log with its previous length.
     fn append_histograms(&self, server: &str, lines: &[u8]) -> Result<(File, u64), Error> {
         let path = self.path.join(format!("{server}.hlog"));
         let append = || {
@@ -666,36 +671,36 @@ impl Writer {
         append().map_err(io_error("writing", &path))
     }
 
-    /// Appends what was counted of a server under a workload. When this returns, it is on the disk.
+    /// Appends the counts of a server under a workload. On return, they are on the disk.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If they cannot be written.
     pub fn append_ledger(&self, rows: &[ledger::Row]) -> Result<(), Error> {
         let path = self.path.join(LEDGER);
         ledger::append(&path, rows).map_err(io_error("writing", &path))
     }
 
-    /// Renews `machine.toml`.
+    /// Rewrites `machine.toml`.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn write_machine(&self, machine: &Machine) -> Result<(), Error> {
         write_toml(&self.path.join(MACHINE), machine)
     }
 
-    /// Renews `README.md`.
+    /// Rewrites `README.md`.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn write_readme(&self, text: &str) -> Result<(), Error> {
         write_atomically(&self.path.join(README), text)
     }
 }
 
-/// Gives back what was reserved and is not needed.
+/// Releases reserved space that is not needed.
 impl Drop for Writer {
     fn drop(&mut self) {
         let length = self.cells.metadata().map(|metadata| metadata.len());
@@ -703,13 +708,13 @@ impl Drop for Writer {
     }
 }
 
-/// Gives a folder the name of a set, by the date and the first number that is free.
+/// Names a folder as a set, by the date and the first free number.
 fn name_set(folder: &Path, parent: &Path) -> Result<PathBuf, Error> {
     let date = jiff::Zoned::now().date();
     let mut n = 1;
     loop {
         let path = parent.join(format!("{date}.{n}"));
-        // A folder takes the place of nothing, or of an empty folder.
+        // A folder can replace nothing, or an empty folder.
         match fs::rename(folder, &path) {
             Ok(()) => return Ok(path),
             Err(error) if path.symlink_metadata().is_err() => {
@@ -720,23 +725,24 @@ fn name_set(folder: &Path, parent: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-/// Appends all of `bytes` to a file that was opened for appending, on the disk, or nothing.
+/// Appends all of `bytes` to a file opened for appending, durably, or nothing.
 fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     let length = file.metadata()?.len();
-    // In one write, so that a kill leaves lines or a part of one, never a mixture.
+    // A single write, so that a kill leaves whole lines or a part of one, never a mixture.
     let written = file.write_all(bytes).and_then(|()| file.sync_data());
     if written.is_err() {
-        // What was written of it must not become the beginning of the next line.
+        // The written part must not become the start of the next line.
         file.set_len(length)?;
     }
     written
 }
 
-/// Replaces or creates a file as a whole: whoever reads it sees the old text or the new one. A file
-/// that is there keeps its permissions, and a symbolic link its target.
+/// Replaces or creates a file as a whole: a reader sees the old text or the new one. An existing
+/// file keeps its permissions, and a symbolic link its target.
 ///
 /// # Errors
 ///
+/// If it cannot be written.
 /// When it cannot be written.
 pub fn write_atomically(path: &Path, text: &str) -> Result<(), Error> {
     destination::write(path, text.as_bytes()).map_err(io_error("writing", path))
@@ -747,12 +753,12 @@ fn name_of(path: &Path) -> String {
     foreign::path(Path::new(path.file_name().unwrap_or_default()))
 }
 
-/// What a histogram is known by within the log of its server.
+/// The tag that identifies a histogram in the log of its server.
 fn tag(key: &Key, kind: &str) -> String {
     format!("{}:{}:{kind}", key.workload, key.round)
 }
 
-/// Removes files of a set that a kill has left half written.
+/// Removes files of a set that a kill left half written.
 fn drop_unfinished(path: &Path) -> Result<(), Error> {
     let drop_all = || {
         for entry in fs::read_dir(path)? {
@@ -779,7 +785,7 @@ fn drop_histograms_without_row(path: &Path, tags: &[String]) -> Result<(), Error
         .filter(has_row)
         .collect();
     if !kept.contains("\nTag=") {
-        // Its head may be cut as well; with the first histogram it gets a new one.
+        // The head may be truncated as well; the first histogram gets a new one.
         return fs::remove_file(path).map_err(io_error("removing", path));
     }
     match kept.len() < bytes.len() {
@@ -788,7 +794,7 @@ fn drop_histograms_without_row(path: &Path, tags: &[String]) -> Result<(), Error
     }
 }
 
-/// The last of the columns that the first sets have; those behind it were added later.
+/// The last column of the first sets; later columns were added since.
 const LAST_OF_THE_FIRST: &str = "client_context_switches";
 
 /// The names of the columns of `cells.csv`, in order.
@@ -807,10 +813,10 @@ fn columns() -> Vec<String> {
     header.split(',').map(str::to_owned).collect()
 }
 
-/// The column of [`Cell::error`].
+/// The index of the column [`Cell::error`].
 const ERROR: usize = 4;
 
-/// Columns that may be below zero: memory that became less.
+/// Columns that may be negative: memory may have decreased.
 const SIGNED: [&str; 2] = [
     "server_bytes_per_idle_connection",
     "kernel_bytes_per_idle_connection",
@@ -825,7 +831,7 @@ fn read_cells(lines: &Lines<'_>, campaign: &Campaign) -> Result<Vec<Cell>, Error
         .iter()
         .find(|name| !header.iter().any(|h| h == *name))
     {
-        return Err(lines.damage(1, 0, format!("no column `{missing}`")));
+        return Err(lines.damage(1, 0, format!("column `{missing}` is missing")));
     }
     if let Some((at, unknown)) = header
         .iter()
@@ -835,7 +841,7 @@ fn read_cells(lines: &Lines<'_>, campaign: &Campaign) -> Result<Vec<Cell>, Error
         return Err(lines.damage(1, at, format!("unknown column `{unknown}`")));
     }
     if !header.iter().eq(expected.iter().take(header.len())) {
-        return Err(lines.damage(1, 0, "its columns are in another order"));
+        return Err(lines.damage(1, 0, "the columns are in another order"));
     }
     let rows: Vec<(u64, Cell)> = lines.rows(&header, &SIGNED)?;
     let mut seen = BTreeMap::new();
@@ -862,13 +868,13 @@ fn read_cells(lines: &Lines<'_>, campaign: &Campaign) -> Result<Vec<Cell>, Error
             return wrong(field, message);
         }
         if cell.error.is_none() && cell.verdict.is_none() {
-            return wrong(0, "neither an error nor a verdict".to_owned());
+            return wrong(0, "there is neither an error nor a verdict".to_owned());
         }
         if let Some(first) = seen.insert(cell.key(), line) {
             return wrong(0, format!("the same cell as in line {first}"));
         }
     }
-    // What servers said is shown in many places.
+    // Texts from servers are shown in many places.
     let escaped = |text: Option<String>| text.map(|text| foreign::escaped(&text));
     let cells = rows.into_iter().map(|(_, cell)| Cell {
         error: escaped(cell.error),
@@ -879,17 +885,17 @@ fn read_cells(lines: &Lines<'_>, campaign: &Campaign) -> Result<Vec<Cell>, Error
     Ok(cells.collect())
 }
 
-/// A file, and what it holds.
+/// The path of a log, and its content.
 type Log = (PathBuf, Result<Vec<u8>, Error>);
 
-/// The histogram logs in a set, which are of servers by their names.
-/// What is wrong with one is wrong with the set only if it is of a server of the plan.
+/// The histogram logs in a set, one per server by name. A faulty log is a fault of the set only if
+/// its server is in the plan.
 fn read_logs(path: &Path) -> Result<Vec<Log>, Error> {
     let mut logs = Vec::new();
     for entry in fs::read_dir(path).map_err(io_error("reading", path))? {
         let log = entry.map_err(io_error("reading", path))?.path();
         if log.extension().is_some_and(|it| it == "hlog") {
-            // One that has just been removed holds nothing.
+            // A log that was just removed is empty.
             if let Some(bytes) = bytes_of(&log).transpose() {
                 logs.push((log, bytes));
             }
@@ -905,7 +911,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     bytes_of(path)?.ok_or_else(absent)
 }
 
-/// A calibration may be of another schema, but must be one.
+/// A calibration may have another schema, but must be one.
 fn check_calibration(path: &Path) -> Result<(), Error> {
     #[derive(Deserialize)]
     #[serde(expecting = "a calibration")]
@@ -922,14 +928,14 @@ fn check_calibration(path: &Path) -> Result<(), Error> {
         Err(error) => Err(error),
     };
     checked.map_err(|error| {
-        // It ends with the place, which is told in its own way.
+        // serde's message ends with the position, which is reported separately.
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or_default();
         lines::damaged(path, error.line() as u64, error.column().max(1), message)
     })
 }
 
-/// What a plan says must be possible: it makes file names, loops and sums.
+/// Checks that a plan is plausible, since it determines file names, loops and sums.
 fn check_plan(path: &Path, campaign: &Campaign) -> Result<(), Error> {
     let bytes = read_file(path)?;
     let text = lines::text(path, &bytes)?;
@@ -944,7 +950,7 @@ fn check_plan(path: &Path, campaign: &Campaign) -> Result<(), Error> {
     };
     if !(1..=limits::ROUNDS_MAX).contains(&campaign.rounds) {
         let (rounds, most) = (campaign.rounds, limits::ROUNDS_MAX);
-        return wrong("rounds", format!("{rounds} is not from 1 to {most}"));
+        return wrong("rounds", format!("{rounds} is not between 1 and {most}"));
     }
     if let Err(error) = campaign.started.parse::<jiff::Timestamp>() {
         return wrong("started", error.to_string());
@@ -957,7 +963,7 @@ fn check_plan(path: &Path, campaign: &Campaign) -> Result<(), Error> {
     for (key, names) in names {
         let mut seen = BTreeSet::new();
         for name in &names {
-            // Halves of an A/A measurement have two bytes more.
+            // The names of the two sides of an A/A measurement are two bytes longer.
             let stem = name
                 .strip_suffix(".a")
                 .or(name.strip_suffix(".b"))
@@ -966,11 +972,11 @@ fn check_plan(path: &Path, campaign: &Campaign) -> Result<(), Error> {
                 return wrong(key, format!("{name:?} {why}"));
             }
             if !seen.insert(name) {
-                return wrong(key, format!("`{name}` is there twice"));
+                return wrong(key, format!("`{name}` is listed twice"));
             }
         }
         if names.is_empty() {
-            return wrong(key, "there is none".to_owned());
+            return wrong(key, "the list is empty".to_owned());
         }
     }
     let roles = [
@@ -1035,7 +1041,7 @@ fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     toml::from_str(text).map_err(|error| damaged(&error))
 }
 
-/// The key of a number that no file of a set holds: below zero, infinite, or none.
+/// The key of a number that no file of a set contains: negative, infinite or NaN.
 fn impossible_number(table: &toml::Table) -> Option<String> {
     table.iter().find_map(|(key, value)| {
         let of_value = |value: &toml::Value| match value {

@@ -1,4 +1,4 @@
-//! A search as JSON: rates per second, times in microseconds, an absent measure `null`.
+//! A search as JSON: rates per second, times in microseconds; an absent value is `null`.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use engine::verdict::Status;
 pub struct Document {
     schema: u32,
     slo: String,
-    /// How connections were ended.
+    /// How connections were closed.
     close: Close,
     /// The largest rate that was met.
     rate_per_s: Option<f64>,
-    /// The server may do more.
+    /// Whether the server may be capable of more.
     limited_by_generator: bool,
     confirmed: bool,
     steps: Vec<StepFacts>,
@@ -41,7 +41,7 @@ struct StepFacts {
 }
 
 impl Document {
-    /// All about a search; `run` is the confirming run as JSON.
+    /// Everything about a search; `run` is the confirming run as JSON.
     pub fn new<C>(
         slo: &Slo,
         close: Close,

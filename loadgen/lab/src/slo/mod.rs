@@ -1,8 +1,8 @@
 //! The largest rate that meets a service level objective: `p99<5ms`.
 //!
-//! A closed loop cannot tell it: where the server is slow, it asks for less. So each step offers a rate
-//! in open loop, and is judged by response times from the intended sends; [`search`] chooses the rates.
-//! Nothing here touches a socket or a clock: whoever calls drives the plans.
+//! A closed loop cannot show it, because it requests less from a slow server. So each step offers a
+//! rate in open loop, and is judged by response times from the intended sends; [`search`] chooses
+//! the rates. This module touches no socket and no clock: the caller runs the plans.
 
 mod json;
 mod objective;
@@ -30,109 +30,112 @@ pub struct Search {
     slo: Slo,
     plan: Plan,
     arrivals: fn(Rate) -> Pace,
-    /// How long the confirming run takes, and no step longer.
+    /// Duration of the confirming run, and the maximum for any step.
     longest: Duration,
     bounds: search::Bounds,
 }
 
-/// What has run.
+/// The result of a search.
 #[derive(Debug)]
 pub struct Report<C> {
-    /// Each step, in the order in which they ran.
+    /// All steps, in order.
     pub steps: Vec<Step>,
-    /// What came of them.
+    /// How the search ended.
     pub ending: Ending,
-    /// The last of the confirming runs, if it came to that.
+    /// The last confirming run, if there was one.
     pub confirming: Option<Confirmation<C>>,
 }
 
 /// How a search ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
-    /// By an answer, which may be that no rate will do.
+    /// With an answer, which may be that no rate meets the objective.
     Found(Found),
-    /// By the user.
+    /// The user interrupted it.
     Interrupted,
     /// At this rate per second no connection could be established, for this reason.
     Unreachable(f64, String),
 }
 
-/// A confirming run, and what the caller knows of it beside: its cost to the server.
+/// A confirming run, and the caller's information about it: its cost to the server.
 #[derive(Debug)]
 pub struct Confirmation<C> {
-    /// What it was to do.
+    /// The plan of the run.
     pub plan: Plan,
-    /// What it saw.
+    /// What the run saw.
     pub outcome: Outcome,
-    /// Whether to believe it.
+    /// Whether the run can be believed.
     pub verdict: Verdict,
-    /// As `drive` gave it.
+    /// The cost as returned by `drive`.
     pub cost: C,
 }
 
 /// One run at one rate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// What it was for.
+    /// The purpose of the run.
     pub phase: Phase,
     /// Requests due per second.
     pub rate_per_s: f64,
-    /// Requests per second that were sent within the time and answered.
+    /// Requests per second that were sent in time and answered.
     pub achieved_per_s: Option<f64>,
-    /// How long they were counted.
+    /// The counted time.
     pub duration: Duration,
-    /// Each objective with what was measured of it; the implied one about errors is the last.
+    /// Each objective with its measured value; the implied objective about errors comes last.
     pub values: Vec<Value>,
-    /// Whether all were met.
+    /// Whether all objectives were met.
     pub held: Held,
-    /// Why not, in plain words.
+    /// The reason if not, in plain words.
     pub reason: Option<String>,
-    /// Requests waited for a connection to become free for more than half of their response time.
+    /// Requests waited for a free connection for more than half of their response time.
     pub wanted_connections: bool,
     /// Whether the run can be believed at all.
     pub verdict: Status,
 }
 
-/// Whether a rate was met.
+/// Whether the objectives were met at a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
-    /// Every objective, at the rate offered.
+    /// Every objective was met, at the offered rate.
     Met,
-    /// The server did not.
+    /// The server missed an objective.
     Missed,
-    /// The run does not tell of the server, since the generator was too slow or ran out of something.
+    /// The run does not describe the server, because the generator was too slow or ran out of a
+    /// resource.
     Limited,
 }
 
-/// What was measured of an objective.
+/// The measured value of an objective.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Value {
     /// The objective.
     pub objective: Objective,
-    /// In its unit; absent where the sample is too small.
+    /// The value in the objective's unit; absent if the sample is too small.
     pub value: Option<f64>,
 }
 
-/// A step is no shorter, or a pause of a server or of the machine would decide it.
+/// The minimum duration of a step: in a shorter one, a single pause of server or machine would
+/// decide.
 pub const STEP_MIN: Duration = Duration::from_secs(2);
-/// Nor than so many times the longest limit, so that a queue that grows is told from one that does not.
+/// The minimum duration of a step as a multiple of the longest limit, so that a growing queue can
+/// be recognized.
 pub const STEP_LIMITS: f64 = 20.0;
-/// Where to begin when nobody says.
+/// The default rate of the first step.
 pub const START_PER_S: f64 = 1000.0;
-/// How close to the truth when nobody says.
+/// The default precision.
 pub const PRECISION: f64 = 0.02;
-/// No rate below is tried.
+/// The lowest rate that is tried.
 pub const FLOOR_PER_S: f64 = 1.0;
-/// The generator's own lateness, as a share of the limit, that is no excuse for missing it.
+/// The generator's own lag, as a share of the limit, from which on it excuses a missed objective.
 const LAG_SHARE_MIN: f64 = 0.1;
 
 impl Search {
-    /// A search with `plan`, of which the pace and the limit are replaced; that limit is the duration of
-    /// the confirming run. Begins at `start` or at [`START_PER_S`].
+    /// A search with `plan`, whose pace and limit are replaced; its limit is the duration of the
+    /// confirming run. Begins at `start` or at [`START_PER_S`].
     ///
     /// # Errors
     ///
-    /// In plain words, when the plan cannot tell whether `slo` is met.
+    /// In plain words, if the plan cannot show whether `slo` is met.
     pub fn new(
         slo: Slo,
         plan: Plan,
@@ -153,7 +156,7 @@ impl Search {
         let timeout_ns = plan.timeout.as_nanos() as f64;
         if slo.longest_ns() >= timeout_ns {
             return Err(format!(
-                "{slo}: after --timeout {:?} no answer is waited for; make it longer than the objective",
+                "{slo}: no answer is awaited after --timeout {:?}; make it longer than the objective",
                 plan.timeout
             ));
         }
@@ -188,7 +191,7 @@ impl Search {
         &self.slo
     }
 
-    /// What the plans of its steps are made of.
+    /// The plan on which the steps are based.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -202,22 +205,22 @@ impl Search {
         (self.arrivals)(Rate::per_second(rate_per_s).expect("the bounds are rates"))
     }
 
-    /// How close to the truth, as a share of the rate.
+    /// The precision, as a share of the rate.
     pub fn precision(&self) -> f64 {
         self.bounds.precision
     }
 
-    /// The least rate that is tried: below it, the longest run holds too few requests.
+    /// The lowest rate that is tried: below it, the longest run has too few requests.
     pub fn floor_per_s(&self) -> f64 {
         self.bounds.floor
     }
 
-    /// How long the confirming run takes.
+    /// Duration of the confirming run.
     pub fn longest(&self) -> Duration {
         self.longest
     }
 
-    /// Searches, driving each plan by `drive` and telling `on_step` what came of it.
+    /// Searches, running each plan with `drive` and reporting each step to `on_step`.
     ///
     /// # Errors
     ///
@@ -265,10 +268,10 @@ impl Search {
         })
     }
 
-    /// What to run at a rate.
+    /// The plan for a rate.
     fn plan_of(&self, phase: Phase, rate_per_s: f64, index: usize) -> Plan {
-        // What is still unanswered at the end of the drain must be older than the limit, or it would
-        // count as an answer within it.
+        // Requests unanswered at the end of the drain must be older than the limit; otherwise they
+        // would count as answered within it.
         let longest = Duration::from_nanos(self.slo.longest_ns() as u64);
         Plan {
             pace: self.pace(rate_per_s),
@@ -282,7 +285,7 @@ impl Search {
         }
     }
 
-    /// How long a step is before the confirming run.
+    /// The duration of a step before the confirming run.
     pub fn step_duration(&self, rate_per_s: f64) -> Duration {
         let seconds = STEP_MIN
             .as_secs_f64()
@@ -299,7 +302,7 @@ impl Search {
         });
         let values: Vec<Value> = values.collect();
         let judgement = match verdict::idle_missing(&self.plan, outcome) {
-            // Another load than was asked for.
+            // The load differed from the requested one.
             Some((reason, _)) => {
                 let fault = outcome.idle.as_ref().and_then(|idle| idle.fault);
                 let own = fault.is_some_and(|fault| is_own(fault.kind));
@@ -327,7 +330,7 @@ impl Search {
 }
 
 impl<C> Report<C> {
-    /// The largest rate that was met, per second, as far as the search has come.
+    /// The largest rate that was met so far, per second.
     pub fn rate_per_s(&self) -> Option<f64> {
         match &self.ending {
             Ending::Found(found) => found.rate_per_s,
@@ -338,25 +341,25 @@ impl<C> Report<C> {
         }
     }
 
-    /// The confirming run met it.
+    /// Whether the confirming run met the objectives.
     pub fn is_confirmed(&self) -> bool {
         matches!(&self.ending, Ending::Found(found) if found.confirmed)
     }
 
-    /// The server can do more than what was found, or may be able to.
+    /// Whether the server can do more than the result, or may be able to.
     pub fn is_limited_by_generator(&self) -> bool {
         matches!(&self.ending, Ending::Found(found) if found.limited_by_generator())
     }
 }
 
 impl Value {
-    /// Whether the objective is met by it.
+    /// Whether the value meets the objective.
     pub fn is_met(&self) -> bool {
         self.value
             .is_some_and(|value| self.objective.is_met_by(value))
     }
 
-    /// How much of the limit it takes: 1 at the limit.
+    /// The value as a share of the limit: 1 at the limit.
     pub fn share_of_limit(&self) -> f64 {
         match self.value {
             Some(value) if value == self.objective.limit => 1.0,
@@ -375,7 +378,7 @@ impl Value {
         }
     }
 
-    /// `p99 6.20 ms, 24% above 5ms`.
+    /// The value and by how much it exceeds the limit: `p99 6.20 ms, 24% above 5ms`.
     fn excess(&self) -> String {
         let limit = self.objective.limit_text();
         let by = match self.share_of_limit() {
@@ -390,7 +393,7 @@ impl Value {
 
     fn too_few(&self) -> String {
         match self.value {
-            // Of a limit of none at all.
+            // The limit is zero.
             Some(_) => format!("{} {}", self.objective.measure, self.text()),
             None => format!("too few answers for {}", self.objective.measure),
         }
@@ -402,8 +405,8 @@ enum Stop<E> {
     Failed(E),
 }
 
-/// Why no connection could be established, if none could; the generator's own want of ports or files
-/// aside.
+/// Why no connection could be established, if none could; a lack of ports or files on the
+/// generator's side does not count.
 fn unreachable(record: &Record, verdict: &Verdict) -> Option<String> {
     let none = record.connections_open_max == 0 && record.responses == 0;
     (none && own_errors(record) == 0).then(|| match verdict.reasons.first() {
@@ -412,10 +415,10 @@ fn unreachable(record: &Record, verdict: &Verdict) -> Option<String> {
     })
 }
 
-/// Whether all was met, or what stood in the way.
+/// Whether all objectives were met, or what prevented it.
 ///
-/// What was met was met, even if the verdict doubts the run: response times hold the generator's own lag,
-/// and every other doubt has an objective of its own or makes response times longer.
+/// A met objective stays met even if the verdict doubts the run: response times include the
+/// generator's own lag, and every other doubt has its own objective or makes response times longer.
 fn judge(
     phase: Phase,
     outcome: &Outcome,
@@ -429,7 +432,7 @@ fn judge(
         None => lateness(outcome).or_else(|| excess(record, values)),
     };
     match unmet {
-        // It cannot be told what the server would have done for a generator that keeps up.
+        // It is not known what the server would have done for a faster generator.
         Some((Held::Missed, reason)) if verdict.status == Status::ClientBound => {
             let doubt = verdict.reasons.first().unwrap_or(&reason);
             Err((Held::Limited, doubt.clone()))
@@ -439,7 +442,7 @@ fn judge(
             Err((Held::Limited, format!("{reason}; {busy}")))
         }
         Some(unmet) => Err(unmet),
-        // A queue that grows slowly would miss it some time.
+        // A slowly growing queue would miss the objective eventually.
         None if phase == Phase::Confirm => match growth(outcome) {
             Some(reason) => Err((Held::Missed, reason)),
             None => Ok(()),
@@ -448,7 +451,7 @@ fn judge(
     }
 }
 
-/// Whether too many requests came to nothing.
+/// Whether too many requests failed.
 fn errors(record: &Record, values: &[Value]) -> Option<(Held, String)> {
     let errors = values
         .iter()
@@ -465,7 +468,7 @@ fn errors(record: &Record, values: &[Value]) -> Option<(Held, String)> {
     }
 }
 
-/// Whether the rate was not offered, since requests could not be sent in time.
+/// Whether the rate was not offered, because requests could not be sent in time.
 fn lateness(outcome: &Outcome) -> Option<(Held, String)> {
     let record = &outcome.record;
     if !verdict::falls_behind(outcome) {
@@ -494,7 +497,7 @@ fn excess(record: &Record, values: &[Value]) -> Option<(Held, String)> {
     Some((Held::Limited, reason))
 }
 
-/// Whether response times grow with time.
+/// Whether response times grow over time.
 fn growth(outcome: &Outcome) -> Option<String> {
     if outcome.duration < STEADY_FROM {
         return None;
@@ -510,7 +513,7 @@ fn growth(outcome: &Outcome) -> Option<String> {
     })
 }
 
-/// Whether the generator's own lag is what made the difference.
+/// Whether the generator's own lag made the difference.
 fn is_excused(value: &Value, record: &Record) -> bool {
     let objective = value.objective;
     let lag = objective.measure.of_times(&record.lag_own);
@@ -520,7 +523,7 @@ fn is_excused(value: &Value, record: &Record) -> bool {
     lag > LAG_SHARE_MIN * objective.limit && objective.is_met_by(ns - lag)
 }
 
-/// Errors for want of something on this side.
+/// Errors because the generator ran out of a resource.
 fn own_errors(record: &Record) -> u64 {
     let errors = record.errors.iter().filter(|((_, kind), _)| is_own(*kind));
     errors.map(|(_, count)| count).sum()
@@ -536,14 +539,14 @@ fn wanted_connections(record: &Record) -> bool {
     2 * waited > p99(&record.response)
 }
 
-/// The requests that a run is to have. Random arrivals may be fewer than expected, by more than this
-/// once in a thousand runs.
+/// The number of requests that a run should have. Random arrivals fall short of their expectation
+/// by more than this margin once in a thousand runs.
 fn samples_wanted(slo: &Slo) -> f64 {
     let needed = slo.samples_needed() as f64;
     (needed + 3.0 * needed.sqrt()).ceil()
 }
 
-/// `41,200`, `62.5`, `1`.
+/// A rate as printed: `41,200`, `62.5`, `1`.
 pub fn rate_text(rate_per_s: f64) -> String {
     match rate_per_s {
         ..99.95 => {
@@ -592,7 +595,7 @@ mod tests {
                 let name = format!("{slo} of {capacity_per_s}/s: {rate} for {truth}");
                 assert!(report.is_confirmed(), "{name}");
                 assert!(!report.is_limited_by_generator(), "{name}");
-                // A queue may grow for so short a time if the limit is long.
+                // A long limit allows a queue to grow for such a short time.
                 assert!((truth * 0.95..=truth * 1.02).contains(&rate), "{name}");
                 assert!(report.steps.len() <= 40, "{name}: {}", report.steps.len());
             }
@@ -619,7 +622,7 @@ mod tests {
         let step = &report.steps[0];
         assert_eq!(step.held, Held::Missed);
         assert_eq!(step.reason.as_deref(), Some("errors 0.20%, 2.0 times 0.1%"));
-        // Who allows them gets an answer.
+        // A plan that tolerates them gets an answer.
         let report = server.run(&search("p99<5ms,errors<1%"));
         assert!(report.is_confirmed());
     }
@@ -657,9 +660,9 @@ mod tests {
         let duration = |slo, rate| search(slo).step_duration(rate).as_secs_f64();
         for (slo, rate, expected_s) in [
             ("p99<5ms", 1_000.0, 2.0),
-            // 381 and three times their deviation.
+            // 381 plus three standard deviations.
             ("p99<5ms", 100.0, 4.4),
-            // So that one error stays below the limit.
+            // Enough requests that a single error stays below the limit.
             ("errors<0.01%", 2_000.0, 5.15),
             ("p99.9<5ms", 1_000.0, 4.024),
             ("p99<200ms", 1_000.0, 4.0),
@@ -670,7 +673,7 @@ mod tests {
         }
         assert_eq!(search("p99<5ms").floor_per_s(), 44.0);
         assert_eq!(search("p50<5ms").floor_per_s(), 1.0);
-        // Where a run of 1,000/s would be too short, it begins higher.
+        // If a run at 1,000/s would be too short, the search begins higher.
         let report = Simulated::default().run(&search("p99.99<5ms"));
         assert_eq!(report.steps[0].rate_per_s, 3_901.0);
         assert!(report.is_confirmed());
@@ -707,7 +710,7 @@ mod tests {
             ),
             (
                 new("p99<5s", ten, None),
-                "p99<5s: after --timeout 5s no answer is waited for; make it longer than the objective",
+                "p99<5s: no answer is awaited after --timeout 5s; make it longer than the objective",
             ),
             (
                 new("p99<5ms", ten, Some(10.0)),
@@ -731,7 +734,7 @@ mod tests {
         assert_eq!(new("p99<5ms", ten, Some(100.0)), Ok(()));
     }
 
-    /// A run at 1000/s in which 10 ms were the 99th percentile, of which the generator made so many.
+    /// A run at 1000/s with a 99th percentile of 10 ms, of which the generator caused this much.
     fn outcome(lag_ms: u64, lag_own_ms: u64) -> Outcome {
         let search = search("p99<5ms");
         let plan = search.plan_of(Phase::Double, 1000.0, 0);
@@ -764,7 +767,7 @@ mod tests {
         }
     }
 
-    /// Whatever the response times were, it was not the load that was asked for.
+    /// Whatever the response times were, the load was not the requested one.
     #[test]
     fn without_its_idle_connections_nothing_is_met() {
         let mut search = search("p99<11ms");
@@ -838,7 +841,7 @@ mod tests {
                 Held::Missed,
                 "p50 10.0 ms, 2.0 times 5ms",
             ),
-            // a lag that came of the server's is not the generator's.
+            // Lag that the server caused is not the generator's.
             ("p99<8ms", 9, 0, Held::Missed, "p99 10.0 ms, 25% above 8ms"),
         ] {
             let outcome = outcome(lag_ms, lag_own_ms);
@@ -863,7 +866,7 @@ mod tests {
         let mut late = outcome(50, 40);
         late.record.sent_in_time = 1_900;
         assert_eq!(judged("p99<1s", &late, &valid), (Held::Limited, reason));
-        // A stall at the end, which made nobody else wait.
+        // A stall at the end, which delayed no other request.
         let mut late = outcome(5, 0);
         late.record.sent_in_time = 1_900;
         assert_eq!(judged("p99<1s", &late, &valid).0, Held::Met);
@@ -922,7 +925,7 @@ mod tests {
                 Held::Limited,
                 &"a reason".to_owned(),
             ),
-            // What was met was met, whatever is to be said of the run.
+            // A met objective stays met, whatever the verdict says.
             (
                 "p99<1s",
                 0.97,
@@ -1064,8 +1067,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Whatever the server, the generator and the limit: the rate found is met, the one above is
-        /// not, and the steps are few.
+        /// Whatever the server, the generator and the limit: the rate found is met, the rate above
+        /// is not, and there are few steps.
         #[test]
         fn any_queue(
             capacity_log in 2.7..6.0_f64,
@@ -1086,8 +1089,9 @@ mod tests {
             let reach = truth.min(server.generator_per_s);
             match report.rate_per_s() {
                 Some(rate) => {
-                    // Times are known to a thousandth. Confirming runs fail twice at most, for what short
-                    // runs did not see and for a stall: steps down of 4% and of 8%.
+                    // Times are known to a thousandth. Confirming runs fail at most twice, because
+                    // of what short runs did not see and because of a stall: steps down of 4% and
+                    // of 8%.
                     let digits = 0.002 * server.capacity_per_s;
                     prop_assert!(rate <= reach * 1.02 + digits, "{rate} for {reach}");
                     prop_assert!(rate >= reach * 0.97 * 0.96 * 0.92 - digits, "{rate} for {reach}");

@@ -1,4 +1,4 @@
-//! Service level objectives as people write them: `p99<5ms`, `p50<300us and errors<1%`.
+//! Service level objectives in their usual notation: `p99<5ms`, `p50<300us and errors<1%`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,25 +9,25 @@ use engine::latency;
 use engine::plan::plain_number;
 use engine::record::Record;
 
-/// What must hold of a run: one objective or several, each of another measure.
+/// The objectives of a run: one or several, each for a different measure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slo(Vec<Objective>);
 
 impl Slo {
-    /// The objectives that were written down.
+    /// The objectives that were given.
     pub fn named(&self) -> &[Objective] {
         &self.0
     }
 
-    /// All that must hold: those that were written down, and [`Objective::FEW_ERRORS`] unless one of them
-    /// is about errors.
+    /// All objectives: those that were given, and [`Objective::FEW_ERRORS`] unless one of them is
+    /// about errors.
     pub fn all(&self) -> impl Iterator<Item = Objective> {
         let of_errors = |objective: &Objective| objective.measure == Measure::Errors;
         let few_errors = (!self.0.iter().any(of_errors)).then_some(Objective::FEW_ERRORS);
         self.0.iter().copied().chain(few_errors)
     }
 
-    /// The longest time that an objective allows, nanoseconds; 0 when none is about time.
+    /// The longest time that an objective allows, in nanoseconds; 0 if none is about time.
     pub fn longest_ns(&self) -> f64 {
         let times = self
             .0
@@ -36,8 +36,8 @@ impl Slo {
         times.map(|objective| objective.limit).fold(0.0, f64::max)
     }
 
-    /// The requests that a run must hold so that the sample supports every percentile named, and that
-    /// a single error does not exceed a limit on errors.
+    /// The number of requests that a run needs so that the sample supports every percentile, and a
+    /// single error does not exceed a limit on errors.
     pub fn samples_needed(&self) -> u64 {
         let needed = self.0.iter().map(|objective| match objective.measure {
             Measure::Percentile(p) => latency::samples_needed(p),
@@ -48,20 +48,20 @@ impl Slo {
     }
 }
 
-/// A measure and the limit that it is held to.
+/// A measure and its limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Objective {
-    /// What is held.
+    /// The measure.
     pub measure: Measure,
-    /// What it is held to: nanoseconds, or of [`Measure::Errors`] percent of the requests.
+    /// The limit: nanoseconds, or for [`Measure::Errors`] percent of the requests.
     pub limit: f64,
-    /// The limit itself will do: `<=`.
+    /// Whether the limit itself is allowed: `<=`.
     pub inclusive: bool,
 }
 
 impl Objective {
-    /// `errors<=0.1%`, which holds where nothing is said of errors: a server that refuses half of the
-    /// requests can answer the others fast.
+    /// The default error limit, `errors<=0.1%`: a server that refuses half of the requests could
+    /// answer the others fast.
     pub const FEW_ERRORS: Objective = Objective {
         measure: Measure::Errors,
         limit: 0.1,
@@ -73,7 +73,7 @@ impl Objective {
         value < self.limit || (self.inclusive && value == self.limit)
     }
 
-    /// `5ms`, `0.1%`.
+    /// The limit as printed: `5ms`, `0.1%`.
     pub fn limit_text(&self) -> String {
         if !self.measure.is_time() {
             return format!("{}%", self.limit);
@@ -84,22 +84,22 @@ impl Objective {
     }
 }
 
-/// What of a run is held to a limit.
+/// A property of a run that can have a limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Measure {
-    /// Of the response times; between 0 and 100, neither included.
+    /// A percentile of the response times; between 0 and 100, exclusive.
     Percentile(f64),
-    /// Of the response times.
+    /// The mean response time.
     Mean,
-    /// Of the response times.
+    /// The longest response time.
     Max,
-    /// The share of requests that came to nothing.
+    /// The share of requests that failed.
     Errors,
 }
 
 impl Measure {
-    /// Its value in a run: nanoseconds or percent, as [`Objective::limit`]. Absent when the sample is
-    /// too small to support it.
+    /// The value in a run: nanoseconds or percent, as for [`Objective::limit`]. `None` if the
+    /// sample is too small.
     pub fn of(self, record: &Record) -> Option<f64> {
         match self {
             Measure::Errors => {
@@ -112,7 +112,8 @@ impl Measure {
         }
     }
 
-    /// Its value in a histogram of nanoseconds, however small; absent in an empty one and of errors.
+    /// The value in a histogram of nanoseconds, however small; `None` for an empty one, and for
+    /// errors.
     pub fn of_times(self, histogram: &Histogram<u64>) -> Option<f64> {
         if histogram.is_empty() {
             return None;
@@ -125,13 +126,13 @@ impl Measure {
         }
     }
 
-    /// Whether it is a time, not a share.
+    /// Whether it is a time rather than a share.
     pub fn is_time(self) -> bool {
         self != Measure::Errors
     }
 }
 
-/// `p99.9`, `mean`, `max`, `errors`.
+/// The notation: `p99.9`, `mean`, `max`, `errors`.
 impl fmt::Display for Measure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -143,7 +144,7 @@ impl fmt::Display for Measure {
     }
 }
 
-/// As it is parsed: `p99<5ms`, `errors<=0.1%`.
+/// The notation that can be parsed: `p99<5ms`, `errors<=0.1%`.
 impl fmt::Display for Objective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let operator = if self.inclusive { "<=" } else { "<" };
@@ -151,7 +152,7 @@ impl fmt::Display for Objective {
     }
 }
 
-/// As it is parsed: `p99<5ms,max<50ms`.
+/// The notation that can be parsed: `p99<5ms,max<50ms`.
 impl fmt::Display for Slo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, objective) in self.0.iter().enumerate() {
@@ -162,7 +163,7 @@ impl fmt::Display for Slo {
     }
 }
 
-/// Units of time in nanoseconds, those that are written first; the micro sign is one of two characters.
+/// Units of time in nanoseconds, the printed ones first; the micro sign is one of two characters.
 const UNITS: [(&str, f64); 6] = [
     ("s", 1e9),
     ("ms", 1e6),
@@ -172,7 +173,7 @@ const UNITS: [(&str, f64); 6] = [
     ("ns", 1.0),
 ];
 
-/// The longest time that a run can tell, nanoseconds: an hour.
+/// The longest time that a run can measure, in nanoseconds: one hour.
 const TIME_NS_MAX: f64 = 3.6e12;
 
 /// Objectives joined by `,` or `and`: `p99<5ms, errors<=0.5%`.
@@ -195,7 +196,7 @@ impl FromStr for Slo {
     }
 }
 
-/// `p99<5ms`, `p99.9<=20ms`, `mean<1ms`, `max<50ms`, `errors<0.1%`.
+/// Parses one objective: `p99<5ms`, `p99.9<=20ms`, `mean<1ms`, `max<50ms`, `errors<0.1%`.
 impl FromStr for Objective {
     type Err = String;
 
@@ -217,7 +218,7 @@ impl FromStr for Objective {
             limit.map_err(|what| format!("{text:?}: {what}, such as {measure}<{example}"))?;
         if limit == 0.0 && !(inclusive && measure == Measure::Errors) {
             let hint = match measure {
-                Measure::Errors => "errors<=0% asks for none",
+                Measure::Errors => "errors<=0% allows none",
                 _ => "the limit must be above zero",
             };
             return Err(format!("{text:?}: nothing is below zero; {hint}"));
@@ -238,10 +239,12 @@ fn measure(name: &str) -> Result<Measure, String> {
         name => {
             let percentile = name.strip_prefix('p').and_then(plain_number);
             match percentile.ok_or_else(|| {
-                format!("no measure is called {name:?}; there are p50, p99.9, mean, max, errors")
+                format!("unknown measure {name:?}; known: p50, p99.9, mean, max, errors")
             })? {
                 p if p > 0.0 && p < 100.0 => Ok(Measure::Percentile(p)),
-                _ => Err("percentiles lie between p0 and p100; for the largest, write max".into()),
+                _ => Err(
+                    "percentiles lie between p0 and p100; for the largest value, write max".into(),
+                ),
             }
         }
     }
@@ -257,7 +260,7 @@ fn time_ns(text: &str) -> Result<f64, String> {
     };
     match ns {
         ..=TIME_NS_MAX => Ok(ns),
-        _ => Err("expected a time of an hour at the most".to_owned()),
+        _ => Err("expected a time of at most one hour".to_owned()),
     }
 }
 
@@ -360,7 +363,7 @@ mod tests {
             ),
             (
                 "p99<9999s",
-                r#""p99<9999s": expected a time of an hour at the most, such as p99<5ms"#,
+                r#""p99<9999s": expected a time of at most one hour, such as p99<5ms"#,
             ),
             (
                 "p99<0ms",
@@ -368,19 +371,19 @@ mod tests {
             ),
             (
                 "p100<5ms",
-                r#""p100<5ms": percentiles lie between p0 and p100; for the largest, write max"#,
+                r#""p100<5ms": percentiles lie between p0 and p100; for the largest value, write max"#,
             ),
             (
                 "p0<5ms",
-                r#""p0<5ms": percentiles lie between p0 and p100; for the largest, write max"#,
+                r#""p0<5ms": percentiles lie between p0 and p100; for the largest value, write max"#,
             ),
             (
                 "p<5ms",
-                r#""p<5ms": no measure is called "p"; there are p50, p99.9, mean, max, errors"#,
+                r#""p<5ms": unknown measure "p"; known: p50, p99.9, mean, max, errors"#,
             ),
             (
                 "latency<5ms",
-                r#""latency<5ms": no measure is called "latency"; there are p50, p99.9, mean, max, errors"#,
+                r#""latency<5ms": unknown measure "latency"; known: p50, p99.9, mean, max, errors"#,
             ),
             (
                 "errors<1",
@@ -392,7 +395,7 @@ mod tests {
             ),
             (
                 "errors<0%",
-                r#""errors<0%": nothing is below zero; errors<=0% asks for none"#,
+                r#""errors<0%": nothing is below zero; errors<=0% allows none"#,
             ),
             (
                 "p99<5ms,p99<6ms",
@@ -436,7 +439,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is printed means what was parsed.
+        /// The printed text means what was parsed.
         #[test]
         fn text_and_back(
             // Thousandths of a percent.

@@ -1,28 +1,28 @@
-//! Where on the scale of rates an objective stops being met, found with few runs although single runs
+//! Finds the rate at which an objective stops being met, with few runs, although single runs
 //! mislead: a stall of the machine spoils one, luck saves another.
 
 use super::Held;
 
-/// Between which rates to look, and how closely. Rates are per second.
+/// The range and precision of a search. Rates are per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
-    /// Where to begin.
+    /// The first rate.
     pub start: f64,
-    /// The least rate worth a run.
+    /// The lowest rate worth a run.
     pub floor: f64,
-    /// The greatest.
+    /// The highest rate.
     pub ceiling: f64,
-    /// By which share of it the rate found may lie below the truth.
+    /// The share by which the result may lie below the true rate.
     pub precision: f64,
 }
 
-/// What a run is for.
+/// The purpose of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Up, each rate twice the one before, until one is not met.
+    /// Upwards, each rate twice the one before, until one is not met.
     Double,
-    /// Down, each rate half of the one before, until one is met.
+    /// Downwards, each rate half of the one before, until one is met.
     Halve,
     /// Between a rate that is met and one that is not.
     Bisect,
@@ -31,7 +31,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// As in tables and JSON.
+    /// The name in tables and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Phase::Double => "double",
@@ -42,19 +42,19 @@ impl Phase {
     }
 }
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Found {
-    /// The largest rate that was met, per second; absent when none was.
+    /// The largest rate that was met, per second; `None` if none was.
     pub rate_per_s: Option<f64>,
-    /// The confirming run met it too.
+    /// Whether the confirming run met it too.
     pub confirmed: bool,
-    /// The least rate above it that was not met, and how. Absent only when the ceiling was met.
+    /// The lowest rate above it that was not met, and how. `None` only if the ceiling was met.
     pub not_met: Option<(f64, Held)>,
 }
 
 impl Found {
-    /// What stood in the way of more was the generator, so that the server can do more than this.
+    /// Whether the generator prevented a higher rate, so that the server can do more than this.
     pub fn limited_by_generator(&self) -> bool {
         !matches!(self.not_met, Some((_, Held::Missed)))
     }
@@ -63,12 +63,13 @@ impl Found {
 /// Confirming runs, each at a lower rate than the one before, until it is given up.
 pub const CONFIRMATIONS_MAX: u32 = 6;
 
-/// Looks for the largest rate at which `run` says [`Held::Met`]. Beside the rate, `run` is told what for.
+/// Searches for the largest rate at which `run` returns [`Held::Met`]. `run` gets the rate and its
+/// purpose.
 ///
-/// Doubles the rate until it is not met, or halves it until it is, then bisects what lies between, then
-/// confirms; where the confirmation fails, it is tried again a little lower, and each time by twice as
-/// much: what short runs did not see may lie anywhere below. A rate is given up when two
-/// runs of at most three say so.
+/// The rate is doubled until it is not met, or halved until it is; then the range between is
+/// bisected, and the result is confirmed. If the confirmation fails, it is tried again slightly
+/// lower, each time by twice as much: what short runs did not see may lie anywhere below. A rate is
+/// rejected if two of at most three runs fail.
 ///
 /// # Errors
 ///
@@ -81,8 +82,9 @@ pub fn find<E>(
     bracket.open(bounds, bounds.start, run)?;
     let edge = bracket.not_met;
     bracket.narrow(bounds, run)?;
-    // Where all in between was met, the edge itself is in doubt: by chance it would be so close to the
-    // truth once in some thirty searches, by a machine that stalled at that time always.
+    // If everything in between was met, the upper edge itself is doubtful: by chance it would be
+    // this close to the true rate once in some thirty searches, but a machine that stalled at that
+    // moment always causes it.
     if let (Some(met), Some((rate, _))) = (bracket.met, edge)
         && bracket.not_met == edge
         && rate > met * (1.0 + bounds.precision / 2.0)
@@ -98,7 +100,7 @@ pub fn find<E>(
     bracket.confirm(bounds, run)
 }
 
-/// The largest rate that is met and the least above it that is not, as far as they are known.
+/// The largest rate that is met and the lowest above it that is not, as far as known.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bracket {
     met: Option<f64>,
@@ -106,7 +108,7 @@ struct Bracket {
 }
 
 impl Bracket {
-    /// From `start` up, or down, until there are both, where there are.
+    /// From `start` upwards or downwards, until both are known, if both exist.
     fn open<E>(
         &mut self,
         bounds: &Bounds,
@@ -136,7 +138,7 @@ impl Bracket {
         }
     }
 
-    /// Until they are as close as they are to be.
+    /// Bisects until the two are close enough.
     fn narrow<E>(
         &mut self,
         bounds: &Bounds,
@@ -154,7 +156,7 @@ impl Bracket {
         Ok(())
     }
 
-    /// By a run at the rate that is met, or a few at lower ones.
+    /// Confirms the result with a run at the rate that is met, or a few at lower rates.
     fn confirm<E>(
         mut self,
         bounds: &Bounds,
@@ -184,9 +186,9 @@ impl Bracket {
     }
 }
 
-/// One good run is enough, since the confirming run holds it to account; a bad one is repeated, and
-/// believed when two of three say the same. Of three that differ the generator's is taken, which claims
-/// the least.
+/// A single good run is enough, since the confirming run checks it; a bad one is repeated, and
+/// believed if two of three agree. If all three differ, the one limited by the generator is taken,
+/// which claims the least.
 fn believed<E>(
     phase: Phase,
     rate: f64,
@@ -207,7 +209,7 @@ fn believed<E>(
     }
 }
 
-/// The geometric mean, as round as the precision allows.
+/// The geometric mean, rounded as far as the precision allows.
 fn between(met: f64, above: f64, precision: f64) -> f64 {
     let mean = (met * above).sqrt();
     let round = rounded(mean, precision);
@@ -217,13 +219,13 @@ fn between(met: f64, above: f64, precision: f64) -> f64 {
     }
 }
 
-/// With as many digits as tell rates apart that lie half the precision from each other: 3 for 2%.
+/// Enough digits to distinguish rates that are half the precision apart: 3 for 2%.
 fn rounded(rate: f64, precision: f64) -> f64 {
     let digits = (1.0 - (precision / 2.0).log10()).ceil();
     let unit = 10_f64.powf(rate.log10().floor() + 1.0 - digits);
     match unit {
         1.0.. => (rate / unit).round() * unit,
-        // So that 31.2 stays 31.2: a tenth has no exact number, ten has.
+        // Keeps 31.2 exact: a tenth has no exact binary form, ten has.
         _ => (rate * (1.0 / unit).round()).round() / (1.0 / unit).round(),
     }
 }
@@ -243,7 +245,7 @@ mod tests {
         precision: 0.02,
     };
 
-    /// The runs that a search made, in order.
+    /// The runs of a search, in order.
     type Runs = Vec<(Phase, f64, Held)>;
 
     fn search(bounds: &Bounds, mut server: impl FnMut(Phase, f64) -> Held) -> (Found, Runs) {
@@ -256,7 +258,7 @@ mod tests {
         (found.unwrap(), runs)
     }
 
-    /// A server that meets its objective up to this rate and a generator that can offer so much.
+    /// A server that meets its objective up to a rate, and a generator that can offer up to a rate.
     fn steps(server: f64, generator: f64) -> impl FnMut(Phase, f64) -> Held {
         move |_, rate| match rate {
             _ if rate > generator => Held::Limited,
@@ -265,8 +267,8 @@ mod tests {
         }
     }
 
-    /// More runs than this would be a search that does not converge: three for each doubling, halving and
-    /// bisection, and the confirmations.
+    /// The limit of runs for a search that converges: three for each doubling, halving and
+    /// bisection, plus the confirmations.
     fn runs_max(bounds: &Bounds, truth: f64) -> usize {
         let truth = truth.clamp(bounds.floor, bounds.ceiling);
         let octaves = (truth / bounds.start).log2().abs().ceil() as usize + 2;
@@ -342,13 +344,14 @@ mod tests {
 
     #[test]
     fn what_the_generator_limits_is_marked() {
-        // The generator's ceiling is below the server's, and found as closely.
+        // The generator's ceiling is below the server's, and is found as precisely.
         let (found, _) = search(&BOUNDS, steps(1e12, 50_000.0));
         let rate = found.rate_per_s.unwrap();
         assert!(found.confirmed && found.limited_by_generator());
         assert!((49_000.0..=50_000.0).contains(&rate), "{rate}");
 
-        // It is above, and met on the way up: the server was the limit even so.
+        // The generator's ceiling is above, and was met on the way up: the server was the limit
+        // nevertheless.
         let (found, runs) = search(&BOUNDS, steps(50_000.0, 60_000.0));
         assert!(runs.iter().any(|run| run.2 == Held::Limited));
         assert!(!found.limited_by_generator());
@@ -399,7 +402,7 @@ mod tests {
             });
             let rate = found.rate_per_s.unwrap();
             assert!(found.confirmed);
-            // Had it come in the confirming run, it would have cost one step down.
+            // In the confirming run, the stall would have cost one step down.
             assert!(
                 (41_237.0 * 0.98 * 0.95..=41_237.0).contains(&rate),
                 "{rate}"
@@ -446,7 +449,7 @@ mod tests {
         assert!(confirming(&runs).len() > 1);
         assert!(confirming(&runs).is_sorted_by(|a, b| a > b));
 
-        // Long ones never.
+        // Long runs never meet it.
         let (found, runs) = search(&BOUNDS, |phase, rate| match phase {
             Phase::Confirm => Held::Missed,
             _ if rate > 41_000.0 => Held::Missed,
@@ -483,12 +486,13 @@ mod tests {
         ] {
             assert_eq!(rounded(rate, precision), round, "{rate} at {precision}");
         }
-        // Nothing round lies between.
+        // There is no round rate in between.
         assert_eq!(between(100.1, 100.9, 0.02), (100.1_f64 * 100.9).sqrt());
     }
 
     proptest! {
-        /// Whatever the truth, the start and the precision: it is found, in few runs, and reported.
+        /// Whatever the true rate, the start and the precision: it is found in few runs, and
+        /// reported.
         #[test]
         fn any_step_is_found(
             truth_log in 0.1..8.0_f64,
@@ -512,7 +516,7 @@ mod tests {
             prop_assert_eq!(runs.last().unwrap().0, Phase::Confirm);
         }
 
-        /// Runs near the edge are a matter of luck, the more so the nearer: the rate found is near too.
+        /// Runs near the edge depend on luck, the more so the nearer; the rate found is near too.
         #[test]
         fn noise_is_borne(truth in 10.0..1e6_f64, noise in 0.0..0.1_f64, seed: u64) {
             let mut luck = fastrand::Rng::with_seed(seed);
@@ -526,8 +530,8 @@ mod tests {
             prop_assert!(runs.len() <= runs_max(&BOUNDS, rate), "{} runs", runs.len());
         }
 
-        /// A server, or a machine, that answers by chance alone: the search ends, and what it says was
-        /// seen by it.
+        /// A server or machine that answers by pure chance: the search ends, and its result was
+        /// observed.
         #[test]
         fn flapping_ends(seed: u64, p_met in 0.0..=1.0_f64, p_limited in 0.0..=1.0_f64) {
             let mut luck = fastrand::Rng::with_seed(seed);

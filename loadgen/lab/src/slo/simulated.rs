@@ -1,5 +1,4 @@
-//! A server whose capacity is known, and a generator in front of it, without either: outcomes as they
-//! would be, for tests.
+//! A simulated server with a known capacity and a simulated generator: outcomes for tests.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -8,8 +7,8 @@ use super::{Report, Search, Slo};
 use engine::plan::{Limit, Pace, Plan};
 use engine::record::{ClientCost, Kind, Outcome, Phase, Record};
 
-/// One server that works off a queue, with random times of service (M/M/1): response times follow an
-/// exponential distribution whose mean is `1 / (capacity - rate)`. Above its capacity the queue grows.
+/// A server with a queue and random service times (M/M/1): response times follow an exponential
+/// distribution with mean `1 / (capacity - rate)`. Above its capacity the queue grows.
 #[derive(Debug, Clone)]
 pub struct Simulated {
     /// What the server can serve per second.
@@ -33,9 +32,9 @@ impl Default for Simulated {
     }
 }
 
-/// Response times that stand in for all of a run.
+/// The number of response times that represent a run.
 const SAMPLES: u32 = 5_000;
-/// The generator's own lag, as long as it keeps up.
+/// The generator's own lag while it keeps up.
 const LAG_OWN_S: f64 = 20e-6;
 
 impl Simulated {
@@ -44,7 +43,7 @@ impl Simulated {
         self.capacity_per_s + (1.0 - q).ln() / (limit_s - LAG_OWN_S)
     }
 
-    /// The `index`th run of a search.
+    /// The outcome of the search's run number `index`.
     pub fn drive(&self, index: usize, plan: &Plan) -> Outcome {
         let Limit::For(duration) = plan.limit else {
             panic!("steps have a duration: {plan:?}");
@@ -57,10 +56,10 @@ impl Simulated {
         let mut record = Record::new(plan.connections);
         for sample in 0..SAMPLES {
             let q = (f64::from(sample) + 0.5) / f64::from(SAMPLES);
-            // Of the generator and of the server: how much of the run is behind at its end.
+            // How much of the run is late at its end, because of the generator and of the server.
             let lag_own = LAG_OWN_S + q * seconds * (rate / self.generator_per_s - 1.0).max(0.0);
             let queue = q * seconds * (offered / self.capacity_per_s - 1.0).max(0.0);
-            // Within a run, a queue that is neither worked off nor grows wanders no farther than this.
+            // A queue without growth wanders no farther than this within a run.
             let least_per_s = (self.capacity_per_s / seconds).sqrt();
             let spare_per_s = (self.capacity_per_s - offered).max(least_per_s);
             let wait = queue - (1.0 - q).ln() / spare_per_s;
@@ -98,7 +97,7 @@ impl Simulated {
         }
     }
 
-    /// The whole search against this server.
+    /// Runs the whole search against this server.
     pub fn run(&self, search: &Search) -> Report<()> {
         let mut index = 0;
         let report = search.run(

@@ -1,4 +1,5 @@
-//! From facts to findings: what is fine, what is not, why it matters, what mends it. Pure.
+//! Turns facts into findings: what is fine, what is not, why it matters, and what fixes it. A pure
+//! function.
 
 use std::time::Duration;
 
@@ -12,8 +13,7 @@ use engine::limits::FILES_RESERVED;
 use engine::ports::{Budget, LOOPBACK_SOURCES, TIME_WAIT};
 use subject::machine::{Pinning, cores_of};
 
-/// Everything that is looked at, in the order in which it is reported: processors, time, room, network,
-/// instruments.
+/// All checks in the order of the report: processors, time, memory and files, network, instruments.
 const CHECKS: [(&str, Check); 24] = [
     ("cores", cores),
     ("pinning", pinning),
@@ -41,16 +41,16 @@ const CHECKS: [(&str, Check); 24] = [
     ("io_uring", io_uring),
 ];
 
-/// Says of one thing how it is, or why that is not known.
+/// A check: judges one thing, or says why it is unknown.
 type Check = fn(&Facts) -> Result<Judgement, String>;
 
 struct Judgement {
     value: String,
-    /// Why it matters and what mends it, when it is not fine.
+    /// Why it matters and what fixes it, if it is not fine.
     warning: Option<(&'static str, Mend)>,
 }
 
-/// Judges all of them.
+/// Makes all checks.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let finding = |(name, check): (&'static str, Check)| match check(facts) {
         Ok(Judgement { value, warning }) => {
@@ -104,18 +104,18 @@ fn pinning(facts: &Facts) -> Result<Judgement, String> {
         _ => advice("Measure on a machine with two cores or more."),
     };
     match (facts.allowed.len(), cores.len()) {
-        (0, _) => return Err("the system does not tell which CPUs may be used".to_owned()),
+        (0, _) => return Err("the system does not report which CPUs may be used".to_owned()),
         (1, _) => {
             return warn(
                 "one CPU for server and generator",
-                "They take turns, so neither is measured alone, and each waits for the other.",
+                "Server and generator take turns, so neither is measured alone, and each waits for the other.",
                 more,
             );
         }
         (_, 1) => {
             return warn(
                 format!("CPUs {} are threads of one core", list_of(&facts.allowed)),
-                "Threads of one core share its units, so what the generator does slows the server.",
+                "Threads of one core share its execution units, so the generator slows down the server.",
                 more,
             );
         }
@@ -130,7 +130,7 @@ fn pinning(facts: &Facts) -> Result<Judgement, String> {
 
 fn quota(facts: &Facts) -> Result<Judgement, String> {
     match known(&facts.quota)? {
-        None => fine("none that limits"),
+        None => fine("no limit"),
         Some(quota) => warn(
             match quota {
                 1 => format!("1 CPU's worth of time for {} CPUs", facts.allowed.len()),
@@ -139,10 +139,10 @@ fn quota(facts: &Facts) -> Result<Judgement, String> {
                     facts.allowed.len()
                 ),
             },
-            "Once it is used up everything stops for the rest of a period, often for 50 ms and more: p99 \
+            "Once the quota is used up, all processes stop for the rest of a period, often for 50 ms and more: p99 \
              then shows the quota.",
             advice(
-                "Give the container CPUs of its own instead, such as --cpuset-cpus 0-1 in place of \
+                "Give the container its own CPUs instead, for example with --cpuset-cpus 0-1 in place of \
                  --cpus 2.",
             ),
         ),
@@ -152,7 +152,7 @@ fn quota(facts: &Facts) -> Result<Judgement, String> {
 fn governor(facts: &Facts) -> Result<Judgement, String> {
     let governors = match &facts.governors {
         Ok(governors) => governors,
-        // Where not even the CPUs are told, an absent file says nothing.
+        // If even the CPUs are unknown, an absent file proves nothing.
         Err(_) if facts.online.is_ok() => {
             return fine("none here, as is usual in a virtual machine");
         }
@@ -170,7 +170,7 @@ fn governor(facts: &Facts) -> Result<Judgement, String> {
     )
 }
 
-/// Share of the CPUs' time that may be stolen, percent.
+/// The maximum share of CPU time that may be stolen, in percent.
 const STEAL_MAX: f64 = 1.0;
 
 fn steal(facts: &Facts) -> Result<Judgement, String> {
@@ -185,14 +185,14 @@ fn steal(facts: &Facts) -> Result<Judgement, String> {
     }
     warn(
         value,
-        "The hypervisor ran others meanwhile; a request that had to wait for that looks slow.",
-        advice("Use a machine with dedicated CPUs, or measure when its neighbours are quiet."),
+        "The hypervisor ran other machines meanwhile; a request that waits for them looks slow.",
+        advice("Use a machine with dedicated CPUs, or measure when its neighbours are idle."),
     )
 }
 
 const STANDS_STILL: &str = "/proc/stat stands still";
 
-/// Share of the CPUs' time that others may use, percent.
+/// The maximum share of CPU time that other processes may use, in percent.
 const LOAD_MAX: f64 = 10.0;
 
 fn load(facts: &Facts) -> Result<Judgement, String> {
@@ -207,19 +207,20 @@ fn load(facts: &Facts) -> Result<Judgement, String> {
     }
     warn(
         value,
-        "Other processes take turns with server and generator, and move all numbers.",
-        advice("See in top what runs; stop it, or wait until it is done."),
+        "Other processes compete with server and generator for the CPUs, which affects all numbers.",
+        advice("Find out with top what is running; stop it, or wait until it has finished."),
     )
 }
 
-/// Read without a system call, best first.
+/// Clock sources that are read without a system call, best first.
 const CLOCK_SOURCES: [&str; 4] = [
     "tsc",
     "kvm-clock",
     "hyperv_clocksource_tsc_page",
     "arch_sys_counter",
 ];
-/// Read from a device, at a microsecond or so a time, or with the grain of a tick.
+/// Clock sources that are read from a device in about a microsecond, or that have the resolution of
+/// a tick.
 const SLOW_CLOCK_SOURCES: [&str; 5] = ["hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies"];
 
 fn clock_source(facts: &Facts) -> Result<Judgement, String> {
@@ -233,20 +234,20 @@ fn clock_source(facts: &Facts) -> Result<Judgement, String> {
         .find(|name| others.iter().any(|other| other == name));
     warn(
         source.as_str(),
-        "It is slow to read or coarse, and the generator reads the clock for every request.",
+        "This source is slow to read or coarse, and the generator reads the clock for every request.",
         match better {
             Some(name) => Mend::Command(format!(
                 "echo {name} | {}tee /sys/devices/system/clocksource/*/current_clocksource",
                 sudo(facts)
             )),
             None => advice(
-                "See in dmesg why the kernel gave up the TSC; another machine may have kept it.",
+                "Look in dmesg for the reason why the kernel rejected the TSC; another machine may accept it.",
             ),
         },
     )
 }
 
-/// Reads of the clock may take this long each.
+/// The maximum time for one read of the clock.
 const CLOCK_READ_MAX: Duration = Duration::from_nanos(200);
 
 fn clock_read(facts: &Facts) -> Result<Judgement, String> {
@@ -256,13 +257,13 @@ fn clock_read(facts: &Facts) -> Result<Judgement, String> {
     }
     warn(
         value,
-        "The generator reads the clock several times for every request; this takes its time away from \
+        "The generator reads the clock several times per request; this time is lost for \
          sending.",
         advice("Use a machine whose clock source is tsc or kvm-clock."),
     )
 }
 
-/// Late by more is one wake-up of a hundred at the most.
+/// The maximum lateness: with it, at most one wake-up in a hundred is later.
 const LATENESS_MAX: Duration = Duration::from_micros(500);
 
 fn wake_up(facts: &Facts) -> Result<Judgement, String> {
@@ -277,16 +278,18 @@ fn wake_up(facts: &Facts) -> Result<Judgement, String> {
     }
     warn(
         value,
-        "A request of an open loop that leaves so late adds this to its response time.",
+        "In open loop, this lateness is added to the response time of a request.",
         match facts.governors {
             Ok(_) => as_root(facts, "cpupower idle-set -D 10"),
-            Err(_) => advice("Stop other work here; in a virtual machine, ask for dedicated CPUs."),
+            Err(_) => {
+                advice("Stop other work on this machine; in a virtual machine, get dedicated CPUs.")
+            }
         },
     )
 }
 
 const MIB: u64 = 1 << 10;
-/// KiB that should be available.
+/// The minimum of available memory, in KiB.
 const MEMORY_MIN_KIB: u64 = 1024 * MIB;
 
 fn memory(facts: &Facts) -> Result<Judgement, String> {
@@ -303,7 +306,7 @@ fn memory(facts: &Facts) -> Result<Judgement, String> {
     )
 }
 
-/// Connections that are often asked for.
+/// A common number of connections.
 const CONNECTIONS_MIN: u64 = 10_000;
 
 fn open_files(facts: &Facts) -> Result<Judgement, String> {
@@ -322,12 +325,12 @@ fn open_files(facts: &Facts) -> Result<Judgement, String> {
     }
     warn(
         value,
-        "Each connection is an open file, of the generator and of the server.",
+        "Each connection is an open file of the generator and another one of the server.",
         as_root(facts, "prlimit --pid $$ --nofile=1048576"),
     )
 }
 
-/// Of one address.
+/// The minimum number of ports per address.
 const PORTS_MIN: u64 = 10_000;
 
 fn port_range(facts: &Facts) -> Result<Judgement, String> {
@@ -339,12 +342,12 @@ fn port_range(facts: &Facts) -> Result<Judgement, String> {
     }
     warn(
         value,
-        "From one address, a server cannot have more connections than there are ports.",
+        "From one address, a server can have at most as many connections as there are ports.",
         sysctl(facts, "net.ipv4.ip_local_port_range=\"10240 65535\""),
     )
 }
 
-/// More new connections a second than one core of a generator makes.
+/// More new connections per second than one core of a generator can open.
 const CONNECTIONS_PER_S_MIN: f64 = 25_000.0;
 
 fn new_connections(facts: &Facts) -> Result<Judgement, String> {
@@ -363,7 +366,7 @@ fn new_connections(facts: &Facts) -> Result<Judgement, String> {
     }
     warn(
         value,
-        "A closed connection holds its port in TIME_WAIT; a generator that makes new ones faster than \
+        "A closed connection keeps its port in TIME_WAIT; a generator that opens connections faster than \
          this runs out of ports.",
         match (is_reused(&budget), budget.timestamps) {
             (true, _) => sysctl(facts, "net.ipv4.ip_local_port_range=\"10240 65535\""),
@@ -381,13 +384,13 @@ fn time_wait(facts: &Facts) -> Result<Judgement, String> {
         let after = seconds(budget.rest(true).as_secs_f64());
         return fine(format!("{now} now; on loopback reused after {after}"));
     }
-    let value = format!("{now} now; their ports are held for 60 s");
+    let value = format!("{now} now; each holds its port for 60 s");
     if sockets <= budget.ports / 2 {
         return fine(value);
     }
     warn(
         value,
-        "Most ports of one address are taken by connections that are closed already.",
+        "Closed connections occupy most ports of one address.",
         Mend::Command("sleep 60".to_owned()),
     )
 }
@@ -432,7 +435,7 @@ fn accept_queue(facts: &Facts) -> Result<Judgement, String> {
     }
     warn(
         value,
-        "Of a larger burst of connects the rest is dropped, and comes again after a second.",
+        "In a larger burst, the excess connects are dropped and repeated after a second.",
         sysctl(facts, "net.core.somaxconn=4096"),
     )
 }
@@ -443,11 +446,11 @@ fn syn_queue(facts: &Facts) -> Result<Judgement, String> {
     let value = format!("tcp_max_syn_backlog {}", thousands(backlog_max));
     match (backlog_max, cookies) {
         (QUEUE_MIN.., _) => fine(value),
-        // The kernel looks at it only when it may not send cookies instead.
+        // The kernel uses this limit only if it may not send cookies.
         (_, 1..) => fine(format!("{value}, unused with cookies")),
         (_, 0) => warn(
             value,
-            "Of a larger burst of connects from afar the rest is dropped, and comes again after a \
+            "In a larger burst from remote hosts, the excess connects are dropped and repeated after a \
              second.",
             sysctl(facts, "net.ipv4.tcp_max_syn_backlog=4096"),
         ),
@@ -460,7 +463,7 @@ fn syn_cookies(facts: &Facts) -> Result<Judgement, String> {
         1 => fine("tcp_syncookies 1: when a queue is full"),
         2 => warn(
             "tcp_syncookies 2: for every connection",
-            "A cookie costs CPU time on every connect that servers elsewhere do not pay.",
+            "A cookie costs CPU time on every connect, which other machines do not spend.",
             sysctl(facts, "net.ipv4.tcp_syncookies=1"),
         ),
         other => Err(format!("tcp_syncookies is {other}")),
@@ -477,7 +480,7 @@ fn congestion(facts: &Facts) -> Result<Judgement, String> {
     let better = if is_there { "cubic" } else { "reno" };
     warn(
         name.as_str(),
-        "It paces sending by timers, which come late when all CPUs are busy, so over loopback their \
+        "It paces sending with timers, which are late when all CPUs are busy, so over loopback this \
          lateness is measured.",
         sysctl(facts, &format!("net.ipv4.tcp_congestion_control={better}")),
     )
@@ -486,12 +489,12 @@ fn congestion(facts: &Facts) -> Result<Judgement, String> {
 fn tracking(facts: &Facts) -> Result<Judgement, String> {
     let &(count, max) = match &facts.tracked {
         Ok(tracked) => tracked,
-        // Where other settings of the network are not told either, an absent file says nothing.
+        // If other network settings are unreadable too, an absent file proves nothing.
         Err(_) if facts.accept_queue_max.is_ok() => return fine("nf_conntrack is not loaded"),
         Err(unread) => return Err(unread.to_string()),
     };
     if count == 0 {
-        return fine("nf_conntrack is loaded, but not in force");
+        return fine("nf_conntrack is loaded, but not active");
     }
     warn(
         format!(
@@ -499,8 +502,8 @@ fn tracking(facts: &Facts) -> Result<Judgement, String> {
             thousands(count),
             thousands(max)
         ),
-        "Each packet is looked up in its table, where a closed connection stays for two minutes; when \
-         it is full, packets are dropped.",
+        "Each packet is looked up in its table, which keeps a closed connection for two minutes; when the table \
+         is full, packets are dropped.",
         as_root(facts, "iptables -t raw -I OUTPUT -o lo -j CT --notrack"),
     )
 }
@@ -515,13 +518,13 @@ fn loopback_mtu(facts: &Facts) -> Result<Judgement, String> {
     }
     warn(
         value,
-        "Large answers and pipelined requests are cut into more packets than on other machines.",
+        "Large answers and pipelined requests are split into more packets than on other machines.",
         as_root(facts, "ip link set lo mtu 65536"),
     )
 }
 
 fn tracefs(facts: &Facts) -> Result<Judgement, String> {
-    const WHY: &str = "System calls can only be counted by the kernel's tracepoints.";
+    const WHY: &str = "System calls can only be counted with the kernel's tracepoints.";
     const KERNEL: &str = "Use a kernel that was built with CONFIG_FTRACE_SYSCALLS.";
     match known(&facts.tracefs)? {
         Tracefs::Readable(at) => fine(format!("readable at {at}")),
@@ -529,8 +532,8 @@ fn tracefs(facts: &Facts) -> Result<Judgement, String> {
             "mounted, but not readable by this user",
             WHY,
             match is_root(facts) {
-                true => advice("Run loadgen as root of the machine, outside of the container."),
-                false => advice("Run loadgen as root when system calls are to be counted."),
+                true => advice("Run loadgen as root of the machine, outside the container."),
+                false => advice("Run loadgen as root to count system calls."),
             },
         ),
         Tracefs::Incomplete => warn("mounted, but without system calls", WHY, advice(KERNEL)),
@@ -543,7 +546,7 @@ fn tracefs(facts: &Facts) -> Result<Judgement, String> {
     }
 }
 
-/// From 2 on, what the kernel does for a process is hidden from its own user.
+/// From 2 on, the kernel hides its own activity from the process's user.
 const PARANOID_MAX: i64 = 1;
 
 fn perf_events(facts: &Facts) -> Result<Judgement, String> {
@@ -553,11 +556,11 @@ fn perf_events(facts: &Facts) -> Result<Judgement, String> {
         return fine(value);
     }
     if facts.privileges.as_ref().is_ok_and(|may| may.perfmon) {
-        return fine(format!("{value}, which does not bind this user"));
+        return fine(format!("{value}, which does not restrict this user"));
     }
     warn(
         value,
-        "Profilers cannot show the time in the kernel, where a small request spends most of it.",
+        "Profilers cannot show time in the kernel, where a small request spends most of its time.",
         sysctl(facts, "kernel.perf_event_paranoid=1"),
     )
 }
@@ -574,7 +577,7 @@ fn io_uring(facts: &Facts) -> Result<Judgement, String> {
     let value = format!("io_uring_disabled {disabled}");
     match (disabled, privileges.is_some_and(|may| may.admin)) {
         (0, _) => fine(value),
-        (1, true) => fine(format!("{value}, which does not bind this user")),
+        (1, true) => fine(format!("{value}, which does not restrict this user")),
         _ => warn(
             value,
             "A server that needs io_uring cannot be measured.",
@@ -613,7 +616,7 @@ fn sysctl(facts: &Facts, setting: &str) -> Mend {
     as_root(facts, &format!("sysctl -w {setting}"))
 }
 
-/// Where one is root already there may be no sudo.
+/// A root user may not have sudo.
 fn sudo(facts: &Facts) -> &'static str {
     if is_root(facts) { "" } else { "sudo " }
 }
@@ -626,7 +629,7 @@ fn ports((first, last): (u64, u64)) -> u64 {
     (last + 1).saturating_sub(first)
 }
 
-/// `1 s`, `0.5 s`.
+/// A time in seconds: `1 s`, `0.5 s`.
 fn seconds(seconds: f64) -> String {
     format!("{seconds} s")
 }

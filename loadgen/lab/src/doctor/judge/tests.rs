@@ -86,7 +86,7 @@ const FINE: &[(Change, &str, &str)] = &[
         "pinning",
         "--pin-server 0 (taskset -c 0), --pin-client 2,4",
     ),
-    (|_| {}, "CPU quota", "none that limits"),
+    (|_| {}, "CPU quota", "no limit"),
     (
         |_| {},
         "governor",
@@ -180,7 +180,7 @@ const FINE: &[(Change, &str, &str)] = &[
     (
         |f| (f.time_wait, f.time_wait_reuse) = (Ok(14_116), Ok(0)),
         "TIME_WAIT",
-        "14,116 now; their ports are held for 60 s",
+        "14,116 now; each holds its port for 60 s",
     ),
     (
         |_| {},
@@ -214,7 +214,7 @@ const FINE: &[(Change, &str, &str)] = &[
     (
         |f| f.tracked = Ok((0, 9)),
         "tracking",
-        "nf_conntrack is loaded, but not in force",
+        "nf_conntrack is loaded, but not active",
     ),
     (|_| {}, "loopback MTU", "65,536 bytes"),
     (|_| {}, "tracefs", "readable at /sys/kernel/tracing"),
@@ -227,13 +227,13 @@ const FINE: &[(Change, &str, &str)] = &[
     (
         |f| (f.perf_event_paranoid, f.privileges) = (Ok(4), Ok(ROOT)),
         "perf events",
-        "perf_event_paranoid 4, which does not bind this user",
+        "perf_event_paranoid 4, which does not restrict this user",
     ),
     (|_| {}, "io_uring", "io_uring_disabled 0"),
     (
         |f| (f.io_uring_disabled, f.privileges) = (Ok(1), Ok(ROOT)),
         "io_uring",
-        "io_uring_disabled 1, which does not bind this user",
+        "io_uring_disabled 1, which does not restrict this user",
     ),
 ];
 
@@ -261,13 +261,13 @@ const WARN: &[(Change, &str, &str, &str)] = &[
         |f| f.quota = Ok(Some(1)),
         "CPU quota",
         "1 CPU's worth of time for 2 CPUs",
-        "Give the container CPUs of its own",
+        "Give the container its own CPUs",
     ),
     (
         |f| (f.allowed, f.quota) = ((0..8).collect(), Ok(Some(2))),
         "CPU quota",
         "2 CPUs' worth of time for 8 CPUs",
-        "Give the container CPUs of its own",
+        "Give the container its own CPUs",
     ),
     (
         |f| f.governors = Ok(vec!["performance".to_owned(), "powersave".to_owned()]),
@@ -291,7 +291,7 @@ const WARN: &[(Change, &str, &str, &str)] = &[
         |f| f.moment = moment("0 0 0 0 0 0 0 0", "5 0 4 45 45 0 1 0"),
         "other load",
         "10% of CPU time now, load average 0.25",
-        "See in top what runs",
+        "Find out with top what is running",
     ),
     (
         |f| f.clock_source = Ok("hpet".to_owned()),
@@ -303,7 +303,7 @@ const WARN: &[(Change, &str, &str, &str)] = &[
         |f| (f.clock_source, f.clock_sources) = (Ok("acpi_pm".to_owned()), gone()),
         "clock source",
         "acpi_pm",
-        "See in dmesg why",
+        "Look in dmesg for the reason why",
     ),
     (
         |f| f.clock_read = Duration::from_nanos(201),
@@ -315,7 +315,7 @@ const WARN: &[(Change, &str, &str, &str)] = &[
         |f| f.lateness = late(501),
         "wake-up",
         "57 µs late, p99 501 µs; timer slack 50 µs",
-        "Stop other work here",
+        "Stop other work on this machine",
     ),
     (
         |f| (f.lateness, f.governors) = (late(1500), Ok(vec!["performance".to_owned()])),
@@ -368,7 +368,7 @@ const WARN: &[(Change, &str, &str, &str)] = &[
     (
         |f| (f.time_wait, f.time_wait_reuse) = (Ok(14_117), Ok(0)),
         "TIME_WAIT",
-        "14,117 now; their ports are held for 60 s",
+        "14,117 now; each holds its port for 60 s",
         "sleep 60",
     ),
     (
@@ -429,7 +429,7 @@ const WARN: &[(Change, &str, &str, &str)] = &[
         |f| f.tracefs = Ok(Tracefs::Forbidden),
         "tracefs",
         "mounted, but not readable by this user",
-        "Run loadgen as root when",
+        "Run loadgen as root to count",
     ),
     (
         |f| (f.tracefs, f.privileges) = (Ok(Tracefs::Forbidden), Ok(ROOT)),
@@ -479,7 +479,7 @@ const UNKNOWN: &[(Change, &str, &str)] = &[
     (
         |f| f.allowed.clear(),
         "pinning",
-        "the system does not tell which CPUs may be used",
+        "the system does not report which CPUs may be used",
     ),
     (|f| f.quota = gone(), "CPU quota", "no /it"),
     (|f| f.online = gone(), "governor", "no /governor"),
