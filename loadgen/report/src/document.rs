@@ -1,6 +1,5 @@
 //! Tables and what is said about them, before any format draws them.
 
-use super::format;
 use super::grid::Grid;
 
 /// Blocks, one below the other. A format draws them: [`crate::format::TableFormat`].
@@ -36,16 +35,6 @@ pub(crate) enum Piece {
 }
 
 impl Document {
-    /// For a terminal, in lines of at most `width` as far as the tables allow.
-    pub fn text(&self, width: usize) -> String {
-        format::text::render(self, width)
-    }
-
-    /// For a file.
-    pub fn markdown(&self) -> String {
-        format::markdown::render(self)
-    }
-
     pub(crate) fn blocks(&self) -> &[Block] {
         &self.0
     }

@@ -15,7 +15,6 @@ use clap::ValueEnum;
 #[cfg(feature = "sets")]
 use serde::Serialize;
 
-#[cfg(feature = "sets")]
 use crate::document::Document;
 
 #[cfg(feature = "sets")]
@@ -65,5 +64,17 @@ impl TableFormat {
             TableFormat::Csv => csv::render(rows),
             TableFormat::Json => json::render(head, rows),
         }
+    }
+}
+
+impl Document {
+    /// For a terminal, in lines of at most `width` as far as the tables allow.
+    pub fn text(&self, width: usize) -> String {
+        text::render(self, width)
+    }
+
+    /// For a file.
+    pub fn markdown(&self) -> String {
+        markdown::render(self)
     }
 }

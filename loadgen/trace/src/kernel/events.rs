@@ -9,7 +9,7 @@ use nix::libc;
 use syscalls::Sysno;
 
 use super::format::{Field, Format};
-use super::rings::Gathered;
+use super::gathered::{Event, Gathered, Half, StateChange};
 use super::{Traced, Watch};
 use crate::model::{Call, Change, Side, State};
 
@@ -22,37 +22,6 @@ pub(super) enum Kind {
     Exit,
     /// `sock:inet_sock_set_state`
     Change,
-}
-
-/// One half of a system call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Event {
-    pub(super) at_ns: u64,
-    pub(super) tid: u32,
-    /// The number of the call; on return, -1 if the kernel has forgotten it.
-    pub(super) number: i64,
-    pub(super) half: Half,
-}
-
-/// Which half of the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Half {
-    /// The entry, with the arguments.
-    Enter([u64; 6]),
-    /// The return, with the result.
-    Exit(i64),
-}
-
-/// A socket of any protocol changes its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct StateChange {
-    pub(super) at_ns: u64,
-    protocol: u16,
-    local: SocketAddr,
-    remote: SocketAddr,
-    socket: u64,
-    old: i32,
-    new: i32,
 }
 
 /// The offsets of the tracepoints' fields that are used.
@@ -355,7 +324,7 @@ fn is_kept(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rings::Process;
+    use super::super::gathered::Process;
     use super::*;
 
     const fn number(call: Sysno) -> i64 {

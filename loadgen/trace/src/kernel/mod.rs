@@ -9,6 +9,7 @@
 mod describe;
 mod events;
 mod format;
+mod gathered;
 mod rings;
 
 use std::io;

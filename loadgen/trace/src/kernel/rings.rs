@@ -1,7 +1,5 @@
 //! The ring buffers that the kernel writes events into, and the thread that empties them.
 
-use std::collections::HashMap;
-use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::sync::mpsc::{self, Receiver};
 use std::{fs, io, thread};
@@ -13,7 +11,8 @@ use perf_event::data::Record;
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Clock, ReadFormat, SampleFlag, Sampler};
 
-use super::events::{Event, Kind, Layout, StateChange};
+use super::events::{Kind, Layout};
+use super::gathered::Gathered;
 use crate::clock::now_ns;
 use engine::affinity::CpuList;
 use subject::ledger::allow_files;
@@ -29,10 +28,6 @@ const RINGS_BYTES: usize = 128 << 20;
 /// A record has a header of 8 bytes, two numbers, a time, and the event's data.
 const RECORD_BYTES_MIN: usize = 32;
 
-/// The limit of events per process. A traced process has a few hundred; another process that calls
-/// without pause must not fill the memory.
-const EVENTS_PER_PROCESS_MAX: usize = 1 << 17;
-
 const STOP: Token = Token(usize::MAX);
 
 /// The thread that empties the rings.
@@ -41,26 +36,6 @@ pub(super) struct Drain {
     waker: Waker,
     gathered: Receiver<io::Result<Gathered>>,
     begun_ns: u64,
-}
-
-/// Everything that was written into the rings.
-#[derive(Debug, Default)]
-pub(super) struct Gathered {
-    /// State changes of all sockets, unordered.
-    pub(super) changes: Vec<StateChange>,
-    /// The events of each process.
-    pub(super) processes: HashMap<u32, Process>,
-    /// Events of any process that did not fit into a ring.
-    pub(super) lost: u64,
-}
-
-/// The events of one process.
-#[derive(Debug, Default)]
-pub(super) struct Process {
-    /// Unordered.
-    pub(super) events: Vec<Event>,
-    /// Events beyond the limit.
-    pub(super) lost: u64,
 }
 
 impl Drain {
@@ -232,67 +207,7 @@ impl Ring {
     }
 }
 
-impl Gathered {
-    fn keep(&mut self, within: &Range<u64>) {
-        self.changes.retain(|change| within.contains(&change.at_ns));
-        for process in self.processes.values_mut() {
-            process.events.retain(|event| within.contains(&event.at_ns));
-        }
-    }
-}
-
-impl Process {
-    fn push(&mut self, event: Event) {
-        match self.events.len() < EVENTS_PER_PROCESS_MAX {
-            true => self.events.push(event),
-            false => self.lost += 1,
-        }
-    }
-}
-
 fn malformed() -> io::Error {
     let message = "a record of a tracepoint is shorter than its format says";
     io::Error::new(io::ErrorKind::InvalidData, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::events::Half;
-    use super::*;
-
-    fn event(at_ns: u64) -> Event {
-        Event {
-            at_ns,
-            tid: 1,
-            number: 0,
-            half: Half::Exit(0),
-        }
-    }
-
-    #[test]
-    fn a_process_that_does_not_stop_calling() {
-        let mut process = Process::default();
-        for at_ns in 0..EVENTS_PER_PROCESS_MAX as u64 + 3 {
-            process.push(event(at_ns));
-        }
-        assert_eq!(process.events.len(), EVENTS_PER_PROCESS_MAX);
-        assert_eq!(process.lost, 3);
-    }
-
-    #[test]
-    fn what_lies_outside_the_trace_is_dropped() {
-        let mut process = Process::default();
-        for at_ns in [9, 10, 19, 20] {
-            process.push(event(at_ns));
-        }
-        let mut gathered = Gathered {
-            processes: HashMap::from([(1, process)]),
-            ..Gathered::default()
-        };
-        gathered.keep(&(10..20));
-        let times: Vec<u64> = (gathered.processes[&1].events.iter())
-            .map(|event| event.at_ns)
-            .collect();
-        assert_eq!(times, [10, 19]);
-    }
 }

@@ -18,7 +18,7 @@ use nix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use thiserror::Error;
 
-use super::file::FRAME_BYTES_MAX;
+use super::reading::FRAME_BYTES_MAX;
 use super::{Capture, Frame, Link};
 use engine::figures::count;
 

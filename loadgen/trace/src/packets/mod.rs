@@ -12,6 +12,7 @@ mod layers;
 mod live;
 mod pcap;
 mod pcapng;
+mod reading;
 
 pub use file::{ReadError, read, read_from, write};
 pub use live::{Live, Missing, Ports};

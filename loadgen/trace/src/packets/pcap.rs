@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::file::{BadHeader, FRAME_BYTES_MAX, Order, Reading};
+use super::reading::{BadHeader, FRAME_BYTES_MAX, Order, Reading};
 use super::{Frame, Link};
 
 /// Length of the file header.

@@ -5,7 +5,7 @@
 //! understand. The available crates parse every block, and lose a packet because of a comment in
 //! another character set.
 
-use super::file::{BadHeader, FRAME_BYTES_MAX, Order, Reading};
+use super::reading::{BadHeader, FRAME_BYTES_MAX, Order, Reading};
 use super::{Frame, Link};
 use engine::figures::count;
 

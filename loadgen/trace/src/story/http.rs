@@ -5,7 +5,6 @@
 //! that end is unknown, and the story does not claim anything about it.
 
 use super::streams::{Missing, Stream};
-use super::subject::Subject;
 use crate::model::{Packet, Side};
 use engine::figures::count;
 use engine::response::{Misread, Rule};
@@ -247,7 +246,7 @@ impl Cut {
 }
 
 /// Notes that say once how gaps in the capture limit what is known about responses.
-pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
+pub(super) fn notes(connections: &[&Messages]) -> Vec<String> {
     let reasons = [
         (
             Unknown::Missing(Missing::CutOff),
@@ -267,8 +266,7 @@ pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
         ),
     ];
     let counted = reasons.into_iter().map(|(what, why)| {
-        let connections = subjects.iter();
-        let few = connections.filter(|it| it.messages.unknown == Some(what));
+        let few = connections.iter().filter(|it| it.unknown == Some(what));
         (why, few.count())
     });
     let told = counted.filter(|(_, few)| *few > 0);
@@ -278,16 +276,16 @@ pub(super) fn notes(subjects: &[Subject<'_>]) -> Vec<String> {
             count(few as u64, "connection")
         )
     });
-    told.chain(misread(subjects)).collect()
+    told.chain(misread(connections)).collect()
 }
 
 /// Notes about malformed messages, one for each kind of fault; the first of each kind is quoted.
-fn misread(subjects: &[Subject<'_>]) -> Vec<String> {
+fn misread(connections: &[&Messages]) -> Vec<String> {
     let mut kinds: Vec<(Side, &Misread, u64)> = Vec::new();
-    for subject in subjects {
+    for messages in connections {
         for (side, misread) in [Side::Client, Side::Server]
             .into_iter()
-            .zip(&subject.messages.misread)
+            .zip(&messages.misread)
         {
             let Some(misread) = misread else { continue };
             let same = |it: &&mut (Side, &Misread, u64)| it.0 == side && it.1.rule == misread.rule;

@@ -222,7 +222,8 @@ pub(super) fn subjects<'a>(
     notes.extend(time_wait::note(record, refuted.count()));
     subjects.sort_by_key(Subject::begun_ns);
     notes.dedup();
-    notes.extend(http::notes(&subjects));
+    let messages: Vec<&Messages> = subjects.iter().map(|it| &it.messages).collect();
+    notes.extend(http::notes(&messages));
     (subjects, listeners, notes)
 }
 
