@@ -110,7 +110,10 @@ fn svg(chart: &Chart, evidence: &Evidence) -> String {
     };
     let said: Vec<String> = said.map_or(Vec::new(), |said| {
         let wrapped = textwrap::wrap(&said, (WIDTH - 28) as usize / LETTER_WIDTH as usize);
-        wrapped.into_iter().map(|line| line.into_owned()).collect()
+        wrapped
+            .into_iter()
+            .map(std::borrow::Cow::into_owned)
+            .collect()
     });
     let foot = 18 * said.len() as u32;
     let height = head + foot + if body > 0 { body + 60 } else { 0 };
@@ -522,7 +525,7 @@ struct Name<'a> {
     end: (i32, i32),
 }
 
-/// Names beside the ends of lines, none above another.
+/// Names beside the ends of lines, without overlaps.
 fn draw_names(root: &Area, names: &mut [Name], right: i32, down: Range<i32>) {
     names.sort_by_key(|name| name.end.1);
     let mut rows: Vec<i32> = names.iter().map(|name| name.end.1).collect();
@@ -809,7 +812,7 @@ mod tests {
             evidence.servers.push(name.to_owned());
         }
         let svg = drawn(&evidence, "cpu-by-workload").svg;
-        let mut looks: Vec<(&str, &str, Vec<(i32, i32)>)> = Vec::new();
+        let mut looks = Vec::new();
         for (before, name) in svg.split("<text ").zip(svg.split("<text ").skip(1)) {
             let (_, name) = name.split_once('>').unwrap();
             let name = name.split('<').next().unwrap().trim();
@@ -819,11 +822,9 @@ mod tests {
             let line = elements(before, "polyline ").next().unwrap();
             let shape = points(elements(before, "polygon ").next().unwrap());
             let (x, y) = points(line)[0];
-            looks.push((
-                attribute(line, "stroke"),
-                attribute(line, "stroke-dasharray"),
-                shape.into_iter().map(|it| (it.0 - x, it.1 - y)).collect(),
-            ));
+            let shape: Vec<_> = shape.iter().map(|it| (it.0 - x, it.1 - y)).collect();
+            let colour = attribute(line, "stroke");
+            looks.push((colour, attribute(line, "stroke-dasharray"), shape));
         }
         // One is named beside the chart.
         assert_eq!(looks.len(), 23);
