@@ -6,6 +6,8 @@ mod laboratory;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use browser::Browser;
 use report::latencies::Latencies;
@@ -36,6 +38,39 @@ fn page() -> (tempfile::TempDir, std::path::PathBuf) {
     (folder, file)
 }
 
+/// A chart takes milliseconds; this is long for a machine that has much else to do.
+const DRAWN_WITHIN: Duration = Duration::from_secs(20);
+
+/// Scrolls to a chart and waits until it is drawn.
+fn visit(browser: &mut Browser, id: &str) {
+    let chart = format!("document.getElementById({})", json!(id));
+    browser.evaluate(&format!("{chart}.scrollIntoView({{ block: 'center' }})"));
+    let began = Instant::now();
+    while browser.evaluate(&format!("{chart}.dataset.drawn")) != json!("true") {
+        assert!(
+            began.elapsed() < DRAWN_WITHIN,
+            "the chart {id} is not drawn after {DRAWN_WITHIN:?}; complaints: {:?}",
+            browser.complaints
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Scrolls to every chart, those of closed workloads too; how many of them have axes.
+fn visit_all(browser: &mut Browser) -> Value {
+    browser.evaluate(
+        "document.querySelectorAll('details.workload').forEach(it => { it.open = true; })",
+    );
+    let ids = browser.evaluate("[...document.querySelectorAll('.plot')].map(it => it.id)");
+    for id in ids.as_array().unwrap() {
+        visit(browser, id.as_str().unwrap());
+    }
+    browser.evaluate(
+        "[...document.querySelectorAll('.plot')]\
+         .filter(it => it.querySelector('.cartesianlayer .xy')).length",
+    )
+}
+
 #[test]
 fn the_page_in_a_browser() {
     let (_folder, file) = page();
@@ -45,16 +80,7 @@ fn the_page_in_a_browser() {
     };
     browser.open(&file);
     // Charts are drawn when they come into view, and those of a workload when it is opened.
-    let visit = "(async () => {
-        document.querySelectorAll('details.workload').forEach(it => { it.open = true; });
-        for (const it of document.querySelectorAll('.plot')) {
-            it.scrollIntoView({ block: 'center' });
-            while (it.dataset.drawn !== 'true') await new Promise(next => setTimeout(next, 5));
-        }
-        return [...document.querySelectorAll('.plot')]
-            .filter(it => it.querySelector('.cartesianlayer .xy')).length;
-    })()";
-    let drawn = browser.evaluate(visit);
+    let drawn = visit_all(&mut browser);
     // 4 by connections, 2 by rate, 1 by workload, a curve for each of 19 workloads, and 3 of the ledger; those
     // without variation are a sentence.
     let figures = browser.evaluate("document.querySelectorAll('.chart').length");
@@ -75,14 +101,12 @@ fn the_page_in_a_browser() {
                  .filter(it => it.data.some(trace => trace.meta === 'event-loop' || \
                  trace.y.includes?.('event-loop'))).length";
     let drawn = "document.querySelectorAll('.plot[data-drawn=true]').length";
-    let far = "document.querySelector('#cpu-by-workload').scrollIntoView()";
     assert_eq!(browser.evaluate(shown), charts);
     browser.evaluate("document.querySelector('input[data-server=\"event-loop\"]').focus()");
     browser.press(" ", " ");
     browser.wait(&format!("0 < {drawn} && {drawn} < {charts}"));
     assert_eq!(browser.evaluate(shown), json!(0));
-    browser.evaluate(far);
-    browser.wait("document.querySelector('#cpu-by-workload').dataset.drawn === 'true'");
+    visit(&mut browser, "cpu-by-workload");
     assert_eq!(browser.evaluate(shown), json!(0));
     browser.press(" ", " ");
     browser.wait(&format!("{drawn} > 0 && {shown} === {drawn}"));
@@ -107,7 +131,7 @@ fn the_page_in_a_browser() {
     // On a phone nothing is wider than the window but what scrolls by itself.
     let phone = json!({ "width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": true });
     browser.call("Emulation.setDeviceMetricsOverride", phone);
-    browser.evaluate(visit);
+    visit_all(&mut browser);
     let width = browser.evaluate("document.documentElement.scrollWidth");
     assert!(width.as_u64().unwrap() <= 360, "{width}");
 
@@ -150,8 +174,7 @@ fn the_page_of_a_long_ladder() {
 
     // Names stand at the ends of lines, each at a place of its own.
     let chart = "document.getElementById('cpu-by-connections-keep-alive')";
-    browser.evaluate(&format!("{chart}.scrollIntoView()"));
-    browser.wait(&format!("{chart}.dataset.drawn === 'true'"));
+    visit(&mut browser, "cpu-by-connections-keep-alive");
     let names = format!("[...{chart}.querySelectorAll('.annotation')]");
     assert_eq!(number(&mut browser, &format!("{names}.length")), 21);
     let covered = format!(
@@ -191,8 +214,24 @@ fn the_page_of_a_long_ladder() {
     browser.evaluate("location.hash = '#workload-pipelined-16'");
     browser.wait("document.getElementById('workload-pipelined-16').open");
 
-    // On a phone nothing is cut: wide tables scroll by themselves.
+    // On a phone charts are drawn again, with those labels that have room.
     resize(&mut browser, 390);
+    browser.wait(&format!(
+        "{chart}.dataset.drawn === 'false' || {chart}.clientWidth === {chart}.layout.width"
+    ));
+    visit(&mut browser, "cpu-by-connections-keep-alive");
+    assert_eq!(
+        browser.evaluate(&format!("{chart}.layout.width === {chart}.clientWidth")),
+        json!(true)
+    );
+    let overlapping = format!(
+        "[...{chart}.querySelectorAll('.xtick text')].map(it => it.getBoundingClientRect())\
+         .filter(it => it.width > 0).sort((a, b) => a.left - b.left)\
+         .filter((it, at, all) => at > 0 && it.left < all[at - 1].right).length"
+    );
+    assert_eq!(number(&mut browser, &overlapping), 0);
+
+    // Nothing is cut: wide tables scroll by themselves.
     browser.evaluate("document.querySelectorAll('details').forEach(it => { it.open = true; })");
     let width = number(&mut browser, "document.documentElement.scrollWidth");
     assert!(width <= 390, "{width}");

@@ -110,7 +110,10 @@ fn svg(chart: &Chart, evidence: &Evidence) -> String {
     };
     let said: Vec<String> = said.map_or(Vec::new(), |said| {
         let wrapped = textwrap::wrap(&said, (WIDTH - 28) as usize / LETTER_WIDTH as usize);
-        wrapped.into_iter().map(|line| line.into_owned()).collect()
+        wrapped
+            .into_iter()
+            .map(std::borrow::Cow::into_owned)
+            .collect()
     });
     let foot = 18 * said.len() as u32;
     let height = head + foot + if body > 0 { body + 60 } else { 0 };
@@ -522,7 +525,7 @@ struct Name<'a> {
     end: (i32, i32),
 }
 
-/// Names beside the ends of lines, none above another.
+/// Names beside the ends of lines, without overlaps.
 fn draw_names(root: &Area, names: &mut [Name], right: i32, down: Range<i32>) {
     names.sort_by_key(|name| name.end.1);
     let mut rows: Vec<i32> = names.iter().map(|name| name.end.1).collect();
@@ -653,5 +656,180 @@ mod tests {
             "there are no figures for others"
         );
         assert!(all(&fixture::evidence(&[], &[], Vec::new())).is_empty());
+    }
+
+    /// A long ladder under those workloads alone whose names begin like this, which is quicker.
+    fn ladder(workloads: &str) -> Evidence {
+        let mut evidence = fixture::ladder();
+        evidence
+            .workloads
+            .retain(|it| it.name.starts_with(workloads));
+        evidence
+            .cells
+            .retain(|it| it.workload.starts_with(workloads));
+        evidence
+    }
+
+    fn drawn(evidence: &Evidence, file: &str) -> Picture {
+        let mut pictures = all(evidence).into_iter();
+        let found = pictures.find(|it| it.file.starts_with(file));
+        found.unwrap_or_else(|| panic!("no picture {file}"))
+    }
+
+    /// An attribute of an element; empty if it has none.
+    fn attribute<'a>(element: &'a str, name: &str) -> &'a str {
+        let found = element.split_once(&format!(" {name}=\""));
+        found.map_or("", |(_, rest)| rest.split('"').next().unwrap_or_default())
+    }
+
+    fn points(element: &str) -> Vec<(i32, i32)> {
+        let point = |it: &str| {
+            let (x, y) = it.split_once(',').unwrap();
+            (x.parse().unwrap(), y.parse().unwrap())
+        };
+        let points = attribute(element, "points");
+        points.split_whitespace().map(point).collect()
+    }
+
+    /// The elements of a kind, with what stands in them.
+    fn elements<'a>(svg: &'a str, kind: &'static str) -> impl Iterator<Item = &'a str> {
+        svg.split('<').filter(move |it| it.starts_with(kind))
+    }
+
+    /// Where texts stand.
+    fn texts(svg: &str) -> Vec<(i32, i32, &str)> {
+        let text = |it| {
+            let place = |name| attribute(it, name).parse().unwrap();
+            let (_, text) = it.split_once('>').unwrap();
+            (place("x"), place("y"), text.trim())
+        };
+        elements(svg, "text ").map(text).collect()
+    }
+
+    #[test]
+    fn names_at_the_ends_of_many_lines_do_not_overlap() {
+        for (workloads, file) in [
+            ("keep-alive", "cpu-by-connections"),
+            ("poisson", "p99-by-rate"),
+        ] {
+            let evidence = ladder(workloads);
+            let svg = drawn(&evidence, file).svg;
+            let height: i32 = attribute(&svg, "height").parse().unwrap();
+            let is_name = |it: &(i32, i32, &str)| evidence.servers.iter().any(|name| name == it.2);
+            let mut names: Vec<_> = texts(&svg).into_iter().filter(is_name).collect();
+            names.sort_by_key(|it| it.1);
+            let beside = usize::from(svg.contains("Beyond the axis: python-http-server"));
+            assert_eq!(names.len() + beside, 22, "{file}: {names:?}");
+            for pair in names.windows(2) {
+                assert_eq!(pair[0].0, pair[1].0, "{file}: they stand in a column");
+                let apart = pair[1].1 - pair[0].1;
+                assert!(apart >= TEXT_HEIGHT as i32, "{file}: {pair:?}");
+            }
+            assert!(names.iter().all(|it| (0..height).contains(&it.1)), "{file}");
+        }
+    }
+
+    /// From which tick to which the lines of a server go, in the words at the ticks.
+    fn joins(svg: &str, evidence: &Evidence, server: &str) -> Vec<String> {
+        let texts = texts(svg);
+        let tick = |x: i32| {
+            // Labels of the axis stand on one line, the lowest but for its title.
+            let found = texts.iter().filter(|it| it.0 == x);
+            let (_, _, label) = found.max_by_key(|it| it.1).unwrap();
+            label.to_string()
+        };
+        let style = Style::of(evidence, server);
+        let dashes: Vec<String> = style.dashes.iter().map(u32::to_string).collect();
+        let lines = elements(svg, "polyline ").filter(|it| {
+            attribute(it, "stroke").eq_ignore_ascii_case(&chart::style::hex(style.light()))
+                && attribute(it, "stroke-width") == LINE_WIDTH.to_string()
+                && attribute(it, "stroke-dasharray") == dashes.join(" ")
+        });
+        // The outline of a hollow point is closed.
+        let lines = lines.map(points).filter(|it| it.first() != it.last());
+        lines
+            .flat_map(|it| {
+                let ticks: Vec<String> = it.iter().map(|point| tick(point.0)).collect();
+                let pairs = ticks.windows(2).map(|pair| pair.join(" to "));
+                pairs.collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// No line goes across a cell that is not valid, nor across one that is missing.
+    #[test]
+    fn gaps_stay_gaps() {
+        let mut evidence = ladder("keep-alive");
+        let is_missing =
+            |server: &str, workload: &str| (server, workload) == ("io-uring", "keep-alive-256");
+        (evidence.cells).retain(|it| !is_missing(&it.server, &it.workload));
+        let svg = drawn(&evidence, "cpu-by-connections").svg;
+        let ticks = ["1", "4", "16", "64", "256", "1,024", "4,096", "9,000"];
+        for (server, gap) in [
+            ("event-loop", Some("16")),
+            ("prefork", Some("4,096")),
+            ("io-uring", Some("256")),
+            ("async-tasks", None),
+        ] {
+            let expected: Vec<String> = ticks
+                .windows(2)
+                .filter(|pair| gap.is_none_or(|gap| !pair.contains(&gap)))
+                .map(|pair| pair.join(" to "))
+                .collect();
+            assert_eq!(joins(&svg, &evidence, server), expected, "{server}");
+        }
+    }
+
+    #[test]
+    fn without_variation_a_picture_is_a_sentence() {
+        let mut evidence = ladder("keep-alive");
+        for cell in &mut evidence.cells {
+            cell.server_cpu_us_per_request = Some(7.66);
+        }
+        let svg = drawn(&evidence, "cpu-by-connections").svg;
+        let said: Vec<&str> = texts(&svg).into_iter().map(|it| it.2).collect();
+        let said = said.join(" ");
+        assert!(
+            said.ends_with("7.66 for all 22 servers (server CPU, µs per request)."),
+            "{said}"
+        );
+        for mark in ["polyline ", "polygon "] {
+            assert_eq!(elements(&svg, mark).count(), 0, "{mark}");
+        }
+    }
+
+    /// As the legend shows them.
+    #[test]
+    fn no_two_of_24_servers_look_alike() {
+        let mut evidence = ladder("keep-alive-1");
+        for name in ["hyper", "axum"] {
+            let like = evidence.cells.iter().filter(|it| it.server == "event-loop");
+            let mut cells: Vec<_> = like.cloned().collect();
+            for cell in &mut cells {
+                cell.server = name.to_owned();
+            }
+            evidence.cells.extend(cells);
+            evidence.servers.push(name.to_owned());
+        }
+        let svg = drawn(&evidence, "cpu-by-workload").svg;
+        let mut looks = Vec::new();
+        for (before, name) in svg.split("<text ").zip(svg.split("<text ").skip(1)) {
+            let (_, name) = name.split_once('>').unwrap();
+            let name = name.split('<').next().unwrap().trim();
+            if !evidence.servers.iter().any(|it| it == name) {
+                continue;
+            }
+            let line = elements(before, "polyline ").next().unwrap();
+            let shape = points(elements(before, "polygon ").next().unwrap());
+            let (x, y) = points(line)[0];
+            let shape: Vec<_> = shape.iter().map(|it| (it.0 - x, it.1 - y)).collect();
+            let colour = attribute(line, "stroke");
+            looks.push((colour, attribute(line, "stroke-dasharray"), shape));
+        }
+        // One is named beside the chart.
+        assert_eq!(looks.len(), 23);
+        for (at, one) in looks.iter().enumerate() {
+            assert!(!looks[..at].contains(one), "{one:?}");
+        }
     }
 }

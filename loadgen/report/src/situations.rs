@@ -81,7 +81,7 @@ impl<'a> Podium<'a> {
                 Some(ratio) => format!("{server} has {}", times(ratio)),
                 None => String::new(),
             },
-            None if self.first.len() > 1 => "not told apart".to_owned(),
+            None if self.first.len() > 1 => "statistical tie".to_owned(),
             None => String::new(),
         }
     }

@@ -32,8 +32,8 @@ pub(crate) struct Chart {
     pub(crate) y: Axis,
     /// What is drawn, and what is named beside it.
     pub(crate) body: Body,
-    /// Servers that are named beside the chart and not drawn: they would stretch the axis until nothing else
-    /// could be told apart.
+    /// Servers that are named beside the chart and not drawn: they would stretch the axis until all
+    /// others coincide.
     pub(crate) beside: Vec<String>,
 }
 

@@ -130,7 +130,7 @@ impl Chart {
         Some(match found {
             Alike::Same(value) => format!("{value} for {who} ({axis}).{exceptions}"),
             Alike::Noise(range) => format!(
-                "No difference is resolved between {who}: {range} ({axis}), and all intervals overlap.{exceptions}"
+                "No difference was shown between {who}: {range} ({axis}), and all intervals overlap.{exceptions}"
             ),
         })
     }
@@ -246,7 +246,7 @@ mod tests {
         let noise = lines(&[(7.0, Some((6.0, 8.0))), (7.5, Some((6.8, 8.2)))]);
         assert_eq!(
             noise.sentence().unwrap(),
-            "No difference is resolved between s0 and s1: 7.00–7.50 (µs), and all intervals overlap."
+            "No difference was shown between s0 and s1: 7.00–7.50 (µs), and all intervals overlap."
         );
         assert_eq!(
             lines(&[(7.0, Some((6.0, 7.2))), (7.5, Some((7.3, 8.0)))]).sentence(),

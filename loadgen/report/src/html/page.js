@@ -8,7 +8,7 @@
   const plots = [...document.querySelectorAll(".plot")];
   const button = document.getElementById("theme");
   const root = document.documentElement;
-  const config = { displayModeBar: false, responsive: true };
+  const config = { displayModeBar: false };
   const system = matchMedia("(prefers-color-scheme: dark)");
 
   const shown = () => new Set(boxes.filter((box) => box.checked).map((box) => box.dataset.server));
@@ -17,9 +17,9 @@
     const computed = getComputedStyle(root);
     return (name) => computed.getPropertyValue(`--${name}`).trim();
   };
-  // plotly reads some markup in texts, and none is meant.
+  // plotly interprets some markup in texts; ours are literal.
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  // In lines that fit on a phone.
+  // Wrapped to lines that fit on a phone.
   const folded = (text) => text.split("\n").map((line) => {
     const lines = [""];
     for (const word of line.split(" ")) {
@@ -57,7 +57,7 @@
     return [first - before * room, last + after * room];
   };
 
-  // Texts of ticks, but for those that would run into the next.
+  // Labels of ticks, without those that would run into the next.
   const legible = (of, range, width) => {
     const scale = of.log ? Math.log10 : (value) => value;
     let next = Infinity;
@@ -113,7 +113,7 @@
     return [part(false), part(true)].filter(Boolean);
   };
 
-  // Names beside the ends of lines, none above another; `height` is that of the drawing without its margins.
+  // Names beside the ends of lines, without overlaps; `height` is that of the drawing without its margins.
   const names = (chart, series, range, height, c) => {
     const scale = chart.y.log ? Math.log10 : (value) => value;
     const share = (value) => (scale(value) - range[0]) / (range[1] - range[0]);
@@ -209,7 +209,7 @@
     return { data, layout };
   };
 
-  // What is drawn bears the names of servers, so that one rule of style highlights a server everywhere.
+  // Marks carry the name of their server, so that a single style rule highlights it everywhere.
   const name = (element) => {
     const tag = (it, of) => {
       if (of) {
@@ -242,16 +242,16 @@
     }
   };
 
-  const draw = (element, width) => {
+  const draw = (element, width = element.clientWidth) => {
     const chart = JSON.parse(document.getElementById(`data-${element.id}`).textContent);
     const c = style();
     const height = Number(element.dataset.height);
     const visible = shown();
-    const { data, layout } = chart.kind === "bars" ? ofBars(chart, visible, c) : ofPoints(chart, visible, height, width || element.clientWidth, c);
+    const { data, layout } = chart.kind === "bars" ? ofBars(chart, visible, c) : ofPoints(chart, visible, height, width, c);
     element.dataset.drawn = "true";
     const isNew = !element.layout;
     const done = Plotly.react(element, data, {
-      ...layout, height, width, autosize: !width, showlegend: false, hovermode: "closest", dragmode: false,
+      ...layout, height, width, showlegend: false, hovermode: "closest", dragmode: false,
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: c("ink") },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       hoverlabel: { align: "left", bgcolor: c("card"), bordercolor: c("line"), font: { color: c("ink"), size: 13 } },
@@ -321,6 +321,15 @@
     drawAll();
   });
   boxes.forEach((box) => box.addEventListener("change", drawAll));
+  // Which labels fit depends on the width. On a phone the height changes with every scroll.
+  let wide = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth !== wide) {
+      wide = innerWidth;
+      // Printing draws for paper, and again for the window when it is done.
+      requestAnimationFrame(() => before || drawAll());
+    }
+  });
 
   // A link opens what it leads to.
   const open = () => {
@@ -337,7 +346,7 @@
   addEventListener("hashchange", open);
 
   // On paper everything is drawn, on white, and workloads and tables are unfolded.
-  let before;
+  let before = null;
   addEventListener("beforeprint", () => {
     before = { theme: root.dataset.theme, closed: [...document.querySelectorAll("details:not([open])")] };
     before.closed = before.closed.filter((it) => it.matches(".workload, .rest, .further, #verdicts *, #where *"));
@@ -353,6 +362,7 @@
     } else {
       root.dataset.theme = before.theme;
     }
+    before = null;
     drawAll();
   });
 

@@ -6,6 +6,9 @@
 //! Rows are text, so they can be searched, copied, read aloud and wrapped on a phone. A row opens
 //! to show everything known about its event.
 
+#[cfg(test)]
+mod contrast;
+
 use askama::Template;
 
 use super::compare::{self, Row as CompareRow};

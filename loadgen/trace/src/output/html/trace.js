@@ -36,7 +36,7 @@
   };
   addEventListener("hashchange", show);
 
-  // A printed page cannot be opened: tables of sockets are expanded, everything else stays closed.
+  // Rows cannot be opened on paper: tables of sockets are expanded, everything else stays closed.
   let before = [];
   addEventListener("beforeprint", () => {
     before = rows.map((row) => row.open);
