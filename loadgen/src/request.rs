@@ -1,4 +1,4 @@
-//! The request that a run repeats: its flags, and the bytes made of them.
+//! The request that a run repeats: its options, and the bytes that they result in.
 
 use std::fs;
 use std::sync::Arc;
@@ -14,28 +14,28 @@ use engine::response::Expected;
 
 #[derive(Debug, Args)]
 pub(crate) struct Request {
-    /// Method, sent as it is written
+    /// Method, sent as written
     #[arg(short, long, default_value = "GET")]
     pub(crate) method: Method,
     /// Header field to add, `Name: value`; may be repeated
     #[arg(short = 'H', long, value_name = "FIELD", value_parser = field)]
     header: Vec<Field>,
-    /// Body, or the file that holds it (@@ for a text that begins with @)
+    /// Body, or @ and the file that contains it (@@ for a text that begins with @)
     #[arg(long, value_name = "TEXT|@FILE", value_parser = text_or_file)]
     body: Option<Bytes>,
-    /// What every answer must hold; anything else is an error
+    /// Body that every response must have; any other is an error
     #[arg(long, value_name = "TEXT|@FILE|sha256:HEX", value_parser = expectation)]
     expect_body: Option<Expected>,
-    /// How long a connect or an answer may take
+    /// Time limit for a connect or a response
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }
 
 impl Request {
-    /// What can be known to fail before anything is started; `urls` are those that are asked for.
+    /// Checks the options before anything starts; `urls` are the requested ones.
     pub(crate) fn check(&self, urls: &[HttpUrl]) -> Result<(), Usage> {
         if self.method == Method::HEAD && self.expect_body.is_some() {
-            let message = "--expect-body: an answer to HEAD has no body";
+            let message = "--expect-body: a response to HEAD has no body";
             return Err(Usage(message.to_owned()));
         }
         let has_more = |url: &&HttpUrl| url.request_target() != "/";
@@ -43,7 +43,7 @@ impl Request {
             && let Some(url) = urls.iter().find(has_more)
         {
             return Err(Usage(format!(
-                "{url}: CONNECT asks for host and port alone; leave out path and query"
+                "{url}: CONNECT takes only host and port; leave out path and query"
             )));
         }
         Ok(())
@@ -58,7 +58,7 @@ impl Request {
         options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
     }
 
-    /// What every body must be.
+    /// The body that every response must have.
     pub(crate) fn expected(&self) -> Option<Arc<Expected>> {
         self.expect_body.clone().map(Arc::new)
     }
@@ -68,7 +68,7 @@ impl Request {
         self.bytes_with(url, "")
     }
 
-    /// The same, asking the server to close the connection behind the answer (RFC 9112 §9.6).
+    /// The bytes of a request that asks the server to close the connection after its response (RFC 9112 §9.6).
     #[cfg(feature = "trace")]
     pub(crate) fn bytes_to_close(&self, url: &HttpUrl) -> Vec<u8> {
         match self.server_closes() {
@@ -100,7 +100,7 @@ impl Request {
         }
         request.extend_from_slice(more_fields.as_bytes());
         let body: &[u8] = self.body.as_ref().map_or(b"", |Bytes(bytes)| bytes);
-        // Where a body is usual, its absence is to be said (RFC 9110 §8.6).
+        // Methods that usually have a body must state its absence (RFC 9110 §8.6).
         let usual = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
         let framed = given(header::CONTENT_LENGTH) || given(header::TRANSFER_ENCODING);
         if (self.body.is_some() || usual) && !framed {
@@ -112,7 +112,7 @@ impl Request {
     }
 }
 
-/// A header field; its name is sent as it was spelled.
+/// A header field; its name is sent as spelled on the command line.
 #[derive(Debug, Clone)]
 struct Field {
     name: HeaderName,
@@ -123,13 +123,13 @@ struct Field {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bytes(Vec<u8>);
 
-/// A text, or `@` and the file that holds it.
+/// A text, or `@` and the file that contains it.
 fn text_or_file(text: &str) -> Result<Bytes, String> {
     match text.strip_prefix('@') {
         Some(escaped) if escaped.starts_with('@') => Ok(Bytes(escaped.as_bytes().to_vec())),
         Some(path) => fs::read(path)
             .map(Bytes)
-            .map_err(|error| format!("{path}: {error} (a text that begins with @ is given as @@)")),
+            .map_err(|error| format!("{path}: {error} (for a text that begins with @, write @@)")),
         None => Ok(Bytes(text.as_bytes().to_vec())),
     }
 }
@@ -146,9 +146,9 @@ fn field(text: &str) -> Result<Field, String> {
     let (spelled, value) = text.split_once(':').ok_or("expected `Name: value`")?;
     let name = spelled
         .parse()
-        .map_err(|_| format!("{spelled:?} is no name of a header field"))?;
+        .map_err(|_| format!("{spelled:?} is not a header field name"))?;
     let value = value.trim();
-    let value = (value.parse()).map_err(|_| format!("{value:?} is no value of a header field"))?;
+    let value = (value.parse()).map_err(|_| format!("{value:?} is not a header field value"))?;
     Ok(Field {
         name,
         spelled: spelled.to_owned(),
@@ -363,7 +363,7 @@ mod tests {
             (
                 &["-m", "CONNECT"],
                 "h/x",
-                Some("http://h/x: CONNECT asks for host and port alone"),
+                Some("http://h/x: CONNECT takes only host and port"),
             ),
             (&["-m", "CONNECT"], "h/?x", Some("leave out path and query")),
         ] {

@@ -116,7 +116,10 @@ fn a_record_on_stdout() {
         ("connections/s", calibration.connections_per_s),
         ("a request", calibration.client_cpu_us_per_request),
         ("a connection", calibration.client_cpu_us_per_connection),
-        ("the responder, a request", calibration.floor_cpu_us_per_request),
+        (
+            "the responder, a request",
+            calibration.floor_cpu_us_per_request,
+        ),
         (
             "the responder, a connection",
             calibration.floor_cpu_us_per_connection,
