@@ -1,4 +1,4 @@
-//! What several verbs share.
+//! Code that several verbs share.
 
 use std::env;
 use std::io;
@@ -23,8 +23,8 @@ pub(crate) fn require_files(connections: usize, idle: usize) -> Result<(), Usage
     limits::allow_files(connections, idle).map_err(Usage)
 }
 
-/// Whether the locale (POSIX, "Internationalization Variables") has more than ASCII. Where none is set, as
-/// in containers, the terminal does in all likelihood.
+/// Whether the locale (POSIX, "Internationalization Variables") supports UTF-8. If none is set, as in
+/// containers, the terminal probably does.
 pub(crate) fn speaks_utf8() -> bool {
     is_utf8(|name| env::var(name).ok())
 }
@@ -60,22 +60,21 @@ impl FromStr for Cpus {
                 Some((first, last)) => (number(first)?, number(last)?),
                 None => (number(part)?, number(part)?),
             };
-            // Before a range is written out, which may be one of billions.
+            // Checked before the range is expanded: it may span billions.
             if let Some(cpu) = (first..=last).find(|cpu| !there.contains(cpu)) {
-                return Err(format!(
-                    "there is no CPU {cpu} to run on here, only {there:?}"
-                ));
+                return Err(format!("CPU {cpu} is not available here, only {there:?}"));
             }
             cpus.extend(first..=last);
         }
         match cpus.is_empty() {
-            true => Err("no CPU in an empty range".to_owned()),
+            true => Err("the range of CPUs is empty".to_owned()),
             false => Ok(Cpus(cpus)),
         }
     }
 }
 
-/// Who runs where among `cpus`: as asked for, or else in halves, or on what the other leaves.
+/// Assigns `cpus` to server and generator as requested. If neither is given, each gets half; if one is
+/// given, the other gets the rest.
 pub(crate) fn pinning(server: Option<&Cpus>, client: Option<&Cpus>, cpus: &[usize]) -> Pinning {
     let others = |taken: &[usize]| -> Vec<usize> {
         cpus.iter()
@@ -113,13 +112,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// As [`duration`], or zero.
+/// A duration, which may be zero.
 pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
     limits::time(text).map_err(|error| match text.parse::<u64>() {
-        Ok(number) => format!("a time needs its unit: did you mean {number}s?"),
+        Ok(number) => format!("a time needs a unit; did you mean {number}s?"),
         Err(_) => format!("{error}; expected a time such as 10s or 500ms"),
     })
 }

@@ -1,11 +1,11 @@
-//! The program: verbs, progress, printing and exit codes. Each verb is a file under `verbs/`.
+//! The program: verbs, progress, output and exit codes. Each verb is a file under `verbs/`.
 //!
 //! **May know:** every crate of the generator and the laboratory.
 //!
 //! **Deliberately absent:** measuring, judging and drawing, which those crates do.
 
 #![deny(unsafe_code)]
-// These macros panic when nobody can be written to; `output` does not.
+// These macros panic if the output cannot be written; `output` does not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
@@ -42,43 +42,43 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// One workload against one server: a URL, or a name from benches/servers.toml
+    /// Run one workload against one server: a URL, or a name from benches/servers.toml
     Run(Box<run::Arguments>),
-    /// Every server under every workload, in rounds, recorded as a set under results/
+    /// Measure every server under every workload, in rounds; record a set under results/
     #[cfg(feature = "laboratory")]
     Measure(measure::Arguments),
     /// Compare servers: values and ratios to the best, from one or more sets
     #[cfg(feature = "laboratory")]
     Cmp(cmp::Arguments),
-    /// The same servers in two sets: what has changed; exit code 1 for a regression
+    /// Compare the same servers in two sets: what changed; exit code 1 for a regression
     #[cfg(feature = "laboratory")]
     Diff(diff::Arguments),
-    /// Servers in one order over several workloads, by geometric means of ratios
+    /// Rank servers over several workloads, by geometric means of ratios
     #[cfg(feature = "laboratory")]
     Rank(rank::Arguments),
-    /// What a request should cost on this machine, against what it did cost, and why servers differ
+    /// Compare what a request should cost on this machine with what it did cost; why servers differ
     #[cfg(feature = "laboratory")]
     Explain(explain::Arguments),
-    /// A page with charts from one or more sets, or their tables and pictures in a Markdown file
+    /// Write a page with charts from one or more sets, or their tables and pictures into a Markdown file
     #[cfg(feature = "laboratory")]
     Report(report::Arguments),
-    /// One request seen on the wire, with system calls, TCP states and sockets, each line explained
+    /// Show one request on the wire, with system calls, TCP states and sockets, each line explained
     #[cfg(feature = "trace")]
     Trace(Box<trace::Arguments>),
-    /// Is this machine fit to measure? What to change
+    /// Check whether this machine is fit to measure, and say what to change
     Doctor(doctor::Arguments),
-    /// A script that completes verbs and options on the command line of a shell
+    /// Print a script that completes verbs and options in a shell
     #[cfg(feature = "laboratory")]
     Completions(completions::Arguments),
-    /// The generator's own ceilings, costs and shortest response time on this machine
+    /// Measure the generator's own limits, costs and shortest response time on this machine
     Calibrate(calibrate::Arguments),
     /// Answer every request with a constant: the server that calibrate measures against
     #[command(hide = true, alias = "floor")]
     Responder(responder::Arguments),
 }
 
-/// Runs the program: exit code 0 when all is fine, 1 when the measurement is not valid or a server
-/// failed, 2 for a wrong command line.
+/// Runs the program. Exit code 0: success; 1: the measurement is not valid, or a server failed; 2: a wrong
+/// command line.
 fn main() -> ExitCode {
     engine::signals::expect_children();
     let verb = match Cli::try_parse() {
@@ -119,7 +119,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help, the version, or what is wrong with a command line.
+/// Prints help, the version, or what is wrong with the command line.
 fn tell(told: &clap::Error) -> ExitCode {
     let text = told.render();
     if told.use_stderr() {
@@ -139,7 +139,7 @@ fn tell(told: &clap::Error) -> ExitCode {
     }
 }
 
-/// The command line asks for what cannot be; exit code 2.
+/// The command line requests something impossible; exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Usage(String);

@@ -1,4 +1,4 @@
-//! What the verbs say and write: messages on stderr, and everything that the user asked for.
+//! Output of the verbs: messages on stderr, and all requested output.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::Usage;
 use engine::{destination, foreign};
 
-/// Says a line on stderr, formatted as `println!` does. That it cannot be said (stderr is closed, full, or a
-/// pipe that nobody reads) changes nothing else, least of all by a panic, as `eprintln!` would.
+/// Prints a line to stderr, formatted like `println!`. If stderr cannot be written to (it is closed, full, or a
+/// pipe without a reader), the line is dropped; `eprintln!` would panic.
 macro_rules! say {
     () => { $crate::output::to_stderr(format_args!("\n")) };
     ($($text:tt)+) => {
@@ -20,25 +20,26 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// Writes to stderr in one piece, so that lines of several threads or processes stay whole; what cannot be
-/// written is dropped. See [`say!`] for lines.
+/// Writes to stderr in one piece, so that lines of several threads or processes are not mixed. Text that cannot
+/// be written is dropped. See [`say!`] for lines.
 pub(crate) fn to_stderr(text: Arguments<'_>) {
     let _ = io::stderr().lock().write_all(text.to_string().as_bytes());
 }
 
-/// Says on stderr what failed. It may quote paths, names and texts of others, which do nothing to a terminal.
+/// Prints an error to stderr. Control characters in quoted paths, names and texts are escaped, so that they do
+/// not affect the terminal.
 pub(crate) fn say_error(error: &anyhow::Error) {
     let text = format!("{error:#}");
     let lines: Vec<String> = text.split('\n').map(foreign::escaped).collect();
     say!("loadgen: {}", lines.join("\n"));
 }
 
-/// Whether an output option stands for standard output, which then holds nothing else.
+/// Whether an output option means standard output, which then receives nothing else.
 pub(crate) fn is_stdout(path: Option<&Path>) -> bool {
     path.is_some_and(destination::is_stdout)
 }
 
-/// What can be known to fail of these output options and their paths before anything is started.
+/// Checks output options and their paths before anything starts.
 pub(crate) fn check(options: &[(&str, Option<&Path>)]) -> Result<(), Usage> {
     let given = options
         .iter()
@@ -53,18 +54,18 @@ pub(crate) fn check(options: &[(&str, Option<&Path>)]) -> Result<(), Usage> {
                 true => "stdout".to_owned(),
                 false => shown.to_string(),
             };
-            return Err(Usage(format!("{other} and {option} both want {place}")));
+            return Err(Usage(format!("{other} and {option} both write to {place}")));
         }
     }
     Ok(())
 }
 
-/// Prints to standard output. That the reader stops before the end, as `head` does, is not an error.
+/// Prints to standard output. A reader that stops early, as `head` does, is not an error.
 pub(crate) fn print(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
     destination::print(text.as_ref()).context("writing to standard output")
 }
 
-/// The same with colours, which only a terminal gets.
+/// Prints text with colours, which only a terminal receives.
 pub(crate) fn print_styled(text: &str) -> anyhow::Result<()> {
     let choice = anstream::AutoStream::choice(&io::stdout());
     let mut shown = anstream::AutoStream::new(Vec::new(), choice);
@@ -72,7 +73,7 @@ pub(crate) fn print_styled(text: &str) -> anyhow::Result<()> {
     print(shown.into_inner())
 }
 
-/// Writes what an output option asks for.
+/// Writes `bytes` to the destination of an output option.
 pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) -> anyhow::Result<()> {
     match destination::is_stdout(path) {
         true => print(bytes),
@@ -86,14 +87,14 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<
     write(path, serde_json::to_string_pretty(value)? + "\n")
 }
 
-/// Several outputs, of which each is written, also when another could not be.
+/// Several outputs: each is written even if another fails.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     failure: Option<anyhow::Error>,
 }
 
 impl Written {
-    /// One of them.
+    /// Adds the outcome of one output.
     pub(crate) fn add(&mut self, outcome: anyhow::Result<()>) {
         let Err(error) = outcome else { return };
         match &self.failure {
@@ -102,13 +103,13 @@ impl Written {
         }
     }
 
-    /// The first failure of all; the others were said.
+    /// The first failure; the others were printed.
     pub(crate) fn end(self) -> anyhow::Result<()> {
         self.failure.map_or(Ok(()), Err)
     }
 }
 
-/// Standard output for what takes its time: a failure does not end it, and is told in the end.
+/// Standard output for a long task: a failure does not stop the task, and is reported at its end.
 #[derive(Debug, Default)]
 pub(crate) struct Stdout(Written);
 
@@ -132,7 +133,7 @@ impl Write for Stdout {
     }
 }
 
-/// Standard error as a writer; what cannot be written is dropped.
+/// Standard error as a writer; text that cannot be written is dropped.
 #[derive(Debug)]
 pub(crate) struct Stderr;
 

@@ -1,4 +1,4 @@
-//! Where the outcome of a run goes, and in which form.
+//! Where the outcome of a run goes, and in which format.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use subject::machine::{Machine, Pinning};
 
 #[derive(Debug, Args)]
 pub(crate) struct Outputs {
-    /// text, bencher, or for github-action-benchmark github (custom smaller is better) or github-bigger
+    /// Format: text, bencher; for github-action-benchmark: github (smaller is better) or github-bigger
     #[arg(
         long,
         value_name = "FORM",
@@ -27,17 +27,17 @@ pub(crate) struct Outputs {
         hide_possible_values = true
     )]
     format: TrackerFormat,
-    /// Everything as JSON, to a file, or to stdout (-) instead of the table
+    /// Write everything as JSON to a file, or to stdout (-) instead of the table
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
-    /// Histograms as a log of HdrHistogram V2, in nanoseconds
+    /// Write histograms as an HdrHistogram V2 log, in nanoseconds
     #[arg(long, value_name = "FILE|-")]
     hlog: Option<PathBuf>,
-    /// Response times as HdrHistogram's percentiles, in ms
+    /// Write response times as HdrHistogram percentiles, in ms
     #[arg(long, value_name = "FILE|-")]
     hgrm: Option<PathBuf>,
-    /// What the generator can do on this machine, as `loadgen calibrate --json FILE` has written it: goes into
-    /// the JSON, and a run near its ceiling says so
+    /// The generator's limits on this machine, written by `loadgen calibrate --json FILE`: they go into the
+    /// JSON, and you are warned if the run comes close to them
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
 }
@@ -51,30 +51,30 @@ enum TrackerFormat {
 }
 
 impl Outputs {
-    /// What can be known to fail before anything is started.
+    /// Checks the options before anything starts.
     pub(crate) fn check(&self) -> Result<(), Usage> {
         let files = self.files();
         output::check(&files)?;
         let printed = files.iter().find(|(_, path)| output::is_stdout(*path));
         match printed {
             Some((option, _)) if self.format != TrackerFormat::Text => Err(Usage(format!(
-                "{option} - and --format both print: give {option} a file"
+                "{option} - and --format both write to stdout: give {option} a file"
             ))),
             _ => Ok(()),
         }
     }
 
-    /// Where JSON goes, if anywhere; `-` is stdout.
+    /// Where the JSON goes, if requested; `-` is stdout.
     pub(crate) fn json(&self) -> Option<&Path> {
         self.json.as_deref()
     }
 
-    /// Whether there is something to write that a search has not.
+    /// Whether an output is requested that only a single run has, and a search does not.
     pub(crate) fn is_about_one_run(&self) -> bool {
         self.format != TrackerFormat::Text || self.hlog.is_some() || self.hgrm.is_some()
     }
 
-    /// The calibration to go by, of this machine.
+    /// The calibration given on the command line.
     pub(crate) fn calibration(&self) -> anyhow::Result<Option<Calibration>> {
         let Some(path) = &self.calibration else {
             return Ok(None);
@@ -90,10 +90,10 @@ impl Outputs {
         ]
     }
 
-    /// Prints and writes. `started` is when the first request that counts was due.
+    /// Prints and writes all requested output. `started` is when the first counted request was due.
     pub(crate) fn write(&self, run: &Run<'_>, started: SystemTime) -> anyhow::Result<()> {
         let mut written = Written::default();
-        // With one of the files on stdout, nothing else may stand there.
+        // If one of the files is stdout, nothing else may go there.
         if !self
             .files()
             .iter()
@@ -137,12 +137,15 @@ impl Outputs {
     }
 }
 
-/// Reads a calibration, and warns when it is of another machine.
+/// Reads a calibration, and warns if it was made on another machine.
 pub(crate) fn calibration(path: &Path) -> anyhow::Result<Calibration> {
     let calibration = Calibration::read(path).map_err(|error| Usage(error.to_string()))?;
     let here = Machine::here(engine::affinity::own_cpus().len(), Pinning::default());
     for difference in calibration.fits(&here) {
-        say!("warning: {} is not of here: {difference}", path.display());
+        say!(
+            "warning: {} was calibrated elsewhere: {difference}",
+            path.display()
+        );
     }
     Ok(calibration)
 }
@@ -151,7 +154,7 @@ fn json_text(run: &Run<'_>) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(&json::Run::of(run))? + "\n")
 }
 
-/// What must stand in every output, as a comment of files of histograms.
+/// A fact that every output must state, as a comment for histogram files.
 fn label(run: &Run<'_>) -> &'static str {
     match run.plan.close {
         Close::Fin => "",
@@ -159,7 +162,7 @@ fn label(run: &Run<'_>) -> &'static str {
     }
 }
 
-/// One interval, the run, for each kind of latency.
+/// One interval, the whole run, for each kind of latency.
 fn interval_log(run: &Run<'_>, started: SystemTime) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
     hlog::write_head(&mut out, started)?;

@@ -1,4 +1,4 @@
-//! Where the server of a run is: already running at a URL, or one of the catalogue's, to be started.
+//! The server of a run: it runs already, at a URL, or is in the catalogue and started for the run.
 
 use std::env;
 use std::net::{IpAddr, SocketAddr};
@@ -10,16 +10,16 @@ use engine::foreign;
 use engine::http_url::HttpUrl;
 use subject::catalogue::{Catalogue, Server};
 
-/// What stands on the command line as target.
+/// The target of a command line.
 pub(crate) enum Place {
     /// URLs of one server, at least one.
     Urls(Vec<HttpUrl>),
-    /// A server to be started.
+    /// A server of the catalogue, to be started.
     Server(Catalogue, Server),
 }
 
 impl Place {
-    /// Understands the targets of a command line: URLs that share host and port, or one name.
+    /// Parses the targets of a command line: URLs that share host and port, or one name.
     pub(crate) fn find(targets: &[String]) -> anyhow::Result<Self> {
         if let [name] = targets
             && is_name(name)
@@ -27,7 +27,8 @@ impl Place {
             return by_name(name);
         }
         if let Some(name) = targets.iter().find(|target| is_name(target)) {
-            let message = "a server's name stands alone; several targets are URLs of one server";
+            let message =
+                "a server's name must be the only target; several targets are URLs of one server";
             return Err(Usage(format!("{}: {message}", foreign::quoted(name))).into());
         }
         let parsed = targets.iter().map(|text| text.parse());
@@ -42,7 +43,7 @@ impl Place {
         Ok(Place::Urls(urls))
     }
 
-    /// The URLs; none of a server that is yet to be started.
+    /// The URLs; empty for a server of the catalogue.
     pub(crate) fn urls(&self) -> &[HttpUrl] {
         match self {
             Place::Urls(urls) => urls,
@@ -51,7 +52,7 @@ impl Place {
     }
 }
 
-/// A word without anything that only a URL or a host has: the name of a server in the catalogue.
+/// Whether a target is the name of a server: a word without the characters that only URLs and hosts contain.
 fn is_name(target: &str) -> bool {
     !target.is_empty() && !target.contains([':', '/', '.', '?', '#', '@', '[', '%', '\\'])
 }
@@ -90,11 +91,11 @@ pub(crate) fn resolve(url: &HttpUrl, sources: &[IpAddr]) -> anyhow::Result<Vec<S
     }
 }
 
-/// A connection has addresses of one family at both its ends.
+/// The error for a source and a target of different families, between which there is no connection.
 pub(crate) fn family_differs(source: IpAddr, target: SocketAddr) -> Usage {
     let family = |ipv4: bool| if ipv4 { "an IPv4" } else { "an IPv6" };
     Usage(format!(
-        "--source: from {source}, {} address, there is no way to {target}, {} one",
+        "--source: {source} is {} address and cannot reach {target}, {} address",
         family(source.is_ipv4()),
         family(target.is_ipv4())
     ))

@@ -1,4 +1,4 @@
-//! A run while it lasts: two lines on a terminal, drawn anew several times a second.
+//! The progress of a run: two lines on a terminal, redrawn several times a second.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,14 +14,14 @@ use engine::figures::{per_s, thousands, time};
 use engine::plan::{Limit, Plan};
 use report::run::ascii;
 
-/// Draws to stderr; nothing where that is no terminal.
+/// Draws to stderr if that is a terminal.
 pub(crate) struct Progress<'a> {
     plan: &'a Plan,
     interrupted: &'a AtomicBool,
     bar: Option<ProgressBar>,
 }
 
-/// Grain of the bar.
+/// The resolution of the bar.
 const STEPS: u64 = 10_000;
 
 impl<'a> Progress<'a> {
@@ -45,7 +45,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Shows where the run stands.
+    /// Shows the progress at a moment of the run.
     pub(crate) fn on(&self, moment: Moment<'_>) {
         let Some(bar) = self.bar.as_ref().filter(|_| !self.is_interrupted()) else {
             return;
@@ -68,13 +68,13 @@ impl<'a> Progress<'a> {
             }
             Moment::End => {
                 bar.set_position(STEPS);
-                bar.set_prefix("waiting for what is in flight");
+                bar.set_prefix("waiting for requests in flight");
             }
         }
     }
 
-    /// Leaves nothing behind; but when it was interrupted, the terminal has most likely written `^C` where
-    /// the cursor stood, and what to clear is not known any more.
+    /// Removes the bar. After an interruption it stays: the terminal has probably printed `^C` at the cursor,
+    /// so the position of the bar is unknown.
     pub(crate) fn clear(self) {
         match &self.bar {
             Some(bar) if self.is_interrupted() => {
@@ -91,7 +91,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// How much of the run is over, 0 to 1, and what is left of it.
+/// The completed share of the run, 0 to 1, and what is left.
 fn stand(plan: &Plan, progress: &drive::Progress<'_>) -> (f64, String) {
     let counted = progress.elapsed.saturating_sub(plan.warmup);
     let elapsed = progress.elapsed.as_secs_f64();
@@ -107,7 +107,7 @@ fn stand(plan: &Plan, progress: &drive::Progress<'_>) -> (f64, String) {
         Limit::Until(precision) => {
             let (share, seconds) = of_time(precision.at_most);
             let (percentile, percent) = (precision.percentile, precision.within * 100.0);
-            let left = format!("until p{percentile}±{percent}%, {seconds:.0} s at most");
+            let left = format!("until p{percentile}±{percent}%, at most {seconds:.0} s");
             (share, left)
         }
         Limit::Requests(requests) => {
@@ -134,7 +134,7 @@ fn figures(progress: &drive::Progress<'_>) -> String {
         true => "-".to_owned(),
         false => time(response.value_at_percentile(p) as f64 / 1e3),
     };
-    // Each in a place of its own, so that nothing jumps.
+    // In columns of fixed width, so that the figures do not jump.
     format!(
         "{rate:>9}/s   p50 {:<7}   p99 {:<7}   errors {:<5}   connections {}",
         percentile(50.0),
@@ -186,7 +186,7 @@ mod tests {
             (ten, 0, 11_000, 1.1, "0 s left"),
             (ten, 2, 600, 0.05, "warming up"),
             (ten, 2, 6_000, 0.5, "6 s left"),
-            (until, 0, 15_000, 0.25, "until p99.9±5%, 45 s at most"),
+            (until, 0, 15_000, 0.25, "until p99.9±5%, at most 45 s"),
             (
                 Limit::Requests(100_000),
                 0,

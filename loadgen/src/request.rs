@@ -1,4 +1,4 @@
-//! The request that a run repeats: its flags, and the bytes made of them.
+//! The request that a run repeats: its options, and the bytes that they result in.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,28 +13,28 @@ use engine::response::Expected;
 
 #[derive(Debug, Args)]
 pub(crate) struct Request {
-    /// Method, sent as it is written
+    /// Method, sent as written
     #[arg(short, long, default_value = "GET", value_parser = token)]
     pub(crate) method: String,
     /// Header field to add, `Name: value`; may be repeated
     #[arg(short = 'H', long, value_name = "FIELD", value_parser = field)]
     header: Vec<Field>,
-    /// Body, or the file that holds it (@@ for a text that begins with @)
+    /// Body, or @ and the file that contains it (@@ for a text that begins with @)
     #[arg(long, value_name = "TEXT|@FILE", value_parser = text_or_file)]
     body: Option<Bytes>,
-    /// What every answer must hold; anything else is an error
+    /// Body that every response must have; any other is an error
     #[arg(long, value_name = "TEXT|@FILE|sha256:HEX", value_parser = expectation)]
     expect_body: Option<Expected>,
-    /// How long a connect or an answer may take
+    /// Time limit for a connect or a response
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }
 
 impl Request {
-    /// What can be known to fail before anything is started; `urls` are those that are asked for.
+    /// Checks the options before anything starts; `urls` are the requested ones.
     pub(crate) fn check(&self, urls: &[HttpUrl]) -> Result<(), Usage> {
         if self.method == "HEAD" && self.expect_body.is_some() {
-            let message = "--expect-body: an answer to HEAD has no body";
+            let message = "--expect-body: a response to HEAD has no body";
             return Err(Usage(message.to_owned()));
         }
         let has_more = |url: &&HttpUrl| url.request_target() != "/";
@@ -42,7 +42,7 @@ impl Request {
             && let Some(url) = urls.iter().find(has_more)
         {
             return Err(Usage(format!(
-                "{url}: CONNECT asks for host and port alone; leave out path and query"
+                "{url}: CONNECT takes only host and port; leave out path and query"
             )));
         }
         Ok(())
@@ -57,7 +57,7 @@ impl Request {
         options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
     }
 
-    /// What every body must be.
+    /// The body that every response must have.
     pub(crate) fn expected(&self) -> Option<Arc<Expected>> {
         self.expect_body.clone().map(Arc::new)
     }
@@ -67,7 +67,7 @@ impl Request {
         self.bytes_with(url, "")
     }
 
-    /// The same, asking the server to close the connection behind the answer (RFC 9112 §9.6).
+    /// The bytes of a request that asks the server to close the connection after its response (RFC 9112 §9.6).
     #[cfg(feature = "trace")]
     pub(crate) fn bytes_to_close(&self, url: &HttpUrl) -> Vec<u8> {
         match self.server_closes() {
@@ -99,7 +99,7 @@ impl Request {
         }
         request.extend_from_slice(more_fields.as_bytes());
         let body: &[u8] = self.body.as_ref().map_or(b"", |Bytes(bytes)| bytes);
-        // Where a body is usual, its absence is to be said (RFC 9110 §8.6).
+        // Methods that usually have a body must state its absence (RFC 9110 §8.6).
         let usual = ["POST", "PUT", "PATCH"].contains(&self.method.as_str());
         let framed = given("Content-Length") || given("Transfer-Encoding");
         if (self.body.is_some() || usual) && !framed {
@@ -111,7 +111,7 @@ impl Request {
     }
 }
 
-/// A header field; its name is sent as it was spelled.
+/// A header field; its name is sent as spelled on the command line.
 #[derive(Debug, Clone)]
 struct Field {
     name: String,
@@ -128,13 +128,13 @@ impl Field {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bytes(Vec<u8>);
 
-/// A text, or `@` and the file that holds it.
+/// A text, or `@` and the file that contains it.
 fn text_or_file(text: &str) -> Result<Bytes, String> {
     match text.strip_prefix('@') {
         Some(escaped) if escaped.starts_with('@') => Ok(Bytes(escaped.as_bytes().to_vec())),
         Some(path) => fs::read(path)
             .map(Bytes)
-            .map_err(|error| format!("{path}: {error} (a text that begins with @ is given as @@)")),
+            .map_err(|error| format!("{path}: {error} (for a text that begins with @, write @@)")),
         None => Ok(Bytes(text.as_bytes().to_vec())),
     }
 }
@@ -158,13 +158,13 @@ fn token(text: &str) -> Result<String, String> {
 /// A header field from the command line. A value is of visible ASCII, blanks and tabs (RFC 9110 §5.5).
 fn field(text: &str) -> Result<Field, String> {
     let (name, value) = text.split_once(':').ok_or("expected `Name: value`")?;
-    let name = token(name).map_err(|_| format!("{name:?} is not the name of a header field"))?;
+    let name = token(name).map_err(|_| format!("{name:?} is not a header field name"))?;
     let value = value.trim();
     match value
         .chars()
         .any(|c| c != '\t' && !(' '..='~').contains(&c))
     {
-        true => Err(format!("{value:?} is not the value of a header field")),
+        true => Err(format!("{value:?} is not a header field value")),
         false => Ok(Field {
             name,
             value: value.to_owned(),
@@ -379,7 +379,7 @@ mod tests {
             (
                 &["-m", "CONNECT"],
                 "h/x",
-                Some("http://h/x: CONNECT asks for host and port alone"),
+                Some("http://h/x: CONNECT takes only host and port"),
             ),
             (&["-m", "CONNECT"], "h/?x", Some("leave out path and query")),
         ] {

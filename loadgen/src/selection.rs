@@ -1,4 +1,4 @@
-//! What the verbs that compare share: which sets, servers, workloads and metrics, and how it is printed.
+//! Shared by the verbs that compare: the choice of sets, servers, workloads and metrics, and printing.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,7 +19,7 @@ use report::run::ascii;
 use report::table::{self, Shown};
 use subject::names::{Named, chosen};
 
-/// Which servers and workloads.
+/// The choice of servers and workloads.
 #[derive(Debug, Args)]
 pub(crate) struct Names {
     /// Only these servers: names, groups (such as `core`), or patterns such as 'thread-*'
@@ -30,12 +30,12 @@ pub(crate) struct Names {
     workloads: Vec<String>,
 }
 
-/// What is compared, and how it is printed.
+/// What to compare, and how to print it.
 #[derive(Debug, Args)]
 pub(crate) struct Selection {
     #[command(flatten)]
     names: Names,
-    /// What to compare: metrics that go together
+    /// What to compare: groups of related metrics
     #[arg(
         long,
         value_name = "UNITS",
@@ -43,20 +43,20 @@ pub(crate) struct Selection {
         conflicts_with = "metric"
     )]
     units: Vec<Units>,
-    /// What to compare, one by one [default of cmp: cpu, throughput, p99, and idle-memory where connections
-    /// were idle; of diff and rank: cpu]
+    /// What to compare: single metrics [default for cmp: cpu, throughput, p99, and idle-memory if connections
+    /// were idle; for diff and rank: cpu]
     #[arg(long, value_name = "METRIC", value_delimiter = ',')]
     metric: Vec<Metric>,
-    /// How to print it
+    /// Output format
     #[arg(long, default_value = "text")]
     format: TableFormat,
-    /// Columns of the tables, at least 40 [default: the terminal's, or 80]
+    /// Width of the tables in columns, at least 40 [default: that of the terminal, or 80]
     #[arg(long, value_name = "COLUMNS", value_parser = clap::value_parser!(u16).range(40..))]
     width: Option<u16>,
 }
 
 impl Names {
-    /// The servers and the workloads in `sides` that were asked for; all where none was.
+    /// The requested servers and workloads among those in `sides`; all if none was requested.
     pub(crate) fn chosen(
         &self,
         sides: &[&mut Evidence],
@@ -75,7 +75,7 @@ impl Names {
 }
 
 impl Selection {
-    /// Leaves in `sides` what was asked for: what one of them has is enough.
+    /// Removes from `sides` what was not requested. A requested name must occur in at least one side.
     pub(crate) fn apply(&self, sides: &mut [&mut Evidence]) -> Result<(), Usage> {
         let (servers, workloads) = self.names.chosen(sides)?;
         for side in sides {
@@ -87,7 +87,7 @@ impl Selection {
         Ok(())
     }
 
-    /// What was asked for, or else `default`, as far as a workload says something about it.
+    /// The requested metrics, or else `default`, without those that no workload has.
     pub(crate) fn metrics(
         &self,
         evidence: &Evidence,
@@ -105,17 +105,16 @@ impl Selection {
             }
             match evidence.workloads.iter().any(|it| metric.says(it)) {
                 true => metrics.push(metric),
-                false => say!("SKIPPED: {}: no workload here has it", metric.title()),
+                false => say!("SKIPPED: {}: no workload has this metric", metric.title()),
             }
         }
         match metrics.is_empty() {
-            true => Err(Usage("there is nothing to compare by".to_owned())),
+            true => Err(Usage("no metric is left to compare".to_owned())),
             false => Ok(metrics),
         }
     }
 
-    /// Prints in the format that was asked for. `rows` are all of it, for programs; `head` is what stands
-    /// before them in JSON.
+    /// Prints in the requested format. `rows` are all figures, for programs; `head` precedes them in JSON.
     pub(crate) fn print(
         &self,
         document: impl FnOnce() -> Document,
@@ -130,8 +129,7 @@ impl Selection {
         print_styled(&text)
     }
 
-    /// Which of many servers have a row: all that were asked for, or else the first few and those that `also`
-    /// names.
+    /// Which servers have a row: all requested ones, or else the first few and those that `also` names.
     pub(crate) fn shown(&self, evidence: &mut Evidence, also: &[String]) -> Result<Shown, Usage> {
         if !self.names.servers.is_empty() {
             return Ok(Shown::default());
@@ -149,7 +147,7 @@ impl Selection {
     }
 }
 
-/// Columns of the terminal that is printed to.
+/// The width of the terminal in columns.
 pub(crate) fn width() -> usize {
     match terminal_size::terminal_size_of(io::stdout()) {
         Some((terminal_size::Width(columns), _)) => usize::from(columns).max(40),
@@ -157,7 +155,7 @@ pub(crate) fn width() -> usize {
     }
 }
 
-/// Leaves only the workloads that were asked for: what one of `sides` has is enough.
+/// Keeps only the requested workloads. A requested name must occur in at least one of `sides`.
 pub(crate) fn keep_workloads(
     sides: &mut [&mut Evidence],
     patterns: &[String],
@@ -169,7 +167,7 @@ pub(crate) fn keep_workloads(
     Ok(())
 }
 
-/// The names of the workloads in `sides` that `patterns` ask for.
+/// The names of the workloads in `sides` that match `patterns`.
 fn workloads(sides: &[&mut Evidence], patterns: &[String]) -> Result<BTreeSet<String>, Usage> {
     let all = sides.iter().flat_map(|side| &side.workloads);
     let all = distinct(all.map(|workload| Named {
@@ -179,20 +177,20 @@ fn workloads(sides: &[&mut Evidence], patterns: &[String]) -> Result<BTreeSet<St
     chosen("workload", patterns, &all, &place(sides)).map_err(Usage)
 }
 
-/// Where names were looked for.
+/// The sets in which names were looked up.
 fn place(sides: &[&mut Evidence]) -> String {
     let sets = sides.iter().flat_map(|side| &side.sets);
     let sets: Vec<&str> = sets.map(String::as_str).collect();
     sets.join(", ")
 }
 
-/// Each name once, where it stands first.
+/// Removes repeated names; the first occurrence stays.
 fn distinct<'a>(all: impl Iterator<Item = Named<'a>>) -> Vec<Named<'a>> {
     let mut seen = BTreeSet::new();
     all.filter(|it| seen.insert(it.name)).collect()
 }
 
-/// Opens sets, each given once.
+/// Opens sets; none may be given twice.
 pub(crate) fn open(paths: &[PathBuf]) -> anyhow::Result<Vec<Set>> {
     let mut seen = BTreeSet::new();
     let mut sets = Vec::new();
@@ -212,7 +210,7 @@ pub(crate) fn open(paths: &[PathBuf]) -> anyhow::Result<Vec<Set>> {
     Ok(sets)
 }
 
-/// Takes opened sets together.
+/// Combines opened sets.
 pub(crate) fn together(sets: Vec<Set>) -> anyhow::Result<Evidence> {
     let evidence = Evidence::of(sets)?;
     for remark in &evidence.remarks {
@@ -224,7 +222,7 @@ pub(crate) fn together(sets: Vec<Set>) -> anyhow::Result<Evidence> {
     Ok(evidence)
 }
 
-/// Opens sets and takes them together.
+/// Opens sets and combines them.
 pub(crate) fn evidence(paths: &[PathBuf]) -> anyhow::Result<Evidence> {
     together(open(paths)?)
 }

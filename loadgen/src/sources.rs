@@ -6,11 +6,11 @@ use std::str::FromStr;
 use super::Usage;
 use super::place::family_differs;
 
-/// Addresses of one family, in turn; empty for none.
+/// Addresses of one family, used in turn; empty if the kernel chooses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sources(pub(super) Vec<IpAddr>);
 
-/// Each has some 28,000 ports: more would never be needed.
+/// Each has about 28,000 ports, so this is enough.
 const SOURCES_MAX: usize = 256;
 
 impl FromStr for Sources {
@@ -57,41 +57,41 @@ fn block(text: &str, first: &str, prefix: &str) -> Result<impl Iterator<Item = I
     let aligned = Ipv4Addr::from_bits(start - start % size);
     if aligned != first {
         return Err(format!(
-            "{text} is no block: did you mean {aligned}/{prefix} ?"
+            "{text} is not a block; did you mean {aligned}/{prefix}?"
         ));
     }
     Ok((start..=start + (size - 1)).map(|bits| Ipv4Addr::from_bits(bits).into()))
 }
 
 fn too_many() -> String {
-    format!("at most {SOURCES_MAX} addresses, which is what a block of /24 has")
+    format!("at most {SOURCES_MAX} addresses, as many as a /24 block has")
 }
 
 impl Sources {
-    /// Makes sure that they are addresses of this machine.
+    /// Checks that they are addresses of this machine.
     pub(crate) fn check(&self) -> Result<(), Usage> {
         for &source in &self.0 {
-            // A socket that is bound and never used.
+            // The socket is only bound, never used.
             if let Err(error) = UdpSocket::bind((source, 0)) {
                 return Err(Usage(format!(
-                    "--source: {source} is no address of this machine ({error}); `ip address` lists them"
+                    "--source: {source} is not an address of this machine ({error}); `ip address` lists them"
                 )));
             }
         }
         Ok(())
     }
 
-    /// Makes sure that there may be a way from them to a server of the catalogue, which is not yet started.
+    /// Checks that they can reach a server of the catalogue, which is not started yet.
     pub(crate) fn check_server(&self, name: &str) -> Result<(), Usage> {
         match self.0.first() {
             Some(source) if source.is_ipv6() => Err(Usage(format!(
-                "--source: {name} listens on IPv4, to which there is no way from {source}"
+                "--source: {name} listens on IPv4, which {source} cannot reach"
             ))),
             _ => Ok(()),
         }
     }
 
-    /// Makes sure that there may be a way from them to `target`.
+    /// Checks that they can reach `target`.
     pub(crate) fn check_target(&self, target: SocketAddr) -> Result<(), Usage> {
         match self.0.first() {
             Some(&source) if source.is_ipv4() != target.is_ipv4() => {
@@ -131,7 +131,7 @@ mod tests {
             ("localhost", "expected addresses such as"),
             ("10.0.0.0/23", "at most 256"),
             ("10.0.0.0/24,10.0.1.0", "at most 256"),
-            ("10.0.0.5/24", "did you mean 10.0.0.0/24 ?"),
+            ("10.0.0.5/24", "did you mean 10.0.0.0/24?"),
             ("10.0.0.0/33", "expected a block"),
             ("10.0.0.0/x", "expected a block"),
             ("::1/128", "expected a block of IPv4"),
@@ -149,7 +149,7 @@ mod tests {
         // TEST-NET-1 (RFC 5737) is nobody's.
         let error = check("127.0.0.1,192.0.2.7").unwrap_err().0;
         assert!(
-            error.contains("192.0.2.7 is no address of this machine"),
+            error.contains("192.0.2.7 is not an address of this machine"),
             "{error}"
         );
     }

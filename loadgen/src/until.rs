@@ -1,20 +1,20 @@
-//! How well a percentile is to be known, as on command lines: `p99±5%`.
+//! The precision requested for a percentile, as on command lines: `p99±5%`.
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use engine::plan::plain_number;
 
-/// A percentile, and how far its interval may reach from it, as a share of it.
+/// A percentile, and how far its interval may reach from it, as a share of its value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Until {
     pub(crate) percentile: f64,
     pub(crate) within: f64,
 }
 
-/// Percentiles that can be asked for: `p50` to `p99.99`.
+/// Percentiles that can be requested: `p50` to `p99.99`.
 const PERCENTILES: RangeInclusive<f64> = 50.0..=99.99;
-/// A histogram tells values apart that differ by 0.1%, so that an interval is wider than that.
+/// A histogram's resolution is 0.1%, so an interval is wider than that.
 const WITHIN_PERCENT: RangeInclusive<f64> = 0.5..=50.0;
 
 impl FromStr for Until {
@@ -30,14 +30,14 @@ impl FromStr for Until {
         let percent = within.trim().strip_suffix('%');
         let percent = percent.ok_or("expected a precision in percent, such as 'p99±5%'")?;
         let percent: f64 =
-            plain_number(percent).ok_or_else(|| format!("{percent:?} is no number"))?;
+            plain_number(percent).ok_or_else(|| format!("{percent:?} is not a number"))?;
         match WITHIN_PERCENT.contains(&percent) {
             true => Ok(Until {
                 percentile,
                 within: percent / 100.0,
             }),
             false => Err(format!(
-                "{percent}%: a precision is from {}% to {}%",
+                "{percent}%: a precision must be from {}% to {}%",
                 WITHIN_PERCENT.start(),
                 WITHIN_PERCENT.end()
             )),
@@ -76,8 +76,8 @@ mod tests {
             ("5%", "such as 'p99±5%'"),
             ("p99±5", "in percent"),
             ("p99±5ms", "in percent"),
-            ("p99±x%", "\"x\" is no number"),
-            ("p99±-5%", "is no number"),
+            ("p99±x%", "\"x\" is not a number"),
+            ("p99±-5%", "is not a number"),
             ("p99±0.1%", "from 0.5% to 50%"),
             ("p99±60%", "from 0.5% to 50%"),
             ("99±5%", "from p50 to p99.99"),

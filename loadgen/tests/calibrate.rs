@@ -116,9 +116,12 @@ fn a_record_on_stdout() {
         ("connections/s", calibration.connections_per_s),
         ("a request", calibration.client_cpu_us_per_request),
         ("a connection", calibration.client_cpu_us_per_connection),
-        ("the floor, a request", calibration.floor_cpu_us_per_request),
         (
-            "the floor, a connection",
+            "the responder, a request",
+            calibration.floor_cpu_us_per_request,
+        ),
+        (
+            "the responder, a connection",
             calibration.floor_cpu_us_per_connection,
         ),
         ("p50", calibration.latency_us.p50.unwrap()),
@@ -162,10 +165,10 @@ fn a_table_on_stdout_and_the_record_in_a_file() {
 
     // Runs and sets carry it along.
     let kept = path.to_str().unwrap();
-    let floor = Floor::start();
+    let responder = Responder::start();
     let run = [
         "run",
-        &floor.url,
+        &responder.url,
         "-n",
         "500",
         "--calibration",
@@ -227,13 +230,13 @@ fn a_table_on_stdout_and_the_record_in_a_file() {
     assert_eq!(named, files);
 }
 
-/// A floor that runs as long as this is held.
-struct Floor {
+/// A responder that runs as long as this is held.
+struct Responder {
     child: Child,
     url: String,
 }
 
-impl Floor {
+impl Responder {
     fn start() -> Self {
         let mut child = Command::new(LOADGEN)
             .arg("responder")
@@ -245,11 +248,11 @@ impl Floor {
         BufReader::new(stdout).read_line(&mut line).unwrap();
         let address = line.trim().rsplit(' ').next().unwrap();
         let url = format!("http://{address}/");
-        Floor { child, url }
+        Responder { child, url }
     }
 }
 
-impl Drop for Floor {
+impl Drop for Responder {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -319,8 +322,8 @@ fn made_up_generators() {
     }
     for part in [
         "1.23k  0.6.5\n",
-        "oha reports 600 requests in round 1; the floor counted 500, so the report is",
-        "in round 2; the floor counted 500",
+        "oha reports 600 requests in round 1; the responder counted 500, so the report",
+        "in round 2; the responder counted 500",
     ] {
         assert!(stdout.contains(part), "no {part:?} in {stdout}");
     }
@@ -388,7 +391,7 @@ fn real_generators() {
 #[test]
 fn ctrl_c_in_the_first_round_leaves_nothing() {
     let child = calibrate(&["-d", "60s"]).spawn().unwrap();
-    soon("the floor runs", || !children(child.id()).is_empty());
+    soon("the responder runs", || !children(child.id()).is_empty());
     let started = children(child.id());
     // With the load on, as far as can be told from outside.
     thread::sleep(Duration::from_millis(300));
@@ -424,7 +427,7 @@ fn ctrl_c_in_a_later_round_shows_the_rounds_before() {
     let child = programs.calibrate(&arguments).arg(&json).spawn().unwrap();
     soon("the generator sleeps", || pid.exists());
     let started = children(child.id());
-    assert_eq!(started.len(), 2, "the floor and the generator");
+    assert_eq!(started.len(), 2, "the responder and the generator");
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));

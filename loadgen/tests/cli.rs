@@ -93,7 +93,10 @@ fn wrong_command_lines_are_refused_in_plain_words() {
             &["run", url, "http://127.0.0.1:9000/"],
             "must share host and port",
         ),
-        (&["run", url, "event-loop"], "a server's name stands alone"),
+        (
+            &["run", url, "event-loop"],
+            "a server's name must be the only target",
+        ),
         (&["run", url, "-c", "0"], "expected a number of 1 or more"),
         (&["run", url, "-d", "30"], "did you mean 30s?"),
         (&["run", url, "-r", "5k", "-p", "2"], "a free connection"),
@@ -105,7 +108,7 @@ fn wrong_command_lines_are_refused_in_plain_words() {
         ),
         (
             &["run", url, "--source", "::1"],
-            "from ::1, an IPv6 address, there is no way to 127.0.0.1:8000, an IPv4 one",
+            "::1 is an IPv6 address and cannot reach 127.0.0.1:8000, an IPv4 address",
         ),
         (
             &["run", "event-loop", "--source", "::1"],

@@ -533,7 +533,7 @@ fn metrics_that_no_workload_has() {
     assert!(stderr(output).starts_with("SKIPPED: Bytes of memory per idle connection"));
     let output = loadgen(parent.path(), &["cmp", &set, "--metric", "idle-memory"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(output).ends_with("loadgen: there is nothing to compare by\n"));
+    assert!(stderr(output).ends_with("loadgen: no metric is left to compare\n"));
     let arguments = ["cmp", &set, "--metric", "cpu", "--units", "cpu"];
     assert_eq!(loadgen(parent.path(), &arguments).status.code(), Some(2));
 }
@@ -631,13 +631,13 @@ fn other_machines_and_other_loads() {
         stderr(output),
         format!(
             "loadgen: {before} and {elsewhere} are of different machines: kernel: \"6.18\" and \"6.1\"; \
-             measure both on one, or say --across-machines\n"
+             measure both on one machine, or use --across-machines\n"
         )
     );
     let arguments = ["diff", &before, &elsewhere, "--across-machines"];
     let output = loadgen(parent.path(), &arguments);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(stderr(output).starts_with("warning: of different machines: kernel"));
+    assert!(stderr(output).starts_with("warning: different machines: kernel"));
     // A comparison of nothing must not pass.
     let output = loadgen(parent.path(), &["diff", &before, &otherwise]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");

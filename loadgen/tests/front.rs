@@ -87,13 +87,13 @@ fn a_front_page_of_two_machines() {
         "a second time changes nothing"
     );
 
-    // A file that wants tables as well wants sets that can be taken together.
+    // A file that wants tables as well needs sets that can be combined.
     let tables = format!("{text}<!-- loadgen:begin -->\n<!-- loadgen:end -->\n");
     fs::write(&page, &tables).unwrap();
     let output = report(folder, &args);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("cannot be taken together"), "{stderr}");
+    assert!(stderr.contains("cannot be combined"), "{stderr}");
     assert_eq!(fs::read_to_string(&page).unwrap(), tables);
     let output = report(folder, &[&one, "--splice", "docs/PAGE.md"]);
     assert!(output.status.success(), "{output:?}");
@@ -110,8 +110,8 @@ fn half_a_pair_of_markers_is_refused() {
     fs::write(&page, text).unwrap();
     let output = report(folder.path(), &[&one, "--splice", "PAGE.md"]);
     assert_eq!(output.status.code(), Some(1));
-    let expected = "loadgen: PAGE.md: `<!-- loadgen:ranks -->` and `<!-- loadgen:ranks:end -->` must stand there, in \
-                    this order\n";
+    let expected = "loadgen: PAGE.md: `<!-- loadgen:ranks -->` and `<!-- loadgen:ranks:end -->` must both be there, \
+                    in this order\n";
     assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
     assert_eq!(fs::read_to_string(&page).unwrap(), text);
 }

@@ -289,7 +289,7 @@ fn wrong_usage() {
         (
             &["--rounds", "5", "--time-limit", "1m"],
             2,
-            "--precision and --time-limit say when to end: they need --rounds auto",
+            "--precision and --time-limit need --rounds auto",
         ),
         (
             &["--rounds", "auto", "--precision", "3"],
@@ -358,7 +358,7 @@ fn interrupted_and_resumed() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let path = repository.only_set("sets");
     let name = format!("sets/{}", path.file_name().unwrap().to_str().unwrap());
-    let hint = format!("interrupted; to go on: loadgen measure --resume {name}\n");
+    let hint = format!("interrupted; to continue: loadgen measure --resume {name}\n");
     assert!(ended.stderr.ends_with(&hint), "{ended:?}");
     assert!(ended.stdout.contains("Incomplete: "), "{ended:?}");
     let before = Set::open(&path).unwrap();
@@ -403,7 +403,7 @@ fn interrupted_and_resumed() {
     fs::write(&cells, &text[..text.len() - 10]).unwrap();
     let ended = repository.loadgen(&["measure", "--resume", &name]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let message = format!("{name} cannot be resumed here, it was measured with another: kernel: ");
+    let message = format!("{name} cannot be resumed here; these differ: kernel: ");
     assert!(ended.stderr.contains(&message), "{ended:?}");
 }
 

@@ -313,7 +313,7 @@ fn on_a_full_disk_every_cell_gets_its_row() {
         assert!(tags.contains(&tag), "{tag} in {tags:?}");
     }
     assert!(
-        ended.stderr.contains("the summary is not renewed: "),
+        ended.stderr.contains("the summary could not be updated: "),
         "{ended:?}"
     );
 }
@@ -346,7 +346,7 @@ fn what_cannot_be_recorded_is_measured_again() {
     assert!(without_histograms(&set, "File too large") > 0, "{ended:?}");
     let name = path.file_name().unwrap().to_str().unwrap();
     let advice = format!(
-        "incomplete, not all of it could be written; to go on: loadgen measure --resume sets/{name}\n"
+        "incomplete, because not everything could be written; to continue: loadgen measure --resume sets/{name}\n"
     );
     assert!(ended.stderr.ends_with(&advice), "{ended:?}");
 

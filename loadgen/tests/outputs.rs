@@ -253,32 +253,35 @@ fn two_outputs_do_not_share_a_place() {
     for (line, message) in [
         (
             "run URL --json - --hlog -",
-            "--json and --hlog both want stdout",
+            "--json and --hlog both write to stdout",
         ),
         (
             "run URL --json /dev/stdout --hlog -",
-            "--json and --hlog both want stdout",
+            "--json and --hlog both write to stdout",
         ),
-        ("run URL --hlog x --hgrm x", "--hlog and --hgrm both want x"),
+        (
+            "run URL --hlog x --hgrm x",
+            "--hlog and --hgrm both write to x",
+        ),
         (
             "run URL --hgrm - --format github",
-            "--hgrm - and --format both print",
+            "--hgrm - and --format both write to stdout",
         ),
         (
             "trace URL --json - --html -",
-            "--json and --html both want stdout",
+            "--json and --html both write to stdout",
         ),
         (
             "trace URL --mermaid --html -",
-            "--mermaid and --html both want stdout",
+            "--mermaid and --html both write to stdout",
         ),
         (
             "trace URL --write x --json ./x",
-            "--write and --json both want ./x",
+            "--write and --json both write to ./x",
         ),
         (
             "report SET --html - --splice -",
-            "--html and --splice both want stdout",
+            "--html and --splice both write to stdout",
         ),
     ] {
         let output = subjects.command(line, Path::new("-")).output().unwrap();

@@ -202,7 +202,7 @@ fn what_is_written_can_be_read_again() {
     fs::write(&pcap, &bytes[..24]).unwrap();
     let (code, text, _) = trace(&["--read", &pcap]);
     assert_eq!(code, Some(0));
-    assert!(text.contains("no TCP segment is in it"), "{text}");
+    assert!(text.contains("it has no TCP segment"), "{text}");
 }
 
 /// A page that loads nothing.
@@ -262,7 +262,7 @@ fn what_cannot_be_is_refused_at_once() {
         (usage(&["--read", "x", "-k"]), "cannot be used with"),
         (
             usage(&["http://127.0.0.1:1/", "--mermaid", "--json", "-"]),
-            "both want stdout",
+            "both write to stdout",
         ),
         (usage(&["--compare", "one"]), "expected two servers"),
         (

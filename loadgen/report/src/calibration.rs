@@ -54,7 +54,7 @@ fn limits(calibration: &Calibration) -> Grid {
         grid.row(measure(what, &values(|it| it.per_s), figure, name(limit)));
         for (who, cpu) in [
             ("client", values(|it| it.client_cpu_us)),
-            ("floor", values(|it| it.floor_cpu_us)),
+            ("responder", values(|it| it.floor_cpu_us)),
         ] {
             let what = format!("  {who} CPU for each {unit}");
             grid.row(measure(what, &cpu, time, ""));
@@ -126,10 +126,10 @@ fn circumstances(calibration: &Calibration) -> String {
     let pinning = &calibration.pinning;
     let places = match (pinning.client.first(), pinning.server.is_empty()) {
         (Some(cpu), false) => format!(
-            "one thread on CPU {cpu}, floor on {}",
+            "one thread on CPU {cpu}, responder on {}",
             list_of(&pinning.server)
         ),
-        _ => "one thread, not pinned apart from the floor".to_owned(),
+        _ => "one thread, not pinned apart from the responder".to_owned(),
     };
     let rounds = calibration.rounds.len();
     let duration = Duration::from_secs_f64(calibration.duration_s);
@@ -164,7 +164,7 @@ fn range(values: &[f64], shown: fn(f64) -> String) -> String {
 fn name(limit: Limit) -> &'static str {
     match limit {
         Limit::Generator => "generator",
-        Limit::Floor => "floor",
+        Limit::Floor => "responder",
         Limit::Neither => "neither",
     }
 }
@@ -175,7 +175,7 @@ fn meaning(calibration: &Calibration, limit: Limit, ceilings: &[&Ceiling], per_s
         let mut shares: Vec<f64> = ceilings.iter().copied().map(value).collect();
         format!("{:.0}%", lab::median::median(&mut shares) * 100.0)
     };
-    let (client, floor) = (busy(|it| it.client_busy), busy(|it| it.floor_busy));
+    let (client, responder) = (busy(|it| it.client_busy), busy(|it| it.floor_busy));
     match limit {
         Limit::Generator => format!(
             "this is the generator's own ceiling: its thread was busy {client} of the time. A server \
@@ -185,8 +185,8 @@ fn meaning(calibration: &Calibration, limit: Limit, ceilings: &[&Ceiling], per_s
             figure(NEAR_CEILING * per_s)
         ),
         Limit::Floor => format!(
-            "the floor was the limit, busy {floor} of the time, and the generator's thread only \
-             {client}. The generator can do more than this; how much more, the floor cannot show."
+            "the responder was the limit, busy {responder} of the time, and the generator's thread only \
+             {client}. The generator can do more than this; how much more, the responder cannot show."
         ),
         Limit::Neither => {
             let pinning = &calibration.pinning;
@@ -198,8 +198,8 @@ fn meaning(calibration: &Calibration, limit: Limit, ceilings: &[&Ceiling], per_s
                 }
             };
             format!(
-                "neither the generator's thread, busy {client} of the time, nor the floor, busy \
-                 {floor}, was at its limit. {why}"
+                "neither the generator's thread, busy {client} of the time, nor the responder, busy \
+                 {responder}, was at its limit. {why}"
             )
         }
     }
@@ -244,8 +244,8 @@ fn against(calibration: &Calibration, document: &mut Document) {
         }
     }
     document.paragraph(
-        "Requests are counted by the floor. CPU time is that of the whole process, its start and its report \
-         included.",
+        "Requests are counted by the responder. CPU time is that of the whole process, including its start and \
+         its report.",
     );
 }
 
@@ -256,7 +256,7 @@ fn notes(standing: &Standing, connections: usize) -> Vec<String> {
         let program = &standing.program;
         if let Some(share) = run.false_share(connections) {
             notes.push(format!(
-                "{program} reports {} requests in round {round}; the floor counted {}, so the report is \
+                "{program} reports {} requests in round {round}; the responder counted {}, so the report is \
                  {:.1}% too {}.",
                 thousands(run.claim.requests),
                 thousands(run.requests),

@@ -1,5 +1,5 @@
-//! `loadgen calibrate`: what the generator itself can do on this machine, against a server that costs
-//! next to nothing, and beside other generators if asked for.
+//! `loadgen calibrate`: the limits of the generator on this machine, measured against a server that costs
+//! almost nothing, and compared with other generators on request.
 
 use std::cell::Cell;
 use std::env;
@@ -41,17 +41,17 @@ use subject::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// How often everything is measured
+    /// Number of rounds; each measures everything once
     #[arg(long, value_name = "N", default_value = "3", value_parser = count::<NonZeroU32>)]
     rounds: NonZeroU32,
-    /// How long each measurement counts
+    /// Counted time of each measurement
     #[arg(short, long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     duration: Duration,
-    /// As -d 500ms, for a first look
+    /// The same as -d 500ms, for a first look
     #[arg(long, conflicts_with = "duration")]
     quick: bool,
-    /// Measure other generators too, in the same rounds and for whole seconds: those of wrk, oha, h2load,
-    /// hey and ab that are named and installed
+    /// Also measure other generators, in the same rounds and for whole seconds: wrk, oha, h2load, hey or ab, if
+    /// installed
     #[arg(
         long,
         value_name = "wrk,oha,..",
@@ -65,21 +65,20 @@ pub(crate) struct Arguments {
     /// CPUs of the responder [default: the first half]
     #[arg(long, value_name = "CPUS")]
     pin_server: Option<Cpus>,
-    /// CPUs of the generator, of which its thread takes the first [default: those that are not the
-    /// responder's]
+    /// CPUs of the generator; its thread uses the first [default: those that are not the responder's]
     #[arg(long, value_name = "CPUS")]
     pin_client: Option<Cpus>,
 }
 
 const DURATION_QUICK: Duration = Duration::from_millis(500);
 
-/// Of both ceilings, and of all generators.
+/// The same for both ceilings and for all generators.
 const CONNECTIONS: usize = 64;
 
-/// The warm-up is a quarter of the time that counts, up to this.
+/// The maximum warm-up; otherwise it is a quarter of the counted time.
 const WARMUP_MAX: Duration = Duration::from_millis(500);
 
-/// What a generator may take beside its load: start, connect, report.
+/// The time that a generator may take in addition to its load: to start, connect and report.
 const AGAINST_MARGIN: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -93,7 +92,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     announce(&pinning);
 
     let machine = Machine::here(cpus.len(), pinning);
-    // The responder gets CPUs of its own; all threads of this process share what is left.
+    // The responder has CPUs of its own; all threads of this process share the rest.
     if !machine.pinning.client.is_empty() {
         engine::affinity::pin_thread(&machine.pinning.client).context("pinning the generator")?;
     }
@@ -137,15 +136,15 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// A generator to be held against loadgen, or loadgen itself, and its runs so far.
+/// A generator that is compared with loadgen, or loadgen itself, and its runs so far.
 struct Contender {
     generator: Generator,
     runs: Vec<Run>,
-    /// It did not do what it should, and is run no more.
+    /// It failed, and is not run again.
     failed: bool,
 }
 
-/// Loadgen first, then those of `programs` that are installed; nobody when none is.
+/// Loadgen first, then the installed ones of `programs`; empty if none is installed.
 fn contenders(programs: &[Program]) -> anyhow::Result<Vec<Contender>> {
     let mut found: Vec<Generator> = Vec::new();
     for (index, &program) in programs.iter().enumerate() {
@@ -177,7 +176,7 @@ fn responder() -> anyhow::Result<Server> {
     let own = env::current_exe().context("finding this program")?;
     let own = own
         .to_str()
-        .context("the path of this program is no UTF-8")?;
+        .context("the path of this program is not UTF-8")?;
     Ok(Server {
         name: "the responder".to_owned(),
         about: "answers a constant".to_owned(),
@@ -198,16 +197,16 @@ fn responder() -> anyhow::Result<Server> {
 fn announce(pinning: &Pinning) {
     if pinning.server.is_empty() || pinning.client.is_empty() {
         say!(
-            "warning: responder and generator are not pinned apart, for want of a second CPU, and take \
+            "warning: responder and generator are not pinned apart, because there is no second CPU, and take \
              CPU time from each other"
         );
     }
     if cfg!(debug_assertions) {
-        say!("warning: this is a debug build of loadgen, and a slow generator");
+        say!("warning: this is a debug build of loadgen, so the generator is slow");
     }
 }
 
-/// All that a measurement needs.
+/// Everything that a measurement needs.
 struct Bench<'a> {
     responder: Server,
     machine: Machine,
@@ -216,7 +215,7 @@ struct Bench<'a> {
     interrupted: &'a AtomicBool,
 }
 
-/// CPU time of the responder in some span of time.
+/// CPU time of the responder within a span of time.
 #[derive(Debug, Clone, Copy, Default)]
 struct ResponderCost {
     cpu_s: f64,
@@ -224,7 +223,7 @@ struct ResponderCost {
 }
 
 impl Bench<'_> {
-    /// As many whole rounds as there are to be, or as there are when the user interrupts.
+    /// Measures the requested number of rounds, or fewer if the user interrupts; returns the complete ones.
     fn measure(&self, contenders: &mut [Contender]) -> anyhow::Result<Vec<Round>> {
         let progress = Progress::start(self, contenders.len());
         let mut order: Vec<usize> = (0..contenders.len()).collect();
@@ -232,11 +231,11 @@ impl Bench<'_> {
         for number in 1..=self.rounds {
             match self.round(number, contenders, &order, &progress) {
                 Ok(round) => rounds.push(round),
-                // Then it is no wonder that something failed.
+                // The interruption is the reason for the failure.
                 Err(_) if self.interrupted.load(Relaxed) => break,
                 Err(error) => return Err(error),
             }
-            // Nobody comes first, or behind the same one, in every round.
+            // So that none is first, or follows the same one, in every round.
             if !order.is_empty() {
                 order.rotate_left(1);
             }
@@ -247,7 +246,7 @@ impl Bench<'_> {
         Ok(rounds)
     }
 
-    /// Every measurement once, each against a responder of its own.
+    /// Makes every measurement once, each against a fresh responder.
     fn round(
         &self,
         number: u32,
@@ -277,7 +276,7 @@ impl Bench<'_> {
                 Err(error) if program == Program::Loadgen || self.interrupted.load(Relaxed) => {
                     return Err(error.context(program.name()));
                 }
-                // The others can do without it.
+                // The others do not depend on it.
                 Err(error) => {
                     contender.failed = true;
                     progress.say(&format!("{} failed: {error:#}", program.name()));
@@ -293,17 +292,17 @@ impl Bench<'_> {
         })
     }
 
-    /// Ceiling with connections that are kept alive.
+    /// The ceiling with keep-alive connections.
     fn requests(&self, doubts: &mut Vec<String>) -> anyhow::Result<Ceiling> {
         self.ceiling("requests/s", ConnectionLife::KeepAlive, doubts)
     }
 
-    /// Ceiling with a new connection for every request.
+    /// The ceiling with a new connection for every request.
     fn connections(&self, doubts: &mut Vec<String>) -> anyhow::Result<Ceiling> {
         self.ceiling("connections/s", ConnectionLife::Requests(1), doubts)
     }
 
-    /// Response times with nothing else going on.
+    /// Response times without other load.
     fn latency(&self, doubts: &mut Vec<String>) -> anyhow::Result<Latency> {
         let responder = self.start()?;
         let plan = Plan {
@@ -314,7 +313,7 @@ impl Bench<'_> {
         Ok(latency(&outcome.record.response))
     }
 
-    /// How late requests are sent at a moderate rate.
+    /// The lateness of requests at a moderate rate.
     fn lag(&self, doubts: &mut Vec<String>) -> anyhow::Result<Latency> {
         let responder = self.start()?;
         let rate = Rate::per_second(LAG_RATE_PER_S).context("a rate")?;
@@ -396,7 +395,7 @@ impl Bench<'_> {
         Ok(Session::start(&self.responder, Path::new("/"), &options)?)
     }
 
-    /// The one CPU of the generator's thread; none when it is not pinned.
+    /// The CPU of the generator's thread; empty if it is not pinned.
     fn cpu(&self) -> Vec<usize> {
         let cpus = &self.machine.pinning.client;
         cpus.first().copied().into_iter().collect()
@@ -417,8 +416,8 @@ impl Bench<'_> {
         (self.duration / 4).min(WARMUP_MAX)
     }
 
-    /// Drives the plan at the responder, and stops it. What may come of a machine that is not quiet goes to
-    /// `doubts`.
+    /// Drives the plan against the responder, and stops the responder. Problems that a busy machine can cause go
+    /// to `doubts`.
     fn drive(
         &self,
         what: &str,
@@ -486,7 +485,7 @@ fn latency(histogram: &Histogram<u64>) -> Latency {
     }
 }
 
-/// Stops the responder, which then says what it has counted.
+/// Stops the responder, which then reports its counts.
 fn stop(responder: Session) -> anyhow::Result<Counts> {
     let (ended, fault) = responder.end();
     fault.map_err(|fault| anyhow::anyhow!("the responder {fault}"))?;
@@ -500,10 +499,10 @@ fn date() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// A bar with what is measured, on a terminal.
+/// A progress bar with the current measurement, if stderr is a terminal.
 struct Progress {
     bar: Option<ProgressBar>,
-    /// When the measurement that goes on began.
+    /// When the current measurement began.
     since: Cell<Instant>,
 }
 

@@ -10,15 +10,15 @@ use report::{rows, table};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Folders of sets; several are taken together as more rounds of the same
+    /// Folders of sets; several are combined as more rounds of the same
     #[arg(required = true, value_name = "SET")]
     sets: Vec<PathBuf>,
-    /// Show what a request takes, by cause: CPU time, system calls by name, switches, faults; and the
-    /// memory of an idle connection. CSV and JSON have the counts of the set's ledger.csv
+    /// Show the cost of a request by cause: CPU time, system calls by name, switches, faults; and the memory of
+    /// an idle connection. CSV and JSON have the counts of the set's ledger.csv
     #[arg(long, conflicts_with_all = ["units", "metric"])]
     ledger: bool,
-    /// With more than six servers, tables show the first three ranks and the floor: show these servers too, by
-    /// names or patterns such as 'thread-*'
+    /// Also show these servers: names or patterns such as 'thread-*'. With more than six servers, tables show
+    /// only the first three ranks and the floor
     #[arg(
         long,
         value_name = "A,B",
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     selection: Selection,
 }
 
-/// Compares by CPU, throughput, p99, and idle memory where connections were idle, unless asked otherwise.
+/// By default, compares CPU, throughput, p99, and idle memory if connections were idle.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments {
         sets,
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if ledger {
         if evidence.ledger.is_empty() {
             let sets = evidence.sets.join(", ");
-            anyhow::bail!("{sets}: no ledger; `loadgen measure` makes one, unless --no-ledger");
+            anyhow::bail!("{sets}: no ledger; `loadgen measure` without --no-ledger makes one");
         }
         selection.print(
             || report::ledger::document(&evidence, &shown),

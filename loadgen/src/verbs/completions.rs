@@ -1,4 +1,4 @@
-//! `loadgen completions`: what a shell needs to complete this command line.
+//! `loadgen completions`: a script with which a shell completes this command line.
 
 use std::process::ExitCode;
 
@@ -10,13 +10,13 @@ use crate::output::print;
 #[derive(Debug, Args)]
 #[command(after_help = PLACES)]
 pub(crate) struct Arguments {
-    /// For which shell
+    /// The shell
     shell: Shell,
 }
 
-/// Where each shell looks for the script.
+/// The place where each shell looks for the script.
 const PLACES: &str = "\
-Where to put it, once for each user; then start a new shell:
+Where to put it, once per user; then start a new shell:
   bash        mkdir -p ~/.local/share/bash-completion/completions
               loadgen completions bash \\
                 > ~/.local/share/bash-completion/completions/loadgen

@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     new: PathBuf,
     #[command(flatten)]
     selection: Selection,
-    /// How much worse a value may become; certainly more is a regression (exit code 1)
+    /// How much worse a value may become; if it is certainly more, that is a regression (exit code 1)
     #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = percent)]
     threshold: f64,
     /// Compare sets of different machines anyway
@@ -31,10 +31,10 @@ pub(crate) struct Arguments {
     across_machines: bool,
 }
 
-/// Compares by CPU unless asked otherwise.
+/// By default, compares CPU.
 ///
-/// Exit code 1 means a certain regression. Whatever prevents a comparison counts as wrong usage, exit code 2. (A
-/// comparison that cannot be printed has exit code 1, as with every verb.)
+/// Exit code 1 means a certain regression. Anything that prevents a comparison counts as wrong usage, exit
+/// code 2. (If the comparison cannot be printed, the exit code is 1, as for every verb.)
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments {
         old,
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let differences = likeness.differences;
     if !differences.is_empty() && !across_machines {
         return Err(Usage(format!(
-            "{} and {} are of different machines: {}; measure both on one, or say --across-machines",
+            "{} and {} are of different machines: {}; measure both on one machine, or use --across-machines",
             old.sets[0],
             new.sets[0],
             differences.join("; ")
@@ -120,7 +120,7 @@ struct Head<'a> {
 /// Warns of everything that weakens the comparison.
 fn warn(old: &Evidence, new: &Evidence, differences: &[String], diffs: &[Diff]) {
     for difference in differences {
-        warning(&format!("of different machines: {difference}"));
+        warning(&format!("different machines: {difference}"));
     }
     if old.server_args != new.server_args {
         warning(&format!(
@@ -158,7 +158,7 @@ fn warn(old: &Evidence, new: &Evidence, differences: &[String], diffs: &[Diff]) 
     }
 }
 
-/// What changes no figure, and still should be known.
+/// Prints a fact that changes no figure but should be known.
 fn note(text: &str) {
     say!("{}", textwrap::fill(&format!("note: {text}"), table::WIDTH));
 }
@@ -180,7 +180,7 @@ fn percent(text: &str) -> Result<f64, String> {
         _ if !(0.0..100.0).contains(&number) => Err("must be from 0% to below 100%".to_owned()),
         true => Ok(number / 100.0),
         false => Err(format!(
-            "a threshold is in percent: did you mean {number}%?"
+            "a threshold is in percent; did you mean {number}%?"
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! `loadgen doctor`: is this machine fit to measure, and what to change.
+//! `loadgen doctor`: whether this machine is fit to measure, and what to change.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use report::doctor as report;
 #[derive(Debug, Args)]
 #[command(after_help = ABOUT)]
 pub(crate) struct Arguments {
-    /// End with exit code 1 when there is a warning
+    /// Exit with code 1 if there is a warning
     #[arg(long)]
     strict: bool,
     /// Write the findings as JSON to a file, or to stdout (-) instead of the table
@@ -22,12 +22,12 @@ pub(crate) struct Arguments {
 }
 
 const ABOUT: &str = "\
-It looks for about half a second, needs no privilege and changes nothing. What
-a warning is about can spoil numbers, or keeps something from being measured;
-below it stands what mends it. Commands last until the next boot, or, for
-limits and CPUs, as long as the shell they are given to.
+The check takes about half a second, needs no privileges and changes nothing. A
+warning names something that can distort numbers or prevents a measurement, and
+the fix stands below it. A fix lasts until the next boot; for limits and CPUs,
+as long as the shell in which it is entered.
 
-Exit code 0, or 1 with --strict when there is a warning.";
+Exit code 0, or 1 with --strict if there is a warning.";
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let json = arguments.json.as_deref();

@@ -23,33 +23,33 @@ use subject::machine::Machine;
 #[derive(Debug, Args)]
 #[command(after_help = ABOUT)]
 pub(crate) struct Arguments {
-    /// Folders of sets; several are taken together as more rounds of the same
+    /// Folders of sets; several are combined as more rounds of the same
     #[arg(required = true, value_name = "SET")]
     sets: Vec<PathBuf>,
     #[command(flatten)]
     names: Names,
-    /// Prices from this file, which `--json` of an earlier time has written, instead of new ones
+    /// Use the prices in this file, written by an earlier `--json`, instead of measuring them
     #[arg(long, value_name = "FILE")]
     primitives: Option<PathBuf>,
-    /// Write all of it as JSON to a file, or to stdout (-) instead of the tables
+    /// Write everything as JSON to a file, or to stdout (-) instead of the tables
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
-    /// Print the items of each sum as well, and the price list
+    /// Also print the items of each sum, and the price list
     #[arg(long)]
     items: bool,
-    /// How to print it
+    /// Output format
     #[arg(long, default_value = "text", value_parser = for_people())]
     format: TableFormat,
 }
 
 const ABOUT: &str = "\
-It measures for some 5 seconds what this machine charges for a system call, a
-context switch, a thread, a connection, a request and an answer on loopback,
-with both sides pinned as in the set; multiplies that by what the ledger of the
-set counted of each server; and holds the sum against the measured CPU time.
+It measures, in about 5 seconds, what a system call, a context switch, a thread,
+a connection, a request and a response cost on loopback on this machine, with
+both sides pinned as in the set. It multiplies these prices by the counts in the
+set's ledger and compares each sum with the measured CPU time.
 
-The machine should be the set's, and as quiet as it was then. The ledger is
-counted by `loadgen measure` as root.";
+Use the machine of the set, as quiet as it was then. `loadgen measure` counts
+the ledger if run as root.";
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let json = arguments.json.as_deref();
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Programs have `--json`.
+/// The formats for people; programs use `--json`.
 fn for_people() -> impl TypedValueParser<Value = TableFormat> {
     let formats = [TableFormat::Text, TableFormat::Markdown];
     let names = formats.iter().filter_map(ValueEnum::to_possible_value);
@@ -101,8 +101,8 @@ fn require_ledger(evidence: &Evidence) -> anyhow::Result<()> {
              loadgen measure"
         ),
         None => anyhow::bail!(
-            "{set} has no ledger.csv, so that nothing says what its servers did; measure a set as root, \
-             which counts system calls: loadgen measure"
+            "{set} has no ledger.csv, so there are no system calls to add up; measure a set as root, which \
+             counts them: loadgen measure"
         ),
     }
 }
@@ -111,7 +111,7 @@ fn read(path: &Path) -> anyhow::Result<Primitives> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let json: serde_json::Value =
         serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-    // `--json` keeps them beside what was made of them.
+    // `--json` writes them beside the explanation.
     let own = json.get("primitives").unwrap_or(&json).clone();
     let primitives: Primitives =
         serde_json::from_value(own).with_context(|| format!("{}: primitives", path.display()))?;
@@ -127,37 +127,37 @@ fn measure(evidence: &Evidence) -> anyhow::Result<Primitives> {
     let needed = pinning.server.iter().chain(&pinning.client);
     if let Some(missing) = needed.into_iter().find(|cpu| !cpus.contains(cpu)) {
         anyhow::bail!(
-            "the set was measured with a CPU {missing}, which there is none of to run on here, only {cpus:?}; \
-             measure on its machine, and use `--primitives FILE` elsewhere"
+            "the set was measured on CPU {missing}, which is not available here, only {cpus:?}; measure on \
+             its machine, and use `--primitives FILE` elsewhere"
         );
     }
     let machine = Machine::here(cpus.len(), pinning);
     let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
     let shows = io::stderr().is_terminal();
     if !shows {
-        say!("measuring what this machine charges ...");
+        say!("measuring the prices of this machine ...");
     }
     let primitives = primitives::measure(machine, started.to_string(), |share| {
         if shows {
             let percent = share * 100.0;
             to_stderr(format_args!(
-                "\rmeasuring what this machine charges ... {percent:>3.0}%"
+                "\rmeasuring the prices of this machine ... {percent:>3.0}%"
             ));
         }
     });
     if shows {
         say!();
     }
-    primitives.context("measuring what this machine charges")
+    primitives.context("measuring the prices of this machine")
 }
 
-/// Prices of another machine explain nothing; whose they are is the reader's to know.
+/// Prices of another machine explain little, so the reader must be told.
 fn warn_of_differences(set: &Machine, here: &Machine) {
     let differences = set.likeness(here).differences;
     if !differences.is_empty() {
         say!(
-            "loadgen: warning: the primitives are not of the machine that the set was measured on, so the \
-             residuals say little: {}",
+            "loadgen: warning: the primitives are of another machine than the set, so the residuals say \
+             little: {}",
             differences.join("; ")
         );
     }

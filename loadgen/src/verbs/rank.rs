@@ -1,4 +1,4 @@
-//! `loadgen rank`: servers in one order over several workloads.
+//! `loadgen rank`: one ranking of servers over several workloads.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,20 +14,20 @@ use report::{ranking, rows};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Folders of sets; several are taken together as more rounds of the same
+    /// Folders of sets; several are combined as more rounds of the same
     #[arg(required = true, value_name = "SET")]
     sets: Vec<PathBuf>,
     #[command(flatten)]
     selection: Selection,
-    /// Show reference servers too, unranked
+    /// Also show reference servers, unranked
     #[arg(long)]
     references: bool,
-    /// List the workloads that are left out, each with the reason; JSON always has them
+    /// List the workloads that are left out, with the reasons; JSON always has them
     #[arg(long)]
     left_out: bool,
 }
 
-/// Ranks by CPU unless asked otherwise.
+/// By default, ranks by CPU.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments {
         sets,

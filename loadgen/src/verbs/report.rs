@@ -25,34 +25,34 @@ use report::{html, markdown};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Folders of sets, the oldest first; several are taken together as more rounds of the same
+    /// Folders of sets, the oldest first; several are combined as more rounds of the same
     #[arg(required = true, value_name = "SET")]
     sets: Vec<PathBuf>,
-    /// Markdown file to renew instead of printing; `-` renews stdin to stdout, without pictures
+    /// Markdown file to renew instead of printing; `-` reads stdin and writes stdout, without pictures
     ///
-    /// Only what stands between its markers is replaced. Each marker is a line of its own:
+    /// Only the text between its markers is replaced. Each marker is a line of its own:
     ///
     /// `<!-- loadgen:begin -->` to `<!-- loadgen:end -->`: the tables. Several sets must be of one machine
     /// and build.
     ///
     /// `<!-- loadgen:picture -->` to `<!-- loadgen:picture:end -->`: CPU per request under every workload,
-    /// of the set with the most workloads.
+    /// from the set with the most workloads.
     ///
     /// `<!-- loadgen:which-one -->` to `<!-- loadgen:which-one:end -->`: which server to take in which
-    /// situation. Sets may be of several machines; where these disagree, the row says so.
+    /// situation. The sets may be of several machines; where they disagree, the row says so.
     ///
-    /// `<!-- loadgen:ranks -->` to `<!-- loadgen:ranks:end -->`: one row a server, one column a machine.
+    /// `<!-- loadgen:ranks -->` to `<!-- loadgen:ranks:end -->`: a row for each server, a column for each machine.
     ///
     /// Pictures go into the folder `pictures/` beside the file. README.md of this repository has the last
-    /// three, results/README.md the first; each prints the command that renews it.
+    /// three parts, results/README.md the first; each shows the command that renews it.
     #[arg(long, value_name = "FILE|-")]
     splice: Option<PathBuf>,
     /// Workloads in the Markdown text: names, groups, or patterns such as 'keep-alive*' [default: all];
     /// pictures and the page always have all
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     workloads: Vec<String>,
-    /// Page to write, in one file that opens in a browser without a network: answers in words, ranks,
-    /// charts of latency, throughput, CPU and system calls, verdicts, the machine; - is stdout
+    /// Write a page, one file that a browser opens without a network: answers in words, ranks, charts of
+    /// latency, throughput, CPU and system calls, verdicts, the machine; - is stdout
     #[arg(long, value_name = "FILE|-")]
     html: Option<PathBuf>,
 }
@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A Markdown file of which parts are renewed; `-` is stdin, renewed to stdout, which has no folder for pictures.
+/// A Markdown file with parts to renew; `-` is stdin, renewed to stdout, without a folder for pictures.
 struct File<'a> {
     path: &'a Path,
     text: String,
@@ -108,7 +108,7 @@ impl<'a> File<'a> {
         let text = match output::is_stdout(Some(path)) {
             true => io::read_to_string(io::stdin()).context("reading stdin")?,
             false => {
-                // A pipe or a device has no text to be renewed.
+                // A pipe or a device has no text to renew.
                 let is_file = fs::metadata(path)
                     .with_context(|| format!("reading {name}"))?
                     .is_file();
@@ -126,12 +126,12 @@ impl<'a> File<'a> {
         })
     }
 
-    /// Whether it wants the tables; a file that names no part does.
+    /// Whether the tables are part of it. They are if it has no marker at all.
     fn has_tables(&self) -> bool {
         Part::of(&self.text).is_empty() || markdown::has_marker(&self.text)
     }
 
-    /// With its pictures. `tables` are all the evidence there is, and what of it is in the text.
+    /// Renews the file and its pictures. `tables`: all evidence, and the part of it that the text shows.
     fn renew(self, sets: Vec<Set>, tables: Option<(&Evidence, &Evidence)>) -> anyhow::Result<()> {
         let Arguments {
             sets: folders,
@@ -160,7 +160,7 @@ impl<'a> File<'a> {
             let mut picture = front
                 .picture()
                 .filter(|_| !is_stdout && parts.contains(&Part::Picture));
-            // The one of the tables is of all sets.
+            // The picture of the tables covers all sets.
             let same = (pictures.iter())
                 .find(|it| picture.as_ref().is_some_and(|mine| mine.file == it.file));
             match same {
@@ -185,7 +185,7 @@ impl<'a> File<'a> {
         }
     }
 
-    /// Each set by itself, and where a reader of this file finds it.
+    /// Each set on its own, with the links to it from this file.
     fn recorded(&self, sets: Vec<Set>) -> anyhow::Result<Vec<Recorded>> {
         let mut seen = BTreeSet::new();
         let mut recorded = Vec::new();
@@ -215,7 +215,7 @@ impl<'a> File<'a> {
         Ok(recorded)
     }
 
-    /// A path as it is written in a link in this file.
+    /// A path, relative to this file, for a link in it.
     fn link_to(&self, path: &Path) -> String {
         let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let here = match output::is_stdout(Some(self.path)) {
@@ -241,13 +241,13 @@ impl<'a> File<'a> {
     }
 }
 
-/// What a folder says about itself.
+/// The description of a folder.
 const README: &str = "README.md";
 
-/// The folder beside the Markdown file that they are written to.
+/// The folder for pictures, beside the Markdown file.
 const PICTURES: &str = "pictures";
 
-/// Does not write a file that already has this text.
+/// Writes a file, unless it already has this text.
 fn write_if_new(path: &Path, text: &str) -> anyhow::Result<()> {
     if fs::read_to_string(path).is_ok_and(|there| there == text) {
         return Ok(());
@@ -255,7 +255,7 @@ fn write_if_new(path: &Path, text: &str) -> anyhow::Result<()> {
     output::write(path, text)
 }
 
-/// The command that makes this text, as typed in the current folder.
+/// The command that generates this text, as typed in the current folder.
 fn command(sets: &[PathBuf], workloads: &[String], made: Option<(&str, &Path)>) -> String {
     let here = env::current_dir().unwrap_or_default();
     // The location of the repository on this machine is private.

@@ -1,5 +1,5 @@
-//! `loadgen responder`: the responder of [`lab::responder`] as a server process, with the command line, the
-//! ready line and the end that are asked of every server that is measured.
+//! `loadgen responder`: the responder of [`lab::responder`] as a server process. Its command line, ready line
+//! and stop follow the contract for measured servers.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -18,13 +18,13 @@ use lab::responder;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Where to listen; port 0 picks a free one
+    /// Address to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    // For the second signal, which ends the process at once.
+    // A second signal ends the process at once.
     interruption()?;
     let (stop, stopped) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT] {
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {
-        // Should it fail, fewer connections are accepted at once.
+        // If this fails, fewer connections can be open at once.
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap_or_default();
     }
 

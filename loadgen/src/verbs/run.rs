@@ -1,4 +1,4 @@
-//! `loadgen run`: one workload against one server, somebody's at a URL or one of the catalogue's.
+//! `loadgen run`: one workload against one server, at a URL or from the catalogue.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -46,7 +46,7 @@ use subject::session::Session;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// URL of a server (http:// may be left out), or several of one server, requested in turn; or a name from
+    /// URL (http:// may be omitted), or several URLs of one server, requested in turn; or a name from
     /// benches/servers.toml: that server is built, started and stopped. `user:password@` sends Authorization:
     /// Basic, and is shown as `****`
     #[arg(value_name = "TARGET", required = true)]
@@ -67,51 +67,52 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  loadgen run http://localhost:8000/ -d 30s        closed loop: what it can do
+  loadgen run http://localhost:8000/ -d 30s        closed loop: the maximum
   loadgen run http://localhost:8000/ -r 5k         open loop: latency at 5,000/s
   loadgen run http://localhost:8000/ -r 5k --until 'p99±5%'
-  loadgen run http://localhost:8000/ -k 1 -n 100000   a new connection for each
+  loadgen run http://localhost:8000/ -k 1 -n 100000   a new connection each time
   loadgen run event-loop --json run.json           a server of this repository
   loadgen run event-loop --idle 10000 --server-arg=--idle-timeout=10m
 
-In closed loop the next request waits for the answer before it: a slow server is
-asked less often, and its queue not seen. For latency as users see it, give -r.
+In closed loop each request waits for the response to the one before, so a slow
+server gets fewer requests and its queue stays hidden. To measure latency as
+users see it, use -r.
 
-Exit code 0, or 1 when the numbers cannot be believed; 2 for a wrong command.";
+Exit code 0; 1 if the numbers are not valid; 2 for a wrong command.";
 
 #[derive(Debug, Args)]
 struct Load {
-    /// Requests per second, such as 5000, 5k/s or 300/m: open loop
+    /// Open loop: requests per second, such as 5000, 5k/s or 300/m
     #[arg(short, long, value_name = "RATE")]
     rate: Option<Rate>,
-    /// constant, at equal intervals, or poisson, at random, as many users do [default: constant]
+    /// constant (equal intervals) or poisson (random, as from many users) [default: constant]
     #[arg(long, value_name = "KIND", hide_possible_values = true)]
     arrivals: Option<Arrivals>,
-    /// Repeats random arrivals [default: new ones]
+    /// Seed for Poisson arrivals; reuse it to repeat a run [default: random]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// How long requests are counted
+    /// Counted time
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     duration: Duration,
     /// Number of requests, instead of a duration
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration", value_parser = count::<NonZeroU64>)]
     requests: Option<NonZeroU64>,
-    /// Until a percentile is known so well: 'p99±5%', or p99+-5%
+    /// Run until a percentile is this precise: 'p99±5%', or p99+-5%
     #[arg(long, value_name = "PRECISION", conflicts_with_all = ["duration", "requests"])]
     until: Option<Until>,
-    /// How long --until may take [default: 60s]
+    /// Time limit for --until [default: 60s]
     #[arg(long, value_name = "TIME", requires = "until", value_parser = duration)]
     max_duration: Option<Duration>,
-    /// Load before any request counts [default: 1s, with -n 0s]
+    /// Warm-up before requests count [default: 1s, with -n 0s]
     #[arg(long, value_name = "TIME", value_parser = duration_or_zero)]
     warmup: Option<Duration>,
-    /// How long requests due are waited for after the end
+    /// How long to wait, after the end, for requests that were due
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration_or_zero)]
     drain: Duration,
 }
 
 impl Load {
-    /// What a rate makes of the load.
+    /// The pace that a rate results in.
     fn pace(&self) -> fn(Rate) -> Pace {
         match self.arrivals {
             Some(Arrivals::Poisson) => Pace::Poisson,
@@ -128,19 +129,19 @@ enum Arrivals {
 
 #[derive(Debug, Args)]
 struct Connections {
-    /// Connections open at once; with --rate, at the most
+    /// Connections open at once; with --rate, the maximum
     #[arg(short, long, value_name = "N", default_value = "64", value_parser = count::<NonZeroUsize>)]
     connections: NonZeroUsize,
-    /// Further ones that are opened first, served once each, and stay open and silent
+    /// Also open N idle connections; each makes one request first
     #[arg(long, value_name = "N", default_value = "0")]
     idle: usize,
-    /// Requests on each: 1 = a new one every time, 0 = keep-alive
+    /// Requests on each connection: 1 = a new connection each time, 0 = keep-alive
     #[arg(short = 'k', long, value_name = "N", default_value = "0")]
     requests_per_connection: u64,
-    /// Requests in flight on each
+    /// Requests in flight on each connection
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
     pipeline: NonZeroUsize,
-    /// fin, in good order, or rst: no TIME_WAIT, and what is unread is lost
+    /// How to close: fin (orderly), or rst (no TIME_WAIT; unread data is lost)
     #[arg(
         long,
         value_name = "HOW",
@@ -149,7 +150,7 @@ struct Connections {
         value_parser = PossibleValuesParser::new(["fin", "rst"]).map(|how| close(&how))
     )]
     close: Close,
-    /// Where they come from in turn: 127.0.0.1,127.0.0.2 or 127.0.0.0/28
+    /// Source addresses, used in turn: 127.0.0.1,127.0.0.2 or 127.0.0.0/28
     #[arg(long, value_name = "ADDR,...")]
     source: Option<Sources>,
 }
@@ -163,7 +164,7 @@ fn close(how: &str) -> Close {
 
 #[derive(Debug, Args)]
 struct Placement {
-    /// Threads that share the connections
+    /// Threads among which connections are divided
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>)]
     threads: NonZeroUsize,
     /// CPUs for the generator's threads, such as 1 or 2-3
@@ -177,7 +178,7 @@ struct Placement {
     server_arg: Vec<String>,
 }
 
-/// How long `--until` may take.
+/// The default time limit for `--until`.
 const MAX_DURATION: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -230,30 +231,30 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What can be known to fail before anything is started.
+/// Checks the options before anything starts.
 fn check(arguments: &Arguments, place: &Place) -> Result<(), Usage> {
     let connections = arguments.connections.connections.get();
     let refuse = |message: &str| Err(Usage(message.to_owned()));
     let threads = arguments.placement.threads.get();
     if threads > THREADS_MAX {
-        return Err(Usage(format!("--threads: {THREADS_MAX} at the most")));
+        return Err(Usage(format!("--threads: at most {THREADS_MAX}")));
     }
     for (flag, count) in [
         ("--connections", connections),
         ("--idle", arguments.connections.idle),
     ] {
         if count > CONNECTIONS_MAX {
-            return Err(Usage(format!("{flag}: {CONNECTIONS_MAX} at the most")));
+            return Err(Usage(format!("{flag}: at most {CONNECTIONS_MAX}")));
         }
     }
     if threads > connections {
         return Err(Usage(format!(
-            "{threads} threads cannot share {connections} connections: each needs one at least"
+            "{threads} threads cannot share {connections} connections: each needs at least one"
         )));
     }
     let pipeline = arguments.connections.pipeline.get();
     if pipeline > PIPELINE_MAX {
-        return Err(Usage(format!("--pipeline: {PIPELINE_MAX} at the most")));
+        return Err(Usage(format!("--pipeline: at most {PIPELINE_MAX}")));
     }
     let open_loop = arguments.load.rate.is_some() || arguments.slo.objective().is_some();
     for (flag, given) in [
@@ -262,25 +263,25 @@ fn check(arguments: &Arguments, place: &Place) -> Result<(), Usage> {
     ] {
         if given && !open_loop {
             return Err(Usage(format!(
-                "{flag} says when requests are due: it goes with --rate or --slo"
+                "{flag} sets when requests are due: it needs --rate or --slo"
             )));
         }
     }
     if arguments.slo.objective().is_some() && arguments.outputs.is_about_one_run() {
         return refuse(
-            "--slo makes many runs: it goes with --json, not with --format, --hlog or --hgrm",
+            "--slo makes many runs: it can be combined with --json, but not with --format, --hlog or --hgrm",
         );
     }
     if pipeline > 1 && arguments.load.rate.is_some() {
         return refuse(
-            "--pipeline does not go with --rate: in open loop a request waits for a free connection",
+            "--pipeline cannot be combined with --rate: in open loop a request waits for a free connection",
         );
     }
     let each = arguments.connections.requests_per_connection;
     if arguments.request.server_closes() && (each > 1 || pipeline > 1) {
         return refuse(
-            "the header field Connection: close leaves each connection one request: \
-             it does not go with -k or -p above 1",
+            "the header field Connection: close allows one request on each connection: \
+             it cannot be combined with -k or -p above 1",
         );
     }
     if each > 0 && pipeline as u64 > each {
@@ -290,7 +291,7 @@ fn check(arguments: &Arguments, place: &Place) -> Result<(), Usage> {
     }
     if arguments.request.server_closes() && arguments.connections.idle > 0 {
         return refuse(
-            "the header field Connection: close leaves no connection idle: it does not go with --idle",
+            "the header field Connection: close leaves no connection idle: it cannot be combined with --idle",
         );
     }
     let Placement {
@@ -330,7 +331,7 @@ fn start(arguments: &Arguments, catalogue: &Catalogue, server: &Server) -> anyho
     Ok(Session::start(server, &catalogue.root, &options)?)
 }
 
-/// What was asked for; all but whom to ask, and from where.
+/// The requested plan, except for target and sources.
 fn plan(arguments: &Arguments, base: Plan) -> Plan {
     let Arguments {
         load,
@@ -364,7 +365,7 @@ fn plan(arguments: &Arguments, base: Plan) -> Plan {
         close: connections.close,
         pipeline: connections.pipeline.get(),
         pace: load.rate.map_or(Pace::Closed, load.pace()),
-        // Short enough to be typed again.
+        // Short enough to type again.
         seed: load.seed.unwrap_or_else(|| fastrand::u32(..).into()),
         limit,
         warmup: load.warmup.unwrap_or(match limit {
@@ -378,30 +379,30 @@ fn plan(arguments: &Arguments, base: Plan) -> Plan {
     }
 }
 
-/// A server, and what is said of every run against it.
+/// A server, and the facts that are reported for every run against it.
 struct Subject<'a> {
     urls: Vec<String>,
-    /// In the catalogue.
+    /// Its name in the catalogue.
     name: Option<&'a str>,
-    /// Beside those of the catalogue.
+    /// Its arguments, in addition to those of the catalogue.
     arguments: &'a [String],
-    /// When it was started for this.
+    /// Present if it was started for this command.
     session: Option<Session>,
-    /// When the first request that counts was due, in the last run.
+    /// When the first counted request of the last run was due.
     began: Cell<SystemTime>,
-    /// Of the server; those behind the first are tried when nobody listens there. A name such as
-    /// `localhost` often stands for an IPv6 address too. They are tried by the run itself, as a
-    /// connection made to find out would be one that nobody counts.
+    /// Addresses of the server. If nothing listens at the first, the next is tried: a name such as
+    /// `localhost` often has an IPv6 address too. The run itself tries them, because a connection made only to
+    /// find out would not be counted.
     addresses: RefCell<Vec<SocketAddr>>,
     calibration: Option<&'a Calibration>,
     interrupted: &'a AtomicBool,
 }
 
-/// A run that is over; with a server of ours, what it cost it.
+/// A finished run, with its cost if the server was started by loadgen.
 type Measured = Confirmation<Option<ServerCost>>;
 
 impl Subject<'_> {
-    /// One run, as the plan says.
+    /// Makes one run of the plan.
     fn once(mut self, arguments: &Arguments, plan: &Plan) -> anyhow::Result<ExitCode> {
         let (plan, outcome, metered) = self.drive(plan)?;
         let mut verdict = verdict::judge(&plan, &outcome);
@@ -430,7 +431,7 @@ impl Subject<'_> {
         })
     }
 
-    /// As many as it takes to find the largest rate that meets an objective.
+    /// Makes runs until the largest rate that meets an objective is found.
     fn search(
         mut self,
         objective: &Slo,
@@ -462,13 +463,13 @@ impl Subject<'_> {
             &|measured: Measured| Ok(serde_json::to_value(json::Run::of(&self.run(&measured)))?);
         let code = arguments.slo.run(objective, &request, drive, to_json);
         match self.stop() {
-            // That is why, whatever else was seen.
+            // This is the cause of anything else that was seen.
             Some(fault) => anyhow::bail!("the server {fault}"),
             None => code,
         }
     }
 
-    /// Stops a server that was started for this, and says what is wrong with how it ended.
+    /// Stops a server that was started for this command, and returns what was wrong with how it ended.
     fn stop(&mut self) -> Option<Fault> {
         let (_, ended) = self.session.take()?.end();
         ended.err()
@@ -672,7 +673,7 @@ mod tests {
             ),
             ("-r 5 -p 2", "waits for a free connection"),
             ("-c 2 -t 3", "3 threads cannot share 2"),
-            ("-p 1025", "1024 at the most"),
+            ("-p 1025", "at most 1024"),
             (
                 "-k 2 -p 3",
                 "3 requests cannot be in flight on a connection that has 2",
@@ -680,9 +681,9 @@ mod tests {
             ("-H Connection:close -k 2", "one request"),
             ("-H Connection:close -p 2", "one request"),
             ("-c 9000000", "open files"),
-            ("-c 10000001", "--connections: 10000000 at the most"),
+            ("-c 10000001", "--connections: at most 10000000"),
             ("-c 18446744073709551616", "expected a number"),
-            ("-t 100000", "--threads: 1024 at the most"),
+            ("-t 100000", "--threads: at most 1024"),
             ("-d 18446744073709551615s", "the maximum is 365 days"),
             ("--warmup 366d", "the maximum is 365 days"),
             (
@@ -692,7 +693,7 @@ mod tests {
             ("--close abort", "[possible values: fin, rst]"),
             ("--source here", "expected addresses such as"),
             ("--source 10.0.0.0/8", "at most 256"),
-            ("--source 192.0.2.1", "no address of this machine"),
+            ("--source 192.0.2.1", "not an address of this machine"),
             ("-H nonsense", "expected `Name: value`"),
             ("--body @/no/such/file", "No such file"),
             ("--expect-body sha256:0", "64 hexadecimal digits"),
@@ -701,24 +702,24 @@ mod tests {
                 "--format xml",
                 "[possible values: text, github, github-bigger, bencher]",
             ),
-            ("--format github --json -", "both print"),
+            ("--format github --json -", "both write to stdout"),
             (
                 "--json /no/such/folder/run.json",
                 "there is no folder /no/such/folder",
             ),
             ("--hgrm /", "is a folder"),
-            ("--pin-client 9999", "no CPU 9999"),
+            ("--pin-client 9999", "CPU 9999 is not available here"),
             (
                 "--idle 9000000",
                 "64 connections and 9000000 idle ones need 9000128 open files",
             ),
-            ("--idle 18446744073709551615", "10000000 at the most"),
+            ("--idle 18446744073709551615", "at most 10000000"),
             ("--idle -1", "unexpected argument"),
             ("--idle 1 -H Connection:close", "no connection idle"),
             ("--pin-server 0", "a name, not a URL"),
             ("--server-arg --idle-timeout", "a name, not a URL"),
             ("http://127.0.0.1:10/", "must share host and port"),
-            ("event-loop", "a server's name stands alone"),
+            ("event-loop", "a server's name must be the only target"),
         ] {
             let error = parse(line).expect_err(line);
             assert!(error.contains(message), "{line}: {error}");

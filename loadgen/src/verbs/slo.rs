@@ -15,35 +15,35 @@ use lab::slo::{Document, Ending, Search, Slo};
 use report::slo as report;
 use subject::process::ServerCost;
 
-/// To be flattened into those of `run`.
+/// Flattened into the options of `run`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// Find the largest rate that meets this, such as 'p99<5ms,errors<=0.1%' (which of errors need not
-    /// be said); begins at --rate, or 1000/s. Each step takes 2 s, 20 times the limit, or what the
-    /// percentile needs (p99: 381 requests), but no longer than -d; a run of -d confirms the result
+    /// Find the largest rate that meets this, such as 'p99<5ms,errors<=0.1%' (the default error limit; may be
+    /// omitted). The search starts at --rate, or 1000/s. Each step takes 2 s, 20 times the limit, or as long
+    /// as the percentile needs (p99: 381 requests), but no longer than -d; a run of -d confirms the result
     #[arg(long, value_name = "OBJECTIVES")]
     slo: Option<Slo>,
-    /// How close to the truth that rate is to be [default: 2%]
+    /// Precision of that rate [default: 2%]
     #[arg(long, value_name = "PERCENT", value_parser = precision, requires = "slo")]
     slo_precision: Option<f64>,
 }
 
-/// What of the command line, beside the objective, a search goes by.
+/// What a search takes from the command line, besides the objective.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
     /// A URL, or a server's name and its URL.
     pub(crate) target: &'a str,
-    /// Its pace does not matter; its limit is the duration of the confirming run.
+    /// Its pace is ignored; its limit is the duration of the confirming run.
     pub(crate) plan: &'a Plan,
-    /// Where to begin.
+    /// The first rate to try.
     pub(crate) rate: Option<Rate>,
     /// [`Pace::Constant`] or [`Pace::Poisson`].
     pub(crate) arrivals: fn(Rate) -> Pace,
-    /// Where JSON goes: a file, or `-` for stdout instead of the table.
+    /// Where the JSON goes: a file, or `-` for stdout instead of the table.
     pub(crate) json: Option<&'a Path>,
 }
 
-/// Drives a plan and says what it cost the server, where that is known.
+/// Drives a plan and returns what it cost the server, if known.
 pub(crate) type Drive<'a> = dyn FnMut(&Plan) -> anyhow::Result<(Outcome, Option<ServerCost>)> + 'a;
 
 /// The JSON of a run, as `run --json` writes it.
@@ -51,17 +51,17 @@ pub(crate) type ToJson<'a> =
     dyn Fn(slo::Confirmation<Option<ServerCost>>) -> anyhow::Result<serde_json::Value> + 'a;
 
 impl Options {
-    /// The objective, when there is one to search for.
+    /// The objective, if one is given.
     pub(crate) fn objective(&self) -> Option<&Slo> {
         self.slo.as_ref()
     }
 
-    /// Searches and prints. Exit code 0 when a rate was found and confirmed.
+    /// Searches and prints. Exit code 0 if a rate was found and confirmed.
     ///
     /// # Errors
     ///
-    /// [`Usage`] when the plan cannot tell whether the objective is met; those of `drive`; when no
-    /// connection can be established, or the JSON cannot be written.
+    /// [`Usage`] if the plan cannot show whether the objective is met; those of `drive`; if no connection can be
+    /// established, or the JSON cannot be written.
     pub(crate) fn run(
         &self,
         slo: &Slo,
@@ -72,7 +72,7 @@ impl Options {
         let mut stdout = Stdout::default();
         let out: &mut dyn Write = match output::is_stdout(request.json) {
             false => &mut stdout,
-            // Who waits for the JSON at a terminal still sees where the search stands.
+            // At a terminal, the progress of the search is still visible.
             true if io::stderr().is_terminal() => &mut Stderr,
             true => &mut io::sink(),
         };

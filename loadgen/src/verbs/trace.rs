@@ -1,4 +1,4 @@
-//! `loadgen trace`: one request, seen whole.
+//! `loadgen trace`: one request, seen as a whole.
 
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
@@ -32,20 +32,20 @@ use trace::story::{Story, tell};
 #[derive(Debug, Args)]
 #[command(after_help = ABOUT)]
 pub(crate) struct Arguments {
-    /// URL of a server (http:// may be left out), or a name from benches/servers.toml: that server is built,
+    /// URL of a server (http:// may be omitted), or a name from benches/servers.toml: that server is built,
     /// started and stopped
     #[arg(required_unless_present_any = ["read", "compare"], conflicts_with_all = ["read", "compare"])]
     target: Option<String>,
-    /// Two of them, names or URLs: what differs for the same requests
+    /// Compare two servers, names or URLs: what differs for the same requests
     #[arg(long, value_name = "A,B", conflicts_with = "read")]
     compare: Option<String>,
-    /// With --compare: all figures and both timelines too, not only what differs
+    /// With --compare: also show all figures and both timelines, not only what differs
     #[arg(long)]
     full: bool,
-    /// Explain a capture instead: pcap or pcapng, as tcpdump and Wireshark write it; - is stdin
+    /// Explain a capture instead: pcap or pcapng, as written by tcpdump and Wireshark; - is stdin
     #[arg(long, value_name = "FILE.pcap|-")]
     read: Option<PathBuf>,
-    /// Of a capture, only connections from or to this port
+    /// With --read: only connections from or to this port
     #[arg(long, value_name = "N", requires = "read")]
     port: Option<u16>,
     #[command(flatten, next_help_heading = "Load")]
@@ -62,34 +62,34 @@ const ABOUT: &str = "\
 Examples:
   loadgen trace iterative                   a server of this repository
   loadgen trace http://127.0.0.1:8000/ -n 3 -k   three requests, one connection
-  loadgen trace iterative --close client --wait  see TIME-WAIT end
+  loadgen trace iterative --close client --wait  watch TIME-WAIT end
   loadgen trace --compare iterative,event-loop
   loadgen trace iterative -w one.pcap --html one.html
   tcpdump -i lo -w other.pcap tcp port 80; loadgen trace --read other.pcap
 
-Root sees all of it, without any set-up. Packets need CAP_NET_RAW, system calls
-and the kernel's own view of TCP states CAP_PERFMON; without them the trace says
-what is missing and shows the rest.
+Root sees everything, without any set-up. Packets need CAP_NET_RAW; system calls
+and the kernel's own view of TCP states need CAP_PERFMON. Without them the trace
+names what is missing and shows the rest.
 
 --read takes pcap and pcapng in both byte orders, also from a pipe, and finds
-segments behind VLAN tags, MPLS, PPP and within IP tunnels. What it does not
-understand of a file is skipped; frames that it cannot decode are counted and
-named. What a capture does not hold is not claimed.
+segments behind VLAN tags, MPLS and PPP and within IP tunnels. It skips parts of
+a file that it does not understand, and counts and names frames that it cannot
+decode. It claims nothing that is not in the capture.
 
-Exit code 0, or 1 when a connection failed; 2 for a wrong command.";
+Exit code 0; 1 if a connection failed; 2 for a wrong command.";
 
 #[derive(Debug, Args)]
 struct Load {
-    /// Requests in all [default: one on each connection]
+    /// Total number of requests [default: one on each connection]
     #[arg(short = 'n', long, value_name = "N", value_parser = count::<NonZeroUsize>, conflicts_with = "read")]
     requests: Option<NonZeroUsize>,
-    /// Connections at the same time
+    /// Connections open at once
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = count::<NonZeroUsize>, conflicts_with = "read")]
     connections: NonZeroUsize,
-    /// Keep connections for further requests, instead of a new one for each
+    /// Reuse connections, instead of a new one for each request
     #[arg(short = 'k', long, conflicts_with = "read")]
     keep_alive: bool,
-    /// Who closes a connection, and how [default: server; with -k client]
+    /// Who closes a connection, and how [default: server; with -k: client]
     #[arg(long, value_name = "WHO", conflicts_with = "read")]
     close: Option<Close>,
     /// One more argument for a server started by name; may be repeated
@@ -104,26 +104,26 @@ struct Load {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Close {
-    /// The server, whom the last request asks to (Connection: close); if it has not
-    /// within half a second of its answer, the client closes and says so
+    /// The server, because the last request says Connection: close; if it does not
+    /// within half a second of its response, the client closes, with a message
     Server,
-    /// The client, as soon as it has the last answer
+    /// The client, as soon as it has the last response
     Client,
-    /// The client its own half, right behind the last request
+    /// The client closes its half, right after the last request
     Half,
-    /// The client by a reset, without TIME-WAIT
+    /// The client, with a reset: no TIME-WAIT
     Rst,
 }
 
 #[derive(Debug, Args)]
 struct Seen {
-    /// Watch TIME-WAIT until it ends, a minute on Linux; says if it was never there
+    /// Watch TIME-WAIT until it ends, a minute on Linux; you are told if there was none
     #[arg(long, conflicts_with = "read")]
     wait: bool,
-    /// Do not list sockets: the client waits a moment each time they are
+    /// Do not list sockets: each listing delays the client
     #[arg(long, conflicts_with = "read")]
     no_sockets: bool,
-    /// All system calls of the server, not only those on sockets, waits and threads
+    /// Show all system calls of the server, not only those on sockets, waits and threads
     #[arg(long, conflicts_with = "read")]
     all_calls: bool,
 }
@@ -133,27 +133,27 @@ struct Outputs {
     /// Write the packets for Wireshark or tcpdump -r, with times in nanoseconds; - is stdout
     #[arg(short, long, value_name = "FILE.pcap|-", conflicts_with_all = ["read", "compare"])]
     write: Option<PathBuf>,
-    /// Write a sequence diagram, a page that needs no network; - is stdout
+    /// Write a page with a sequence diagram; it needs no network; - is stdout
     #[arg(long, value_name = "FILE|-")]
     html: Option<PathBuf>,
-    /// Print a Mermaid sequence diagram for a README instead of the timeline
+    /// Print a Mermaid sequence diagram, for a README, instead of the timeline
     #[arg(long)]
     mermaid: bool,
-    /// Write it as JSON to a file, or to stdout (-) instead of the timeline
+    /// Write the trace as JSON to a file, or to stdout (-) instead of the timeline
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
-    /// Columns of the timeline [default: those of the terminal, else 80]
+    /// Width of the timeline in columns [default: that of the terminal, or 80]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(40..=400))]
     width: Option<u16>,
 }
 
-/// More would be a load, and no page that anybody reads.
+/// More would be a load, too long to read.
 const REQUESTS_MAX: usize = 1_000;
-/// Each has a thread.
+/// Each connection has a thread.
 const CONNECTIONS_MAX: usize = 200;
-/// Connections that failed are told of, one by one.
+/// The number of failed connections that are reported one by one.
 const FAILURES_TOLD_MAX: usize = 5;
-/// What terminals have, where nobody says.
+/// The default width.
 const WIDTH: usize = 80;
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -201,8 +201,8 @@ fn check(arguments: &Arguments) -> Result<(), Usage> {
     }
     if load.keep_alive && requests > connections && request.server_closes() {
         return Err(Usage(
-            "the header field Connection: close leaves each connection one request: \
-             it does not go with -k"
+            "the header field Connection: close allows one request on each connection: \
+             it cannot be combined with -k"
                 .to_owned(),
         ));
     }
@@ -214,7 +214,7 @@ fn check(arguments: &Arguments) -> Result<(), Usage> {
     }
     if arguments.full && arguments.compare.is_none() {
         return Err(Usage(
-            "--full is about two servers: it needs --compare A,B".to_owned(),
+            "--full compares two servers: it needs --compare A,B".to_owned(),
         ));
     }
     request.check(&[])?;
@@ -222,11 +222,13 @@ fn check(arguments: &Arguments) -> Result<(), Usage> {
     if outputs.mermaid
         && let Some(option) = outputs.printed()
     {
-        return Err(Usage(format!("--mermaid and {option} both want stdout")));
+        return Err(Usage(format!(
+            "--mermaid and {option} both write to stdout"
+        )));
     }
     if outputs.mermaid && arguments.compare.is_some() {
         return Err(Usage(
-            "--mermaid draws one server: it does not go with --compare".to_owned(),
+            "--mermaid draws one server: it cannot be combined with --compare".to_owned(),
         ));
     }
     Ok(())
@@ -241,7 +243,7 @@ impl Outputs {
         ]
     }
 
-    /// The option that has stdout, where nothing else may stand then.
+    /// The option that writes to stdout, which then receives nothing else.
     fn printed(&self) -> Option<&'static str> {
         let files = self.files();
         let mut printed = files.into_iter().filter(|(_, path)| is_stdout(*path));
@@ -249,7 +251,7 @@ impl Outputs {
     }
 }
 
-/// A server that was traced, and that goes on until it is stopped.
+/// A server that was traced, and runs until it is stopped.
 struct Observed {
     name: String,
     heading: Heading,
@@ -347,7 +349,7 @@ impl Observed {
         }
     }
 
-    /// Whether the server ended as it should.
+    /// Stops the server; returns whether it ended as it should.
     fn stop(self) -> bool {
         let Some(server) = self.server else {
             return true;
@@ -361,8 +363,8 @@ impl Observed {
     }
 }
 
-/// Of the addresses behind a name the first at which somebody listens on this machine, as a client that tries
-/// one after another would find; else the first.
+/// The first of a name's addresses on which a socket of this machine listens, as a client would find by trying
+/// them in order; if there is none, the first address.
 fn served(addresses: &[SocketAddr]) -> SocketAddr {
     let port = addresses[0].port();
     let sockets = sockets::list(&[port]).unwrap_or_default();
@@ -378,7 +380,7 @@ fn served(addresses: &[SocketAddr]) -> SocketAddr {
     *found.unwrap_or(&addresses[0])
 }
 
-/// The requests, by connection.
+/// The requests of each connection.
 fn lanes(arguments: &Arguments, url: &HttpUrl, server: SocketAddr) -> Vec<Vec<Plan>> {
     let Arguments { load, request, .. } = arguments;
     let connections = load.connections.get();
@@ -434,18 +436,18 @@ fn title(job: &Job) -> String {
     }
 }
 
-/// Whose TCP is seen.
+/// The kernel whose TCP is seen.
 fn kernel() -> String {
     match nix::sys::utsname::uname() {
         Ok(name) => {
             let (system, release) = (name.sysname(), name.release());
             format!("{} {}", system.to_string_lossy(), release.to_string_lossy())
         }
-        Err(error) => format!("the kernel does not tell its version: {error}"),
+        Err(error) => format!("the kernel does not report its version: {error}"),
     }
 }
 
-/// Says on stderr what a client could not do; whether there was anything.
+/// Prints the failures of clients to stderr; returns whether there were any.
 fn tell_failures(traced: &Traced) -> bool {
     let failures = traced
         .record
@@ -465,7 +467,7 @@ fn tell_failures(traced: &Traced) -> bool {
     }
     if count > FAILURES_TOLD_MAX {
         let more = count - FAILURES_TOLD_MAX;
-        say!("loadgen: and {more} more connections that failed");
+        say!("loadgen: {more} more connections failed");
     }
     count > 0
 }
@@ -473,12 +475,12 @@ fn tell_failures(traced: &Traced) -> bool {
 /// RFC 9112 §9.6: a server that is asked to close must.
 fn kept_open() -> String {
     format!(
-        "the answer is complete, but the server did not close within {} ms, though asked to; the client closed",
+        "the response is complete, but the server did not close within {} ms, as requested; the client closed",
         client::GRACE.as_millis()
     )
 }
 
-/// Again and again on a terminal, else once.
+/// Repeatedly on a terminal, otherwise once.
 fn tell_wait(left: Duration, is_first: bool) {
     let left_s = left.as_secs_f64();
     if io::stderr().is_terminal() {
@@ -510,7 +512,7 @@ fn read(arguments: &Arguments, path: &Path) -> anyhow::Result<ExitCode> {
     };
     record.sources.packets = Source::Seen;
     if record.packets.is_empty() {
-        record.notes.push("no TCP segment is in it".to_owned());
+        record.notes.push("it has no TCP segment".to_owned());
     }
     let name = match is_stdout(Some(path)) {
         true => "stdin".to_owned(),
@@ -573,7 +575,7 @@ fn compare_two(
     })
 }
 
-/// In all the ways that were asked for.
+/// Writes all requested outputs.
 fn show(outputs: &Outputs, heading: &Heading, story: &Story) -> anyhow::Result<()> {
     let mut written = Written::default();
     if outputs.mermaid {
@@ -590,7 +592,7 @@ fn show(outputs: &Outputs, heading: &Heading, story: &Story) -> anyhow::Result<(
     written.end()
 }
 
-/// With colour on a terminal, and with arrows where the locale has them.
+/// With colour on a terminal, and with arrows if the locale supports them.
 fn print_text(text: String) -> anyhow::Result<()> {
     let text = match speaks_utf8() {
         true => text,

@@ -1,4 +1,4 @@
-//! What a run costs a server that was started for it, read at the moments of the run.
+//! The cost of a run for a server that was started for it, read at the moments of the run.
 
 use crate::fault::Fault;
 use crate::process::{CostError, IdleCost, Memory, Owner, Sampler, ServerCost, Target};
@@ -6,21 +6,21 @@ use engine::contention::{CpuTimes, are_apart, own_cpu_s};
 use engine::drive::Moment;
 use engine::record::Outcome;
 
-/// Of one run. A server that is gone has no cost; that it ended is found and said elsewhere.
+/// A meter for one run. A server that has ended has no cost; its end is detected and reported elsewhere.
 pub struct Meter<'a> {
     target: &'a Target,
     memory: Option<Vec<Memory>>,
     sampler: Option<Sampler>,
     cost: Option<Result<ServerCost, CostError>>,
-    /// Who answered, by the end of the run, when all of its connections were still there.
+    /// Who answered, determined at the end of the run while all of its connections were still open.
     owner: Option<Owner>,
-    /// That the server is pinned to; none when it is not.
+    /// The CPUs that the server is pinned to; empty if it is not pinned.
     cpus: Vec<usize>,
     begin: Option<Times>,
     end: Option<Times>,
 }
 
-/// What the server's CPUs did so far, and what the generator used of any, seconds.
+/// What the server's CPUs did so far, and the CPU time of the generator on any CPU, in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Times {
     cpus: CpuTimes,
@@ -36,20 +36,19 @@ impl Times {
     }
 }
 
-/// What a run cost a server, or why that is not known.
+/// What a run cost a server, or why that is unknown.
 #[derive(Debug, Default)]
 pub struct Metered {
-    /// What it cost.
+    /// The cost.
     pub cost: Option<ServerCost>,
-    /// Why there is no cost, where there should be one.
+    /// Why the cost is unknown, although there should be one.
     pub unknown: Option<String>,
-    /// It was not the server that answered.
+    /// Another process than the server answered.
     pub fault: Option<Fault>,
 }
 
 impl<'a> Meter<'a> {
-    /// `is_fresh`: the server has had no idle connections yet. What another run has left to it would not be
-    /// seen to grow.
+    /// `is_fresh`: the server has not had idle connections yet. Memory that an earlier run left to it would not grow again.
     pub(crate) fn new(target: &'a Target, is_fresh: bool, cpus: &[usize]) -> Self {
         Meter {
             target,
@@ -63,12 +62,12 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// Reads what is due at a moment of the run; to be called at each.
+    /// Takes the readings for a moment of the run; must be called at each moment.
     pub fn on(&mut self, moment: Moment<'_>) {
         let target = self.target;
         match moment {
             Moment::Idle(connections) => {
-                // With a reading missing, the others do not say what is asked.
+                // If a reading is missing, the others are useless.
                 if let Some(mut memory) = self.memory.take()
                     && let Ok(now) = Memory::settled(target.processes(), connections as u64)
                 {
@@ -94,8 +93,8 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// When the run had this outcome, or none, with so many requests in flight on a connection. Others have not
-    /// used what the server has on CPUs of the generator: that is taken off.
+    /// Finishes after a run with this outcome, if any, and this many requests in flight on a connection. If the server used
+    /// CPUs of the generator, that time is deducted from what other processes used there.
     pub fn finish(self, mut outcome: Option<&mut Outcome>, pipeline: usize) -> Metered {
         let responses = (outcome.as_ref()).map_or(0, |outcome| outcome.record.answered_in_window);
         if let Some(Owner::Others(others)) = self.owner {
@@ -116,13 +115,13 @@ impl<'a> Meter<'a> {
         };
         if !cost.can_have_answered(responses, pipeline) {
             let why = match self.owner {
-                Some(Owner::Unknown(why)) => format!(", and who did is unknown: {why}"),
+                Some(Owner::Unknown(why)) => format!(", and it is unknown who answered: {why}"),
                 _ => String::new(),
             };
             return Metered {
                 unknown: Some(format!(
-                    "no CPU time: the processes of the server used {:.1} ms, in which they cannot have \
-                     given {responses} responses{why}",
+                    "no CPU time: the processes of the server used {:.1} ms, too little for {responses} \
+                     responses{why}",
                     cost.cpu_s() * 1e3
                 )),
                 ..Metered::default()

@@ -1,9 +1,8 @@
-//! The life of a server that is started to be measured: started, probed, metered while it serves, stopped, and
-//! judged by how it ended.
+//! The life of a measured server: it is started, probed, metered while it serves, stopped, and judged by how it ended.
 //!
-//! Every verb that starts a server does it here, so that one policy holds for all: a server that dies during the
-//! load, does not stop after SIGTERM, cannot be killed, or does not answer alone has a [`Fault`], whatever the
-//! figures say.
+//! Every verb that starts a server uses this module, so that one policy applies: a server that dies during the load,
+//! does not stop after SIGTERM, cannot be killed, or is not the only one to answer has a [`Fault`], regardless of its
+//! figures.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -13,12 +12,12 @@ use crate::fault::Fault;
 use crate::meter::Meter;
 use crate::process::{Ended, Error, Options, Owner, ProbeError, STOP_WITHIN, Target};
 
-/// A server that was started to be measured.
+/// A server that was started in order to measure it.
 #[derive(Debug)]
 pub struct Session {
     target: Target,
     cpus: Vec<usize>,
-    /// It has had no load yet.
+    /// It has not been under load yet.
     is_fresh: Cell<bool>,
 }
 
@@ -36,7 +35,7 @@ impl Session {
         })
     }
 
-    /// Makes sure that it answers `GET /` with `hello world`.
+    /// Checks that it answers `GET /` with `hello world`.
     ///
     /// # Errors
     ///
@@ -50,13 +49,13 @@ impl Session {
         &self.target
     }
 
-    /// A meter for one load. The first one reads the memory of idle connections too: what an earlier load has left
-    /// to the server would not be seen to grow.
+    /// A meter for one load. Only the first one also reads the memory of idle connections: memory that an earlier load left
+    /// to the server would not grow again.
     pub fn meter(&self) -> Meter<'_> {
         Meter::new(&self.target, self.is_fresh.replace(false), &self.cpus)
     }
 
-    /// Whether others answer at its address.
+    /// Checks that no other process answers at its address.
     pub fn is_alone(&self) -> Result<(), Fault> {
         match self.target.owner() {
             Owner::Others(others) => Err(Fault::Foreign(others)),

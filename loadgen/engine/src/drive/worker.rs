@@ -1,8 +1,8 @@
-//! One thread of a run: a mio poll and the connections that fell to it.
+//! One thread of a run: a mio poll and the thread's share of the connections.
 //!
-//! A request is written at once and only its response is waited for: two system calls a request, and
-//! its share of a wait that many connections have in common. Readiness for writing is watched only
-//! after a socket has taken no more. When a request is sent is decided by the [`Pacer`].
+//! A request is written at once, and only its response is waited for. That takes two system calls per request,
+//! and a share of a wait for many connections. Writability is watched only after a write was incomplete. The
+//! [`Pacer`] decides when a request is sent.
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
@@ -35,30 +35,30 @@ pub(super) struct Worker<'a> {
     connections: Vec<Connection>,
     requests: Rotation,
     pacer: Pacer,
-    /// What one read takes at the most. A read that takes less has emptied the socket.
+    /// The size limits a read. A shorter read has emptied the socket.
     buffer: Vec<u8>,
     record: Record,
-    /// Whole responses by status; the map of the record is too slow to be kept up here.
+    /// Complete responses by status; updating the map of the record for each would be too slow.
     status: Vec<u64>,
-    /// Requests in flight that count.
+    /// Counted requests in flight.
     in_flight: u64,
     open: u64,
-    /// Sockets opened so far, which take turns in their source addresses.
+    /// Sockets opened so far; chooses the next source address.
     sockets: usize,
-    /// The server has closed when it was asked to.
+    /// The server has closed at least once when asked to.
     close_honoured: bool,
-    /// All responses, those of the warm-up included.
+    /// All responses, including the warm-up.
     responses: u64,
-    /// Connections that are not needed any more, and are closed when the end was told: what that takes the
-    /// server is not to be in its cost.
+    /// Connections that are no longer needed. They are closed after [`Moment::End`](super::Moment::End) was
+    /// reported, so that closing them is not part of the server's cost.
     leaving: Vec<usize>,
-    /// From when on requests count, nanoseconds since the start.
+    /// The time from which requests count, in nanoseconds since the start.
     begin: u64,
-    /// When a response last came.
+    /// When the last response arrived.
     progress: u64,
-    /// When anything last came.
+    /// When anything last arrived.
     heard: u64,
-    /// Requests in flight, those of the warm-up included.
+    /// Requests in flight, including the warm-up.
     outstanding: u64,
     silences: Silences,
     pulse: Pulse,
@@ -66,7 +66,7 @@ pub(super) struct Worker<'a> {
     usage_at_end: Option<Used>,
 }
 
-/// What the thread has used and wanted so far, and when that was read.
+/// The CPU time that the thread used and waited for so far, and when it was read.
 struct Used {
     at: u64,
     usage: Usage,
@@ -77,28 +77,29 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const EVENTS: usize = 1024;
 const STATUSES: usize = 1000;
 
-/// How often connections are looked through for timeouts, and for those that wait to be opened.
+/// Interval between checks of all connections for timeouts and for connections to open.
 const SWEEP: Duration = Duration::from_millis(100);
 const SWEEP_WHILE_WAITING: Duration = Duration::from_millis(5);
 
-/// How often a thread is awake at least while it waits for answers in closed loop. An open loop keeps it awake.
+/// The longest sleep while responses are awaited in closed loop. In open loop, requests that are due wake the
+/// thread.
 const BEAT: Duration = Duration::from_millis(10);
 
-/// How often it is looked whether the end was told, while connections wait to be closed.
+/// Interval between checks whether the end was reported, while connections wait to be closed.
 const LOOK_WHETHER_TOLD: Duration = Duration::from_millis(1);
 
-/// Connections opened between two looks at what else is to do: a burst of thousands would overflow the
-/// server's accept queue, and keep those waiting that are open.
+/// Connections opened before other work is done: a burst of thousands would overflow the server's accept queue
+/// and delay the open connections.
 const OPENED_AT_ONCE: usize = 128;
 
-/// With no connection established by then, nobody is there.
+/// If no connection is established within this time, nothing listens.
 const REACH_WITHIN: Duration = Duration::from_millis(500);
 
-/// So often it is waited for one that never does.
+/// Ignored closes tolerated before we stop waiting.
 const CLOSES_AWAITED: u64 = 16;
 
 impl<'a> Worker<'a> {
-    /// To be called on the thread that runs it, which it pins.
+    /// Must be called on the thread that runs the worker; pins that thread.
     pub(super) fn new(shared: &'a Shared<'a>, share: Share) -> io::Result<Self> {
         let plan = shared.plan;
         if !plan.cpus.is_empty() {
@@ -159,7 +160,7 @@ impl<'a> Worker<'a> {
             self.send_due();
             self.wait(&mut events, next_sweep)?;
             for event in &events {
-                // The timer of an open loop has a token behind those of all connections.
+                // The token of an open loop's timer follows those of all connections.
                 if event.token().0 < self.connections.len() {
                     self.ready(event.token().0, event);
                     self.send_due();
@@ -181,7 +182,7 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Waits for events, or until there is something to do without.
+    /// Waits for events, or until something is due without one.
     fn wait(&mut self, events: &mut Events, next_sweep: u64) -> io::Result<()> {
         let now = self.now();
         let end = self.end();
@@ -197,7 +198,7 @@ impl<'a> Worker<'a> {
             until = until.min(now + LOOK_WHETHER_TOLD.as_nanos() as u64);
         }
         if !self.pacer.is_open() && self.outstanding > 0 {
-            // So that a short stop of this thread is not taken for one of the server.
+            // So that a short stop of this thread is not attributed to the server.
             until = until.min(now + BEAT.as_nanos() as u64);
         }
         self.pulse.sleeps(now, until);
@@ -218,7 +219,7 @@ impl<'a> Worker<'a> {
         self.shared.now()
     }
 
-    /// From when on requests count no more.
+    /// The time up to which requests count.
     #[inline]
     fn end(&self) -> u64 {
         self.shared.end()
@@ -236,7 +237,7 @@ impl<'a> Worker<'a> {
             || now >= end.saturating_add(self.shared.drain)
     }
 
-    /// Whether nobody is there, or not any more.
+    /// Whether nothing listens, or nothing listens any longer.
     fn is_hopeless(&self, now: u64) -> bool {
         let mut connections = self.connections.iter();
         let empty = |c: &Connection| matches!(c.state, State::Empty);
@@ -247,14 +248,15 @@ impl<'a> Worker<'a> {
         }
         let within = match (self.shared.reached.load(Relaxed), self.end()) {
             (false, _) => REACH_WITHIN,
-            // So many requests will never be answered.
+            // The requested number of responses will never arrive.
             (true, u64::MAX) => self.shared.plan.timeout,
             (true, _) => return false,
         };
         now.saturating_sub(self.progress) > within.as_nanos() as u64
     }
 
-    /// Opens what waits to be opened and ends what has waited too long. Returns when to look again.
+    /// Opens connections that wait to be opened and ends those that have waited too long. Returns the time until the
+    /// next sweep.
     fn sweep(&mut self, now: u64) -> Duration {
         let timeout = self.shared.plan.timeout.as_nanos() as u64;
         let mut opened = 0;
@@ -292,7 +294,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Leaves what was seen for the observer.
+    /// Leaves the tally for the observer.
     fn tell(&mut self) {
         let tally = Tally {
             errors: self.record.errors_count(),
@@ -302,7 +304,7 @@ impl<'a> Worker<'a> {
         self.shared.mailboxes[self.share.index].leave(tally, &mut self.record.response);
     }
 
-    /// Gives a connection a new socket, and the socket its first requests.
+    /// Gives a connection a new socket, and sends its first requests.
     fn open(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         connection.reset();
@@ -370,8 +372,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A connect that was in progress has ended. Linux says how in the event itself: while it goes on
-    /// the socket is not writable, and an error comes with its own bit.
+    /// A connect may have ended. On Linux the event itself shows the outcome: while the connect is in progress, the
+    /// socket is not writable, and an error sets its own bit.
     fn connecting(&mut self, slot: usize, event: &Event) {
         let connection = &mut self.connections[slot];
         match std::mem::replace(&mut connection.state, State::Empty) {
@@ -387,7 +389,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A connection can take requests: it gets what the pacer has for it.
+    /// A connection can take requests: sends what the pacer has for it.
     #[inline]
     fn offer(&mut self, slot: usize, now: u64) {
         let times = self.times(now);
@@ -400,7 +402,7 @@ impl<'a> Worker<'a> {
         match offer {
             Offer::Now(count) => self.write(slot, count, times.now, times.now, times.counts()),
             Offer::Later => {}
-            // Waiting servers get on with other connections.
+            // A server that waits for this close can serve other connections.
             Offer::NothingMore if !times.is_over() || self.shared.end_told.load(Relaxed) => {
                 self.close(slot);
             }
@@ -408,13 +410,13 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// When a connection can take requests that something at `now` left room for.
+    /// The times for an offer to a connection on which something happened at `now`.
     #[inline]
     fn times(&self, now: u64) -> Times {
         Times {
             begin: self.begin,
             end: self.end(),
-            // In closed loop, handling what came took its time, which is not the server's.
+            // In closed loop, the time taken to handle responses must not count for the server.
             now: match self.pacer.is_open() {
                 true => now,
                 false => self.now(),
@@ -422,7 +424,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Sends what is due, as far as connections are free for it.
+    /// Sends the requests that are due, as far as connections are free.
     #[inline]
     fn send_due(&mut self) {
         while let Some(step) = self.pacer.step(&mut self.connections, self.shared) {
@@ -494,9 +496,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Reads what has come. `ends`: the peer has shut its side, which no further event will say.
+    /// Reads what has arrived. `ends`: the peer has shut down its side, and no further event will report it.
     fn receive(&mut self, slot: usize, ends: bool) {
-        // Out of the way, so that what is in it can be handled by methods of this worker.
+        // Taken out, so that methods of this worker can process its contents.
         let mut buffer = std::mem::take(&mut self.buffer);
         while let State::Open(stream) = &mut self.connections[slot].state {
             match stream.read(&mut buffer) {
@@ -524,8 +526,7 @@ impl<'a> Worker<'a> {
         self.buffer = buffer;
     }
 
-    /// Takes the responses in `input` and sends the next requests. Says whether the socket is still
-    /// the same.
+    /// Takes the responses in `input` and sends the next requests. Returns whether the socket is still the same.
     fn received(&mut self, slot: usize, mut input: &[u8]) -> bool {
         let now = self.now();
         self.progress = now;
@@ -558,7 +559,7 @@ impl<'a> Worker<'a> {
                     }
                 }
                 Taken::Incomplete => {
-                    // Empty lines before a response are no part of it.
+                    // Empty lines before a response are not part of it.
                     if !connection.reader.is_between() {
                         connection.first_byte_at.get_or_insert(now);
                     }
@@ -577,7 +578,7 @@ impl<'a> Worker<'a> {
         true
     }
 
-    /// Something has come, or the run is over.
+    /// Something arrived, or the run is over.
     #[inline]
     fn hear(&mut self, now: u64) {
         if now.saturating_sub(self.heard) >= self.silences.least_ns() {
@@ -596,7 +597,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The peer has shut its side.
+    /// The peer has shut down its side.
     fn ended(&mut self, slot: usize) {
         let now = self.now();
         self.hear(now);
@@ -617,7 +618,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The connection has ended with nothing in flight, which a server may do as it likes.
+    /// The connection has ended with no request in flight, which a server may do at any time.
     fn ended_unasked(&mut self, slot: usize, is_reset: bool) {
         let now = self.now();
         let connection = &self.connections[slot];
@@ -632,7 +633,7 @@ impl<'a> Worker<'a> {
         self.reopen(slot);
     }
 
-    /// Counts a response. Says whether its connection goes on; if not, it has been replaced.
+    /// Counts a response. Returns whether its connection continues; if not, it has been replaced.
     fn response_complete(&mut self, slot: usize, response: Response, now: u64) -> bool {
         if response.status == 408
             && unasked::answers_nothing(&self.connections[slot], &mut self.record, response)
@@ -679,7 +680,7 @@ impl<'a> Worker<'a> {
         }
         let connection = &mut self.connections[slot];
         if !connection.in_flight.is_empty() {
-            // Requests pipelined behind an answer that ends its connection are lost.
+            // Requests pipelined after a response that ends its connection are lost.
             self.fail(slot, Phase::FirstByte, Kind::BehindClose);
         } else if plan.server_closes
             && matches!(connection.state, State::Open(_))
@@ -693,7 +694,7 @@ impl<'a> Worker<'a> {
         false
     }
 
-    /// A response to a request that counts.
+    /// Counts a response to a counted request.
     #[inline]
     fn count(&mut self, slot: usize, sent: Sent, response: Response, first_byte_at: u64, now: u64) {
         let record = &mut self.record;
@@ -709,7 +710,7 @@ impl<'a> Worker<'a> {
         }
         let end = self.shared.end();
         record.responses_in_time += u64::from(sent.at < end);
-        // Who is served only when all others have gone has starved.
+        // A connection that is served only after the others are gone has starved.
         record.responses_by_connection[slot] += u64::from(now < end);
         self.status[usize::from(response.status)] += 1;
         if !self.shared.plan.is_good_status(response.status) {
@@ -721,8 +722,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Counts a failure, once for each request that it cost, and gives the connection a new socket in
-    /// good time.
+    /// Counts a failure, once for each request that it cost, and gives the connection a new socket, if necessary
+    /// after a delay.
     fn fail(&mut self, slot: usize, phase: Phase, kind: Kind) {
         let now = self.now();
         let connection = &self.connections[slot];
@@ -734,7 +735,7 @@ impl<'a> Worker<'a> {
             lost += sent.count;
             self.record.busy_ns += sent.count * (now - sent.at);
             if kind == Kind::Timeout {
-                // It would have taken longer still: left out, the slowest would look the best.
+                // The response would have taken even longer. If it were left out, the slowest server would look best.
                 let service_ns = Some(now - sent.at);
                 self.record
                     .lower_bound(now - sent.intended, service_ns, sent.count);
@@ -761,7 +762,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Ends a connection in good order and gives it a new socket, if one is needed.
+    /// Closes a connection and gives it a new socket, if one is needed.
     fn reopen(&mut self, slot: usize) {
         self.close(slot);
         if self.vacate(slot) {
@@ -769,13 +770,13 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Says whether the place of a closed connection gets a new socket at once.
+    /// Returns whether the slot of a closed connection gets a new socket at once.
     fn vacate(&mut self, slot: usize) -> bool {
         let connection = &mut self.connections[slot];
         (self.pacer).vacated(slot, connection, self.shared, self.outstanding)
     }
 
-    /// Closes what has waited for the end to be told.
+    /// Closes the connections that waited until the end was reported.
     fn leave(&mut self) {
         for slot in std::mem::take(&mut self.leaving) {
             if self.connections[slot].in_flight.is_empty() {
@@ -784,7 +785,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Closes the socket, and leaves its place empty.
+    /// Closes the socket and leaves the slot empty.
     fn close(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         self.outstanding -= connection.in_flight_count();
@@ -806,7 +807,7 @@ impl<'a> Worker<'a> {
         let end = self.end().min(now);
         self.hear(now);
         if now < self.end() && now > self.begin {
-            // Nothing is awaited any more, for as long as other threads go on.
+            // From now on this thread awaits nothing, however long other threads continue.
             self.silences.push(now - self.begin, u64::MAX, u64::MAX);
         }
         self.record.silences = Some(std::mem::take(&mut self.silences));
@@ -818,11 +819,11 @@ impl<'a> Worker<'a> {
                 self.record
                     .lower_bound(now - sent.intended, service_ns, sent.count);
             }
-            // Those of the warm-up too: who starves since then starves.
+            // Includes the warm-up: a connection that has starved since then starves.
             let oldest = connection.in_flight.front();
             let age = oldest.map(|sent| Duration::from_nanos(now - sent.at));
             self.record.oldest_unanswered = self.record.oldest_unanswered.max(age);
-            // The server may have accepted what was not told here any more.
+            // The server may have accepted a connection that was not reported here in time.
             if let State::Connecting(stream, since) = &connection.state {
                 match stream.peer_addr() {
                     Ok(_) => self.record.connections_opened += 1,
@@ -851,7 +852,7 @@ impl<'a> Worker<'a> {
         let switches = |usage: &Usage| {
             (usage.voluntary_context_switches() + usage.involuntary_context_switches()) as u64
         };
-        // A run that ended in the warm-up has used nothing in the time that counts.
+        // A run that ended during the warm-up has used nothing in the counted time.
         let at_begin = at_begin.as_ref().unwrap_or(&at_end);
         let (used, before) = (&at_end.usage, &at_begin.usage);
         let pauses = self.pulse.pauses(self.begin, end);
@@ -871,7 +872,7 @@ impl<'a> Worker<'a> {
                 stopped_s: (pauses.iter())
                     .map(|pause| (pause.to - pause.from - pause.delayed_ns) as f64 / 1e9)
                     .sum(),
-                // Those beyond the end too: what came then was not read.
+                // Includes pauses after the end: during these, nothing was read.
                 pauses: (self.pulse.pauses(begin, now).iter())
                     .map(|pause| (pause.from - begin, pause.to - begin))
                     .collect(),

@@ -1,4 +1,4 @@
-//! What is measured, from what is asked for and the catalogue.
+//! What is measured: a request, completed from the catalogue.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,68 +11,68 @@ use super::now;
 use super::rounds::{PRECISION, ROUNDS_MIN, TIME_LIMIT, percent};
 use crate::set::{self, Auto, Campaign};
 
-/// What a measurement is asked for.
+/// A request for a measurement.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// Servers by name or group; without any, ours and the floor.
+    /// Servers by name or group; if empty, ours and the floor.
     pub servers: Vec<String>,
-    /// Workloads by name, group or glob; without any, the group `default`.
+    /// Workloads by name, group or glob; if empty, the group `default`.
     pub workloads: Vec<String>,
-    /// How often every cell is measured.
+    /// The number of rounds.
     pub rounds: Option<Rounds>,
     /// With [`Rounds::Auto`]: how far the interval of the leading ratio may reach from it.
     pub precision: Option<f64>,
-    /// With [`Rounds::Auto`]: no round is begun that would end later.
+    /// With [`Rounds::Auto`]: no round starts that would end later.
     pub time_limit: Option<Duration>,
-    /// One server measured as two.
+    /// A server to measure as two.
     pub aa: Option<String>,
     /// Shorter cells and fewer rounds.
     pub quick: bool,
-    /// The binaries that are there were used, and nothing was built.
+    /// Use existing binaries; do not build.
     pub no_build: bool,
-    /// System calls and memory are not counted.
+    /// Do not count system calls and memory.
     pub no_ledger: bool,
-    /// CPUs of the server, where they were chosen.
+    /// CPUs of the server, if chosen.
     pub pin_server: Option<Vec<usize>>,
-    /// CPUs of the generator, where they were chosen.
+    /// CPUs of the generator, if chosen.
     pub pin_client: Option<Vec<usize>>,
-    /// Further request for every server.
+    /// Further arguments for every server.
     pub server_args: Vec<String>,
-    /// Of the order of cells.
+    /// Seed for the order of cells; random if absent.
     pub seed: Option<u32>,
 }
 
-/// How often every cell is measured.
+/// The number of rounds, each of which measures every cell once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounds {
-    /// So often.
+    /// This many.
     Count(u32),
-    /// Until the leading ratios are known well enough.
+    /// As many as it takes until the leading ratios are precise enough.
     Auto,
 }
 
-/// Why there is no campaign. Each is one line.
+/// The reason that a request is refused, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Invalid {
     /// The catalogue has no such server or workload.
     #[error(transparent)]
     Unknown(#[from] Error),
-    /// A limit for rounds whose number is given.
-    #[error("--precision and --time-limit say when to end: they need --rounds auto")]
+    /// A limit for automatic rounds, although their number is given.
+    #[error("--precision and --time-limit need --rounds auto")]
     NotAuto,
 }
 
 const ROUNDS: u32 = 6;
 const ROUNDS_QUICK: u32 = 3;
 
-/// What `--quick` makes of each duration and warm-up.
+/// The factor of `--quick` for each duration and warm-up.
 const QUICK_SCALE: f64 = 0.4;
 
-/// The campaign that a request stands for.
+/// The campaign for a request.
 ///
 /// # Errors
 ///
-/// When it names something that the catalogue does not have, or parts of it contradict each other.
+/// If it names something that is not in the catalogue, or contradicts itself.
 pub fn campaign(request: Request, catalogue: &Catalogue) -> Result<Campaign, Invalid> {
     let seed = request.seed.unwrap_or_else(|| fastrand::u32(..));
     let command = command(&request, seed);
@@ -88,7 +88,7 @@ pub fn campaign(request: Request, catalogue: &Catalogue) -> Result<Campaign, Inv
         servers = asked.iter().map(|server| server.name.clone()).collect();
     }
     without_repetition(&mut servers);
-    // In an A/A measurement there is none of these: the two halves have names that no server has.
+    // Empty in an A/A measurement: no server has the names of the two halves.
     let servers_that = |is: &dyn Fn(&Server) -> bool| -> Vec<String> {
         let known = servers
             .iter()
@@ -120,7 +120,7 @@ pub fn campaign(request: Request, catalogue: &Catalogue) -> Result<Campaign, Inv
         }
         _ => None,
     };
-    // Where one server is measured as two, only their difference is asked for.
+    // An A/A measurement is only about the difference of the two halves.
     let ledger = !request.no_ledger && request.aa.is_none();
     Ok(Campaign {
         schema: set::SCHEMA,
@@ -145,11 +145,11 @@ pub fn campaign(request: Request, catalogue: &Catalogue) -> Result<Campaign, Inv
     })
 }
 
-/// The servers of a campaign, by the names they have in it.
+/// The servers of a campaign, by their names in it.
 ///
 /// # Errors
 ///
-/// When the catalogue does not have one of them.
+/// If one of them is not in the catalogue.
 pub fn servers(campaign: &Campaign, catalogue: &Catalogue) -> Result<Vec<Server>, Error> {
     let server = |name: &String| {
         let entry = catalogue.server(campaign.aa.as_ref().unwrap_or(name))?;
@@ -162,7 +162,7 @@ pub fn servers(campaign: &Campaign, catalogue: &Catalogue) -> Result<Vec<Server>
     servers.collect()
 }
 
-/// The command that does the same again, wherever its set may go.
+/// The command that repeats the measurement, without the place of its set.
 fn command(request: &Request, seed: u32) -> String {
     let mut command = "loadgen measure".to_owned();
     if let Some(server) = &request.aa {
@@ -211,7 +211,7 @@ fn command(request: &Request, seed: u32) -> String {
 
 fn quick(workload: &Workload) -> Workload {
     let scale = |time: Duration| {
-        // To the millisecond, so that it reads well in the record.
+        // Rounded to milliseconds, for a readable record.
         Duration::from_millis((time.as_secs_f64() * QUICK_SCALE * 1e3).ceil() as u64)
     };
     Workload {

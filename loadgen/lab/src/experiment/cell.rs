@@ -1,4 +1,4 @@
-//! Where one cell is measured: a fresh server under one workload, in one round.
+//! The measurement of one cell: a fresh server under one workload, in one round.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use super::{Experiment, now};
 use crate::set;
 use crate::set::{Cell, Key, Writer};
 
-/// How long a connect or an answer may take. Longer than any cell: whoever is starved is counted as
-/// never served when the time is up, and not as an error of its own.
+/// The time limit for a connect or a response. It is longer than any cell: a starved connection is counted as never
+/// served at the end, not as an error.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the requests of a cell are waited for after its end. Starved ones would take for ever.
+/// How long the requests of a cell are awaited after its end. Starved ones would take forever.
 const DRAIN: Duration = Duration::from_millis(100);
 
-/// A cell with what the record holds beside it.
+/// A cell, with the data for its histograms.
 pub(super) struct Measured {
     cell: Cell,
     record: Option<Record>,
@@ -36,7 +36,7 @@ pub(super) struct Measured {
 }
 
 impl Experiment<'_> {
-    /// Measures one cell with a fresh process; `None` when the user interrupts.
+    /// Measures one cell with a fresh process; `None` if the user interrupts.
     pub(super) fn cell(&self, key: &Key) -> Option<Measured> {
         let server = (self.servers.iter()).find(|server| server.name == key.server);
         let server = server.expect("the campaign's servers were looked up");
@@ -89,7 +89,7 @@ impl Experiment<'_> {
         let cost = metered.cost.as_ref();
         let used_by_others = cost.and_then(|cost| cost.cpus_used_by_others);
         let mut verdict = verdict::judge_cell(&plan, &outcome, used_by_others);
-        // No doubt about what the generator saw, but the cell has to say why it has no cost.
+        // These do not question what the generator saw, but the cell must state why it has no cost.
         verdict.reasons.extend(metered.unknown);
         Some(Measured {
             cell: Cell::measured(key, started, &outcome, cost, &verdict),
@@ -99,7 +99,7 @@ impl Experiment<'_> {
         })
     }
 
-    /// How the servers of this experiment are started.
+    /// The options for starting the servers of this experiment.
     pub(super) fn options(&self) -> process::Options {
         process::Options {
             cpus: self.machine.pinning.server.clone(),
@@ -108,7 +108,7 @@ impl Experiment<'_> {
         }
     }
 
-    /// What a workload asks of a server, by threads on the CPUs of the generator.
+    /// The plan of a workload for a server, with threads on the CPUs of the generator.
     pub(super) fn plan(&self, workload: &Workload, target: &Target) -> Plan {
         let address = target.address();
         let cpus = self.machine.pinning.client.clone();
@@ -129,16 +129,16 @@ impl Experiment<'_> {
     }
 }
 
-/// The status that every answer of every run must have.
+/// The status that every response of every run must have.
 pub(super) const HELLO_STATUS: u16 = 200;
 
-/// What every body of every run must be.
+/// The body that every response of every run must have.
 pub(super) fn hello() -> Arc<Expected> {
     Arc::new(Expected::Text(process::HELLO.as_bytes().to_vec()))
 }
 
-/// Writes a cell; one whose histograms cannot be written becomes a failed one, for which there is room.
-/// Returns the cell as it stands in the set.
+/// Writes a cell. If its histograms cannot be written, it is written as failed, which takes little space. Returns the
+/// cell as recorded.
 pub(super) fn record(writer: &mut Writer, measured: &Measured) -> Result<Cell, set::Error> {
     let Measured {
         cell,

@@ -1,11 +1,11 @@
-//! The experiment: every server under every workload, in rounds, each cell with a fresh server, written as soon as
-//! it is measured; then passes in which system calls and memory are counted.
+//! The experiment: every server under every workload, in rounds. Each cell has a fresh server and is written as soon
+//! as it is measured. Passes that count system calls and memory follow.
 //!
-//! - [`campaign`]: what is asked for, before anything starts;
-//! - `cell`: where one cell is measured; `passes`: where the ledger is counted;
-//! - [`rounds`]: whether there is a further round.
+//! - [`campaign`]: what is measured, determined before anything starts;
+//! - `cell`: the measurement of one cell; `passes`: the counts of the ledger;
+//! - [`rounds`]: whether a further round follows.
 //!
-//! What is to be seen of it goes to an [`Observer`]: nothing is printed here.
+//! Progress is reported to an [`Observer`]; nothing is printed here.
 
 pub mod campaign;
 mod cell;
@@ -27,47 +27,47 @@ use crate::set;
 use crate::set::ledger::{PassKey, Row};
 use crate::set::{Campaign, Cell, Key, Set, Writer};
 
-/// What a cell takes beside its load: start, probe, stop, reap, write.
+/// The time of a cell in addition to its load: start, probe, stop, reap, write.
 const CELL_OVERHEAD: Duration = Duration::from_millis(50);
 
-/// What an idle connection takes to be opened, served and closed, in round figures.
+/// The approximate time to open, serve and close an idle connection.
 const IDLE_OVERHEAD: Duration = Duration::from_micros(100);
 
-/// All that an experiment needs.
+/// Everything that an experiment needs.
 pub struct Experiment<'a> {
     /// The root of the repository, in which commands run.
     pub root: &'a Path,
-    /// The servers of the campaign, by the names that they have in it.
+    /// The servers of the campaign, by their names in it.
     pub servers: &'a [Server],
     /// What is measured.
     pub campaign: Campaign,
-    /// Where.
+    /// The machine it is measured on.
     pub machine: Machine,
-    /// CPUs there are, pinned or not.
+    /// The number of CPUs, pinned or not.
     pub cpus: usize,
-    /// Set by the user's signal: the running cell is given up.
+    /// Set by the user's signal: the running cell is abandoned.
     pub interrupted: &'a AtomicBool,
-    /// Draws the README of a set.
+    /// Writes the README of a set.
     pub readme: &'a dyn Fn(Set) -> Result<String, Mixed>,
 }
 
-/// Is told how an experiment goes.
+/// Receives the progress of an experiment.
 pub trait Observer {
-    /// There are further cells to measure.
+    /// Further cells will be measured.
     fn cells(&mut self, cells: &[Key]);
     /// A cell begins.
     fn cell_begins(&mut self, key: &Key);
-    /// A cell stands in the set.
+    /// A cell is recorded.
     fn cell_ends(&mut self, cell: &Cell);
-    /// A cell was measured and could not be written.
+    /// A cell was measured but could not be written.
     fn cell_is_lost(&mut self, key: &Key, error: &dyn Display);
     /// All cells are done, or the user has interrupted.
     fn cells_end(&mut self, is_interrupted: bool);
-    /// So many passes of the ledger follow.
+    /// This many passes of the ledger follow.
     fn passes(&mut self, passes: usize);
     /// A pass begins; the first has number 1.
     fn pass_begins(&mut self, number: usize, pass: &PassKey);
-    /// The rows of a pass stand in the set.
+    /// The rows of a pass are recorded.
     fn pass_ends(&mut self, number: usize, pass: &PassKey, rows: &[Row]);
     /// All passes are done, or the user has interrupted.
     fn passes_end(&mut self);
@@ -75,36 +75,36 @@ pub trait Observer {
     fn note(&mut self, text: &str);
 }
 
-/// How an experiment came to its end.
+/// How an experiment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself.
+    /// It is complete.
     Complete,
-    /// By the user.
+    /// The user interrupted it.
     Interrupted,
-    /// By itself, but something could not be written.
+    /// It was not interrupted, but something could not be written.
     NotRecorded,
 }
 
-/// Why an experiment cannot go on. Each is one line.
+/// The reason that an experiment cannot continue, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The set cannot be read or written.
     #[error(transparent)]
     Set(#[from] set::Error),
-    /// What stands in the set cannot be taken together.
+    /// The parts of the set cannot be combined.
     #[error(transparent)]
     Mixed(#[from] Mixed),
 }
 
 impl Experiment<'_> {
-    /// Measures these cells one after another, then as many further rounds as the campaign wants, and counts the
-    /// ledger, until the user interrupts.
+    /// Measures these cells one after another, then the further rounds of the campaign, then counts the ledger. Stops
+    /// early if the user interrupts.
     ///
     /// # Errors
     ///
-    /// When the set cannot be read or written as a whole; a single cell that cannot be written is told to the
-    /// observer, and the others go on.
+    /// If the set as a whole cannot be read or written. A single cell that cannot be written is reported to the
+    /// observer, and the measurement continues.
     pub fn measure(
         mut self,
         mut cells: Vec<Key>,
@@ -140,7 +140,7 @@ impl Experiment<'_> {
         })
     }
 
-    /// Measures these cells; tells whether all that was measured could be written.
+    /// Measures these cells; returns whether everything measured could be written.
     fn cells(&mut self, cells: &[Key], writer: &mut Writer, observer: &mut dyn Observer) -> bool {
         let cpu_time = CpuTime::now();
         let mut is_recorded = true;
@@ -162,8 +162,8 @@ impl Experiment<'_> {
             if (interrupted || ends_round)
                 && let Err(error) = self.summarize(cpu_time.as_ref(), writer)
             {
-                // What a summary is made of is on the disk, and it is written again after each round.
-                observer.note(&format!("the summary is not renewed: {error}"));
+                // Its data are on disk, and it is written again after each round.
+                observer.note(&format!("the summary could not be updated: {error}"));
                 is_recorded &= index + 1 < cells.len();
             }
             if interrupted {
@@ -173,8 +173,8 @@ impl Experiment<'_> {
         is_recorded
     }
 
-    /// The cells of one more round, once the plan says that there is one; none when enough is known, or the
-    /// time is over.
+    /// Adds one more round to the plan and returns its cells; none if the ratios are precise enough or the time is
+    /// over.
     fn further_round(&mut self, writer: &Writer, spent: &Spent) -> Result<Vec<Key>, Error> {
         if !rounds::goes_on(&self.campaign) {
             return Ok(Vec::new());
@@ -200,13 +200,13 @@ impl Experiment<'_> {
         writer.renew_plan(&next, cells.len())?;
         self.campaign = next;
         if cells.is_empty() {
-            // It says now that this is all.
+            // The summary now states that no further round follows.
             self.summarize(None, writer)?;
         }
         Ok(cells)
     }
 
-    /// Renews what is said about the set as a whole.
+    /// Updates the description of the set as a whole.
     fn summarize(&mut self, since: Option<&CpuTime>, writer: &Writer) -> Result<(), Error> {
         let steal = since.and_then(|since| CpuTime::now()?.steal_percent_since(since));
         let set = Set::open(writer.path())?;
@@ -230,14 +230,13 @@ impl Experiment<'_> {
 
 /// The time that a campaign has taken.
 struct Spent {
-    /// What was measured before this process took it up, by the time that it takes by plan: what passed in
-    /// between is not its own.
+    /// The planned time of what earlier processes measured; the time between processes does not count.
     before: Duration,
     since: Instant,
 }
 
 impl Spent {
-    /// Before these cells are measured.
+    /// The state before these cells are measured.
     fn before(campaign: &Campaign, cells: &[Key]) -> Self {
         let all = time_of_all(&campaign.cells(), campaign);
         Spent {
@@ -246,13 +245,13 @@ impl Spent {
         }
     }
 
-    /// So far and with so much more.
+    /// The time so far plus `more`.
     fn with(&self, more: Duration) -> Duration {
         self.before + self.since.elapsed() + more
     }
 }
 
-/// What these cells take by plan.
+/// The planned time of these cells.
 pub fn time_of_all(cells: &[Key], campaign: &Campaign) -> Duration {
     let workloads = cells
         .iter()
@@ -260,13 +259,13 @@ pub fn time_of_all(cells: &[Key], campaign: &Campaign) -> Duration {
     workloads.map(time_of).sum()
 }
 
-/// What a cell of this workload takes by plan.
+/// The planned time of a cell of this workload.
 pub fn time_of(workload: &Workload) -> Duration {
     let idle = u32::try_from(workload.idle).unwrap_or(u32::MAX);
     workload.warmup + workload.duration + IDLE_OVERHEAD.saturating_mul(idle) + CELL_OVERHEAD
 }
 
-/// UTC, to the millisecond.
+/// The time in UTC, rounded to milliseconds.
 pub fn now() -> String {
     let now = jiff::Timestamp::now();
     now.round(jiff::Unit::Millisecond)

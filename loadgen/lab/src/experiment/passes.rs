@@ -1,5 +1,5 @@
-//! The ledger: passes in which system calls are counted and memory is read. They come after the rounds and
-//! have servers of their own, so that no figure of a cell knows of them.
+//! The ledger: passes in which system calls are counted and memory is read. They follow the rounds and use their own
+//! servers, so that they do not affect any cell.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,34 +20,33 @@ use super::{Error, Experiment, Observer, now};
 use crate::set::ledger::{self, PassKey, Row};
 use crate::set::{Set, Writer};
 
-/// The warm-up of a pass, and what is added for each connection: a thread that is counted takes its time to
-/// begin.
+/// The warm-up of a pass, and the time added for each connection: attaching counters to a new thread takes time.
 const WARMUP: Duration = Duration::from_millis(100);
 const WARMUP_OF_EACH: Duration = Duration::from_millis(1);
 
-/// How long a pass counts...
+/// The minimum duration of a pass ...
 const COUNTED: Duration = Duration::from_millis(300);
 
-/// ... and longer where that brings fewer responses for each request in flight in a closed loop: what is in
-/// flight at the begin and at the end is counted in parts...
+/// ... and its minimum number of responses for each request in flight in a closed loop: requests in flight at the
+/// start and at the end are counted only in part ...
 const RESPONSES_OF_EACH: usize = 50;
 
-/// ... but no longer than this.
+/// ... and its maximum duration.
 const LOAD_MAX: Duration = Duration::from_secs(3);
 
-/// Idle connections while memory is read. Twice as many as would show a page for each connection among some
-/// thousand pages that come and go.
+/// Idle connections while memory is read. Half of them would suffice to show one page for each connection, although
+/// about a thousand pages come and go.
 const IDLE: usize = 1_000;
 
-/// How long one of them waits to be served. A server that does not serve them at once never will.
+/// How long one of them waits to be served. A server that does not serve it at once never will.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Failed requests among the answered, above which counts say nothing of a request that is answered.
+/// The share of failed requests above which the counts do not describe an answered request.
 const ERRORS_MAX: f64 = 0.01;
 
 impl Experiment<'_> {
-    /// Counts what the ledger lacks, until the user interrupts; tells whether all that was counted could be
-    /// written.
+    /// Counts what is missing in the ledger. Stops early if the user interrupts. Returns whether everything counted could
+    /// be written.
     pub(super) fn count(
         &mut self,
         writer: &Writer,
@@ -96,7 +95,7 @@ impl Experiment<'_> {
         Ok(is_recorded)
     }
 
-    /// System calls and events of one server under one workload. The error says why there are none.
+    /// Counts system calls and events of one server under one workload. The error is the reason that there are none.
     fn count_calls(
         &self,
         key: &PassKey,
@@ -145,7 +144,8 @@ impl Experiment<'_> {
         })
     }
 
-    /// Memory of one server with more and more idle connections. The error says why there is none.
+    /// Reads the memory of one server with increasing numbers of idle connections. The error is the reason that there is
+    /// none.
     fn read_memory(&self, key: &PassKey, started: &str) -> Result<Vec<Row>, String> {
         limits::allow_files(1, IDLE)?;
         self.served(key, |target| {
@@ -153,7 +153,7 @@ impl Experiment<'_> {
             let plan = Plan {
                 connections: 1,
                 idle: IDLE,
-                // Nobody is to be served beside them.
+                // No other load: the run ends at once.
                 limit: Limit::For(Duration::from_millis(1)),
                 warmup: Duration::ZERO,
                 drain: Duration::ZERO,
@@ -176,7 +176,7 @@ impl Experiment<'_> {
         })
     }
 
-    /// Starts a server, lets `work` have it, and stops it.
+    /// Starts a server, calls `work` with it, and stops it.
     fn served<T>(
         &self,
         key: &PassKey,
@@ -216,8 +216,8 @@ fn all_served(idle: &Idle, asked: usize) -> Result<(), String> {
     }
 }
 
-/// Whether what was counted says what a request takes. Connections that were starved take nothing: it says so
-/// of the others.
+/// Checks that the counts describe what a request costs. Starved connections cost nothing, so the counts describe the
+/// others.
 fn check(outcome: &Outcome, responses: u64) -> Result<(), String> {
     let record = &outcome.record;
     let errors = record.errors_count();

@@ -1,7 +1,7 @@
-//! Rounds without a fixed number (`measure --rounds auto`): further rounds until the leading ratios are known well enough.
+//! Rounds without a fixed number (`measure --rounds auto`): further rounds until the leading ratios are precise enough.
 //!
-//! It is the *width* of an interval that ends it, not what the interval says: whoever stops as soon as a
-//! difference shows will find one.
+//! The *width* of the intervals ends the rounds, not their position: stopping as soon as a difference shows would
+//! find one by chance.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use crate::compare::{Estimate, Evidence, Metric, Row, Standing};
 use crate::set::{Auto, Campaign};
 use engine::plan::plain_number;
 
-/// From so many values on, their range is an interval of at least 95% for the median.
+/// With this many values, their range is an interval of at least 95% for the median.
 pub const ROUNDS_MIN: u32 = 6;
 
-/// How far the interval of a leading ratio may reach from it, if nothing else is said.
+/// The default for how far the interval of a leading ratio may reach from it.
 pub const PRECISION: f64 = 0.03;
 
-/// How long the rounds may take together, if nothing else is said.
+/// The default time limit for all rounds together.
 pub const TIME_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// Whether there may be further rounds.
+/// Whether further rounds may follow.
 pub fn goes_on(campaign: &Campaign) -> bool {
     campaign.auto.as_ref().is_some_and(|auto| !auto.ended)
 }
@@ -31,7 +31,7 @@ pub fn precision(text: &str) -> Result<f64, String> {
     precision.ok_or_else(|| "expected a share from 0.1% to 100%, such as 3%".to_owned())
 }
 
-/// As [`precision`] reads it.
+/// Formats a share for [`precision`].
 pub fn percent(share: f64) -> String {
     format!("{}%", (share * 1e4).round() / 1e2)
 }
@@ -52,11 +52,11 @@ impl Leading {
     }
 }
 
-/// Of each workload that has one: CPU per request of the server with the second-best median to that of the
-/// best, round by round, among those that are compared and no references.
+/// The leading ratio of each workload that has one: CPU per request of the server with the second-best median to that
+/// of the best, round by round, among compared servers that are not references.
 fn leading(evidence: &Evidence) -> Vec<Leading> {
     let leading = |row: Row| {
-        // What is not resolved has no rank, and is what needs rounds most.
+        // A ratio that is not resolved has no rank, but needs further rounds most.
         let compared = || {
             (row.entries.iter().zip(&evidence.servers)).filter(|(entry, server)| {
                 entry.standing == Standing::Ranked
@@ -87,7 +87,7 @@ pub fn wide(evidence: &Evidence, precision: f64) -> Vec<Leading> {
     leading
 }
 
-/// What came of it, in a paragraph of lines.
+/// The outcome, as a paragraph of lines.
 pub fn outcome(evidence: &Evidence, auto: &Auto) -> String {
     let all = leading(evidence);
     let wide = wide(evidence, auto.precision);
@@ -123,7 +123,7 @@ pub fn outcome(evidence: &Evidence, auto: &Auto) -> String {
     let without: Vec<&str> = names.filter(has_none).collect();
     if !without.is_empty() {
         out += &format!(
-            "Fewer than two servers are compared, and there is no such ratio, in:\n  {}\n",
+            "No such ratio, because fewer than two servers are compared, in:\n  {}\n",
             without.join(", ")
         );
     }

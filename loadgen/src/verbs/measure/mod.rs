@@ -33,50 +33,49 @@ use subject::process;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Servers by name or group (such as `core`) [default: ours and the floor: all that are no references]
+    /// Servers by name or group (such as `core`) [default: all except references]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     servers: Vec<String>,
     /// Workloads by name, group (such as `curated`) or glob (such as 'open-*') [default: the group `default`]
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     workloads: Vec<String>,
-    /// How often every cell is measured, up to 1,000 times; `auto`: 6 times, and on until the leading ratios
-    /// are known well enough [default: 6, with --quick 3]
+    /// Number of rounds, up to 1,000; each measures every cell once. `auto`: 6, and more until the leading
+    /// ratios are precise enough [default: 6, with --quick 3]
     #[arg(long, value_name = "N|auto", value_parser = rounds_from)]
     rounds: Option<Rounds>,
-    /// With --rounds auto: how far the interval of the leading ratio, CPU per request of the second to that of
-    /// the best, may reach from it in each workload [default: 3%]
+    /// With --rounds auto: how far the interval of the leading ratio (CPU per request of the second-best server
+    /// to that of the best) may reach from it in each workload [default: 3%]
     #[arg(long, value_name = "PERCENT", value_parser = rounds::precision)]
     precision: Option<f64>,
-    /// With --rounds auto: no round is begun that would end later [default: 30m]
+    /// With --rounds auto: start no round that would end later than this [default: 30m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     time_limit: Option<Duration>,
-    /// One server measured as two: how often does chance call them different?
+    /// Measure one server as two, to see how often they differ by chance
     #[arg(long, value_name = "SERVER", conflicts_with = "servers")]
     aa: Option<String>,
-    /// Shorter cells and fewer rounds: under a minute for our servers, with wider intervals
+    /// Shorter cells and fewer rounds: less than a minute for our servers, with wider intervals
     #[arg(long)]
     quick: bool,
-    /// Where the folder of the set is created [default: results/ of the repository]
+    /// Folder in which the folder of the set is created [default: results/ of the repository]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with a set that was interrupted or killed: what it has is kept, what is missing is measured
+    /// Continue a set that was interrupted or killed: measure only what is missing
     #[arg(
         long,
         value_name = "SET",
         conflicts_with_all = ["servers", "workloads", "rounds", "precision", "time_limit", "aa", "quick", "out", "seed", "calibration", "no_ledger", "pin_server", "pin_client", "server_arg"]
     )]
     resume: Option<PathBuf>,
-    /// Of the order in which cells are measured [default: another one each time]
+    /// Seed for the cell order [default: random]
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
-    /// Measure what is built already
+    /// Use existing binaries; do not build
     #[arg(long)]
     no_build: bool,
-    /// Do not count system calls and memory per connection, which is done after the rounds
+    /// Do not count system calls and memory per connection after the rounds
     #[arg(long)]
     no_ledger: bool,
-    /// What the generator can do on this machine, as `loadgen calibrate --json FILE` has written it; kept
-    /// with the set
+    /// The generator's limits on this machine, written by `loadgen calibrate --json FILE`; kept with the set
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
     /// CPUs of the server [default: the first half]
@@ -104,7 +103,7 @@ fn rounds_from(text: &str) -> Result<Rounds, String> {
 }
 
 impl Arguments {
-    /// What is asked for, beside where it is recorded.
+    /// The requested measurement, without the place where it is recorded.
     fn request(&self) -> Request {
         let cpus = |cpus: &Option<Cpus>| cpus.as_ref().map(|Cpus(cpus)| cpus.clone());
         Request {
@@ -126,7 +125,7 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    // Everything that can be wrong is found before anything is built.
+    // All errors in the request are found before anything is built.
     let here = env::current_dir().context("finding the current folder")?;
     let catalogue = Catalogue::find(&here).map_err(|error| Usage(error.to_string()))?;
     let cpus = engine::affinity::own_cpus();
@@ -143,8 +142,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let parent = arguments.out.clone();
             let parent = parent.unwrap_or_else(|| catalogue.root.join("results"));
             if destination::is_stdout(&parent) {
-                let message =
-                    "--out is a folder: a set cannot go to stdout (a folder of that name is ./-)";
+                let message = "--out takes a folder: a set cannot go to stdout (for a folder named -, write ./-)";
                 return Err(Usage(message.to_owned()).into());
             }
             set::check_parent(&parent)?;
@@ -179,11 +177,11 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
     let interrupted = interruption()?;
     if !no_build {
-        // Two that are one server are built once.
+        // Two halves of one server are built once.
         let is_another = |at: usize| servers[..at].iter().all(|it| it.build != servers[at].build);
         for at in (0..servers.len()).filter(|&at| is_another(at)) {
             match process::build(&servers[at], &catalogue.root) {
-                // It says nothing more than is said below.
+                // The interruption is reported below.
                 Err(process::Error::Interrupted { .. }) => break,
                 built => built?,
             }
@@ -205,7 +203,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let writer = job.writer(&machine, &build)?;
     announce(&campaign, &cells, &machine, &build, &writer);
 
-    // The servers get CPUs of their own; all threads of this process share what is left.
+    // The servers have CPUs of their own; all threads of this process share the rest.
     if !machine.pinning.client.is_empty() {
         engine::affinity::pin_thread(&machine.pinning.client).context("pinning the generator")?;
     }
@@ -224,15 +222,15 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     finish(&path, ended)
 }
 
-/// A set to go on with, which nobody else writes from here on.
+/// A set to resume, locked so that no other process writes it.
 fn locked(path: &Path) -> anyhow::Result<(Set, set::Lock)> {
-    // What is no set is said before a lock of it is asked for.
+    // Reports a folder that is not a set before locking it.
     Set::open(path)?;
     let lock = set::Lock::take(path).map_err(|error| match error {
         set::Error::Busy { .. } => Usage(error.to_string()).into(),
         error => anyhow::Error::from(error),
     })?;
-    // Once more, as it may have grown until the lock was there.
+    // Read again, because it may have grown before it was locked.
     let set = Set::open(path)?;
     for remark in &set.cut_off {
         say!("warning: {remark}; it is measured again");
@@ -240,7 +238,7 @@ fn locked(path: &Path) -> anyhow::Result<(Set, set::Lock)> {
     Ok((set, lock))
 }
 
-/// A new set, or one to go on with.
+/// A new set, or one to resume.
 enum Job {
     New(Box<New>),
     Resume(Box<Set>, set::Lock),
@@ -285,7 +283,7 @@ impl Job {
                 }
                 anyhow::ensure!(
                     differences.is_empty(),
-                    "{} cannot be resumed here, it was measured with another: {}",
+                    "{} cannot be resumed here; these differ: {}",
                     set.path.display(),
                     differences.join("; ")
                 );
@@ -320,12 +318,12 @@ fn announce(campaign: &Campaign, cells: &[Key], machine: &Machine, build: &Build
         say!("warning: {lack}");
     }
     if cfg!(debug_assertions) {
-        say!("warning: this is a debug build of loadgen, and a slow generator");
+        say!("warning: this is a debug build of loadgen, so the generator is slow");
     }
     say!("recording in {}", writer.path().display());
 }
 
-/// Shows what stands in the set, and says how to go on with it if it is incomplete.
+/// Shows the recorded set, and how to resume it if it is incomplete.
 fn finish(path: &Path, ended: Ended) -> anyhow::Result<ExitCode> {
     let set = Set::open(path)?;
     let failed = set.cells.iter().any(|cell| cell.error.is_some());
@@ -347,15 +345,15 @@ fn finish(path: &Path, ended: Ended) -> anyhow::Result<ExitCode> {
     if incomplete {
         let why = match ended {
             Ended::Interrupted => "interrupted",
-            Ended::NotRecorded => "incomplete, not all of it could be written",
+            Ended::NotRecorded => "incomplete, because not everything could be written",
             Ended::Complete => "incomplete",
         };
         say!(
-            "{why}; to go on: loadgen measure --resume {}",
+            "{why}; to continue: loadgen measure --resume {}",
             quoted_path(path)
         );
     }
-    // The set stands, whatever became of its table.
+    // The set is recorded even if its table could not be printed.
     printed.end()?;
     Ok(match failed || incomplete {
         true => ExitCode::FAILURE,
@@ -363,8 +361,8 @@ fn finish(path: &Path, ended: Ended) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What is said of a set beside its tables: whether the rounds were enough, how often one server was called
-/// two. Paragraphs, each with an empty line before it.
+/// What is reported about a set besides its tables: whether the rounds sufficed, how often the halves of one
+/// server differed. Paragraphs, each preceded by an empty line.
 fn about_the_whole(evidence: &Evidence, campaign: &Campaign) -> String {
     let mut out = String::new();
     if let Some(auto) = &campaign.auto {
@@ -376,7 +374,7 @@ fn about_the_whole(evidence: &Evidence, campaign: &Campaign) -> String {
     out
 }
 
-/// Writes the README of a complete set that was killed before it could say so; others stay as they are.
+/// Writes the README of a complete set if the process was killed before it could; otherwise changes nothing.
 fn renew_readme(set: &Set, lock: set::Lock) -> anyhow::Result<()> {
     let is_of_all = |text: String| {
         let has_ledger = set.ledger.is_empty() || text.contains(markdown::LEDGER);

@@ -1,4 +1,4 @@
-//! Where an experiment stands: a bar and two lines on a terminal, a line for each cell and each pass elsewhere.
+//! The progress of an experiment: a bar and two lines on a terminal; elsewhere a line for each cell and pass.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -15,29 +15,29 @@ use lab::set::ledger::{self, PassKey, Row};
 use lab::set::{Campaign, Cell, Key};
 use report::table;
 
-/// Drawn between cells only, so that it takes no time from a generator that works.
+/// Drawn only between cells, so that it takes no time from the running generator.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
-    /// What a cell of each workload takes by plan.
+    /// The planned time of a cell of each workload.
     times: BTreeMap<String, Duration>,
-    /// Cells of the set, those of an earlier process included.
+    /// Cells of the set, including those of an earlier process.
     cells: usize,
     cells_done: usize,
-    /// What the cells of this process take by plan, all and those that are done.
+    /// The planned time of the cells of this process: of all, and of those that are done.
     planned: Duration,
     planned_done: Duration,
     since: Instant,
-    /// How the last cell came out.
+    /// The outcome of the last cell.
     last: Option<String>,
-    /// Passes of the ledger.
+    /// The number of passes of the ledger.
     passes: usize,
 }
 
-/// Until so much is measured, the plan knows better than experience how long it takes.
+/// Below this measured time, the plan predicts the rest better than the experience so far.
 const EXPERIENCE_MIN: Duration = Duration::from_secs(10);
 
 impl Progress {
-    /// Of a campaign of which these cells are left.
+    /// For a campaign of which these cells are left.
     pub(super) fn start(campaign: &Campaign, cells: &[Key]) -> Self {
         let bar = bar("{wide_bar} {prefix}\n{msg}");
         let times = campaign.workloads.iter();
@@ -80,7 +80,7 @@ impl Progress {
         self.times.get(&key.workload).copied().unwrap_or_default()
     }
 
-    /// By plan, corrected by how that came true so far.
+    /// The planned time that is left, corrected by the experience so far.
     fn left(&self) -> Duration {
         let left = self.planned - self.planned_done;
         match self.planned_done > EXPERIENCE_MIN {
@@ -133,8 +133,8 @@ impl Observer for Progress {
         self.note(&line);
     }
 
-    /// Leaves nothing behind; but when it was interrupted, the terminal has most likely written `^C` where
-    /// the cursor stood, and what to clear is not known any more.
+    /// Removes the bar. After an interruption it stays: the terminal has probably printed `^C` at the cursor,
+    /// so the position of the bar is unknown.
     fn cells_end(&mut self, is_interrupted: bool) {
         match self.bar.take() {
             Some(bar) if is_interrupted => {
@@ -190,7 +190,7 @@ impl Observer for Progress {
     }
 }
 
-/// On a terminal only.
+/// A bar, if stderr is a terminal.
 fn bar(template: &str) -> Option<ProgressBar> {
     io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::new(0);
@@ -209,7 +209,7 @@ pub(super) fn time(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
-/// How a cell came out: `7.66 us CPU, 130512/s, valid`.
+/// The outcome of a cell: `7.66 us CPU, 130512/s, valid`.
 fn outcome(cell: &Cell) -> String {
     if let Some(error) = &cell.error {
         return format!("failed: {error}");
@@ -249,13 +249,13 @@ fn counted(rows: &[Row]) -> String {
     let cost = ledger::idle_cost(rows, &first.server).unwrap_or_default();
     let bytes = |slope: Option<f64>| slope.map_or("-".to_owned(), |slope| format!("{slope:.0} B"));
     format!(
-        "{} for each idle connection, and {} of the kernel",
+        "{} for each idle connection, and {} in the kernel",
         bytes(cost.bytes_per_connection),
         bytes(cost.kernel_bytes_per_connection)
     )
 }
 
-/// No wider than so many characters.
+/// Shortens a line to at most this many characters.
 fn shortened(line: &str, width: usize) -> String {
     match line.chars().count() > width {
         true => line.chars().take(width - 3).chain("...".chars()).collect(),

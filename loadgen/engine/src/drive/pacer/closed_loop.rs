@@ -1,19 +1,19 @@
-//! Closed loop: the next request is sent as soon as the one before it is answered, or, with pipelining, as soon as
-//! there is room for it.
+//! Closed loop: a request is sent as soon as the one before it is answered or, with pipelining, as soon as there is
+//! room for it.
 
 use super::super::connection::Connection;
 use super::Offer;
 use crate::plan::{ConnectionLife, Plan};
 
-/// What a thread knows in closed loop.
+/// The state of a thread in closed loop.
 pub(in crate::drive) struct ClosedLoop {
-    /// Requests that may still be sent and count.
+    /// The number of counted requests that may still be sent.
     pub(super) budget: u64,
 }
 
 impl ClosedLoop {
-    /// How many requests go on a connection at once, when no more are sent than may be in flight on it. Those that
-    /// `count` are taken off the budget.
+    /// The number of requests to send on a connection now, within the limit of requests in flight on it. If they are
+    /// counted (`counts`), they are deducted from the budget.
     #[inline]
     pub(super) fn offer(
         &mut self,

@@ -1,5 +1,5 @@
-//! When requests are sent: at once in closed loop, by a schedule in open loop. The loop of a thread asks its pacer
-//! and does what it says; a pacer touches no socket.
+//! When requests are sent: at once in closed loop, by a schedule in open loop. The loop of a thread follows its pacer;
+//! a pacer uses no sockets.
 
 mod closed_loop;
 mod open_loop;
@@ -23,7 +23,7 @@ pub(super) enum Pacer {
     Open(OpenLoop),
 }
 
-/// What to do for a request that is due.
+/// The next action for a request that is due.
 pub(super) enum Step {
     /// Send it on a connection; it was due at `intended`.
     Send { slot: usize, intended: u64 },
@@ -31,13 +31,13 @@ pub(super) enum Step {
     Open(usize),
 }
 
-/// What a connection that can take requests gets.
+/// The requests for a connection that can take some.
 pub(super) enum Offer {
-    /// So many at once.
+    /// This many now.
     Now(u64),
-    /// Some, when they are due or there is room.
+    /// Some later, when they are due or there is room.
     Later,
-    /// None any more, and nothing is in flight on it.
+    /// None ever again, and none is in flight on it.
     NothingMore,
 }
 
@@ -53,13 +53,13 @@ impl Pacer {
         })
     }
 
-    /// Requests are due by a schedule, whatever became of those before.
+    /// Whether requests are due by a schedule, regardless of earlier ones.
     #[inline]
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Pacer::Open(_))
     }
 
-    /// In which state a place begins: in closed loop it gets a socket at once, in open loop when a request is due.
+    /// The first state of a slot: in closed loop it gets a socket at once, in open loop when a request is due.
     pub(super) fn first_state(&self) -> State {
         match self {
             Pacer::Closed(_) => State::Waiting(0),
@@ -71,12 +71,12 @@ impl Pacer {
     pub(super) fn wants_socket(&self, is_over: bool) -> bool {
         match self {
             Pacer::Closed(closed_loop) => closed_loop.budget > 0 && !is_over,
-            // It is opened for a request that was due before the end.
+            // The socket is opened for a request that was due before the end.
             Pacer::Open(_) => true,
         }
     }
 
-    /// The next thing to do for what is due; nothing in closed loop, where requests follow answers.
+    /// The next action for requests that are due; `None` in closed loop, where requests follow responses.
     #[inline]
     pub(super) fn step(
         &mut self,
@@ -89,7 +89,7 @@ impl Pacer {
         }
     }
 
-    /// A connection was established, with `outstanding` requests in flight on all.
+    /// A connection was established; `outstanding` requests are in flight on all connections together.
     pub(super) fn established(
         &mut self,
         plan: &Plan,
@@ -104,7 +104,7 @@ impl Pacer {
         self.offer(plan, slot, connection, times, outstanding)
     }
 
-    /// A connection can take requests: it was established, or responses came on it.
+    /// A connection can take requests: it was established, or responses arrived on it.
     #[inline]
     pub(super) fn offer(
         &mut self,
@@ -128,7 +128,7 @@ impl Pacer {
         }
     }
 
-    /// A connection was closed. Says whether its place gets a new socket at once.
+    /// A connection was closed. Returns whether its slot gets a new socket at once.
     pub(super) fn vacated(
         &mut self,
         slot: usize,
@@ -146,8 +146,8 @@ impl Pacer {
         }
     }
 
-    /// Sees to it that the next request is sent when it is due. Returns until when to wait for events, at the latest
-    /// `until`; none when it has waited, and filled `events`, itself.
+    /// Ensures that the thread is awake when the next request is due. Returns until when to wait for events, at most
+    /// `until`; `None` if this method has waited and filled `events` itself.
     pub(super) fn wait(
         &mut self,
         shared: &Shared<'_>,
@@ -161,24 +161,24 @@ impl Pacer {
         }
     }
 
-    /// The thread has slept.
+    /// The thread has woken up.
     pub(super) fn woken(&mut self, shared: &Shared<'_>) {
         if let Pacer::Open(open_loop) = self {
             open_loop.woken(shared.now());
         }
     }
 
-    /// Since when something is awaited, if anything was last heard at `heard` and it is `now`.
+    /// Since when something is awaited, if something last arrived at `heard`.
     pub(super) fn awaited_since(&self, heard: u64, now: u64, outstanding: u64) -> u64 {
         match self {
-            // There is always a request in flight, or a connection being made for one.
+            // There is always a request in flight, or a connection being opened for one.
             Pacer::Closed(closed_loop) if outstanding > 0 || closed_loop.budget > 0 => heard,
             Pacer::Closed(_) => now,
             Pacer::Open(open_loop) => open_loop.awaited.unwrap_or(now),
         }
     }
 
-    /// Whether it has nothing to send before the end: the number of requests of the plan has been sent.
+    /// Whether the planned number of requests has been sent, so that nothing more is sent before the end.
     pub(super) fn is_spent(&self) -> bool {
         match self {
             Pacer::Closed(closed_loop) => closed_loop.budget == 0,
@@ -186,7 +186,7 @@ impl Pacer {
         }
     }
 
-    /// Whether requests are due before the end and not sent.
+    /// Whether there are requests due before the end that are not sent.
     pub(super) fn has_to_send(&self, end: u64) -> bool {
         match self {
             Pacer::Closed(_) => false,
@@ -194,7 +194,7 @@ impl Pacer {
         }
     }
 
-    /// Counts what was due and never sent. Returns for how many seconds the thread spun.
+    /// Counts requests that were due and never sent. Returns the seconds for which the thread spun.
     pub(super) fn finish(
         &mut self,
         record: &mut Record,
@@ -205,14 +205,14 @@ impl Pacer {
             return 0.0;
         };
         let spun_s = open_loop.finish(record, times.begin, times.end, times.now);
-        // An open loop lists the connections that it needed.
+        // In open loop, only connections that were needed are listed.
         let mut used = connections.iter().map(|connection| connection.used);
         (record.responses_by_connection).retain(|_| used.next().unwrap_or(true));
         spun_s
     }
 }
 
-/// The time that counts, and now; nanoseconds since the start of the run.
+/// The counted time and the present, in nanoseconds since the start of the run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
     pub(super) begin: u64,
@@ -221,13 +221,13 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// A request that is meant to be sent now is not sent any more.
+    /// A request due now is no longer sent.
     #[inline]
     pub(super) fn is_over(self) -> bool {
         self.now >= self.end
     }
 
-    /// A request that is meant to be sent now counts.
+    /// A request due now counts.
     #[inline]
     pub(super) fn counts(self) -> bool {
         self.now >= self.begin

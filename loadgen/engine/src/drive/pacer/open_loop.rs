@@ -1,9 +1,9 @@
-//! Open loop: requests are sent when they are due, whatever became of those before.
+//! Open loop: requests are sent when they are due, regardless of earlier ones.
 //!
-//! A request takes the connection that has been free for the longest time, so that all take turns.
-//! When none is free, one more is opened, up to the number of the plan. When that is reached too, the
-//! request waits: the queue is the stretch of the schedule between what is due and what is sent, so it
-//! takes no memory, and the wait counts because the response time runs from when the request was due.
+//! A request uses the connection that has been free for the longest time, so that all connections take turns. If
+//! none is free, another one is opened, up to the limit of the plan. At the limit, the request waits. The queue is
+//! the part of the schedule between the last request due and the last one sent, so it takes no memory. The wait
+//! counts, because the response time starts when the request is due.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,45 +20,46 @@ use super::super::timer::Timer;
 use super::super::{Share, Shared};
 use super::Step;
 
-/// What a thread knows in open loop. Times are nanoseconds since the start of the run.
+/// The state of a thread in open loop. Times are nanoseconds since the start of the run.
 pub(in crate::drive) struct OpenLoop {
-    /// What is not due yet.
+    /// The requests that are not due yet.
     due: Schedule,
-    /// What is not sent yet.
+    /// The requests that are not sent yet.
     next: Schedule,
-    /// Due and not sent.
+    /// The number of requests that are due and not sent.
     queued: u64,
-    /// When the last of these was due.
+    /// When the last request of the queue was due.
     last_due: u64,
-    /// Since when something was due or in flight and not answered; absent while there is nothing.
+    /// Since when there are unanswered requests, due or in flight; `None` if there are none.
     pub(super) awaited: Option<u64>,
-    /// Connections that can take a request, the one that is free for the longest time first. Some may
-    /// have been closed since.
+    /// Connections that can take a request; the one that has been free for the longest time comes first. Some may
+    /// have been closed meanwhile.
     idle: VecDeque<usize>,
-    /// Places without a socket.
+    /// Slots without a socket.
     empty: VecDeque<usize>,
-    /// Sockets being opened, each for a request that is due.
+    /// The number of sockets being opened, each for a request that is due.
     connecting: u64,
     timer: Timer,
-    /// How much earlier than a request is due to be woken.
+    /// How long before a request is due the thread is woken.
     early: u64,
-    /// When another thread last took the CPU while this one spun, and how often that has happened.
+    /// When another thread last took the CPU while this one spun.
     preempted_at: Option<u64>,
+    /// Involuntary context switches at the last check.
     preemptions: i64,
     spun_ns: u64,
 }
 
-/// A thread that sleeps is woken late, by some microseconds on a quiet machine and by a millisecond on
-/// a busy one. So it asks to be woken early, by as much as it has been late before, and looks at the clock
-/// from then on until it is time. Within these bounds, nanoseconds.
+/// A sleeping thread wakes up late: by some microseconds on a quiet machine, by a millisecond on a busy one. So it
+/// asks to be woken early, by its earlier lateness, and then spins until the request is due. These are the bounds,
+/// in nanoseconds.
 const EARLY_MIN: u64 = 60_000;
 const EARLY_MAX: u64 = 1_000_000;
 
-/// What is forgotten of it each time: the worst of a hundred times is remembered.
+/// One part in this many of it is forgotten each time: after a hundred times, nine tenths are still remembered.
 const FORGETTING: u64 = 1024;
 
-/// A longer gap between two looks at the clock means that something else ran in between. When that was
-/// another thread, which a spinning one keeps from its work, it is not spun for a while.
+/// A longer gap between two readings of the clock means that something else ran in between. If that was another
+/// thread, which spinning would keep from its work, this thread does not spin for a while.
 const GAP_NS: u64 = 100_000;
 const SPIN_PAUSE_NS: u64 = 100_000_000;
 
@@ -68,7 +69,7 @@ impl OpenLoop {
         // Two readers of one schedule: a seed gives both the same arrivals.
         let schedule = || {
             Schedule::new(plan.pace, plan.seed, share.index, plan.threads)
-                .expect("in closed loop there is another pacer")
+                .expect("a closed loop has another pacer")
         };
         Ok(OpenLoop {
             due: schedule(),
@@ -87,8 +88,8 @@ impl OpenLoop {
         })
     }
 
-    /// Sees to it that the next request is sent when it is due: arms the timer and returns until when to
-    /// wait for events, or, when it is due very soon, fills `events` itself.
+    /// Ensures that the thread is awake when the next request is due: sets the timer and returns until when to wait
+    /// for events. If the request is due very soon, spins, fills `events` and returns `None`.
     pub(super) fn wait(
         &mut self,
         shared: &Shared<'_>,
@@ -116,7 +117,7 @@ impl OpenLoop {
         Ok(None)
     }
 
-    /// The thread has slept, until an event or its timer woke it.
+    /// The thread was woken by an event or its timer.
     pub(super) fn woken(&mut self, now: u64) {
         if let Some(late) = self.timer.late(now) {
             self.forget();
@@ -157,15 +158,14 @@ impl OpenLoop {
         }
     }
 
-    /// Whether another thread has taken the CPU since this was last asked; an interrupt and a hypervisor
-    /// that takes it do not count.
+    /// Whether another thread has taken the CPU since the last call. Interrupts and the hypervisor do not count.
     fn was_preempted(&mut self) -> bool {
         let usage = getrusage(UsageWho::RUSAGE_THREAD);
         let preemptions = usage.map_or(0, |usage| usage.involuntary_context_switches());
         std::mem::replace(&mut self.preemptions, preemptions) != preemptions
     }
 
-    /// The next thing to do for what is due.
+    /// The next action for requests that are due.
     pub(super) fn step(
         &mut self,
         connections: &mut [Connection],
@@ -201,39 +201,40 @@ impl OpenLoop {
         }
     }
 
-    /// A connection for a request that is due has been established.
+    /// A connection for a request that is due was established.
     pub(super) fn connected(&mut self) {
         self.connecting -= 1;
     }
 
-    /// A connection can take a request: it stands at the end of the queue of those that can.
+    /// A connection can take a request: it joins the end of the queue of free connections.
     pub(super) fn is_free(&mut self, slot: usize, connection: &mut Connection, now: u64) {
         connection.free_since = now;
         connection.idle = true;
         self.idle.push_back(slot);
     }
 
-    /// A connection has been closed: its place is empty until a request needs it.
+    /// A connection was closed: its slot stays empty until a request needs it.
     pub(super) fn vacated(&mut self, slot: usize, connection: &mut Connection, now: u64) {
         connection.free_since = now;
         self.empty.push_back(slot);
     }
 
-    /// A connection has become free with so many requests in flight on all: the last one may have come to its end.
+    /// A connection became free; `outstanding` requests are in flight on all. If there are none, and none is queued,
+    /// nothing is awaited any longer.
     pub(super) fn may_await_nothing(&mut self, outstanding: u64) {
         if self.queued == 0 && outstanding == 0 {
             self.awaited = None;
         }
     }
 
-    /// Whether requests are due before the end and not sent. Some may not be in the queue yet, when this thread did
-    /// not run at the end.
+    /// Whether there are requests due before the end that are not sent. Some may not be in the queue yet, if this
+    /// thread did not run at the end.
     pub(super) fn has_to_send(&self, end: u64) -> bool {
         self.queued > 0 || self.due.next() < end
     }
 
-    /// Counts what was due between `begin` and `end` and is still not sent `now`. Returns for how many seconds the
-    /// thread spun.
+    /// Counts requests that were due between `begin` and `end` and are still not sent. Returns the seconds for which
+    /// the thread spun.
     pub(super) fn finish(&mut self, record: &mut Record, begin: u64, end: u64, now: u64) -> f64 {
         while self.next.next() < end {
             let intended = self.next.advance();
