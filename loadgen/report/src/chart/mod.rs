@@ -658,10 +658,12 @@ pub(crate) fn curve(
 fn curve_points(histogram: &Histogram<u64>) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
     let last = 4 * POINTS_PER_DECADE;
     let grid = (0..=last).map(|step| 10_f64.powf(f64::from(step) / f64::from(POINTS_PER_DECADE)));
-    // The percentiles at the ticks are points of the curve, the median among them.
-    let mut grid: Vec<f64> = grid.chain([2.0]).collect();
-    grid.sort_by(f64::total_cmp);
-    grid.into_iter().filter_map(|x| {
+    // The axis begins at the median. What is below it is not drawn, and must not stretch the other axis.
+    let median = 2.0;
+    let grid = [median]
+        .into_iter()
+        .chain(grid.filter(move |&x| x > median));
+    grid.filter_map(|x| {
         let p = 100.0 - 100.0 / x;
         // As many digits as tell it from its neighbours.
         let digits = x.log10().floor().max(0.0) as i32 + 1;
