@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use http::{HeaderName, HeaderValue, Method, header};
 
 use super::Usage;
 use super::common::duration;
@@ -15,8 +14,8 @@ use engine::response::Expected;
 #[derive(Debug, Args)]
 pub(crate) struct Request {
     /// Method, sent as written
-    #[arg(short, long, default_value = "GET")]
-    pub(crate) method: Method,
+    #[arg(short, long, default_value = "GET", value_parser = token)]
+    pub(crate) method: String,
     /// Header field to add, `Name: value`; may be repeated
     #[arg(short = 'H', long, value_name = "FIELD", value_parser = field)]
     header: Vec<Field>,
@@ -34,12 +33,12 @@ pub(crate) struct Request {
 impl Request {
     /// Checks the options before anything starts; `urls` are the requested ones.
     pub(crate) fn check(&self, urls: &[HttpUrl]) -> Result<(), Usage> {
-        if self.method == Method::HEAD && self.expect_body.is_some() {
+        if self.method == "HEAD" && self.expect_body.is_some() {
             let message = "--expect-body: a response to HEAD has no body";
             return Err(Usage(message.to_owned()));
         }
         let has_more = |url: &&HttpUrl| url.request_target() != "/";
-        if self.method == Method::CONNECT
+        if self.method == "CONNECT"
             && let Some(url) = urls.iter().find(has_more)
         {
             return Err(Usage(format!(
@@ -53,7 +52,7 @@ impl Request {
     pub(crate) fn server_closes(&self) -> bool {
         let fields = self.header.iter();
         let mut options = fields
-            .filter(|field| field.name == header::CONNECTION)
+            .filter(|field| field.is("Connection"))
             .flat_map(|field| field.value.as_bytes().split(|&b| b == b','));
         options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
     }
@@ -78,31 +77,31 @@ impl Request {
     }
 
     fn bytes_with(&self, url: &HttpUrl, more_fields: &str) -> Vec<u8> {
-        let (target, host) = match self.method == Method::CONNECT {
+        let (target, host) = match self.method == "CONNECT" {
             // The authority-form (RFC 9112 §3.2.3), in both places.
             true => (url.authority(), url.authority()),
             false => (url.request_target().to_owned(), url.host_field()),
         };
         let mut request = format!("{} {target} HTTP/1.1\r\n", self.method).into_bytes();
-        let given = |name: HeaderName| self.header.iter().any(|field| field.name == name);
-        if !given(header::HOST) {
+        let given = |name: &str| self.header.iter().any(|field| field.is(name));
+        if !given("Host") {
             request.extend_from_slice(format!("Host: {host}\r\n").as_bytes());
         }
         if let Some(value) = url.authorization()
-            && !given(header::AUTHORIZATION)
+            && !given("Authorization")
         {
             request.extend_from_slice(format!("Authorization: {value}\r\n").as_bytes());
         }
         for field in &self.header {
-            request.extend_from_slice(format!("{}: ", field.spelled).as_bytes());
+            request.extend_from_slice(format!("{}: ", field.name).as_bytes());
             request.extend_from_slice(field.value.as_bytes());
             request.extend_from_slice(b"\r\n");
         }
         request.extend_from_slice(more_fields.as_bytes());
         let body: &[u8] = self.body.as_ref().map_or(b"", |Bytes(bytes)| bytes);
         // Methods that usually have a body must state its absence (RFC 9110 §8.6).
-        let usual = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
-        let framed = given(header::CONTENT_LENGTH) || given(header::TRANSFER_ENCODING);
+        let usual = ["POST", "PUT", "PATCH"].contains(&self.method.as_str());
+        let framed = given("Content-Length") || given("Transfer-Encoding");
         if (self.body.is_some() || usual) && !framed {
             request.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
         }
@@ -115,9 +114,15 @@ impl Request {
 /// A header field; its name is sent as spelled on the command line.
 #[derive(Debug, Clone)]
 struct Field {
-    name: HeaderName,
-    spelled: String,
-    value: HeaderValue,
+    name: String,
+    value: String,
+}
+
+impl Field {
+    /// Names are case-insensitive (RFC 9110 §5.1).
+    fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,19 +146,30 @@ fn expectation(text: &str) -> Result<Expected, String> {
     }
 }
 
-/// A header field from the command line.
+/// A token (RFC 9110 §5.6.2), such as a method or the name of a field.
+fn token(text: &str) -> Result<String, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_token) {
+        true => Ok(text.to_owned()),
+        false => Err("expected letters, digits or any of !#$%&'*+-.^_`|~".to_owned()),
+    }
+}
+
+/// A header field from the command line. Its value has visible ASCII, blanks and tabs (RFC 9110 §5.5).
 fn field(text: &str) -> Result<Field, String> {
-    let (spelled, value) = text.split_once(':').ok_or("expected `Name: value`")?;
-    let name = spelled
-        .parse()
-        .map_err(|_| format!("{spelled:?} is not a header field name"))?;
+    let (name, value) = text.split_once(':').ok_or("expected `Name: value`")?;
+    let name = token(name).map_err(|_| format!("{name:?} is not the name of a header field"))?;
     let value = value.trim();
-    let value = (value.parse()).map_err(|_| format!("{value:?} is not a header field value"))?;
-    Ok(Field {
-        name,
-        spelled: spelled.to_owned(),
-        value,
-    })
+    match value
+        .chars()
+        .any(|c| c != '\t' && !(' '..='~').contains(&c))
+    {
+        true => Err(format!("{value:?} is not the value of a header field")),
+        false => Ok(Field {
+            name,
+            value: value.to_owned(),
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -391,7 +407,7 @@ mod tests {
             assert_eq!(parsed.is_ok(), fine, "{method:?}");
             if let Ok(request) = parsed {
                 assert_eq!(request.method.as_str(), method);
-                assert_eq!(request.method == Method::HEAD, method == "HEAD");
+                assert_eq!(request.method == "HEAD", method == "HEAD");
             }
         }
     }

@@ -350,7 +350,7 @@ fn what_is_no_set_or_damaged_is_said_in_one_line() {
     assert_eq!(
         damaged("plan.toml", &|text| text
             .replace("schema = 1", "schema = 9")),
-        "SET: the set has schema 9, this program reads 1"
+        "SET: the set has schema 9, this program reads schema 1"
     );
     assert_eq!(
         damaged("plan.toml", &|text| text

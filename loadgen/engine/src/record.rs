@@ -394,7 +394,7 @@ pub fn latency_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("bounds are valid")
 }
 
-/// Adds a time of `ns` nanoseconds; longer ones count as [`LATENCY_NS_MAX`].
+/// Adds a time of `ns` nanoseconds; longer ones count as an hour.
 #[inline]
 pub fn record_ns(histogram: &mut Histogram<u64>, ns: u64) {
     histogram.saturating_record(ns.max(1));

@@ -63,7 +63,7 @@ const ROUNDS_FOR_RANGE: usize = 6;
 
 /// The median and its 95% interval: the expanded percentile bootstrap (Hesterberg, *What teachers
 /// should know about the bootstrap*, 2015), which corrects for the narrowness of the plain one with
-/// few values. Below [`ROUNDS_FOR_RANGE`] values even their range is too narrow, and the interval
+/// few values. With fewer than six values, even their range is too narrow, and the interval
 /// is widened to that of Student's t of their logarithms if that is wider. Equal numbers always
 /// give the same interval.
 ///
@@ -97,7 +97,7 @@ fn resampled(values: &[f64], resamples: usize) -> Option<Estimate> {
 
 /// The median of `new` divided by that of `old`, whose rounds were not measured together and so
 /// form no pairs, and its 95% interval. It is computed as in [`estimate`], but each side is
-/// resampled separately. With fewer rounds than [`ROUNDS_FOR_RANGE`] on either side it is widened
+/// resampled separately. With fewer than six rounds on either side it is widened
 /// to the t interval of the logarithms if that is wider.
 ///
 /// `None` without values on both sides, or if a value is not above zero.
@@ -232,7 +232,7 @@ mod tests {
 
     /// Equal rounds: 3% noise and, with neighbours, an occasional outlier.
     struct Rounds {
-        random: rand_chacha::ChaCha8Rng,
+        random: chacha20::ChaCha8Rng,
         dice: fastrand::Rng,
         /// The number of outliers among 100 rounds.
         disturbed: u32,
@@ -240,9 +240,9 @@ mod tests {
 
     impl Rounds {
         fn new(disturbed: u32) -> Self {
-            use rand_chacha::rand_core::SeedableRng as _;
+            use chacha20::rand_core::SeedableRng as _;
             Rounds {
-                random: rand_chacha::ChaCha8Rng::seed_from_u64(7),
+                random: chacha20::ChaCha8Rng::seed_from_u64(7),
                 dice: fastrand::Rng::with_seed(7),
                 disturbed,
             }

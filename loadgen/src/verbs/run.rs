@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
-use http::Method;
 
 use super::slo;
 use crate::Usage;
@@ -353,7 +352,7 @@ fn plan(arguments: &Arguments, base: Plan) -> Plan {
     let server_closes = request.server_closes();
     let cpus = placement.pin_client.clone().map(|Cpus(cpus)| cpus);
     Plan {
-        head_only: request.method == Method::HEAD,
+        head_only: request.method == "HEAD",
         server_closes,
         expect: request.expected(),
         connections: connections.connections.get(),

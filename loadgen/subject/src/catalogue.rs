@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Spanned;
 
+#[cfg(feature = "selection")]
+use crate::names::{self, Named};
 use crate::placeholders;
 use engine::limits;
 use engine::plan::{ConnectionLife, Limit, Pace, Plan};
@@ -271,7 +273,7 @@ pub enum Error {
         /// The requested glob.
         wanted: String,
         /// What is wrong with it.
-        cause: glob::PatternError,
+        cause: String,
     },
 }
 
@@ -327,18 +329,23 @@ impl Catalogue {
         })
     }
 
-    /// The servers that these names and groups stand for, each once, in the order in which they are named; those
-    /// of a group in the order of the file.
+    /// The servers that match these names, groups and globs, each once, in the order of the request; those of
+    /// a group or a glob in file order.
     ///
     /// # Errors
     ///
-    /// When one of them stands for nothing; the error lists what there is.
+    /// If one of them matches nothing; the error lists the known names.
+    #[cfg(feature = "selection")]
     pub fn servers(&self, wanted: &[String]) -> Result<Vec<&Server>, Error> {
-        let mut chosen: Vec<&Server> = Vec::new();
+        let named: Vec<Named<'_>> = (self.servers.iter())
+            .map(|it| Named {
+                name: &it.name,
+                groups: &it.groups,
+            })
+            .collect();
+        let mut chosen: Vec<usize> = Vec::new();
         for wanted in wanted {
-            let is_wanted =
-                |server: &&Server| server.name == *wanted || server.groups.contains(wanted);
-            let matching: Vec<&Server> = self.servers.iter().filter(is_wanted).collect();
+            let matching = matching(wanted, &named)?;
             if matching.is_empty() {
                 let servers: Vec<String> =
                     (self.servers.iter().map(|it| it.name.clone())).collect();
@@ -350,13 +357,11 @@ impl Catalogue {
                     groups,
                 });
             }
-            for server in matching {
-                if chosen.iter().all(|it| it.name != server.name) {
-                    chosen.push(server);
-                }
-            }
+            chosen.extend(matching);
         }
-        Ok(chosen)
+        let mut seen = BTreeSet::new();
+        chosen.retain(|at| seen.insert(*at));
+        Ok(chosen.into_iter().map(|at| &self.servers[at]).collect())
     }
 
     /// The workloads that match these names, groups and globs (`new-connection*`), each once and in
@@ -365,11 +370,18 @@ impl Catalogue {
     /// # Errors
     ///
     /// If one of them matches nothing; the error lists the known names.
+    #[cfg(feature = "selection")]
     pub fn workloads(&self, wanted: &[String]) -> Result<Vec<&Workload>, Error> {
-        let groups = self.groups();
+        let groups = distinct(self.workloads.iter().flat_map(|it| &it.groups));
+        let named: Vec<Named<'_>> = (self.workloads.iter())
+            .map(|it| Named {
+                name: &it.name,
+                groups: &it.groups,
+            })
+            .collect();
         let mut chosen = BTreeSet::new();
         for wanted in wanted {
-            let matching = self.matching(wanted, &groups)?;
+            let matching = matching(wanted, &named)?;
             if matching.is_empty() {
                 let workloads: Vec<String> =
                     (self.workloads.iter().map(|it| it.name.clone())).collect();
@@ -384,38 +396,27 @@ impl Catalogue {
             chosen.extend(matching);
         }
         if wanted.is_empty() {
-            let in_default = |name: &String| name == DEFAULT_GROUP;
-            chosen.extend(match groups.iter().any(in_default) {
-                true => self.matching(DEFAULT_GROUP, &groups)?,
-                false => (0..self.workloads.len()).collect(),
-            });
+            let has_default = groups.iter().any(|name| name == DEFAULT_GROUP);
+            let is_default =
+                |it: &Workload| !has_default || it.groups.iter().any(|name| name == DEFAULT_GROUP);
+            let places = self.workloads.iter().enumerate();
+            chosen.extend(places.filter(|(_, it)| is_default(it)).map(|(at, _)| at));
         }
         Ok(chosen.into_iter().map(|at| &self.workloads[at]).collect())
     }
+}
 
-    /// The positions of the workloads that match a name, a group or a glob.
-    fn matching(&self, wanted: &str, groups: &[String]) -> Result<Vec<usize>, Error> {
-        let at = |is: &dyn Fn(&Workload) -> bool| -> Vec<usize> {
-            let places = self.workloads.iter().enumerate();
-            places.filter(|(_, it)| is(it)).map(|(at, _)| at).collect()
-        };
-        if groups.iter().any(|group| group == wanted) {
-            return Ok(at(&|it| it.groups.iter().any(|group| group == wanted)));
-        }
-        let pattern = glob::Pattern::new(wanted).map_err(|cause| Error::Glob {
-            wanted: wanted.to_owned(),
-            cause,
-        })?;
-        Ok(at(&|it| pattern.matches(&it.name)))
-    }
-
-    /// The names of all groups, in file order.
-    fn groups(&self) -> Vec<String> {
-        distinct(self.workloads.iter().flat_map(|it| &it.groups))
-    }
+/// The positions that a name, a group or a glob asks for.
+#[cfg(feature = "selection")]
+fn matching(wanted: &str, known: &[Named<'_>]) -> Result<Vec<usize>, Error> {
+    names::matching(wanted, known).map_err(|cause| Error::Glob {
+        wanted: wanted.to_owned(),
+        cause: cause.to_string(),
+    })
 }
 
 /// Each name once, where it stands first.
+#[cfg(feature = "selection")]
 fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut distinct: Vec<String> = Vec::new();
     for name in names {

@@ -23,6 +23,7 @@ pub mod fault;
 pub mod ledger;
 pub mod machine;
 pub mod meter;
+#[cfg(feature = "selection")]
 pub mod names;
 mod placeholders;
 pub mod process;

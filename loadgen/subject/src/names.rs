@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use glob::Pattern;
+use glob::{Pattern, PatternError};
 
 use crate::catalogue::{did_you_mean, nearest};
 
@@ -12,6 +12,23 @@ pub struct Named<'a> {
     pub name: &'a str,
     /// The groups that it belongs to.
     pub groups: &'a [String],
+}
+
+/// The positions in `known` of what a pattern asks for: a name or a group in full, or a glob such as `open-*` over both.
+///
+/// # Errors
+///
+/// If the glob is malformed.
+pub fn matching(pattern: &str, known: &[Named<'_>]) -> Result<Vec<usize>, PatternError> {
+    let pattern = Pattern::new(pattern)?;
+    let is_asked_for = |it: &Named<'_>| {
+        pattern.matches(it.name) || it.groups.iter().any(|group| pattern.matches(group))
+    };
+    let places = known.iter().enumerate();
+    Ok(places
+        .filter(|(_, it)| is_asked_for(it))
+        .map(|(at, _)| at)
+        .collect())
 }
 
 /// The names among `known` that match `patterns`, by name or by group; all of them without
@@ -28,14 +45,8 @@ pub fn chosen(
 ) -> Result<BTreeSet<String>, String> {
     let mut chosen = BTreeSet::new();
     for text in patterns {
-        let pattern = Pattern::new(text)
+        let found = matching(text, known)
             .map_err(|error| format!("{kind} `{text}` is not a pattern: {}", error.msg))?;
-        let is_asked_for = |it: &&Named<'_>| {
-            pattern.matches(it.name) || it.groups.iter().any(|group| pattern.matches(group))
-        };
-        let found: Vec<String> = (known.iter().filter(is_asked_for))
-            .map(|it| it.name.to_owned())
-            .collect();
         if found.is_empty() {
             let names: Vec<String> = known.iter().map(|it| it.name.to_owned()).collect();
             let mut groups: Vec<String> = Vec::new();
@@ -54,7 +65,7 @@ pub fn chosen(
                 "no {kind} `{text}` in {place}{hint}; known: {there}"
             ));
         }
-        chosen.extend(found);
+        chosen.extend(found.into_iter().map(|at| known[at].name.to_owned()));
     }
     if patterns.is_empty() {
         chosen.extend(known.iter().map(|it| it.name.to_owned()));

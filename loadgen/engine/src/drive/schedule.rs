@@ -5,14 +5,14 @@
 //! follow the same schedule, and each takes every `threads`th arrival. Together they form one
 //! process, which for a given seed does not depend on the number of threads.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng as _;
+use chacha20::ChaCha8Rng;
+use chacha20::rand_core::SeedableRng as _;
 use rand_distr::{Distribution as _, Exp1};
 
 use crate::plan::{Pace, Rate};
 
 /// The arrivals of one thread, in order.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Schedule {
     arrivals: Arrivals,
     /// The number of threads: each takes one of this many arrivals.
@@ -65,7 +65,7 @@ pub(super) fn end_after(pace: Pace, seed: u64, begin: u64, requests: u64) -> Opt
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Arrivals {
     /// Arrival `index` is due after this many gaps; adding up gaps would drift.
     Constant { gap_ns: f64, index: u64 },
@@ -128,8 +128,9 @@ mod tests {
         (0..count)
             .map(|n| {
                 let part = &mut parts[n % threads];
-                assert_eq!(part.next(), part.clone().advance());
-                part.advance()
+                let next = part.next();
+                assert_eq!(part.advance(), next);
+                next
             })
             .collect()
     }

@@ -67,8 +67,8 @@ pub fn precise_enough(histogram: &Histogram<u64>, n_effective: f64, precision: &
 mod tests {
     use std::time::Duration;
 
-    use rand_chacha::ChaCha8Rng;
-    use rand_chacha::rand_core::SeedableRng as _;
+    use chacha20::ChaCha8Rng;
+    use chacha20::rand_core::SeedableRng as _;
     use rand_distr::{Distribution as _, Exp1, StandardNormal};
 
     use super::*;

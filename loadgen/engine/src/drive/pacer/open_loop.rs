@@ -66,12 +66,14 @@ const SPIN_PAUSE_NS: u64 = 100_000_000;
 impl OpenLoop {
     pub(super) fn new(shared: &Shared<'_>, share: Share, registry: &Registry) -> io::Result<Self> {
         let plan = shared.plan;
-        let Some(schedule) = Schedule::new(plan.pace, plan.seed, share.index, plan.threads) else {
-            unreachable!("a closed loop has another pacer");
+        // Two readers of one schedule: a seed gives both the same arrivals.
+        let schedule = || {
+            Schedule::new(plan.pace, plan.seed, share.index, plan.threads)
+                .expect("a closed loop has another pacer")
         };
         Ok(OpenLoop {
-            due: schedule.clone(),
-            next: schedule,
+            due: schedule(),
+            next: schedule(),
             queued: 0,
             last_due: 0,
             awaited: None,
