@@ -155,7 +155,7 @@ fn token(text: &str) -> Result<String, String> {
     }
 }
 
-/// A header field from the command line. A value is of visible ASCII, blanks and tabs (RFC 9110 §5.5).
+/// A header field from the command line. Its value has visible ASCII, blanks and tabs (RFC 9110 §5.5).
 fn field(text: &str) -> Result<Field, String> {
     let (name, value) = text.split_once(':').ok_or("expected `Name: value`")?;
     let name = token(name).map_err(|_| format!("{name:?} is not a header field name"))?;

@@ -276,7 +276,7 @@ fn wrong_command_lines() {
         (&["--rounds", "0"], "1 or more"),
         (&["-d", "0s"], "longer than zero"),
         (&["--quick", "-d", "1s"], "cannot be used with"),
-        (&["--pin-server", "9999"], "no CPU 9999"),
+        (&["--pin-server", "9999"], "CPU 9999 is not available here"),
         (&["--json", "/no/such/c.json"], "no folder /no/such"),
     ] {
         let output = calibrate(arguments).output().unwrap();

@@ -115,7 +115,7 @@ fn a_server_that_does_not_close_is_reported_at_once() {
             begun.elapsed()
         );
         assert_eq!(seen.code, Some(1), "{}", seen.stderr);
-        let told = "the server did not close within 500 ms, though asked to; the client closed";
+        let told = "the server did not close within 500 ms, as requested; the client closed";
         assert_eq!(seen.stderr.matches(told).count(), 3, "{}", seen.stderr);
         let said = "the server does not close although asked to: the client closes instead";
         assert_eq!(
