@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use browser::Browser;
-use report::latencies::Latencies;
+use lab::compare::Latencies;
 use serde_json::{Value, json};
 
 /// Runs `loadgen report` with these arguments in a folder.

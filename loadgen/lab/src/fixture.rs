@@ -85,6 +85,7 @@ pub fn evidence(servers: &[&str], workloads: &[&str], cells: Vec<Cell>) -> Evide
         references: Vec::new(),
         server_groups: Default::default(),
         ledger: Vec::new(),
+        logs: Vec::new(),
         remarks: Vec::new(),
     }
 }

@@ -34,8 +34,6 @@ pub mod hgrm;
 #[cfg(feature = "page")]
 pub mod html;
 #[cfg(feature = "sets")]
-pub mod latencies;
-#[cfg(feature = "sets")]
 pub mod ledger;
 #[cfg(feature = "sets")]
 pub mod markdown;

@@ -15,9 +15,9 @@ use crate::output::{self, Written};
 use crate::selection::{keep_workloads, open, together};
 use engine::shell::{quoted, quoted_path};
 use lab::compare::Evidence;
+use lab::compare::Latencies;
 use lab::set::Set;
 use report::front::{self, Front, Part};
-use report::latencies::Latencies;
 use report::pictures;
 use report::pictures::Picture;
 use report::situations::Recorded;
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     let mut written = Written::default();
     if let (Some(path), Some(evidence)) = (html, &evidence) {
-        let latencies = Latencies::read(&arguments.sets, evidence)?;
+        let latencies = Latencies::of(evidence);
         let command = command(&arguments.sets, &[], Some(("--html", path)));
         let page = html::page(evidence, &latencies, &command);
         written.add(output::write(path, page));

@@ -8,6 +8,7 @@
 //! ties share a rank.
 
 pub mod diff;
+mod latencies;
 mod metric;
 pub mod ranking;
 
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub use latencies::Latencies;
 pub use metric::{Metric, Units};
 
 pub use crate::estimate::Estimate;
@@ -60,8 +62,29 @@ pub struct Evidence {
     pub server_groups: BTreeMap<String, Vec<String>>,
     /// Counts from separate passes, of all sets.
     pub ledger: Vec<ledger::Row>,
+    /// The interval logs of all sets, from which [`Latencies`] are made.
+    pub logs: Vec<Log>,
     /// Unimportant differences between the sets, and differences that cannot be excluded.
     pub remarks: Vec<String>,
+}
+
+/// The histograms of one server in one set.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Name of the server.
+    pub server: String,
+    /// Rounds of the sets before this one, which its own rounds follow.
+    pub rounds_before: u32,
+    /// The lines of an interval log, checked.
+    pub bytes: Vec<u8>,
+}
+
+fn logs_behind(rounds_before: u32, logs: BTreeMap<String, Vec<u8>>) -> impl Iterator<Item = Log> {
+    logs.into_iter().map(move |(server, bytes)| Log {
+        server,
+        rounds_before,
+        bytes,
+    })
 }
 
 /// Sets that must not be combined in one table.
@@ -105,6 +128,7 @@ impl Evidence {
             references: first.campaign.references,
             server_groups: first.campaign.server_groups,
             ledger: first.ledger,
+            logs: logs_behind(0, first.logs).collect(),
             remarks: Vec::new(),
         };
         for set in sets {
@@ -168,6 +192,7 @@ impl Evidence {
         self.ledger.extend(set.ledger);
         self.build.servers.extend(set.build.servers);
         let before = self.rounds;
+        self.logs.extend(logs_behind(before, set.logs));
         self.rounds += set.campaign.rounds;
         self.cells.extend(set.cells.into_iter().map(|cell| Cell {
             round: cell.round + before,

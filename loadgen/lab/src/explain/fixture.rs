@@ -113,6 +113,7 @@ pub fn evidence() -> Evidence {
         references: Vec::new(),
         server_groups: Default::default(),
         ledger: facts.iter().flat_map(rows).collect(),
+        logs: Vec::new(),
         remarks: Vec::new(),
     }
 }

@@ -229,6 +229,8 @@ pub struct Set {
     pub cells: Vec<Cell>,
     /// Counts from separate passes; absent in the first sets.
     pub ledger: Vec<ledger::Row>,
+    /// The interval log of each server that has one, checked: all of its histograms can be decoded.
+    pub logs: BTreeMap<String, Vec<u8>>,
     /// One line for each part that was left out because a kill had cut it off.
     pub cut_off: Vec<String>,
 }
@@ -337,15 +339,14 @@ impl Set {
         let mut cut_off: Vec<String> = lines.remark().into_iter().collect();
         let (ledger, remark) = rows.checked(&campaign)?;
         cut_off.extend(remark);
+        let mut checked = BTreeMap::new();
         for (log, bytes) in logs {
             let server = log.file_stem().and_then(OsStr::to_str);
-            if campaign
-                .servers
-                .iter()
-                .any(|it| Some(it.as_str()) == server)
-            {
+            let server = (campaign.servers.iter()).find(|it| Some(it.as_str()) == server);
+            if let Some(server) = server {
                 let bytes = bytes?;
                 cut_off.extend(logs::check(&log, &bytes, &campaign)?);
+                checked.insert(server.clone(), bytes);
             }
         }
         check_calibration(&path.join(CALIBRATION))?;
@@ -356,6 +357,7 @@ impl Set {
             build: read_toml(&path.join(BUILD))?,
             cells,
             ledger,
+            logs: checked,
             cut_off,
         })
     }

@@ -12,10 +12,10 @@ use hdrhistogram::Histogram;
 
 pub(crate) use loads::{Load, Shape as LoadShape, rate_of};
 
-use crate::latencies::Latencies;
 use engine::figures::figure;
 use engine::figures::thousands;
 use engine::latency::samples_needed;
+use lab::compare::Latencies;
 use lab::compare::{Comparison, Entry, Estimate, Evidence, Fault, Metric, Row, Standing};
 use subject::catalogue::Workload;
 
@@ -609,7 +609,7 @@ pub(crate) fn curve(
 ) -> Option<Chart> {
     let series = findings.entries(Metric::P99, &workload.name);
     let series = series.filter_map(|(server, entry)| {
-        let histogram = latencies.of(server, &workload.name)?;
+        let histogram = latencies.get(server, &workload.name)?;
         let remark = findings.remark(entry, server, &workload.name);
         let points = (0..)
             .zip(curve_points(histogram))

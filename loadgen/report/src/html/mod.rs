@@ -14,10 +14,10 @@ use self::groups::{Folded, Group};
 use super::chart::ledger::{Costs, Ledger};
 use super::chart::style::{self, Style};
 use super::chart::{self, Body, Chart, Findings, Load, LoadShape};
-use super::latencies::Latencies;
 use super::{Faults, plural};
 use crate::situations::{Podium, times};
 use engine::figures::thousands;
+use lab::compare::Latencies;
 use lab::compare::{Entry, Evidence, Metric, Standing};
 use lab::set::ledger::Pass;
 use subject::catalogue::Workload;
@@ -492,7 +492,7 @@ impl Section {
         let evidence = findings.evidence;
         let curve = chart::curve(findings, latencies, workload);
         let percentiles = evidence.servers.iter().filter_map(|server| {
-            let histogram = latencies.of(server, &workload.name)?;
+            let histogram = latencies.get(server, &workload.name)?;
             Some((server.clone(), chart::percentiles(histogram)))
         });
         let mut rows: Vec<ServerRow> = (evidence.servers.iter())
