@@ -110,7 +110,10 @@ fn svg(chart: &Chart, evidence: &Evidence) -> String {
     };
     let said: Vec<String> = said.map_or(Vec::new(), |said| {
         let wrapped = textwrap::wrap(&said, (WIDTH - 28) as usize / LETTER_WIDTH as usize);
-        wrapped.into_iter().map(|line| line.into_owned()).collect()
+        wrapped
+            .into_iter()
+            .map(std::borrow::Cow::into_owned)
+            .collect()
     });
     let foot = 18 * said.len() as u32;
     let height = head + foot + if body > 0 { body + 60 } else { 0 };

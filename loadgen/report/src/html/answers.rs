@@ -144,7 +144,7 @@ fn behind_sentence(podium: &Podium) -> Option<String> {
         .collect();
     match texts.len() {
         0 => None,
-        ..=5 => Some(format!("Behind it: {}.", texts.join(", "))),
+        1..=5 => Some(format!("Behind it: {}.", texts.join(", "))),
         more => Some(format!(
             "Behind it: {}, and {} more, the last of them {}.",
             texts[..3].join(", "),

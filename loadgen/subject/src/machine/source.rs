@@ -443,7 +443,7 @@ pub(super) fn hash_of_file(path: &Path, patience: Patience<'_>) -> io::Result<[u
     let mut chunk = vec![0; 1 << 18];
     loop {
         match file.read(&mut chunk)? {
-            0 => return Ok(hash.finalize().into()),
+            0 => return Ok(hash.finalize()),
             length => hash.update(&chunk[..length]),
         }
         if let Some(why) = patience.end() {
