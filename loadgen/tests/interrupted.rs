@@ -93,13 +93,13 @@ fn every_wait_hears_signals() {
             "start",
             repository(None, None, Some(STAY)),
             Signal::SIGHUP,
-            "to continue: loadgen measure --resume",
+            "to go on: loadgen measure --resume",
         ),
         (
             "stop",
             repository(None, None, Some(&stubborn)),
             Signal::SIGINT,
-            "to continue: loadgen measure --resume",
+            "to go on: loadgen measure --resume",
         ),
     ] {
         let begin = Instant::now();

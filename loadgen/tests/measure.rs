@@ -358,7 +358,7 @@ fn interrupted_and_resumed() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let path = repository.only_set("sets");
     let name = format!("sets/{}", path.file_name().unwrap().to_str().unwrap());
-    let hint = format!("interrupted; to continue: loadgen measure --resume {name}\n");
+    let hint = format!("interrupted; to go on: loadgen measure --resume {name}\n");
     assert!(ended.stderr.ends_with(&hint), "{ended:?}");
     assert!(ended.stdout.contains("Incomplete: "), "{ended:?}");
     let before = Set::open(&path).unwrap();

@@ -346,7 +346,7 @@ fn what_cannot_be_recorded_is_measured_again() {
     assert!(without_histograms(&set, "File too large") > 0, "{ended:?}");
     let name = path.file_name().unwrap().to_str().unwrap();
     let advice = format!(
-        "incomplete, because not everything could be written; to continue: loadgen measure --resume sets/{name}\n"
+        "incomplete, because not everything could be written; to go on: loadgen measure --resume sets/{name}\n"
     );
     assert!(ended.stderr.ends_with(&advice), "{ended:?}");
 

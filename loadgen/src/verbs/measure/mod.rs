@@ -349,7 +349,7 @@ fn finish(path: &Path, ended: Ended) -> anyhow::Result<ExitCode> {
             Ended::Complete => "incomplete",
         };
         say!(
-            "{why}; to continue: loadgen measure --resume {}",
+            "{why}; to go on: loadgen measure --resume {}",
             quoted_path(path)
         );
     }
