@@ -28,4 +28,5 @@ pub mod names;
 mod placeholders;
 pub mod process;
 pub mod session;
+pub mod similar;
 pub mod sockets;

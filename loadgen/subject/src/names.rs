@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use glob::{Pattern, PatternError};
 
-use crate::catalogue::{did_you_mean, nearest};
+use crate::similar::{did_you_mean, nearest};
 
 /// Something that can be selected by name or by group.
 pub struct Named<'a> {
