@@ -944,7 +944,8 @@ mod tests {
             ("other,blocking,core,other", Ok("other one loop")),
             ("loop,crore", Err(none("crore", ", did you mean `core`?"))),
             ("othr", Err(none("othr", ", did you mean `other`?"))),
-            ("o*", Err(none("o*", ""))),
+            ("o*", Ok("one other")),
+            ("x*", Err(none("x*", ""))),
         ] {
             let wanted: Vec<String> = wanted.split_terminator(',').map(str::to_owned).collect();
             let chosen = catalogue.servers(&wanted).map(|chosen| {
