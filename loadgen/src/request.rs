@@ -9,7 +9,7 @@ use clap::Args;
 use super::Usage;
 use super::common::duration;
 use engine::http_url::HttpUrl;
-use engine::response::Expected;
+use engine::response::{Expected, is_token};
 
 #[derive(Debug, Args)]
 pub(crate) struct Request {
@@ -148,8 +148,7 @@ fn expectation(text: &str) -> Result<Expected, String> {
 
 /// A token (RFC 9110 §5.6.2), such as a method or the name of a field.
 fn token(text: &str) -> Result<String, String> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    match !text.is_empty() && text.bytes().all(is_token) {
+    match is_token(text.as_bytes()) {
         true => Ok(text.to_owned()),
         false => Err("expected letters, digits or any of !#$%&'*+-.^_`|~".to_owned()),
     }

@@ -1,5 +1,4 @@
-//! What people read first is true: names of code are those of the code, links lead somewhere, and crates know whom
-//! they are said to know.
+//! What people read first is true: names of code are those of the code, and links lead somewhere.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -74,51 +73,6 @@ fn where_is_names_what_is_there() {
     }
     assert_eq!(lost, Vec::<String>::new());
     assert!(rows >= 10, "{rows}");
-}
-
-/// The table of `loadgen/README.md` is in the order in which data flows.
-#[test]
-fn crates_use_only_those_above_them() {
-    let text = read(&root().join("loadgen/README.md"));
-    let section = text
-        .split("\n## ")
-        .find(|it| it.starts_with("Where its code is"));
-    let rows = section.expect("a section on code").lines();
-    let crates: Vec<&str> = rows
-        .filter_map(|row| row.strip_prefix("| [`")?.split_once('`'))
-        .map(|(name, _)| name)
-        .filter(|name| *name != "src")
-        .collect();
-    assert_eq!(crates, ["engine", "subject", "lab", "trace", "report"]);
-    let servers: Vec<String> = fs::read_dir(root().join("servers"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    for (index, name) in crates.iter().enumerate() {
-        let known = dependencies_of(&read(&root().join("loadgen").join(name).join("Cargo.toml")));
-        let strangers: Vec<&String> = (known.iter())
-            .filter(|it| {
-                crates[index..].contains(&it.as_str())
-                    || servers.contains(it)
-                    || ["loadgen", "benches", "httparse"].contains(&it.as_str())
-            })
-            .collect();
-        assert!(strangers.is_empty(), "{name} uses {strangers:?}");
-        assert!(!known.is_empty());
-    }
-}
-
-/// What a manifest asks for, other than for its tests.
-fn dependencies_of(manifest: &str) -> Vec<String> {
-    let lines = manifest
-        .lines()
-        .skip_while(|line| *line != "[dependencies]");
-    let lines = lines.skip(1).take_while(|line| !line.starts_with('['));
-    lines
-        .filter_map(|line| line.split(['.', ' ', '=']).next())
-        .filter(|name| !name.is_empty() && !name.starts_with('#'))
-        .map(str::to_owned)
-        .collect()
 }
 
 #[test]

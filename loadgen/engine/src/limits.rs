@@ -21,6 +21,19 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// Files that the generator needs besides its connections.
 pub const FILES_RESERVED: u64 = 64;
 
+/// Raises the soft limit of open files to the hard one if `needed` files exceed it. Returns the limit that holds then.
+///
+/// # Errors
+///
+/// If the system does not tell the limit.
+pub fn raise_files(needed: u64) -> nix::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    match needed > soft && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        true => Ok(hard),
+        false => Ok(soft),
+    }
+}
+
 /// Makes sure, before anything starts, that so many active and idle connections may be open at once. Raises the soft
 /// limit of open files where the hard one allows it.
 ///
@@ -31,12 +44,9 @@ pub fn allow_files(connections: usize, idle: usize) -> Result<(), String> {
     let needed = (connections as u64)
         .saturating_add(idle as u64)
         .saturating_add(FILES_RESERVED);
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+    let limit = raise_files(needed)
         .map_err(|error| format!("cannot read the limit of open files: {error}"))?;
-    if needed <= soft {
-        return Ok(());
-    }
-    if needed <= hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+    if needed <= limit {
         return Ok(());
     }
     let idle = match idle {
@@ -44,7 +54,7 @@ pub fn allow_files(connections: usize, idle: usize) -> Result<(), String> {
         idle => format!(" and {idle} idle ones"),
     };
     Err(format!(
-        "{connections} connections{idle} need {needed} open files, the limit is {hard} \
+        "{connections} connections{idle} need {needed} open files, the limit is {limit} \
          (ulimit -Hn); use fewer connections or raise the limit"
     ))
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Spanned;
 
 #[cfg(feature = "selection")]
-use crate::names::{self, Named};
+use crate::names::{self, Named, distinct};
 use crate::placeholders;
 use crate::similar::{did_you_mean, nearest};
 use engine::limits;
@@ -414,18 +414,6 @@ fn matching(wanted: &str, known: &[Named<'_>]) -> Result<Vec<usize>, Error> {
         wanted: wanted.to_owned(),
         cause: cause.to_string(),
     })
-}
-
-/// Each name once, where it stands first.
-#[cfg(feature = "selection")]
-fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let mut distinct: Vec<String> = Vec::new();
-    for name in names {
-        if !distinct.contains(name) {
-            distinct.push(name.clone());
-        }
-    }
-    distinct
 }
 
 fn listed(names: &[String]) -> String {

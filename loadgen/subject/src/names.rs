@@ -49,12 +49,7 @@ pub fn chosen(
             .map_err(|error| format!("{kind} `{text}` is not a pattern: {}", error.msg))?;
         if found.is_empty() {
             let names: Vec<String> = known.iter().map(|it| it.name.to_owned()).collect();
-            let mut groups: Vec<String> = Vec::new();
-            for group in known.iter().flat_map(|it| it.groups) {
-                if !groups.contains(group) {
-                    groups.push(group.clone());
-                }
-            }
+            let groups = distinct(known.iter().flat_map(|it| it.groups));
             let nearest = nearest(text, &[names.clone(), groups.clone()].concat());
             let hint = did_you_mean(nearest.as_deref());
             let mut there = names.join(", ");
@@ -71,6 +66,17 @@ pub fn chosen(
         chosen.extend(known.iter().map(|it| it.name.to_owned()));
     }
     Ok(chosen)
+}
+
+/// Each name once, where it stands first.
+pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut distinct: Vec<String> = Vec::new();
+    for name in names {
+        if !distinct.contains(name) {
+            distinct.push(name.clone());
+        }
+    }
+    distinct
 }
 
 #[cfg(test)]

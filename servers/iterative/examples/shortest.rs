@@ -1,7 +1,7 @@
 //! The shortest server that Rust's std allows: one connection after another, the same answer to each.
 //!
 //! It shows what happens on the wire and is not a model for a server: it takes the first bytes for a whole
-//! request, a peer that sends nothing blocks it, and any error ends it. `http1` and `host` supply what it lacks.
+//! request, a peer that sends nothing blocks it, and any error ends it. `http1` and `host` add the rest.
 //!
 //! `cargo run -p iterative --example shortest [ADDRESS]`
 

@@ -241,14 +241,19 @@ impl Protocol {
     }
 }
 
+/// Whether this is a token (RFC 9110 §5.6.2), such as a method or the name of a field.
+pub fn is_token(text: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(is_part)
+}
+
 /// Whether the first line is `name: value` (RFC 9112 §5), as from a CGI program without a status
 /// line.
 fn is_field(bytes: &[u8]) -> bool {
     let first_line = bytes.split(|&byte| byte == b'\n').next().unwrap_or(bytes);
     let name = first_line.split(|&byte| byte == b':').next();
     let name = name.filter(|name| name.len() < first_line.len());
-    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    name.is_some_and(|name| !name.is_empty() && name.iter().all(is_token)) && is_text(first_line)
+    name.is_some_and(is_token) && is_text(first_line)
 }
 
 /// Whether a line is `:server NOTICE ...`, or its second word is a number of three digits (RFC 1459

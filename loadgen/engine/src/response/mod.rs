@@ -17,7 +17,7 @@ use chunked::Chunk;
 use expected::Check;
 pub use expected::Expected;
 use head::{Coding, Head, Length};
-pub use misread::{Misread, Protocol, Rule};
+pub use misread::{Misread, Protocol, Rule, is_token};
 
 /// A complete response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

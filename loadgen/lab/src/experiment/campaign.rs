@@ -1,6 +1,5 @@
 //! What is measured: a request, completed from the catalogue.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use engine::affinity::list_of;
@@ -87,7 +86,6 @@ pub fn campaign(request: Request, catalogue: &Catalogue) -> Result<Campaign, Inv
         let asked = catalogue.servers(&servers)?;
         servers = asked.iter().map(|server| server.name.clone()).collect();
     }
-    without_repetition(&mut servers);
     // Empty in an A/A measurement: no server has the names of the two halves.
     let servers_that = |is: &dyn Fn(&Server) -> bool| -> Vec<String> {
         let known = servers
@@ -219,9 +217,4 @@ fn quick(workload: &Workload) -> Workload {
         warmup: scale(workload.warmup),
         ..workload.clone()
     }
-}
-
-fn without_repetition(names: &mut Vec<String>) {
-    let mut seen = BTreeSet::new();
-    names.retain(|name| seen.insert(name.clone()));
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 
+use engine::limits::{FILES_RESERVED, raise_files};
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use perf_event::events::{Event, Software, Tracepoint};
 use perf_event::{Builder, Counter, ReadFormat};
 
@@ -104,7 +104,9 @@ impl Counters {
         let processes = processes.into();
         for _ in 0..TRIES {
             let tids = threads_of(processes)?;
-            allow_files(tids.len() * (1 + numbers.calls.len() + SOFTWARE.len()));
+            let files = tids.len() * (1 + numbers.calls.len() + SOFTWARE.len());
+            // Should they not suffice, opening a counter fails with its own message.
+            _ = raise_files(files as u64 + FILES_RESERVED);
             let attached = tids.iter().map(|&tid| Thread::attach(tid, numbers));
             match attached.collect::<Result<Vec<_>, _>>() {
                 // A thread that started meanwhile may or may not be counted with its parent.
@@ -210,15 +212,4 @@ fn threads_of(processes: Processes) -> io::Result<BTreeSet<i32>> {
         tids.extend(tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse::<i32>().ok()));
     }
     Ok(tids)
-}
-
-/// Raises the limit on open files if necessary and permitted; otherwise opening counters fails with
-/// its own message.
-pub fn allow_files(more: usize) {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && soft < more as u64 + engine::limits::FILES_RESERVED
-    {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap_or_default();
-    }
 }

@@ -17,7 +17,6 @@ pub mod tracefs;
 use std::collections::BTreeMap;
 use std::io;
 
-pub use counters::allow_files;
 pub use counters::{Counters, Tracepoints};
 pub use pass::{AtLeast, Counted, Pass};
 

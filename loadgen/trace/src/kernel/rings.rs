@@ -15,7 +15,7 @@ use super::events::{Kind, Layout};
 use super::gathered::Gathered;
 use crate::clock::now_ns;
 use engine::affinity::CpuList;
-use subject::ledger::allow_files;
+use engine::limits::{FILES_RESERVED, raise_files};
 
 /// The largest ring. It holds some ten thousand system calls: a tenth of a second of a busy CPU,
 /// during which the thread gets its turn.
@@ -45,7 +45,8 @@ impl Drain {
         let CpuList(cpus) = (online.trim().parse())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let kinds = [Kind::Exit, Kind::Enter, Kind::Change];
-        allow_files(kinds.len() * cpus.len());
+        // Should they not suffice, opening a ring fails with its own message.
+        _ = raise_files((kinds.len() * cpus.len()) as u64 + FILES_RESERVED);
         let mut rings = Vec::new();
         for kind in kinds {
             for &cpu in &cpus {
