@@ -83,7 +83,8 @@ pub struct Record {
     /// count. An open loop lists only the connections it needed.
     pub responses_by_connection: Vec<u64>,
     /// The sum of the times that requests were in flight, plus the time that connects kept as many
-    /// requests from being in flight as a connection holds; in nanoseconds. Only in closed loop.
+    /// requests from being in flight as a connection holds; in nanoseconds. The first connect of
+    /// each slot includes the time from the start of counting. Only in closed loop.
     pub busy_ns: u64,
     /// Age of the oldest unanswered request at the end.
     pub oldest_unanswered: Option<Duration>,

@@ -344,7 +344,12 @@ impl<'a> Worker<'a> {
         let in_time = now >= self.begin && now < self.end();
         if in_time {
             self.record.connections_in_time += 1;
-            self.record.busy_ns += (now - since) * plan.pipeline as u64;
+            // In a run without a warm-up, connections that have not been opened yet are no loss of the server's.
+            let from = match self.connections[slot].used {
+                true => since,
+                false => since.min(self.begin),
+            };
+            self.record.busy_ns += (now - from) * plan.pipeline as u64;
         }
         if in_time || plan.life == ConnectionLife::KeepAlive {
             record_ns(&mut self.record.connect, now - since);
