@@ -133,7 +133,7 @@ fn drive_many(address: SocketAddr, requests: u64) -> Duration {
     };
     let outcome = drive::run(&plan, &AtomicBool::new(false)).expect("the load runs");
     assert_eq!(
-        outcome.record.good, requests,
+        outcome.record.counts.good, requests,
         "every request gets its answer"
     );
     outcome.duration

@@ -12,8 +12,8 @@ mod common;
 mod output;
 mod outputs;
 mod place;
-mod progress;
 mod request;
+mod run_progress;
 #[cfg(feature = "laboratory")]
 mod selection;
 mod sources;

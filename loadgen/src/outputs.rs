@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::Usage;
 use super::common::speaks_utf8;
 use super::output::{self, Written, say};
-use ::report::{hgrm, run as report, tracking};
+use ::report::{hgrm, screen, tracking};
 use engine::plan::Close;
 use lab::calibration::Calibration;
 use lab::hlog;
@@ -119,10 +119,10 @@ impl Outputs {
     fn text(&self, run: &Run<'_>) -> anyhow::Result<String> {
         let json = match self.format {
             TrackerFormat::Text => {
-                let text = report::text(run);
+                let text = screen::text(run);
                 return Ok(match speaks_utf8() {
                     true => text,
-                    false => report::ascii(&text),
+                    false => screen::ascii(&text),
                 });
             }
             TrackerFormat::Github => {

@@ -15,7 +15,7 @@ use lab::compare::{Evidence, Metric, Units};
 use lab::set::Set;
 use report::document::Document;
 use report::format::TableFormat;
-use report::run::ascii;
+use report::screen::ascii;
 use report::table::{self, Shown};
 use subject::names::{Named, chosen};
 

@@ -121,11 +121,11 @@ fn set_with(
     let mut writer = Writer::create(parent, campaign, machine, build).unwrap();
     for key in campaign.cells() {
         let mut record = Record::new(2);
-        record.responses = 1_000_000;
-        record.responses_in_time = 1_000_000;
-        record.answered_in_window = 1_000_000;
-        record.connections_opened = 1_500;
-        record.connections_in_time = 1_000;
+        record.counts.responses = 1_000_000;
+        record.counts.responses_in_time = 1_000_000;
+        record.counts.answered_in_window = 1_000_000;
+        record.counts.connections_opened = 1_500;
+        record.counts.connections_in_time = 1_000;
         let response_ns = (cost_us(&key) * 10_000.0) as u64;
         record.response.record_n(response_ns, 1_000_000).unwrap();
         let outcome = Outcome {

@@ -104,20 +104,23 @@ fn sends_as_many_requests_as_asked_for() {
         let outcome = run(&plan);
         let record = &outcome.record;
         let name = format!("{plan:?}");
-        assert_eq!(record.requests, requests, "{name}");
-        assert_eq!(record.responses, requests, "{name}");
-        assert_eq!(record.good, requests, "{name}");
+        assert_eq!(record.counts.requests, requests, "{name}");
+        assert_eq!(record.counts.responses, requests, "{name}");
+        assert_eq!(record.counts.good, requests, "{name}");
         assert_eq!(truth.requests.load(SeqCst), requests, "{name}");
         assert_eq!(record.status.get(&200), Some(&requests), "{name}");
         assert_eq!(record.response.len(), requests, "{name}");
         assert_eq!(record.errors_count(), 0, "{name}");
-        assert_eq!(record.in_flight_at_end, 0, "{name}");
+        assert_eq!(record.counts.in_flight_at_end, 0, "{name}");
         assert_eq!(
-            record.bytes_received,
+            record.counts.bytes_received,
             requests * HELLO.len() as u64,
             "{name}"
         );
-        assert!(record.connections_open_max <= connections as u64, "{name}");
+        assert!(
+            record.counts.connections_open_max <= connections as u64,
+            "{name}"
+        );
         let by_connection: u64 = record.responses_by_connection.iter().sum();
         assert_eq!(by_connection, requests, "{name}");
         assert_eq!(record.responses_by_connection.len(), connections, "{name}");
@@ -131,7 +134,7 @@ fn a_new_connection_for_every_request_is_one() {
         life: ConnectionLife::Requests(1),
         ..plan(address, 500)
     });
-    assert_eq!(outcome.record.connections_opened, 500);
+    assert_eq!(outcome.record.counts.connections_opened, 500);
     assert_eq!(outcome.record.connect.len(), 500);
     assert_eq!(truth.connections.load(SeqCst), 500);
 }
@@ -146,11 +149,14 @@ fn counts_for_the_time_asked_for_and_not_the_warm_up() {
     });
     let record = &outcome.record;
     assert!(outcome.duration >= Duration::from_millis(300));
-    assert!(record.warmup_requests > 0);
-    assert_eq!(record.requests, record.responses + record.in_flight_at_end);
-    assert!(record.in_flight_at_end <= 4);
+    assert!(record.counts.warmup_requests > 0);
+    assert_eq!(
+        record.counts.requests,
+        record.counts.responses + record.counts.in_flight_at_end
+    );
+    assert!(record.counts.in_flight_at_end <= 4);
     // Those in flight may or may not have reached the server.
-    let sent = record.warmup_requests + record.requests;
+    let sent = record.counts.warmup_requests + record.counts.requests;
     let seen = truth.requests.load(SeqCst);
     assert!(seen <= sent && seen + 4 >= sent, "{seen} of {sent}");
 }
@@ -173,7 +179,7 @@ fn keeps_as_many_requests_in_flight_as_asked_for() {
         pipeline: DEPTH,
         ..plan(address, 4 * 10 * DEPTH as u64)
     });
-    assert_eq!(outcome.record.good, 320);
+    assert_eq!(outcome.record.counts.good, 320);
 }
 
 #[test]
@@ -218,10 +224,10 @@ fn odd_framing_is_no_error() {
             });
             let outcome = run(&plan(address, 50));
             let name = format!("{} in pieces of {piece}", answer.escape_ascii());
-            assert_eq!(outcome.record.good, 50, "{name}: {:?}", outcome.record.errors);
+            assert_eq!(outcome.record.counts.good, 50, "{name}: {:?}", outcome.record.errors);
             assert_eq!(outcome.record.errors_count(), 0, "{name}");
             let opened = if ends { 50 } else { 4 };
-            assert_eq!(outcome.record.connections_opened, opened, "{name}");
+            assert_eq!(outcome.record.counts.connections_opened, opened, "{name}");
         }
     }
 }
@@ -328,7 +334,7 @@ fn what_goes_wrong_is_counted_by_phase_and_kind() {
                     record.errors
                 );
                 assert_eq!(record.errors_count(), count, "{name}: {:?}", record.errors);
-                assert_eq!(record.requests, 12, "{name}");
+                assert_eq!(record.counts.requests, 12, "{name}");
                 assert_eq!(judge(&plan, &outcome).status, Status::Invalid, "{name}");
             });
         }
@@ -347,7 +353,10 @@ fn a_status_may_be_expected() {
         });
         let record = &outcome.record;
         assert_eq!(errors(&outcome, Phase::Body, Kind::BadStatus), wrong);
-        assert_eq!((record.errors_count(), record.good), (wrong, 12 - wrong));
+        assert_eq!(
+            (record.errors_count(), record.counts.good),
+            (wrong, 12 - wrong)
+        );
         assert_eq!(record.status.get(&302), Some(&12), "{expect_status:?}");
     }
 }
@@ -386,7 +395,7 @@ fn a_server_that_goes_away_ends_a_run_that_counts_requests() {
         timeout: Duration::from_millis(300),
         ..plan(address, 1000)
     });
-    assert_eq!(outcome.record.good, 1);
+    assert_eq!(outcome.record.counts.good, 1);
     assert!(errors(&outcome, Phase::Connect, Kind::Refused) > 0);
 }
 
@@ -418,10 +427,10 @@ fn starved_connections_are_noticed() {
     let reasons: Vec<&String> = verdict.reasons.iter().filter(own).collect();
     assert_eq!(reasons, ["starved: 3 of 4 connections were never served"]);
     // The one who is served may have its last answer, or not.
-    assert!((3..=4).contains(&outcome.record.in_flight_at_end));
+    assert!((3..=4).contains(&outcome.record.counts.in_flight_at_end));
     // With a number of requests instead of a time, everybody's turn comes.
     let outcome = run(&self::plan(address, 100));
-    assert_eq!(outcome.record.good, 100);
+    assert_eq!(outcome.record.counts.good, 100);
 }
 
 #[test]
@@ -441,7 +450,7 @@ fn an_interrupted_run_says_so_and_keeps_what_it_saw() {
         run.join().unwrap()
     });
     assert!(outcome.interrupted);
-    assert!(outcome.record.good > 0);
+    assert!(outcome.record.counts.good > 0);
     assert!(outcome.duration < Duration::from_secs(30));
     // What was seen is right, and only less than was asked for.
     let verdict = judge(&plan, &outcome);

@@ -10,7 +10,7 @@ use engine::record::{ClientCost, Outcome, Record};
 use engine::verdict::{Status, Verdict};
 use lab::explain::Explanation;
 use lab::primitives::{ALL, Primitive, Primitives};
-use lab::set::ledger::Row;
+use lab::set::ledger_rows::Row;
 use lab::set::{Campaign, Key, Writer};
 use lab::set::{Cell, SCHEMA};
 use subject::catalogue::Workload;
@@ -65,9 +65,9 @@ fn set(parent: &Path, machine: &Machine, ledger: &[Row]) -> String {
 
 fn cell(key: &Key) -> Cell {
     let mut record = Record::new(2);
-    record.responses = 1_000_000;
-    record.answered_in_window = 1_000_000;
-    record.bytes_received = 130_000_000;
+    record.counts.responses = 1_000_000;
+    record.counts.answered_in_window = 1_000_000;
+    record.counts.bytes_received = 130_000_000;
     let outcome = Outcome {
         record,
         duration: Duration::from_secs(1),

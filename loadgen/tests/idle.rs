@@ -107,7 +107,7 @@ fn they_are_counted_apart() {
         connections_agree(&outcome, &truth);
         let expected = all_well(idle as u64).filter(|_| idle > 0);
         assert_eq!(outcome.idle, expected, "{plan:?}");
-        assert_eq!(outcome.record.good, 1_000, "{plan:?}");
+        assert_eq!(outcome.record.counts.good, 1_000, "{plan:?}");
         let open_max = truth.connections_open_max;
         assert!(open_max > idle as u64, "{open_max} at once: {plan:?}");
         let verdict = judge(&plan, &outcome);
@@ -132,7 +132,7 @@ fn they_are_told_of_by_halves() {
                 told.push(open);
             }
             Moment::Begin => has_begun = true,
-            Moment::Progress(_) | Moment::End => {}
+            Moment::Tick(_) | Moment::End => {}
         })
         .unwrap();
         assert_eq!(told, expected, "of {idle}");
@@ -152,7 +152,7 @@ fn those_that_the_server_closes_are_told() {
     let outcome = drive(&plan);
     let idle = outcome.idle.clone().unwrap();
     assert_eq!((idle.served, idle.closed_by_server), (50, 50), "{idle:?}");
-    let opened = outcome.record.connections_opened + idle.connections;
+    let opened = outcome.record.counts.connections_opened + idle.connections;
     assert_eq!(opened, accepted.load(SeqCst));
     let verdict = judge(&plan, &outcome);
     assert_eq!(verdict.status, Status::Invalid);
@@ -254,10 +254,10 @@ fn those_that_cannot_be_opened_are_told() {
                 assert_eq!(idle.fault, Some(Fault { phase, kind }), "{name}");
                 assert_eq!(idle.served, served, "{name}");
                 assert_eq!(idle.closed_by_server, 0, "{name}");
-                let opened = outcome.record.connections_opened + idle.connections;
+                let opened = outcome.record.counts.connections_opened + idle.connections;
                 assert_eq!(opened, accepted.load(SeqCst), "{name}");
                 if served > 0 {
-                    assert_eq!(outcome.record.good, 20, "{name}");
+                    assert_eq!(outcome.record.counts.good, 20, "{name}");
                 }
                 let verdict = judge(&plan, &outcome);
                 assert_eq!(verdict.status, Status::Invalid, "{name}");
@@ -407,21 +407,22 @@ fn the_responder_counts_the_same() {
     assert_eq!(json["server_cost"], Value::Null);
 }
 
-/// The event loop of this repository, if it was built for the same profile as this test.
+/// The event loop of this repository, in whichever profile it was built.
 fn event_loop(arguments: &[&str]) -> Option<Process> {
     let own = env::current_exe().unwrap();
-    let program = own.ancestors().nth(2).unwrap().join("event-loop");
-    if !program.is_file() {
+    let builds = own.ancestors().nth(3).unwrap();
+    let programs = ["release", "debug"].map(|profile| builds.join(profile).join("event-loop"));
+    let Some(program) = programs.iter().find(|program| program.is_file()) else {
         // Past the capture of test output, so that it is seen.
-        let name = program.display();
         let mut stderr = io::stderr().lock();
+        let builds = builds.display();
         writeln!(
             stderr,
-            "SKIPPED: idle connections of an event loop: no {name}"
+            "SKIPPED: idle connections of an event loop: none was built in {builds}"
         )
         .unwrap();
         return None;
-    }
+    };
     let listen = ["--listen", "127.0.0.1:0"];
     Some(Process::start(
         Command::new(program).args(listen).args(arguments),

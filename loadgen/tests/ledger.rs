@@ -202,7 +202,10 @@ fn a_request_under_load() {
     let server = Server::start();
     let (counted, outcome) = server.under_load(&tracepoints, &server.plan());
     assert!(counted.responses >= 300, "{counted:?}");
-    assert!(counted.responses <= outcome.record.responses + outcome.record.warmup_requests);
+    assert!(
+        counted.responses
+            <= outcome.record.counts.responses + outcome.record.counts.warmup_requests
+    );
     for name in ["recvfrom", "sendto", OTHER] {
         let count = call(&counted.counts, name);
         assert!(is_about(count, counted.responses), "{name}: {counted:?}");

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use lab::set::{Set, ledger};
+use lab::set::{Set, ledger_rows};
 use repository::{Ended, Repository, serving};
 
 /// Not a test of its own: the server that the others measure.
@@ -28,16 +28,16 @@ fn the_ledger() {
     let set = Set::open(&path).unwrap();
     assert!(set.missing_passes().is_empty(), "{:?}", set.ledger);
 
-    let memory = ledger::idle_cost(&set.ledger, "good").unwrap();
+    let memory = ledger_rows::idle_cost(&set.ledger, "good").unwrap();
     // A thread for each, with its stacks.
     assert!(memory.bytes_per_connection.unwrap() > 4096.0, "{memory:?}");
-    if let Some(error) = ledger::is_impossible(&set.ledger) {
+    if let Some(error) = ledger_rows::is_impossible(&set.ledger) {
         eprintln!("SKIPPED: {error}");
         assert!(ended.stderr.contains(error), "{ended:?}");
         return;
     }
     for (workload, connections) in [("stay", 0), ("leave", 1)] {
-        let pass = ledger::Pass::of(&set.ledger, "good", workload).unwrap();
+        let pass = ledger_rows::Pass::of(&set.ledger, "good", workload).unwrap();
         assert!(pass.responses >= 100, "{pass:?}");
         // Without a warm-up the connections that stay are opened within the pass.
         let expected = connections * pass.responses;
@@ -197,11 +197,11 @@ fn a_ledger_without_the_right_to_count() {
     let ended = Ended::of(command.output().unwrap());
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let set = Set::open(&repository.only_set("results")).unwrap();
-    let error = ledger::is_impossible(&set.ledger).unwrap();
+    let error = ledger_rows::is_impossible(&set.ledger).unwrap();
     for part in ["not permitted", "run as root", "perf_event_paranoid=1"] {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(ended.stderr.matches(error).count(), 1, "{ended:?}");
-    assert!(ledger::idle_cost(&set.ledger, "good").is_some());
+    assert!(ledger_rows::idle_cost(&set.ledger, "good").is_some());
     assert!(set.missing_passes().is_empty());
 }

@@ -47,9 +47,13 @@ fn campaign() -> Campaign {
 
 fn outcome() -> Outcome {
     let mut record = Record::new(2);
-    (record.requests, record.responses, record.good) = (500, 499, 499);
-    record.answered_in_window = 499;
-    record.in_flight_at_end = 1;
+    (
+        record.counts.requests,
+        record.counts.responses,
+        record.counts.good,
+    ) = (500, 499, 499);
+    record.counts.answered_in_window = 499;
+    record.counts.in_flight_at_end = 1;
     record.responses_by_connection = vec![499, 0];
     for ns in 1..=499 {
         record_ns(&mut record.response, ns * 1_000);

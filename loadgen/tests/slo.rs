@@ -105,7 +105,7 @@ fn the_capacity_of_a_server_is_found() {
     assert_eq!((last.phase, last.held), (Phase::Confirm, Held::Met));
     let confirming = report.confirming.unwrap();
     assert_eq!(confirming.plan.pace.rate().unwrap().per_s(), rate);
-    assert!((confirming.outcome.record.due as f64 - rate).abs() <= 1.0);
+    assert!((confirming.outcome.record.counts.due as f64 - rate).abs() <= 1.0);
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn each_misbehaviour_in_open_loop() {
         });
         books_balance(&plan, &outcome, &truth, 0);
         connections_agree(&outcome, &truth);
-        assert_eq!(outcome.record.due, 600, "{fault:?}");
+        assert_eq!(outcome.record.counts.due, 600, "{fault:?}");
         assert_eq!(truth.requests, 600, "{fault:?}");
         let errors: Vec<_> = outcome.record.errors.into_iter().collect();
         assert_eq!(errors, [(counted_as(fault), 6)], "{fault:?}");
@@ -121,7 +121,7 @@ fn all_misbehaviour_at_once() {
         books_balance(&plan, &outcome, &truth, 0);
         connections_agree(&outcome, &truth);
         faults_agree(&outcome, &truth);
-        assert_eq!(outcome.record.in_flight_at_end, 0);
+        assert_eq!(outcome.record.counts.in_flight_at_end, 0);
         assert!(
             truth.faults.values().all(|&count| count == 40),
             "{:?}",
@@ -161,7 +161,7 @@ fn odd_framing_is_valid() {
             books_balance(&plan, &outcome, &truth, 0);
             connections_agree(&outcome, &truth);
             assert_eq!(
-                outcome.record.good, 500,
+                outcome.record.counts.good, 500,
                 "{framing:?} {:?}",
                 outcome.record.errors
             );
@@ -213,10 +213,10 @@ fn every_kind(pace: Pace, life: u64, limit: Limit, pipeline: usize) {
         "{plan:?}: {:?}",
         outcome.record.errors
     );
-    assert!(outcome.record.warmup_requests > 0, "{plan:?}");
+    assert!(outcome.record.counts.warmup_requests > 0, "{plan:?}");
     match limit {
-        Limit::Requests(all) => assert_eq!(outcome.record.requests, all, "{plan:?}"),
-        _ => assert!(outcome.record.responses > 0, "{plan:?}"),
+        Limit::Requests(all) => assert_eq!(outcome.record.counts.requests, all, "{plan:?}"),
+        _ => assert!(outcome.record.counts.responses > 0, "{plan:?}"),
     }
 }
 
@@ -240,7 +240,7 @@ fn an_open_loop_of_so_many_requests_sends_so_many() {
         let record = &outcome.record;
         assert_eq!(truth.requests, requests, "{pace}");
         assert_eq!(
-            (record.due, record.good, record.unsent),
+            (record.counts.due, record.counts.good, record.counts.unsent),
             (requests, requests, 0),
             "{pace}"
         );
@@ -263,12 +263,12 @@ fn an_overloaded_server_is_not_spared() {
     books_balance(&plan, &outcome, &truth, 0);
     connections_agree(&outcome, &truth);
     let record = &outcome.record;
-    assert_eq!(record.due, 400);
+    assert_eq!(record.counts.due, 400);
     // One after another: 100 each second at the most, also while it drains.
-    assert!(record.requests <= 221, "{}", record.requests);
-    let achieved = record.responses_in_time as f64 / outcome.duration.as_secs_f64();
+    assert!(record.counts.requests <= 221, "{}", record.counts.requests);
+    let achieved = record.counts.responses_in_time as f64 / outcome.duration.as_secs_f64();
     assert!(achieved > 70.0 && achieved <= 101.0, "{achieved}/s");
-    assert!(record.unsent >= 179, "{}", record.unsent);
+    assert!(record.counts.unsent >= 179, "{}", record.counts.unsent);
     // The queue grows by half a second each second; what was never sent is as old as the run and its
     // drain make it.
     let longest = Duration::from_nanos(record.response.max());
@@ -300,8 +300,8 @@ fn connections_never_served_are_told() {
         // Each of the other five sent one request.
         books_balance(&plan, &outcome, &truth, 5);
         let record = &outcome.record;
-        assert_eq!(record.in_flight_at_end, 5);
-        assert_eq!(record.connections_opened, 8);
+        assert_eq!(record.counts.in_flight_at_end, 5);
+        assert_eq!(record.counts.connections_opened, 8);
         let by_connection = &record.responses_by_connection;
         assert_eq!(by_connection.len(), 8);
         assert_eq!(by_connection.iter().filter(|&&count| count == 0).count(), 5);
@@ -333,7 +333,7 @@ fn a_short_accept_queue_shows_in_the_time_to_connect() {
     books_balance(&plan, &outcome, &truth, 0);
     connections_agree(&outcome, &truth);
     let record = &outcome.record;
-    assert_eq!(record.connections_opened, 8);
+    assert_eq!(record.counts.connections_opened, 8);
     assert_eq!(record.connect.len(), 8);
     // The queue holds two. Who finds it full tries again after a second, with all the others: the kernel
     // then tells them all that they are connected, and some of them it serves only when they have sent
@@ -373,7 +373,7 @@ fn connections_that_could_not_be_had_are_told() {
     books_balance(&plan, &outcome, &truth, 0);
     connections_agree(&outcome, &truth);
     // One is accepted, two wait in the queue.
-    let opened = outcome.record.connections_opened;
+    let opened = outcome.record.counts.connections_opened;
     assert!((2..=3).contains(&opened), "{opened}");
     let verdict = judge(&plan, &outcome);
     assert_eq!(verdict.status, Status::Invalid);
@@ -403,7 +403,7 @@ fn a_closed_port_is_refused_and_nothing_is_sent() {
         books_balance(&plan, &outcome, &truth, 0);
         let record = &outcome.record;
         assert_eq!(
-            (record.requests, record.connections_opened),
+            (record.counts.requests, record.counts.connections_opened),
             (0, 0),
             "{pace}"
         );
@@ -444,12 +444,12 @@ fn a_server_that_does_not_close_when_asked_is_told() {
             connections_agree(&outcome, &truth);
             let record = &outcome.record;
             assert!(
-                ignored.contains(&record.close_ignored),
+                ignored.contains(&record.counts.close_ignored),
                 "{when_asked_to_close:?} {pace}: {}",
-                record.close_ignored
+                record.counts.close_ignored
             );
             assert_eq!(
-                (record.good, truth.connections),
+                (record.counts.good, truth.connections),
                 (40, 40),
                 "{when_asked_to_close:?}"
             );
@@ -467,7 +467,11 @@ fn many_new_connections_go_without_error() {
     });
     books_balance(&plan, &outcome, &truth, 0);
     connections_agree(&outcome, &truth);
-    assert_eq!(outcome.record.good, 20_000, "{:?}", outcome.record.errors);
+    assert_eq!(
+        outcome.record.counts.good, 20_000,
+        "{:?}",
+        outcome.record.errors
+    );
     assert_eq!(truth.connections, 20_000);
     assert_eq!(outcome.record.errors_count(), 0);
 }

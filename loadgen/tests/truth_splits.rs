@@ -690,7 +690,7 @@ fn run(row: &Row, pieces: Pieces<'_>) -> Outcome {
         outcome.record
     });
     assert_eq!(
-        record.connections_opened, connections as u64,
+        record.counts.connections_opened, connections as u64,
         "{}",
         row.name
     );

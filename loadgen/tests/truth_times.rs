@@ -169,7 +169,7 @@ fn constant_rate_sees_a_stall_in_full() {
                 ..plan
             });
             let record = &outcome.record;
-            assert_eq!(record.due, RATE * seconds);
+            assert_eq!(record.counts.due, RATE * seconds);
             let took = stalled_in_truth(&truth, 1_000_000_000 / RATE, 200);
             for p in [0.5, 0.9, 0.99, 0.999] {
                 let name = format!("p{}", 100.0 * p);
@@ -238,15 +238,15 @@ fn rates_are_kept() {
             });
             let record = &outcome.record;
             let rate = pace.rate().map_or(0.0, Rate::per_s);
-            assert_eq!(record.due, (2.0 * rate) as u64, "at {pace}");
-            assert_eq!(record.unsent, 0);
+            assert_eq!(record.counts.due, (2.0 * rate) as u64, "at {pace}");
+            assert_eq!(record.counts.unsent, 0);
             assert_eq!(outcome.duration, 2_000 * MS);
             if life == 1 {
                 assert_eq!(truth.connections, truth.requests);
             }
-            let mut counts = vec![record.sent_in_time, record.responses_in_time];
+            let mut counts = vec![record.counts.sent_in_time, record.counts.responses_in_time];
             if life == 1 {
-                counts.push(record.connections_in_time);
+                counts.push(record.counts.connections_in_time);
             }
             let verdict = judge(&plan, &outcome);
             ensure!(
@@ -281,7 +281,7 @@ fn poisson_arrivals_are_exponential_on_the_wire() {
             limit: Limit::Requests(arrivals),
             ..plan
         });
-        assert_eq!(outcome.record.due, arrivals);
+        assert_eq!(outcome.record.counts.due, arrivals);
         // They were read in another order where two came at once.
         truth.arrivals_ns.sort_unstable();
         let gaps: Vec<f64> = (truth.arrivals_ns.windows(2))

@@ -165,7 +165,11 @@ fn what_is_said_between_requests_costs_none() {
             scope.spawn(move || {
                 let record = between_requests(said, *piece, *then).record;
                 let name = format!("\"{}\" by {piece}, {then:?}", said.escape_ascii());
-                assert_eq!((record.good, record.responses), (2, 2), "{name}");
+                assert_eq!(
+                    (record.counts.good, record.counts.responses),
+                    (2, 2),
+                    "{name}"
+                );
                 assert_eq!(record.errors_count(), 0, "{name}: {:?}", record.errors);
                 let unsolicited = &record.unsolicited;
                 // The second time, the run may be over before.
@@ -182,7 +186,7 @@ fn what_is_said_between_requests_costs_none() {
                 );
                 let is_kept = *then == Stays && unsolicited.empty_lines > 0;
                 let opened = if is_kept { 1 } else { 2 };
-                assert_eq!(record.connections_opened, opened, "{name}");
+                assert_eq!(record.counts.connections_opened, opened, "{name}");
             });
         }
     });
@@ -205,7 +209,7 @@ fn a_408_may_have_crossed_with_a_request() {
         });
         let (outcome, _) = run(&plan(address, answered + 3));
         let record = &outcome.record;
-        assert_eq!(record.good, answered + 2, "{answered}");
+        assert_eq!(record.counts.good, answered + 2, "{answered}");
         assert_eq!(record.unsolicited.count(), unasked, "{answered}");
         let errors: Vec<_> = record.errors.iter().collect();
         assert_eq!(errors, [(&error, &1)], "{answered}");
@@ -243,7 +247,7 @@ fn what_is_behind_the_last_response_is_named_for_what_it_is() {
         let record = run(&plan(address, 1)).0.record;
         let unsolicited = &record.unsolicited;
         let name = behind.escape_ascii();
-        assert_eq!(record.good, 1, "{name}");
+        assert_eq!(record.counts.good, 1, "{name}");
         assert_eq!(record.errors_count(), errors, "{name}: {:?}", record.errors);
         let status = unsolicited.status.keys().next().copied();
         assert_eq!(status, by_status, "{name}");
@@ -266,7 +270,7 @@ fn an_empty_line_is_no_first_byte() {
     let record = run(&plan(address, 2)).0.record;
     let errors: Vec<_> = record.errors.keys().collect();
     assert_eq!(errors, [&(Phase::FirstByte, Kind::ClosedEarly)]);
-    assert_eq!(record.good, 1);
+    assert_eq!(record.counts.good, 1);
     let first_byte_ns = record.first_byte.min();
     assert!(first_byte_ns >= 50_000_000, "{first_byte_ns}");
 }
@@ -370,7 +374,11 @@ fn the_limit_of_a_connection_is_named() {
         let name = format!("{words}, {kind}: {:?}", record.errors);
         let errors: Vec<_> = record.errors.keys().collect();
         assert_eq!(errors, [&(Phase::FirstByte, kind)], "{name}");
-        assert_eq!(record.responses + record.errors_count(), 300, "{name}");
+        assert_eq!(
+            record.counts.responses + record.errors_count(),
+            300,
+            "{name}"
+        );
         let (seen, others) = match announces {
             true => (record.closes_announced, record.closes_unannounced),
             false => (record.closes_unannounced, record.closes_announced),
@@ -392,7 +400,7 @@ fn the_limit_of_a_connection_is_named() {
             life: engine::plan::ConnectionLife::from_requests(min),
             ..plan(address, 300)
         });
-        assert_eq!(outcome.record.good, 300, "{name}");
+        assert_eq!(outcome.record.counts.good, 300, "{name}");
     }
 }
 
@@ -436,7 +444,7 @@ fn a_switch_of_protocols_is_no_close() {
     });
     let record = &outcome.record;
     assert_eq!(record.closes_announced, Closes::default());
-    assert_eq!(record.switches, 10);
+    assert_eq!(record.counts.protocol_switches, 10);
     let words = verdict.reasons.join("\n");
     assert!(
         words.contains("switched the connection to another protocol"),
@@ -460,7 +468,7 @@ fn idle_connections_are_served_by_a_success_of_connect() {
         connections: 1,
         ..Plan::new(address, [CONNECT, b"\r\n"].concat())
     });
-    assert_eq!(outcome.record.good, 4);
+    assert_eq!(outcome.record.counts.good, 4);
     let idle = outcome.idle.unwrap();
     assert_eq!((idle.served, idle.fault), (2, None));
 }
@@ -525,7 +533,7 @@ fn what_is_no_http_is_named_and_quoted() {
     });
     let (outcome, verdict) = run(&plan(address, 20));
     assert_eq!(
-        (outcome.record.good, outcome.record.errors_count()),
+        (outcome.record.counts.good, outcome.record.errors_count()),
         (10, 10)
     );
     let reasons = verdict.reasons.join("\n");

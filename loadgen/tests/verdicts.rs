@@ -239,7 +239,7 @@ fn requests_that_hang_are_not_forgotten() {
             ..plan
         });
         assert_eq!(verdict.status, Status::Invalid, "{verdict:?}");
-        assert!(outcome.record.in_flight_at_end > 0);
+        assert!(outcome.record.counts.in_flight_at_end > 0);
         let reasons = verdict.reasons.join("; ");
         let said = reasons.contains("not answered") || reasons.contains("stood still");
         assert!(said, "{pace}: {verdict:?}");
@@ -278,24 +278,27 @@ fn an_overloaded_server_gets_the_rate_that_it_has() {
         ..plan
     });
     let record = &outcome.record;
-    assert_eq!(record.answered_of_warmup, record.answered_in_window);
-    assert!(
-        record.answered_in_window > 20,
-        "{}",
-        record.answered_in_window
+    assert_eq!(
+        record.counts.answered_of_warmup,
+        record.counts.answered_in_window
     );
     assert!(
-        record.answered_in_window <= 201,
+        record.counts.answered_in_window > 20,
         "{}",
-        record.answered_in_window
+        record.counts.answered_in_window
     );
-    let all = record.warmup_responses + record.answered_in_window;
+    assert!(
+        record.counts.answered_in_window <= 201,
+        "{}",
+        record.counts.answered_in_window
+    );
+    let all = record.counts.warmup_responses + record.counts.answered_in_window;
     assert!(all <= truth.responses, "{all} of {}", truth.responses);
     let verdict = judge(&plan, &outcome);
     assert_eq!(verdict.status, Status::Invalid);
     let rate = format!(
         "the rate was missed: {} of 2,000",
-        record.answered_in_window
+        record.counts.answered_in_window
     );
     assert!(verdict.reasons[0].starts_with(&rate), "{verdict:?}");
 }
@@ -316,7 +319,7 @@ fn a_few_requests_are_valid_when_all_of_them_are_right() {
                     limit: Limit::Requests(requests),
                     ..plan
                 });
-                assert_eq!(outcome.record.good, requests, "{name}");
+                assert_eq!(outcome.record.counts.good, requests, "{name}");
                 assert_eq!(verdict.notes.len(), 1, "{name}: {verdict:?}");
                 let is_valid = verdict.status == Status::Valid;
                 ensure!(is_valid, "{}", verdict.reasons.join("; "));

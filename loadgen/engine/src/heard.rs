@@ -12,7 +12,7 @@ pub(crate) type Reason = (String, String);
 pub(crate) fn on_silence(record: &Record) -> Option<Reason> {
     let (what, misread) = match (&record.misread, &record.unsolicited.misread) {
         (Some(misread), _) => ("the server sent", misread),
-        (None, Some(misread)) if record.warmup_responses == 0 => {
+        (None, Some(misread)) if record.counts.warmup_responses == 0 => {
             ("on an idle connection, the server sent", misread)
         }
         (None, _) => return None,
@@ -24,7 +24,7 @@ pub(crate) fn on_silence(record: &Record) -> Option<Reason> {
 /// The start of a reason for a run without answers during the counted time: whether any came before
 /// it.
 pub(crate) fn none_answered(record: &Record) -> String {
-    match record.warmup_responses {
+    match record.counts.warmup_responses {
         0 => "no response at all".to_owned(),
         1 => "1 request of the warm-up was answered, none since".to_owned(),
         n => format!(
@@ -41,7 +41,9 @@ pub(crate) fn on_errors(plan: &Plan, record: &Record, phase: Phase, kind: Kind) 
             let misread = record.misread.as_ref()?;
             Some((misread.to_string(), advice_on_bytes(misread)))
         }
-        Kind::BehindClose if record.switches > record.closes_announced.connections => {
+        Kind::BehindClose
+            if record.counts.protocol_switches > record.closes_announced.connections =>
+        {
             let reason = "a response switched the connection to another protocol, and the requests pipelined after it \
              were not answered";
             let advice = "Do not pipeline after such a request (-p 1).";

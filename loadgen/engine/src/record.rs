@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -13,50 +14,83 @@ use crate::contention::Contention;
 use crate::response::Misread;
 use crate::silence::Silences;
 
+/// Declares [`Counts`]: a counter is declared here, once. Threads add theirs up, and the JSON of a run has each
+/// under its name.
+macro_rules! counts {
+    ($($(#[$attribute:meta])* $counter:ident,)*) => {
+        /// How much of everything a run, or one thread, saw.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+        pub struct Counts {
+            $($(#[$attribute])* pub $counter: u64,)*
+        }
+
+        impl AddAssign for Counts {
+            fn add_assign(&mut self, other: Counts) {
+                $(self.$counter += other.$counter;)*
+            }
+        }
+    };
+}
+
+counts! {
+    /// Requests that were due by the schedule of an open loop; 0 in closed loop.
+    #[serde(skip)]
+    due,
+    /// Requests sent.
+    requests,
+    /// Complete responses, of any status.
+    responses,
+    /// Complete responses whose request was sent before the end of the run, not during the drain.
+    /// Throughput is this number divided by the duration.
+    responses_in_time,
+    /// Complete responses that arrived between the end of the warm-up and the end of the run,
+    /// whenever their requests were sent. Responses to requests of the warm-up are included,
+    /// responses during the drain are not.
+    answered_in_window,
+    /// Those of [`Counts::answered_in_window`] that answer requests of the warm-up.
+    answered_of_warmup,
+    /// Responses without any fault.
+    good,
+    /// Requests sent but unanswered at the end of the run.
+    in_flight_at_end,
+    /// Due requests that were sent before the end of the run.
+    #[serde(skip)]
+    sent_in_time,
+    /// Due requests that were never sent.
+    #[serde(skip)]
+    unsent,
+    /// Samples of [`Record::response`] that are only lower bounds: requests that timed out, or were
+    /// in flight or unsent at the end of the run. Their value is their age.
+    lower_bounds,
+    /// Requests sent during the warm-up; they do not count elsewhere.
+    warmup_requests,
+    /// Complete responses that arrived during the warm-up.
+    warmup_responses,
+    /// Connections established, including the warm-up.
+    connections_opened,
+    /// Connections established between the end of the warm-up and the end of the run.
+    connections_in_time,
+    /// The largest number of connections open at once, including the warm-up.
+    connections_open_max,
+    /// Connections that the server kept open although it was asked to close them.
+    close_ignored,
+    /// Bytes received, heads and bodies.
+    bytes_received,
+    /// Connections that a response switched to another protocol.
+    protocol_switches,
+    /// Connects that were still in progress at the end of the run.
+    connecting_at_end,
+    /// Connects in progress at the end that had lasted so long that their SYN must have been sent
+    /// again.
+    connecting_slowly_at_end,
+}
+
 /// What a run, or one thread, saw of the requests that count: those intended between the end of the
 /// warm-up and the end of the run.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Requests sent.
-    pub requests: u64,
-    /// Complete responses, of any status.
-    pub responses: u64,
-    /// Complete responses whose request was sent before the end of the run, not during the drain.
-    /// Throughput is this number divided by the duration.
-    pub responses_in_time: u64,
-    /// Complete responses that arrived between the end of the warm-up and the end of the run,
-    /// whenever their requests were sent. Responses to requests of the warm-up are included,
-    /// responses during the drain are not.
-    pub answered_in_window: u64,
-    /// Those of [`Record::answered_in_window`] that answer requests of the warm-up.
-    pub answered_of_warmup: u64,
-    /// Complete responses that arrived during the warm-up.
-    pub warmup_responses: u64,
-    /// Responses without any fault.
-    pub good: u64,
-    /// Requests sent but unanswered at the end of the run.
-    pub in_flight_at_end: u64,
-    /// Requests that were due by the schedule of an open loop; 0 in closed loop.
-    pub due: u64,
-    /// Due requests that were sent before the end of the run.
-    pub sent_in_time: u64,
-    /// Due requests that were never sent.
-    pub unsent: u64,
-    /// Samples of [`Record::response`] that are only lower bounds: requests that timed out, or were
-    /// in flight or unsent at the end of the run. Their value is their age.
-    pub lower_bounds: u64,
-    /// Requests sent during the warm-up; they do not count elsewhere.
-    pub warmup_requests: u64,
-    /// Connections established, including the warm-up.
-    pub connections_opened: u64,
-    /// Connections established between the end of the warm-up and the end of the run.
-    pub connections_in_time: u64,
-    /// The largest number of connections open at once, including the warm-up.
-    pub connections_open_max: u64,
-    /// Connections that the server kept open although it was asked to close them.
-    pub close_ignored: u64,
-    /// Bytes received, heads and bodies.
-    pub bytes_received: u64,
+    /// The counters.
+    pub counts: Counts,
     /// Time from the intended send of a request to the last byte of its response, in nanoseconds.
     pub response: Histogram<u64>,
     /// Time from the actual send of a request to the last byte of its response, in nanoseconds.
@@ -93,11 +127,6 @@ pub struct Record {
     pub answered_ns_max: u64,
     /// The periods in which nothing arrived; `None` in a record that belongs to no thread.
     pub silences: Option<Silences>,
-    /// Connects that were still in progress at the end of the run.
-    pub connecting_at_end: u64,
-    /// Connects in progress at the end that had lasted so long that their SYN must have been sent
-    /// again.
-    pub connecting_slowly_at_end: u64,
     /// How long the oldest connect in progress had lasted.
     pub oldest_connecting: Option<Duration>,
     /// What the server sent on idle connections, including the warm-up.
@@ -108,8 +137,6 @@ pub struct Record {
     pub closes_announced: Closes,
     /// Connections that the server closed without announcement, with requests unanswered.
     pub closes_unannounced: Closes,
-    /// Connections that a response switched to another protocol.
-    pub switches: u64,
 }
 
 /// What a server sent on idle connections. It answers no request (RFC 9112 §9.2) and is not an
@@ -405,24 +432,7 @@ impl Record {
     /// An empty record for this many connections.
     pub fn new(connections: usize) -> Self {
         Record {
-            requests: 0,
-            responses: 0,
-            responses_in_time: 0,
-            answered_in_window: 0,
-            answered_of_warmup: 0,
-            warmup_responses: 0,
-            good: 0,
-            in_flight_at_end: 0,
-            due: 0,
-            sent_in_time: 0,
-            unsent: 0,
-            lower_bounds: 0,
-            warmup_requests: 0,
-            connections_opened: 0,
-            connections_in_time: 0,
-            connections_open_max: 0,
-            close_ignored: 0,
-            bytes_received: 0,
+            counts: Counts::default(),
             response: latency_histogram(),
             service: latency_histogram(),
             lag: latency_histogram(),
@@ -440,11 +450,8 @@ impl Record {
             misread: None,
             closes_announced: Closes::default(),
             closes_unannounced: Closes::default(),
-            switches: 0,
             answered_ns_max: 0,
             silences: None,
-            connecting_at_end: 0,
-            connecting_slowly_at_end: 0,
             oldest_connecting: None,
         }
     }
@@ -459,7 +466,7 @@ impl Record {
     /// Counts unanswered requests by their age since the intended and the actual send; they would
     /// have taken longer still. An unsent request has no service time.
     pub fn lower_bound(&mut self, response_ns: u64, service_ns: Option<u64>, count: u64) {
-        self.lower_bounds += count;
+        self.counts.lower_bounds += count;
         self.response.saturating_record_n(response_ns.max(1), count);
         if let Some(service_ns) = service_ns {
             self.service.saturating_record_n(service_ns.max(1), count);
@@ -491,24 +498,7 @@ impl Record {
 
     /// Adds what another thread saw.
     pub fn merge(&mut self, other: Record) {
-        self.requests += other.requests;
-        self.responses += other.responses;
-        self.responses_in_time += other.responses_in_time;
-        self.answered_in_window += other.answered_in_window;
-        self.answered_of_warmup += other.answered_of_warmup;
-        self.warmup_responses += other.warmup_responses;
-        self.good += other.good;
-        self.in_flight_at_end += other.in_flight_at_end;
-        self.due += other.due;
-        self.sent_in_time += other.sent_in_time;
-        self.unsent += other.unsent;
-        self.lower_bounds += other.lower_bounds;
-        self.warmup_requests += other.warmup_requests;
-        self.connections_opened += other.connections_opened;
-        self.connections_in_time += other.connections_in_time;
-        self.connections_open_max += other.connections_open_max;
-        self.close_ignored += other.close_ignored;
-        self.bytes_received += other.bytes_received;
+        self.counts += other.counts;
         for (mine, theirs) in [
             (&mut self.response, &other.response),
             (&mut self.service, &other.service),
@@ -535,19 +525,21 @@ impl Record {
         self.misread = self.misread.take().or(other.misread);
         self.closes_announced.merge(other.closes_announced);
         self.closes_unannounced.merge(other.closes_unannounced);
-        self.switches += other.switches;
         self.answered_ns_max = self.answered_ns_max.max(other.answered_ns_max);
         self.silences = match (self.silences.take(), other.silences) {
             (Some(mine), Some(theirs)) => Some(mine.and(&theirs)),
             (one, other) => one.or(other),
         };
-        self.connecting_at_end += other.connecting_at_end;
-        self.connecting_slowly_at_end += other.connecting_slowly_at_end;
         self.oldest_connecting = self.oldest_connecting.max(other.oldest_connecting);
     }
 }
 
 impl ClientCost {
+    /// User and system CPU time in seconds.
+    pub fn cpu_s(&self) -> f64 {
+        self.cpu_user_s + self.cpu_system_s
+    }
+
     /// Removes the shares of a period that is too short for them.
     pub fn has_no_shares(&mut self) {
         self.busy_by_thread.clear();

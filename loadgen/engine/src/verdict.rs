@@ -142,12 +142,12 @@ pub const STEADY_FROM: Duration = Duration::from_secs(1);
 /// Judges the outcome of `plan`. Causes come before their consequences among the reasons.
 pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
     let mut verdict = Verdict::valid();
-    let reached = outcome.record.connections_opened > 0 || outcome.record.errors.is_empty();
+    let reached = outcome.record.counts.connections_opened > 0 || outcome.record.errors.is_empty();
     if outcome.is_cut_short() && reached {
         cut_short(plan, outcome, &mut verdict);
         return verdict;
     }
-    let answered = outcome.record.responses > 0;
+    let answered = outcome.record.counts.responses > 0;
     kept_from_running(outcome, &mut verdict);
     match answered {
         true => busy(plan, outcome, &mut verdict),
@@ -189,7 +189,7 @@ pub fn judge(plan: &Plan, outcome: &Outcome) -> Verdict {
 pub fn judge_cell(plan: &Plan, outcome: &Outcome, used_by_others: Option<f64>) -> Verdict {
     let mut verdict = judge(plan, outcome);
     let needed = samples_needed(99.0);
-    let responses = outcome.record.responses;
+    let responses = outcome.record.counts.responses;
     if (1..needed).contains(&responses) {
         verdict.notes.retain(|note| !note.starts_with(WITHHELD));
         verdict.object(
@@ -227,12 +227,12 @@ pub fn server_cpus(used_by_others: Option<f64>, verdict: &mut Verdict) {
 fn cut_short(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
     let warmup = time(plan.warmup.as_secs_f64() * 1e6);
-    let answered = count(record.warmup_responses, "request");
+    let answered = count(record.counts.warmup_responses, "request");
     let reason = match outcome.ended_in_warmup() {
         true => format!(
             "ended before the {warmup} warm-up was over, so nothing counts; {answered} of the warm-up \
              {} answered",
-            if record.warmup_responses == 1 {
+            if record.counts.warmup_responses == 1 {
                 "was"
             } else {
                 "were"
@@ -244,12 +244,12 @@ fn cut_short(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
                 Duration::ZERO => String::new(),
                 _ => format!(
                     ", and {} during the warm-up before it",
-                    thousands(record.warmup_responses)
+                    thousands(record.counts.warmup_responses)
                 ),
             };
             format!(
                 "ended after {after}, too soon to show anything; {} answered in that time{warmup}",
-                match record.answered_in_window {
+                match record.counts.answered_in_window {
                     1 => "1 request was".to_owned(),
                     n => format!("{} requests were", thousands(n)),
                 }
@@ -267,7 +267,7 @@ fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         return;
     }
     let refused = record.errors.get(&(Phase::Connect, Kind::Refused));
-    let (reason, advice) = match (record.connections_open_max, refused) {
+    let (reason, advice) = match (record.counts.connections_open_max, refused) {
         (0, Some(&times)) => (
             format!(
                 "nobody listens at {}: connection refused {}",
@@ -276,7 +276,7 @@ fn silence(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             ),
             "Start the server, or check the port.",
         ),
-        _ if record.answered_in_window > 0 => leftovers(plan, outcome),
+        _ if record.counts.answered_in_window > 0 => leftovers(plan, outcome),
         _ => nothing_came(plan, outcome),
     };
     verdict.object(Status::Invalid, reason, advice);
@@ -291,16 +291,16 @@ fn nothing_came(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
             advice_on(plan, phase, kind),
         )
     });
-    let answered = record.warmup_responses;
-    let connects_wait = record.connecting_at_end > 0;
+    let answered = record.counts.warmup_responses;
+    let connects_wait = record.counts.connecting_at_end > 0;
     // Requests are sent in the order in which they are due.
-    let none_sent = record.requests == 0 && record.due > 0;
+    let none_sent = record.counts.requests == 0 && record.counts.due > 0;
     let busy_with_warmup = none_sent && !connects_wait && record.oldest_unanswered.is_some();
     if answered == 0 && error.is_none() && busy_with_warmup {
         let reason = format!(
             "the rate was missed: none of the {} requests due could be sent: the server was still busy with \
              warm-up requests",
-            thousands(record.due)
+            thousands(record.counts.due)
         );
         let advice = "The server cannot sustain this rate, or needs more connections (-c).";
         return (reason, advice);
@@ -310,7 +310,7 @@ fn nothing_came(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
         None if answered == 0 && connects_wait => (
             format!(
                 ": {} not accepted",
-                match record.connecting_at_end {
+                match record.counts.connecting_at_end {
                     1 => "1 connection was".to_owned(),
                     n => format!("{} connections were", thousands(n)),
                 }
@@ -343,8 +343,8 @@ fn nothing_came(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
 /// Everything answered during the counted time had been sent, or was due, before it.
 fn leftovers(plan: &Plan, outcome: &Outcome) -> (String, &'static str) {
     let record = &outcome.record;
-    let answers = count(record.answered_of_warmup, "answer");
-    let achieved = record.answered_in_window as f64 / outcome.duration.as_secs_f64();
+    let answers = count(record.counts.answered_of_warmup, "answer");
+    let achieved = record.counts.answered_in_window as f64 / outcome.duration.as_secs_f64();
     let is_missed = |rate: &Rate| achieved < (1.0 - MISSED_SHARE_MAX) * rate.per_s();
     match plan.pace.rate().filter(is_missed) {
         Some(rate) => {
@@ -378,16 +378,16 @@ fn worst_error(outcome: &Outcome) -> Option<(Phase, Kind, u64)> {
 fn errors(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
     let errors = record.errors_count();
-    let attempts = record.requests.max(errors);
+    let attempts = record.counts.requests.max(errors);
     let Some((phase, kind, count)) = worst_error(outcome) else {
         return;
     };
-    if record.responses == 0 || errors as f64 <= ERROR_SHARE_MAX * attempts as f64 {
+    if record.counts.responses == 0 || errors as f64 <= ERROR_SHARE_MAX * attempts as f64 {
         return;
     }
     let reason = format!(
         "{errors} errors for {} requests, {count} of them {phase}: {kind}",
-        record.requests
+        record.counts.requests
     );
     match heard::on_errors(plan, record, phase, kind) {
         Some((more, advice)) => {
@@ -458,14 +458,14 @@ fn closed_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     // A short run leaves some connections without a request by its own plan.
     let enough = match plan.limit {
         Limit::Requests(requests) => requests >= in_flight_max,
-        Limit::For(_) | Limit::Until(_) => record.requests >= asked,
+        Limit::For(_) | Limit::Until(_) => record.counts.requests >= asked,
     };
-    if record.connections_open_max < asked && enough {
+    if record.counts.connections_open_max < asked && enough {
         verdict.object(
             Status::Invalid,
             format!(
                 "only {} of {asked} connections were established",
-                record.connections_open_max
+                record.counts.connections_open_max
             ),
             "Use fewer connections, or check the server's backlog and its limit on open files.",
         );
@@ -497,7 +497,7 @@ fn closed_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let being_made = match plan.life {
         ConnectionLife::KeepAlive => 0.0,
         ConnectionLife::Requests(_) => {
-            let connecting_ns = record.connections_in_time as f64 * record.connect.mean();
+            let connecting_ns = record.counts.connections_in_time as f64 * record.connect.mean();
             (connecting_ns / duration_ns + plan.threads as f64) * plan.pipeline as f64
         }
     };
@@ -523,7 +523,7 @@ fn unserved(record: &Record) -> usize {
 
 fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
-    if outcome.duration < SHARES_FROM && record.unsent == 0 {
+    if outcome.duration < SHARES_FROM && record.counts.unsent == 0 {
         return;
     }
     let late = lateness(outcome);
@@ -535,7 +535,7 @@ fn open_loop(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         );
     }
     if falls_behind(outcome) {
-        let sent = record.sent_in_time as f64 / outcome.duration.as_secs_f64();
+        let sent = record.counts.sent_in_time as f64 / outcome.duration.as_secs_f64();
         let rate = plan.pace.rate().map_or(0.0, Rate::per_s);
         let reason = format!(
             "the rate was missed: {} of {} requests per second were sent",
@@ -589,11 +589,11 @@ fn lateness(outcome: &Outcome) -> Option<String> {
 /// those before a server's stall were in time.
 pub fn falls_behind(outcome: &Outcome) -> bool {
     let record = &outcome.record;
-    let share = |count: u64| count as f64 / record.due as f64;
-    let missed = share(record.due - record.sent_in_time);
+    let share = |count: u64| count as f64 / record.counts.due as f64;
+    let missed = share(record.counts.due - record.counts.sent_in_time);
     let behind_ns = missed * outcome.duration.as_nanos() as f64;
     let waited = record.lag.value_at_quantile(0.5) as f64 > behind_ns / 4.0;
-    let late = missed > LATE_SHARE_MAX || share(record.unsent) > MISSED_SHARE_MAX;
+    let late = missed > LATE_SHARE_MAX || share(record.counts.unsent) > MISSED_SHARE_MAX;
     missed > MISSED_SHARE_MAX && (waited || late)
 }
 
@@ -772,8 +772,8 @@ fn standstill(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
         return;
     };
     let few = matches!(plan.limit, Limit::Requests(_))
-        && outcome.record.responses < samples_needed(99.0)
-        && outcome.record.in_flight_at_end == 0;
+        && outcome.record.counts.responses < samples_needed(99.0)
+        && outcome.record.counts.in_flight_at_end == 0;
     if few {
         // Everything requested was answered, and the table shows the longest wait.
         verdict.notes.push(format!("{}.", capitalized(&reason)));
@@ -888,10 +888,13 @@ impl Times {
 /// The times of requests since they were sent, and how many of them are incomplete.
 fn service(record: &Record) -> (&Histogram<u64>, u64) {
     match record.service.is_empty() {
-        true => (&record.response, record.lower_bounds),
+        true => (&record.response, record.counts.lower_bounds),
         false => (
             &record.service,
-            record.lower_bounds.saturating_sub(record.unsent),
+            record
+                .counts
+                .lower_bounds
+                .saturating_sub(record.counts.unsent),
         ),
     }
 }
@@ -911,7 +914,7 @@ fn never_answered(outcome: &Outcome) -> Option<String> {
     }
     Some(format!(
         "{} not answered: the oldest has waited for {}, the longest of those that were answered took {}",
-        match record.in_flight_at_end {
+        match record.counts.in_flight_at_end {
             0 | 1 => "a request was".to_owned(),
             n => format!("{} requests were", thousands(n)),
         },
@@ -960,7 +963,7 @@ fn hung(plan: &Plan, outcome: &Outcome) -> Option<String> {
 fn slow_connects(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let record = &outcome.record;
     let slow_ns = SLOW_CONNECT.as_nanos() as u64;
-    let pending = record.connecting_slowly_at_end;
+    let pending = record.counts.connecting_slowly_at_end;
     let timed_out = match plan.timeout >= SLOW_CONNECT {
         true => record.errors.get(&(Phase::Connect, Kind::Timeout)),
         false => None,
@@ -968,7 +971,7 @@ fn slow_connects(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
     let timed_out = timed_out.copied().unwrap_or(0);
     let done = record.connect.count_between(slow_ns, record.connect.high());
     let slow = done + pending + timed_out;
-    let all = record.connect.len() + record.connecting_at_end + timed_out;
+    let all = record.connect.len() + record.counts.connecting_at_end + timed_out;
     if slow == 0 || (slow as f64) <= SLOW_CONNECT_MAX * all as f64 {
         return;
     }
@@ -1044,7 +1047,7 @@ const WITHHELD: &str = "Too few responses";
 fn withheld(outcome: &Outcome) -> Option<String> {
     // Unanswered requests are samples too, with their age, but not responses.
     let samples = outcome.record.response.len();
-    let responses = outcome.record.responses;
+    let responses = outcome.record.counts.responses;
     let percentiles = [(99.0, "p99"), (90.0, "p90"), (50.0, "p50")].into_iter();
     let mut missing = percentiles.filter(|(p, _)| samples < samples_needed(*p));
     let (p, name) = missing.next_back().filter(|_| responses > 0)?;
@@ -1075,16 +1078,16 @@ fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
                 .to_owned(),
         );
     }
-    if record.close_ignored > 0 {
+    if record.counts.close_ignored > 0 {
         note(format!(
             "The server ignores `Connection: close`: {} connections were still open {} ms after \
              their answer.",
-            record.close_ignored,
+            record.counts.close_ignored,
             crate::drive::CLOSE_WITHIN.as_millis()
         ));
     }
     if let Some(text) = heard::note(record)
-        && record.responses > 0
+        && record.counts.responses > 0
         && !is_said
     {
         note(text);
@@ -1100,16 +1103,16 @@ fn notes(plan: &Plan, outcome: &Outcome, verdict: &mut Verdict) {
             others * 100.0
         ));
     }
-    if record.lower_bounds > 0 && record.responses > 0 {
+    if record.counts.lower_bounds > 0 && record.counts.responses > 0 {
         note(format!(
             "{} of the response times are lower bounds, since the requests were not answered.",
-            thousands(record.lower_bounds)
+            thousands(record.counts.lower_bounds)
         ));
     }
     let oldest = record
         .oldest_unanswered
         .filter(|&age| age > Duration::from_secs(1));
-    if let (Some(age), true) = (oldest, record.responses > 0) {
+    if let (Some(age), true) = (oldest, record.counts.responses > 0) {
         note(format!(
             "The oldest unanswered request has waited for {:.1} s.",
             age.as_secs_f64()
@@ -1135,10 +1138,10 @@ mod tests {
         };
         let responses = CONNECTIONS * SECONDS * 1000;
         let mut record = Record::new(CONNECTIONS as usize);
-        record.requests = responses;
-        record.responses = responses;
-        record.good = responses;
-        record.connections_open_max = CONNECTIONS;
+        record.counts.requests = responses;
+        record.counts.responses = responses;
+        record.counts.good = responses;
+        record.counts.connections_open_max = CONNECTIONS;
         record.busy_ns = responses * 1_000_000;
         record.responses_by_connection.fill(responses / CONNECTIONS);
         record.response.record_n(1_000_000, responses).unwrap();
@@ -1163,7 +1166,7 @@ mod tests {
     fn churning() -> (Plan, Outcome) {
         let (mut plan, mut outcome) = closed();
         plan.life = ConnectionLife::from_requests(1);
-        outcome.record.connections_in_time = 3_000 * SECONDS;
+        outcome.record.counts.connections_in_time = 3_000 * SECONDS;
         outcome.record.connect.record_n(1_000_000, 100).unwrap();
         (plan, outcome)
     }
@@ -1173,10 +1176,13 @@ mod tests {
         let (mut plan, mut outcome) = closed();
         plan.pace = Pace::Constant(Rate::per_second(10_000.0).unwrap());
         let record = &mut outcome.record;
-        record.due = record.requests;
-        record.sent_in_time = record.requests;
-        record.lag.record_n(20_000, record.requests).unwrap();
-        record.lag_own.record_n(20_000, record.requests).unwrap();
+        record.counts.due = record.counts.requests;
+        record.counts.sent_in_time = record.counts.requests;
+        record.lag.record_n(20_000, record.counts.requests).unwrap();
+        record
+            .lag_own
+            .record_n(20_000, record.counts.requests)
+            .unwrap();
         (plan, outcome)
     }
 
@@ -1213,7 +1219,7 @@ mod tests {
                 open,
                 |_, o| {
                     o.record = Record::new(10);
-                    (o.record.due, o.record.unsent) = (5_000, 5_000);
+                    (o.record.counts.due, o.record.counts.unsent) = (5_000, 5_000);
                     o.record.oldest_unanswered = Some(Duration::from_secs(3));
                 },
                 Invalid,
@@ -1245,7 +1251,7 @@ mod tests {
             ),
             (
                 closed,
-                |_, o| o.record.connections_open_max = 9,
+                |_, o| o.record.counts.connections_open_max = 9,
                 Invalid,
                 "only 9 of 10 connections were established",
             ),
@@ -1330,7 +1336,7 @@ mod tests {
             (
                 open,
                 |_, o| {
-                    o.record.sent_in_time = 80_000;
+                    o.record.counts.sent_in_time = 80_000;
                     o.record.lag = crate::record::latency_histogram();
                     record_ns(&mut o.record.lag, 1_000_000_000);
                 },
@@ -1375,11 +1381,16 @@ mod tests {
                 "",
             ),
             // A stall of two hundred milliseconds at the very end.
-            (open, |_, o| o.record.sent_in_time = 98_000, Valid, ""),
+            (
+                open,
+                |_, o| o.record.counts.sent_in_time = 98_000,
+                Valid,
+                "",
+            ),
             (
                 open,
                 |_, o| {
-                    o.record.sent_in_time = 80_000;
+                    o.record.counts.sent_in_time = 80_000;
                     record_ns(&mut o.record.lag, 1_000_000_000);
                     o.record.lag = o.record.lag.clone() - o.record.lag_own.clone();
                     o.client.busiest_thread = Some(0.99);
@@ -1598,7 +1609,7 @@ mod tests {
             (1_510, 800, true),
         ] {
             let (status, reasons) = judged(closed, |_, o| {
-                o.record.in_flight_at_end = 3;
+                o.record.counts.in_flight_at_end = 3;
                 o.record.oldest_unanswered = Some(Duration::from_millis(age_ms));
                 o.record.answered_ns_max = longest_ms * 1_000_000;
             });
@@ -1610,7 +1621,7 @@ mod tests {
         // The generator was stopped across the end, or long before these were sent.
         for (pause, is_valid) in [(seconds(9.9, 11.9), true), (seconds(2.0, 4.0), false)] {
             let (_, reasons) = judged(closed, |_, o| {
-                o.record.in_flight_at_end = 4;
+                o.record.counts.in_flight_at_end = 4;
                 o.record.oldest_unanswered = Some(Duration::from_secs(2));
                 o.record.answered_ns_max = 1_000_000;
                 o.client.pauses = vec![pause];
@@ -1628,12 +1639,12 @@ mod tests {
                 o.record.busy_ns *= 6;
                 o.record.series = Default::default();
                 p.connections = 32;
-                o.record.connections_open_max = 32;
+                o.record.counts.connections_open_max = 32;
                 p.timeout = Duration::from_secs(5);
                 o.record.busy_ns = 32 * 60 * 1_000_000_000;
-                o.record.requests *= 5;
+                o.record.counts.requests *= 5;
                 o.record.response.record_n(1_000_000, 300_000).unwrap();
-                o.record.lower_bounds = timeouts;
+                o.record.counts.lower_bounds = timeouts;
                 o.record.errors(Phase::FirstByte, Kind::Timeout, timeouts);
                 // Half of them were pipelined after others.
                 o.record
@@ -1675,7 +1686,7 @@ mod tests {
     fn a_rate_that_a_stopped_generator_missed_is_not_laid_to_the_server() {
         let (mut plan, mut outcome) = open();
         plan.connections = 4;
-        outcome.record.sent_in_time = 70_000;
+        outcome.record.counts.sent_in_time = 70_000;
         outcome.client.stopped_s = 3.0;
         let verdict = judge(&plan, &outcome);
         assert_eq!(verdict.status, Status::Invalid);
@@ -1703,8 +1714,8 @@ mod tests {
             (89_000, 0, false),
         ] {
             let (status, reasons) = judged(open, |_, o| {
-                o.record.sent_in_time = sent_in_time;
-                o.record.unsent = unsent;
+                o.record.counts.sent_in_time = sent_in_time;
+                o.record.counts.unsent = unsent;
             });
             assert_eq!(status == Status::Valid, is_valid, "{reasons}");
             assert!(
@@ -1775,7 +1786,7 @@ mod tests {
             let (status, reasons) = judged(base, |_, o| {
                 o.duration = Duration::from_millis(ms);
                 o.record.busy_ns = CONNECTIONS * ms * 1_000_000;
-                o.record.sent_in_time = 0;
+                o.record.counts.sent_in_time = 0;
                 o.client.busiest_thread = Some(1.0);
                 o.steal = Some(0.2);
             });
@@ -1836,7 +1847,11 @@ mod tests {
         let (mut plan, mut outcome) = closed();
         plan.limit = Limit::Requests(requests);
         let record = &mut outcome.record;
-        (record.requests, record.responses, record.good) = (requests, requests, requests);
+        (
+            record.counts.requests,
+            record.counts.responses,
+            record.counts.good,
+        ) = (requests, requests, requests);
         record.response.clear();
         record.response.record_n(1_000_000, requests).unwrap();
         outcome.duration = Duration::from_millis(requests.max(2));
@@ -1888,7 +1903,7 @@ mod tests {
         let notes = judge(&plan, &outcome).notes;
         let note = "Too few responses for percentiles from p99 on: 5 of the 381 needed; they are left out.";
         assert_eq!(notes[0], note);
-        outcome.record.responses = 0;
+        outcome.record.counts.responses = 0;
         let notes = judge(&plan, &outcome).notes;
         assert!(
             !notes.iter().any(|note| note.starts_with(WITHHELD)),
@@ -1961,8 +1976,8 @@ mod tests {
                 o.interrupted = true;
                 o.duration = duration;
                 o.record = Record::new(10);
-                o.record.connections_opened = 1;
-                o.record.warmup_responses = 30;
+                o.record.counts.connections_opened = 1;
+                o.record.counts.warmup_responses = 30;
                 change(&mut o.record);
             })
         };
@@ -1974,8 +1989,8 @@ mod tests {
              answered"
         );
         let (status, reason) = ended(Duration::from_millis(3), |record| {
-            record.answered_in_window = 1;
-            record.responses = 1;
+            record.counts.answered_in_window = 1;
+            record.counts.responses = 1;
         });
         assert_eq!(status, Status::Invalid);
         assert_eq!(
@@ -1985,7 +2000,7 @@ mod tests {
         );
         // There was no server.
         let (_, reason) = ended(Duration::ZERO, |record| {
-            record.connections_opened = 0;
+            record.counts.connections_opened = 0;
             record.errors(Phase::Connect, Kind::Refused, 7);
         });
         assert!(reason.starts_with("nobody listens"), "{reason}");
@@ -2002,9 +2017,9 @@ mod tests {
         let left = |base: fn() -> (Plan, Outcome)| {
             judged(base, |_, o| {
                 o.record = Record::new(10);
-                o.record.due = 30_000;
-                o.record.answered_in_window = 2_200;
-                o.record.answered_of_warmup = 2_200;
+                o.record.counts.due = 30_000;
+                o.record.counts.answered_in_window = 2_200;
+                o.record.counts.answered_of_warmup = 2_200;
             })
         };
         let reason = "the rate was missed: 220 of 10,000 requests per second were answered, all of them left \
@@ -2016,9 +2031,9 @@ mod tests {
         // A server that keeps up, although an answer takes longer than the run.
         let (status, reasons) = judged(open, |_, o| {
             o.record = Record::new(10);
-            o.record.due = 100_000;
-            o.record.answered_in_window = 99_500;
-            o.record.answered_of_warmup = 99_500;
+            o.record.counts.due = 100_000;
+            o.record.counts.answered_in_window = 99_500;
+            o.record.counts.answered_of_warmup = 99_500;
         });
         assert_eq!(status, Status::Invalid);
         let reason =
@@ -2031,15 +2046,15 @@ mod tests {
         type Change = fn(&mut Plan, &mut Outcome);
         let rows: [(Change, &str, &str); 10] = [
             (
-                |_, o| o.record.warmup_responses = 3_000,
+                |_, o| o.record.counts.warmup_responses = 3_000,
                 "3,000 requests of the warm-up were answered, none since",
                 "what stopped the server",
             ),
             (
                 |_, o| {
-                    o.record.warmup_responses = 1;
+                    o.record.counts.warmup_responses = 1;
                     o.record.errors(Phase::Connect, Kind::Refused, 28);
-                    o.record.connections_open_max = 4;
+                    o.record.counts.connections_open_max = 4;
                 },
                 "1 request of the warm-up was answered, none since: 28 connect: refused",
                 "still running",
@@ -2047,8 +2062,8 @@ mod tests {
             // Whether or not requests of the warm-up are in flight.
             (
                 |_, o| {
-                    o.record.warmup_responses = 60;
-                    o.record.due = 500;
+                    o.record.counts.warmup_responses = 60;
+                    o.record.counts.due = 500;
                     o.record.oldest_unanswered = Some(Duration::from_secs(3));
                 },
                 "60 requests of the warm-up were answered, none since",
@@ -2057,7 +2072,7 @@ mod tests {
             (
                 |_, o| {
                     o.duration = Duration::from_micros(1);
-                    o.record.warmup_responses = 60;
+                    o.record.counts.warmup_responses = 60;
                     o.record.answered_ns_max = 90_000;
                 },
                 "60 requests of the warm-up were answered, none since during the 1.00 µs that count",
@@ -2065,7 +2080,7 @@ mod tests {
             ),
             (
                 |_, o| {
-                    o.record.warmup_responses = 60;
+                    o.record.counts.warmup_responses = 60;
                     o.client.stopped_s = 9.0;
                 },
                 "60 requests of the warm-up were answered, none since",
@@ -2092,8 +2107,8 @@ mod tests {
             // The server never accepts, so no request could be sent.
             (
                 |_, o| {
-                    o.record.due = 500;
-                    o.record.connecting_at_end = 8;
+                    o.record.counts.due = 500;
+                    o.record.counts.connecting_at_end = 8;
                 },
                 "no response at all: 8 connections were not accepted",
                 "does not accept",
@@ -2147,9 +2162,9 @@ mod tests {
         assert_eq!(judge(&plan, &outcome), Verdict::valid());
         // Connects still in progress, of which some have just begun.
         let (_, reasons) = judged(closed, |_, o| {
-            o.record.connections_open_max = 3;
-            o.record.connecting_at_end = 7;
-            o.record.connecting_slowly_at_end = 4;
+            o.record.counts.connections_open_max = 3;
+            o.record.counts.connecting_at_end = 7;
+            o.record.counts.connecting_slowly_at_end = 4;
             o.record.oldest_connecting = Some(Duration::from_secs(2));
         });
         let cause =
@@ -2161,10 +2176,10 @@ mod tests {
                 p.timeout = Duration::from_millis(timeout * 1000 + 500);
                 slow(o, 1, 50);
                 o.record.errors(Phase::Connect, Kind::Timeout, 20);
-                o.record.connecting_at_end = 30;
-                o.record.connecting_slowly_at_end = 10;
+                o.record.counts.connecting_at_end = 30;
+                o.record.counts.connecting_slowly_at_end = 10;
                 o.record.oldest_connecting = Some(Duration::from_secs(4));
-                o.record.connections_open_max = 3;
+                o.record.counts.connections_open_max = 3;
             });
             let cause = "connects take seconds: 31 of 100 took 0.9 s or longer, up to 5.5 s (20 timed out, 10 \
                          still wait)";
@@ -2177,8 +2192,8 @@ mod tests {
         let (mut plan, mut outcome) = closed();
         plan.close = Close::Rst;
         plan.life = ConnectionLife::Requests(1);
-        outcome.record.close_ignored = 3;
-        outcome.record.lower_bounds = 4;
+        outcome.record.counts.close_ignored = 3;
+        outcome.record.counts.lower_bounds = 4;
         outcome.record.oldest_unanswered = Some(Duration::from_millis(1500));
         let verdict = judge(&plan, &outcome);
         assert_eq!(verdict.status, Status::Valid);

@@ -238,7 +238,7 @@ impl Calibration {
         if outcome.is_too_short() {
             return None;
         }
-        let responses = outcome.record.answered_in_window as f64;
+        let responses = outcome.record.counts.answered_in_window as f64;
         let per_s = responses / outcome.duration.as_secs_f64() / plan.threads as f64;
         (per_s > NEAR_CEILING * ceiling).then(|| {
             format!(

@@ -322,10 +322,10 @@ impl Example {
             answered(record, ns, ns);
             record.responses_by_connection[index % 64] += 1;
         }
-        record.warmup_requests = 98_433;
-        record.connections_opened = 64;
-        record.connections_open_max = 64;
-        record.bytes_received = 114 * 1_000_000;
+        record.counts.warmup_requests = 98_433;
+        record.counts.connections_opened = 64;
+        record.counts.connections_open_max = 64;
+        record.counts.bytes_received = 114 * 1_000_000;
         for index in 0..64 {
             record_ns(&mut record.connect, 90_000 + 1_500 * index);
         }
@@ -347,8 +347,8 @@ impl Example {
         example.plan.life = ConnectionLife::Requests(1);
         example.plan.close = Close::Rst;
         let record = &mut example.outcome.record;
-        record.connections_opened = 1_098_433;
-        record.connections_in_time = 1_000_000;
+        record.counts.connections_opened = 1_098_433;
+        record.counts.connections_in_time = 1_000_000;
         example
     }
 
@@ -377,22 +377,22 @@ impl Example {
             record_ns(&mut record.lag_own, own);
             record.responses_by_connection[random.usize(0..41)] += 1;
         }
-        record.due = 50_030;
-        record.requests = 50_018;
-        record.in_flight_at_end = 6;
-        record.unsent = 12;
-        record.lower_bounds = 18;
+        record.counts.due = 50_030;
+        record.counts.requests = 50_018;
+        record.counts.in_flight_at_end = 6;
+        record.counts.unsent = 12;
+        record.counts.lower_bounds = 18;
         record.response.saturating_record_n(1_000_000_000, 18);
         record.service.saturating_record_n(1_000_000_000, 6);
-        record.good = 49_940;
+        record.counts.good = 49_940;
         record.errors(Phase::FirstByte, Kind::Timeout, 12);
         record.errors(Phase::Body, Kind::BadStatus, 48);
         record.status.insert(200, 49_952);
         record.status.insert(503, 48);
-        record.warmup_requests = 5_031;
-        record.connections_opened = 53;
-        record.connections_open_max = 41;
-        record.bytes_received = 5_702_736;
+        record.counts.warmup_requests = 5_031;
+        record.counts.connections_opened = 53;
+        record.counts.connections_open_max = 41;
+        record.counts.bytes_received = 5_702_736;
         for index in 0..41 {
             record_ns(&mut record.connect, 90_000 + 1_500 * index);
         }
@@ -418,11 +418,11 @@ impl Example {
 }
 
 fn answered(record: &mut Record, response_ns: u64, service_ns: u64) {
-    record.requests += 1;
-    record.responses += 1;
-    record.responses_in_time += 1;
-    record.answered_in_window += 1;
-    record.good += 1;
+    record.counts.requests += 1;
+    record.counts.responses += 1;
+    record.counts.responses_in_time += 1;
+    record.counts.answered_in_window += 1;
+    record.counts.good += 1;
     *record.status.entry(200).or_default() += 1;
     record_ns(&mut record.response, response_ns);
     record_ns(&mut record.service, service_ns);

@@ -13,7 +13,7 @@ use crate::run;
 use engine::fairness::Fairness;
 use engine::latency::Latency;
 use engine::plan::{Close, Limit, Pace, Plan, Rate};
-use engine::record::{ClientCost, Closes, Idle, Kind, Phase, Record};
+use engine::record::{ClientCost, Closes, Counts, Idle, Kind, Phase, Record};
 use engine::response::{Expected, Misread, Rule};
 use engine::verdict::Verdict;
 use subject::process::ServerCost;
@@ -39,31 +39,13 @@ pub struct Run<'a> {
     duration_s: f64,
     /// Requests due by the schedule of an open loop.
     due: Option<u64>,
-    requests: u64,
-    responses: u64,
-    /// Responses to requests that were sent before the end.
-    responses_in_time: u64,
-    /// Responses between warm-up and end, whenever their requests were sent; the basis of
-    /// `requests_per_s`.
-    answered_in_window: u64,
-    /// Responses among `answered_in_window` to requests of the warm-up.
-    answered_of_warmup: u64,
-    good: u64,
-    in_flight_at_end: u64,
     /// Requests due by a schedule but never sent; `null` in closed loop.
     unsent: Option<u64>,
-    /// Response times that are only lower bounds.
-    lower_bounds: u64,
-    warmup_requests: u64,
-    warmup_responses: u64,
-    connections_opened: u64,
-    connections_in_time: u64,
-    connections_open_max: u64,
-    /// Connections that the server was asked to close and kept open.
-    close_ignored: u64,
+    /// Each counter under its name. `requests_per_s` comes from `answered_in_window`.
+    #[serde(flatten)]
+    counts: Counts,
     /// The idle connections, which are not part of other counts.
     idle: Option<&'a Idle>,
-    bytes_received: u64,
     requests_per_s: Option<f64>,
     connections_per_s: Option<f64>,
     latency_us: Latencies,
@@ -264,24 +246,10 @@ impl<'a> Run<'a> {
             verdict: run.verdict,
             interrupted: run.outcome.interrupted,
             duration_s: run.outcome.duration.as_secs_f64(),
-            due: open_loop.then_some(record.due),
-            requests: record.requests,
-            responses: record.responses,
-            responses_in_time: record.responses_in_time,
-            answered_in_window: record.answered_in_window,
-            answered_of_warmup: record.answered_of_warmup,
-            good: record.good,
-            in_flight_at_end: record.in_flight_at_end,
-            unsent: open_loop.then_some(record.unsent),
-            lower_bounds: record.lower_bounds,
-            warmup_requests: record.warmup_requests,
-            warmup_responses: record.warmup_responses,
-            connections_opened: record.connections_opened,
-            connections_in_time: record.connections_in_time,
-            connections_open_max: record.connections_open_max,
-            close_ignored: record.close_ignored,
+            due: open_loop.then_some(record.counts.due),
+            unsent: open_loop.then_some(record.counts.unsent),
+            counts: record.counts,
             idle: run.outcome.idle.as_ref(),
-            bytes_received: record.bytes_received,
             requests_per_s: run.requests_per_s(),
             connections_per_s: run.connections_per_s(),
             latency_us: Latencies {

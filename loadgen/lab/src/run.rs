@@ -40,12 +40,12 @@ impl<'a> Run<'a> {
     /// Responses per second of the counted time, whenever their requests were sent; `None` if that
     /// time was too short.
     pub fn requests_per_s(&self) -> Option<f64> {
-        self.per_s(self.outcome.record.answered_in_window)
+        self.per_s(self.outcome.record.counts.answered_in_window)
     }
 
     /// New connections per second; `None` if the counted time was too short.
     pub fn connections_per_s(&self) -> Option<f64> {
-        self.per_s(self.outcome.record.connections_in_time)
+        self.per_s(self.outcome.record.counts.connections_in_time)
     }
 
     fn per_s(&self, count: u64) -> Option<f64> {

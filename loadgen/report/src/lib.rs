@@ -34,7 +34,7 @@ pub mod hgrm;
 #[cfg(feature = "page")]
 pub mod html;
 #[cfg(feature = "sets")]
-pub mod ledger;
+pub mod ledger_table;
 #[cfg(feature = "sets")]
 pub mod markdown;
 #[cfg(feature = "page")]
@@ -43,7 +43,7 @@ pub mod pictures;
 pub mod ranking;
 #[cfg(feature = "sets")]
 pub mod rows;
-pub mod run;
+pub mod screen;
 #[cfg(feature = "page")]
 pub mod situations;
 pub mod slo;

@@ -80,7 +80,7 @@ pub fn readme(evidence: &Evidence, files: &[&FileKind]) -> String {
     out.push('\n');
     let document = table::document(evidence, &evidence.metrics(), &shown());
     out += &document.markdown();
-    let ledger = super::ledger::document(
+    let ledger = super::ledger_table::document(
         evidence,
         &Shown::podium("loadgen cmp SET --ledger --servers '*'"),
     )

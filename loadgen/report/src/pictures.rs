@@ -9,7 +9,7 @@ use plotters::element::ComposedElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::chart::ledger::Ledger;
+use super::chart::ledger_bars::Ledger;
 use super::chart::style::{Colour, DASHES, PARTS, Shape, Style};
 use super::chart::{
     self, Axis, Bars, Body, Chart, Findings, Load, LoadShape, Point, Series, count, number,
@@ -41,7 +41,7 @@ pub fn all(evidence: &Evidence) -> Vec<Picture> {
         .find(|load| load.rate_per_s.is_some() && load.workloads.len() > 1);
     let calls = [LoadShape::KEEP_ALIVE, LoadShape::NEW_CONNECTION].map(|shape| {
         let workload = Load::nearest(evidence, shape, 64)?;
-        chart::ledger::chart(&findings, workload, Ledger::Calls)
+        chart::ledger_bars::chart(&findings, workload, Ledger::Calls)
     });
     let charts = [
         keep_alive.and_then(|load| chart::by_connections(&findings, load, Metric::Cpu)),

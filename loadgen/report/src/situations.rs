@@ -11,7 +11,7 @@ use engine::foreign::in_markdown as escaped;
 use lab::compare::{Entry, Estimate, Evidence, Metric, Standing};
 use subject::catalogue::Workload;
 
-use crate::chart::ledger::Costs;
+use crate::chart::ledger_bars::Costs;
 use crate::chart::{Findings, Load, REACHED, count, rate_of, reached};
 
 /// Ours by rank.

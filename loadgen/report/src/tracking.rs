@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::run::{with_arguments, workload};
+use super::screen::{with_arguments, workload};
 use engine::figures::{bytes, percent, thousands};
 use engine::latency::{interval, percentile};
 use engine::plan::{Close, Pace};
@@ -169,7 +169,7 @@ fn extra(run: &Run<'_>) -> String {
     let mut lines = vec![
         format!("verdict: {}", run.verdict.status.as_str()),
         workload(run),
-        format!("{} responses", thousands(record.responses)),
+        format!("{} responses", thousands(record.counts.responses)),
         format!(
             "generator: loadgen {}, busiest thread {}",
             env!("CARGO_PKG_VERSION"),
@@ -184,7 +184,7 @@ fn extra(run: &Run<'_>) -> String {
 }
 
 fn server_cpu_us(run: &Run<'_>) -> Option<f64> {
-    let responses = run.outcome.record.answered_in_window;
+    let responses = run.outcome.record.counts.answered_in_window;
     let cost = run.server_cost.filter(|_| responses > 0)?;
     Some(round(cost.cpu_s() * 1e6 / responses as f64, 1000.0))
 }

@@ -225,7 +225,7 @@ struct ResponderCost {
 impl Bench<'_> {
     /// Measures the requested number of rounds, or fewer if the user interrupts; returns the complete ones.
     fn measure(&self, contenders: &mut [Contender]) -> anyhow::Result<Vec<Round>> {
-        let progress = Progress::start(self, contenders.len());
+        let progress = CalibrationProgress::start(self, contenders.len());
         let mut order: Vec<usize> = (0..contenders.len()).collect();
         let mut rounds = Vec::new();
         for number in 1..=self.rounds {
@@ -252,7 +252,7 @@ impl Bench<'_> {
         number: u32,
         contenders: &mut [Contender],
         order: &[usize],
-        progress: &Progress,
+        progress: &CalibrationProgress,
     ) -> anyhow::Result<Round> {
         let begin = |what| progress.begin(&format!("round {number} of {}: {what}", self.rounds));
         let mut doubts = Vec::new();
@@ -337,9 +337,9 @@ impl Bench<'_> {
             ..self.plan(&responder)
         };
         let (outcome, used) = self.drive(what, responder, &plan, doubts)?;
-        let per_s = outcome.record.responses as f64 / outcome.duration.as_secs_f64();
+        let per_s = outcome.record.counts.responses as f64 / outcome.duration.as_secs_f64();
         let client = &outcome.client;
-        let client_cpu_s = client.cpu_user_s + client.cpu_system_s;
+        let client_cpu_s = client.cpu_s();
         let client_busy = client_cpu_s / outcome.duration.as_secs_f64();
         let responder_busy = used.cpu_s / used.span_s;
         Ok(Ceiling {
@@ -433,7 +433,7 @@ impl Bench<'_> {
         let (mut begin, mut end) = (None, None);
         let outcome = drive::run_observed(plan, self.interrupted, &mut |moment| match moment {
             Moment::Begin => begin = used(),
-            Moment::Idle(_) | Moment::Progress(_) => {}
+            Moment::Idle(_) | Moment::Tick(_) => {}
             Moment::End => end = used(),
         })
         .context("running the load")?;
@@ -444,7 +444,7 @@ impl Bench<'_> {
             let reasons = verdict.reasons.join("; ");
             let record = &outcome.record;
             anyhow::ensure!(
-                record.responses > 0 && record.errors_count() == 0,
+                record.counts.responses > 0 && record.errors_count() == 0,
                 "measuring {what}: {reasons}"
             );
             doubts.push(format!("{what}: {reasons}"));
@@ -500,13 +500,13 @@ fn date() -> String {
 }
 
 /// A progress bar with the current measurement, if stderr is a terminal.
-struct Progress {
+struct CalibrationProgress {
     bar: Option<ProgressBar>,
     /// When the current measurement began.
     since: Cell<Instant>,
 }
 
-impl Progress {
+impl CalibrationProgress {
     fn start(bench: &Bench, contenders: usize) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let own = 4 * (bench.warmup() + bench.duration);
@@ -516,7 +516,7 @@ impl Progress {
             bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
             bar
         });
-        Progress {
+        CalibrationProgress {
             bar,
             since: Cell::new(Instant::now()),
         }
@@ -538,7 +538,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for CalibrationProgress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

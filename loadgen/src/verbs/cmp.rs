@@ -47,9 +47,9 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             anyhow::bail!("{sets}: no ledger; `loadgen measure` without --no-ledger makes one");
         }
         selection.print(
-            || report::ledger::document(&evidence, &shown),
+            || report::ledger_table::document(&evidence, &shown),
             rows::Provenance::of(&evidence),
-            &report::ledger::rows(&evidence),
+            &report::ledger_table::rows(&evidence),
         )?;
         return Ok(ExitCode::SUCCESS);
     }

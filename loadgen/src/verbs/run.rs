@@ -17,8 +17,8 @@ use crate::common::{Cpus, count, duration, duration_or_zero, interruption, requi
 use crate::output::say;
 use crate::outputs::Outputs;
 use crate::place::{Place, resolve};
-use crate::progress::Progress;
 use crate::request::Request;
+use crate::run_progress::RunProgress;
 use crate::sources::Sources;
 use crate::until::Until;
 use engine::drive;
@@ -35,7 +35,7 @@ use lab::calibration::Calibration;
 use lab::json;
 use lab::run::Run;
 use lab::slo::{Confirmation, Slo};
-use report::run::with_arguments;
+use report::screen::with_arguments;
 use subject::catalogue::{Catalogue, Server};
 use subject::fault::Fault;
 use subject::meter::Metered;
@@ -501,7 +501,7 @@ impl Subject<'_> {
             };
             let (outcome, metered) = self.drive_once(&plan)?;
             let idle = outcome.idle.as_ref().map_or(0, |idle| idle.connections);
-            let reached = outcome.record.connections_opened + idle > 0;
+            let reached = outcome.record.counts.connections_opened + idle > 0;
             if reached || outcome.interrupted || others == 0 {
                 return Ok((plan, outcome, metered));
             }
@@ -510,7 +510,7 @@ impl Subject<'_> {
     }
 
     fn drive_once(&self, plan: &Plan) -> anyhow::Result<(Outcome, Metered)> {
-        let progress = Progress::start(plan, self.interrupted);
+        let progress = RunProgress::start(plan, self.interrupted);
         let mut meter = self.session.as_ref().map(Session::meter);
         let outcome = drive::run_observed(plan, self.interrupted, &mut |moment| {
             progress.on(moment);

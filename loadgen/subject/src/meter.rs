@@ -82,7 +82,7 @@ impl<'a> Meter<'a> {
                     Err(error) => self.cost = Some(Err(error.into())),
                 }
             }
-            Moment::Progress(_) => {}
+            Moment::Tick(_) => {}
             Moment::End => {
                 self.end = Times::now(&self.cpus);
                 if let Some(sampler) = self.sampler.take() {
@@ -96,7 +96,8 @@ impl<'a> Meter<'a> {
     /// Finishes after a run with this outcome, if any, and this many requests in flight on a connection. If the server used
     /// CPUs of the generator, that time is deducted from what other processes used there.
     pub fn finish(self, mut outcome: Option<&mut Outcome>, pipeline: usize) -> Metered {
-        let responses = (outcome.as_ref()).map_or(0, |outcome| outcome.record.answered_in_window);
+        let responses =
+            (outcome.as_ref()).map_or(0, |outcome| outcome.record.counts.answered_in_window);
         if let Some(Owner::Others(others)) = self.owner {
             return Metered {
                 fault: Some(Fault::Foreign(others)),

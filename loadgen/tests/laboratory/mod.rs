@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use engine::plan::{Pace, Rate};
 use engine::verdict::Status;
 use hdrhistogram::Histogram;
-use lab::set::ledger::Row;
+use lab::set::ledger_rows::Row;
 use lab::set::{Campaign, Cell, Key, SCHEMA, Writer};
 use subject::catalogue::Workload;
 use subject::ledger::Kind;

@@ -68,14 +68,14 @@ pub(crate) fn books_balance(plan: &Plan, outcome: &Outcome, truth: &Truth, unrea
     let context = format!(
         "\n{plan:?}\nrequests {}, responses {}, good {}, in flight {}, due {}, unsent {}, \
          lower bounds {}, warm-up {}, errors {:?}",
-        record.requests,
-        record.responses,
-        record.good,
-        record.in_flight_at_end,
-        record.due,
-        record.unsent,
-        record.lower_bounds,
-        record.warmup_requests,
+        record.counts.requests,
+        record.counts.responses,
+        record.counts.good,
+        record.counts.in_flight_at_end,
+        record.counts.due,
+        record.counts.unsent,
+        record.counts.lower_bounds,
+        record.counts.warmup_requests,
         record.errors,
     );
     let sum = |test: &dyn Fn((Phase, Kind)) -> bool| -> u64 {
@@ -87,37 +87,60 @@ pub(crate) fn books_balance(plan: &Plan, outcome: &Outcome, truth: &Truth, unrea
 
     let idle = outcome.idle.as_ref();
     assert_eq!(
-        record.requests + record.warmup_requests + idle.map_or(0, |idle| idle.requests),
+        record.counts.requests
+            + record.counts.warmup_requests
+            + idle.map_or(0, |idle| idle.requests),
         truth.requests + unread,
         "requests sent, and read by the server{context}"
     );
     assert_eq!(
-        record.requests,
-        record.responses + record.in_flight_at_end + lost,
+        record.counts.requests,
+        record.counts.responses + record.counts.in_flight_at_end + lost,
         "requests, and what became of them{context}"
     );
-    assert_eq!(record.good, record.responses - faulty, "good ones{context}");
-    assert!(record.responses <= truth.responses, "responses{context}");
+    assert_eq!(
+        record.counts.good,
+        record.counts.responses - faulty,
+        "good ones{context}"
+    );
+    assert!(
+        record.counts.responses <= truth.responses,
+        "responses{context}"
+    );
     match plan.pace.rate() {
-        None => assert_eq!((record.due, record.unsent), (0, 0), "{context}"),
-        Some(_) => assert_eq!(record.due, record.requests + record.unsent, "due{context}"),
+        None => assert_eq!(
+            (record.counts.due, record.counts.unsent),
+            (0, 0),
+            "{context}"
+        ),
+        Some(_) => assert_eq!(
+            record.counts.due,
+            record.counts.requests + record.counts.unsent,
+            "due{context}"
+        ),
     }
-    assert!(record.sent_in_time <= record.requests, "{context}");
-    assert!(record.responses_in_time <= record.responses, "{context}");
+    assert!(
+        record.counts.sent_in_time <= record.counts.requests,
+        "{context}"
+    );
+    assert!(
+        record.counts.responses_in_time <= record.counts.responses,
+        "{context}"
+    );
 
     for (name, histogram, count) in [
         (
             "response",
             &record.response,
-            record.responses + record.lower_bounds,
+            record.counts.responses + record.counts.lower_bounds,
         ),
         // What was never sent has none.
         (
             "service",
             &record.service,
-            record.responses + record.lower_bounds - record.unsent,
+            record.counts.responses + record.counts.lower_bounds - record.counts.unsent,
         ),
-        ("first byte", &record.first_byte, record.responses),
+        ("first byte", &record.first_byte, record.counts.responses),
     ] {
         assert_eq!(histogram.len(), count, "samples of {name}{context}");
     }
@@ -125,7 +148,7 @@ pub(crate) fn books_balance(plan: &Plan, outcome: &Outcome, truth: &Truth, unrea
         for (name, histogram) in [("lag", &record.lag), ("lag of its own", &record.lag_own)] {
             assert_eq!(
                 histogram.len(),
-                record.requests,
+                record.counts.requests,
                 "samples of {name}{context}"
             );
         }
@@ -138,26 +161,26 @@ pub(crate) fn books_balance(plan: &Plan, outcome: &Outcome, truth: &Truth, unrea
     }
     let timeouts = sum(&|error| error.1 == Kind::Timeout && costs_a_request(error));
     assert_eq!(
-        record.lower_bounds,
-        record.in_flight_at_end + record.unsent + timeouts,
+        record.counts.lower_bounds,
+        record.counts.in_flight_at_end + record.counts.unsent + timeouts,
         "lower bounds{context}"
     );
     let by_status: u64 = record.status.values().sum();
-    assert_eq!(by_status, record.responses, "by status{context}");
+    assert_eq!(by_status, record.counts.responses, "by status{context}");
     // Those that came while it drained are in no connection's share.
     let by_connection: u64 = record.responses_by_connection.iter().sum();
-    let late = record.responses.checked_sub(by_connection);
+    let late = record.counts.responses.checked_sub(by_connection);
     let late = late.expect("connections have no more than all responses");
     if plan.pace.rate().is_none() {
         let in_flight_max = (plan.connections * plan.pipeline) as u64;
         assert!(late <= in_flight_max, "{late} by no connection{context}");
     }
     assert!(
-        record.connections_open_max <= plan.connections as u64,
+        record.counts.connections_open_max <= plan.connections as u64,
         "{context}"
     );
     assert!(
-        record.connections_in_time <= record.connections_opened,
+        record.counts.connections_in_time <= record.counts.connections_opened,
         "{context}"
     );
 }
@@ -166,7 +189,7 @@ pub(crate) fn books_balance(plan: &Plan, outcome: &Outcome, truth: &Truth, unrea
 pub(crate) fn connections_agree(outcome: &Outcome, truth: &Truth) {
     let idle = outcome.idle.as_ref();
     assert_eq!(
-        outcome.record.connections_opened + idle.map_or(0, |idle| idle.connections),
+        outcome.record.counts.connections_opened + idle.map_or(0, |idle| idle.connections),
         truth.connections,
         "connections"
     );
@@ -193,9 +216,9 @@ pub(crate) fn faults_agree(outcome: &Outcome, truth: &Truth) {
         })
         .sum();
     assert!(
-        missing <= record.in_flight_at_end,
+        missing <= record.counts.in_flight_at_end,
         "{missing} faults are missing, {} requests were in flight: {:?}, {:?}",
-        record.in_flight_at_end,
+        record.counts.in_flight_at_end,
         record.errors,
         truth.faults,
     );

@@ -132,18 +132,18 @@ fn counts(subject: &Subject, plan: Plan) -> Result<()> {
     let counters = server.stop()?;
     ensure!(seen.errors.is_empty(), "{:?}", seen.errors);
     ensure!(
-        seen.responses > 0 && seen.good == seen.responses,
+        seen.counts.responses > 0 && seen.counts.good == seen.counts.responses,
         "{seen:?}"
     );
     ensure!(
-        seen.requests == seen.responses + seen.in_flight_at_end,
+        seen.counts.requests == seen.counts.responses + seen.counts.in_flight_at_end,
         "{seen:?}"
     );
     ensure!(
-        (seen.responses..=seen.requests).contains(&counters.requests),
+        (seen.counts.responses..=seen.counts.requests).contains(&counters.requests),
         "{} requests sent, {} answered, and {counters:?}",
-        seen.requests,
-        seen.responses,
+        seen.counts.requests,
+        seen.counts.responses,
     );
     if let Limit::Requests(requests) = plan.limit {
         ensure!(

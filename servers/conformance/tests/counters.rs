@@ -169,12 +169,12 @@ fn load(subject: &Subject) -> Result<()> {
         };
         let seen = engine::drive::run(&plan, &AtomicBool::new(false))?.record;
         ensure!(
-            seen.errors.is_empty() && seen.good == 1000,
+            seen.errors.is_empty() && seen.counts.good == 1000,
             "{:?}",
             seen.errors
         );
-        requests += seen.requests;
-        connections += seen.connections_opened;
+        requests += seen.counts.requests;
+        connections += seen.counts.connections_opened;
         let counters = server.counters_become(|counters| counters.closed == connections)?;
         ensure!(
             counters.accepted == connections,

@@ -315,14 +315,14 @@ fn signals_under_load(subject: &Subject) -> Result<()> {
     })?;
     let counters = server.stop_loudly()?;
     ensure!(
-        seen.errors.is_empty() && seen.responses > 0,
+        seen.errors.is_empty() && seen.counts.responses > 0,
         "{:?}",
         seen.errors
     );
     ensure!(
-        counters.requests == seen.requests,
+        counters.requests == seen.counts.requests,
         "{} requests, {counters:?}",
-        seen.requests
+        seen.counts.requests
     );
     Ok(())
 }

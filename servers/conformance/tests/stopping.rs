@@ -262,15 +262,15 @@ fn under_load_at_any_time(subject: &Subject, plan: &Plan) -> Result<()> {
                 .unwrap_or(0),
         };
         let ok = errors.is_empty()
-            && seen.responses >= requests
-            && seen.good == seen.responses
-            && seen.requests == seen.responses + lost
-            && seen.responses == counters.requests;
+            && seen.counts.responses >= requests
+            && seen.counts.good == seen.counts.responses
+            && seen.counts.requests == seen.counts.responses + lost
+            && seen.counts.responses == counters.requests;
         ensure!(
             ok,
             "stopped after {requests} requests, {} sent, {} answered, errors {:?}; {counters:?}",
-            seen.requests,
-            seen.responses,
+            seen.counts.requests,
+            seen.counts.responses,
             seen.errors
         );
     }

@@ -49,7 +49,7 @@ pub enum Moment<'a> {
     /// The warm-up is over: requests count from here on.
     Begin,
     /// Reported several times a second.
-    Progress(&'a Progress<'a>),
+    Tick(&'a Tick<'a>),
     /// The run's time is over, or all requests are answered. Requests in flight are awaited; no
     /// connection has been closed yet because of the end.
     End,
@@ -57,7 +57,7 @@ pub enum Moment<'a> {
 
 /// The progress of a run.
 #[derive(Debug, Clone, Copy)]
-pub struct Progress<'a> {
+pub struct Tick<'a> {
     /// Time since the start, including the warm-up.
     pub elapsed: Duration,
     /// Time since the previous report.
@@ -272,7 +272,7 @@ impl Watch<'_> {
         let responses = self.shared.mailboxes.iter().map(Mailbox::responses).sum();
         let now = self.shared.now();
         let (last, last_responses) = std::mem::replace(&mut self.last, (now, responses));
-        on(Moment::Progress(&Progress {
+        on(Moment::Tick(&Tick {
             elapsed: Duration::from_nanos(now),
             interval: Duration::from_nanos(now - last),
             interval_responses: responses - last_responses,
@@ -459,7 +459,7 @@ fn merge(shared: &Shared<'_>, parts: Vec<Part>, response: &Histogram<u64>) -> Ou
         client.cpu_system_s += cost.cpu_system_s;
         client.spin_s += cost.spin_s;
         client.context_switches += cost.context_switches;
-        let worked_s = cost.cpu_user_s + cost.cpu_system_s - cost.spin_s;
+        let worked_s = cost.cpu_s() - cost.spin_s;
         client.stopped_s = client.stopped_s.max(cost.stopped_s);
         pauses.extend(cost.pauses);
         if let Some(delay_s) = cost.run_delay_s {

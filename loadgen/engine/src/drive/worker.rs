@@ -276,7 +276,7 @@ impl<'a> Worker<'a> {
                     } else if let Some(since) = connection.closing_since
                         && now.saturating_sub(since) > CLOSE_WITHIN.as_nanos() as u64
                     {
-                        self.record.close_ignored += 1;
+                        self.record.counts.close_ignored += 1;
                         self.reopen(slot);
                     } else if let Some(since) = connection.unasked_since
                         && now.saturating_sub(since) > CLOSE_WITHIN.as_nanos() as u64
@@ -339,11 +339,12 @@ impl<'a> Worker<'a> {
         let plan = self.shared.plan;
         self.shared.reached.store(true, Relaxed);
         self.open += 1;
-        self.record.connections_opened += 1;
-        self.record.connections_open_max = self.record.connections_open_max.max(self.open);
+        self.record.counts.connections_opened += 1;
+        self.record.counts.connections_open_max =
+            self.record.counts.connections_open_max.max(self.open);
         let in_time = now >= self.begin && now < self.end();
         if in_time {
-            self.record.connections_in_time += 1;
+            self.record.counts.connections_in_time += 1;
             // In a run without a warm-up, connections that have not been opened yet are no loss of the server's.
             let from = match self.connections[slot].used {
                 true => since,
@@ -451,7 +452,7 @@ impl<'a> Worker<'a> {
         if counts {
             record_ns(&mut self.record.lag, lag);
             record_ns(&mut self.record.lag_own, own.min(lag));
-            self.record.sent_in_time += u64::from(now < self.end());
+            self.record.counts.sent_in_time += u64::from(now < self.end());
         }
         self.write(slot, 1, intended, now, counts);
     }
@@ -471,10 +472,10 @@ impl<'a> Worker<'a> {
             counts,
         });
         if counts {
-            self.record.requests += count;
+            self.record.counts.requests += count;
             self.in_flight += count;
         } else {
-            self.record.warmup_requests += count;
+            self.record.counts.warmup_requests += count;
         }
         self.flush(slot);
     }
@@ -537,7 +538,7 @@ impl<'a> Worker<'a> {
         self.progress = now;
         self.hear(now);
         if now >= self.begin {
-            self.record.bytes_received += input.len() as u64;
+            self.record.counts.bytes_received += input.len() as u64;
         }
         let mut is_behind = false;
         while !input.is_empty() {
@@ -648,7 +649,7 @@ impl<'a> Worker<'a> {
         }
         self.responses += 1;
         let in_window = now >= self.begin && now < self.shared.end();
-        self.record.answered_in_window += u64::from(in_window);
+        self.record.counts.answered_in_window += u64::from(in_window);
         let connection = &mut self.connections[slot];
         connection.succeeded();
         connection.answered += 1;
@@ -666,8 +667,8 @@ impl<'a> Worker<'a> {
         self.outstanding -= 1;
         self.record.answered_ns_max = self.record.answered_ns_max.max(now - sent.at);
         if !sent.counts {
-            self.record.answered_of_warmup += u64::from(in_window);
-            self.record.warmup_responses += u64::from(now < self.begin);
+            self.record.counts.answered_of_warmup += u64::from(in_window);
+            self.record.counts.warmup_responses += u64::from(now < self.begin);
         }
         if sent.counts {
             self.in_flight -= 1;
@@ -679,7 +680,7 @@ impl<'a> Worker<'a> {
             return true;
         }
         if response.switches {
-            self.record.switches += 1;
+            self.record.counts.protocol_switches += 1;
         } else if !life_is_over {
             self.record.closes_announced.add(answered);
         }
@@ -689,7 +690,7 @@ impl<'a> Worker<'a> {
             self.fail(slot, Phase::FirstByte, Kind::BehindClose);
         } else if plan.server_closes
             && matches!(connection.state, State::Open(_))
-            && (self.close_honoured || self.record.close_ignored < CLOSES_AWAITED)
+            && (self.close_honoured || self.record.counts.close_ignored < CLOSES_AWAITED)
         {
             connection.closing_since = Some(now);
             return true;
@@ -704,7 +705,7 @@ impl<'a> Worker<'a> {
     fn count(&mut self, slot: usize, sent: Sent, response: Response, first_byte_at: u64, now: u64) {
         let record = &mut self.record;
         let response_ns = now - sent.intended;
-        record.responses += 1;
+        record.counts.responses += 1;
         record_ns(&mut record.response, response_ns);
         record_ns(&mut record.first_byte, first_byte_at - sent.at);
         record.serial.push(response_ns as f64);
@@ -714,7 +715,7 @@ impl<'a> Worker<'a> {
             record_ns(&mut record.service, now - sent.at);
         }
         let end = self.shared.end();
-        record.responses_in_time += u64::from(sent.at < end);
+        record.counts.responses_in_time += u64::from(sent.at < end);
         // A connection that is served only after the others are gone has starved.
         record.responses_by_connection[slot] += u64::from(now < end);
         self.status[usize::from(response.status)] += 1;
@@ -723,7 +724,7 @@ impl<'a> Worker<'a> {
         } else if !response.as_expected || !self.shared.has_usual_length(sent.number, response) {
             record.errors(Phase::Body, Kind::WrongBody, 1);
         } else {
-            record.good += 1;
+            record.counts.good += 1;
         }
     }
 
@@ -818,7 +819,7 @@ impl<'a> Worker<'a> {
         self.record.silences = Some(std::mem::take(&mut self.silences));
         for connection in &self.connections {
             for sent in connection.in_flight.iter().filter(|sent| sent.counts) {
-                self.record.in_flight_at_end += sent.count;
+                self.record.counts.in_flight_at_end += sent.count;
                 self.record.busy_ns += sent.count * end.saturating_sub(sent.at);
                 let service_ns = Some(now - sent.at);
                 self.record
@@ -831,11 +832,12 @@ impl<'a> Worker<'a> {
             // The server may have accepted a connection that was not reported here in time.
             if let State::Connecting(stream, since) = &connection.state {
                 match stream.peer_addr() {
-                    Ok(_) => self.record.connections_opened += 1,
+                    Ok(_) => self.record.counts.connections_opened += 1,
                     Err(_) => {
                         let age = Duration::from_nanos(now - since);
-                        self.record.connecting_at_end += 1;
-                        self.record.connecting_slowly_at_end += u64::from(age >= SLOW_CONNECT);
+                        self.record.counts.connecting_at_end += 1;
+                        self.record.counts.connecting_slowly_at_end +=
+                            u64::from(age >= SLOW_CONNECT);
                         self.record.oldest_connecting =
                             self.record.oldest_connecting.max(Some(age));
                     }

@@ -5,7 +5,7 @@
 //! report ([`Claim`]) is compared with both.
 
 mod claim;
-mod run;
+mod invocation;
 
 use std::env;
 use std::fs;
@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use claim::Claim;
-pub use run::{Failure, run};
+pub use invocation::{Failure, run};
 
 /// A known load generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

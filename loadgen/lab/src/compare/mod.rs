@@ -21,7 +21,7 @@ pub use metric::{Metric, Units};
 
 pub use crate::estimate::Estimate;
 use crate::estimate::estimate;
-use crate::set::ledger;
+use crate::set::ledger_rows;
 use crate::set::{Campaign, Cell, Set};
 use engine::foreign;
 use engine::plan::{Pace, Rate};
@@ -61,7 +61,7 @@ pub struct Evidence {
     /// The groups of each server that has some.
     pub server_groups: BTreeMap<String, Vec<String>>,
     /// Counts from separate passes, of all sets.
-    pub ledger: Vec<ledger::Row>,
+    pub ledger: Vec<ledger_rows::Row>,
     /// The interval logs of all sets, from which [`Latencies`] are made.
     pub logs: Vec<Log>,
     /// Unimportant differences between the sets, and differences that cannot be excluded.

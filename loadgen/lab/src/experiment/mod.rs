@@ -24,7 +24,7 @@ use subject::machine::Machine;
 
 use crate::compare::{Evidence, Mixed};
 use crate::set;
-use crate::set::ledger::{PassKey, Row};
+use crate::set::ledger_rows::{PassKey, Row};
 use crate::set::{Campaign, Cell, Key, Set, Writer};
 
 /// The time of a cell in addition to its load: start, probe, stop, reap, write.

@@ -17,7 +17,7 @@ use subject::session::Session;
 
 use super::cell::{HELLO_STATUS, hello};
 use super::{Error, Experiment, Observer, now};
-use crate::set::ledger::{self, PassKey, Row};
+use crate::set::ledger_rows::{self, PassKey, Row};
 use crate::set::{Set, Writer};
 
 /// The warm-up of a pass, and the time added for each connection: attaching counters to a new thread takes time.
@@ -62,7 +62,7 @@ impl Experiment<'_> {
                 Ok(found) => tracepoints = Some(found),
                 Err(error) => {
                     observer.note(&format!("warning: no system calls in the ledger: {error}"));
-                    writer.append_ledger(&[ledger::impossible(now(), &error.to_string())])?;
+                    writer.append_ledger(&[ledger_rows::impossible(now(), &error.to_string())])?;
                     passes.retain(|pass| pass.workload.is_none());
                 }
             }
@@ -134,8 +134,8 @@ impl Experiment<'_> {
             let counted = pass.finish().map_err(|error| error.to_string())?;
             check(&outcome, counted.responses)?;
             let record = &outcome.record;
-            let share = counted.responses as f64 / record.responses.max(1) as f64;
-            let connections = (record.connections_in_time as f64 * share).round() as u64;
+            let share = counted.responses as f64 / record.counts.responses.max(1) as f64;
+            let connections = (record.counts.connections_in_time as f64 * share).round() as u64;
             Ok(key.counted(
                 started,
                 (counted.responses, connections),
@@ -224,8 +224,11 @@ fn check(outcome: &Outcome, responses: u64) -> Result<(), String> {
     if responses == 0 {
         return Err("nothing was answered".to_owned());
     }
-    if errors as f64 > ERRORS_MAX * record.responses as f64 {
-        return Err(format!("{errors} errors in {} responses", record.responses));
+    if errors as f64 > ERRORS_MAX * record.counts.responses as f64 {
+        return Err(format!(
+            "{errors} errors in {} responses",
+            record.counts.responses
+        ));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::compare::Evidence;
 use crate::primitives::{ALL, Cost, Primitive, Primitives, SCHEMA};
-use crate::set::ledger::Row;
+use crate::set::ledger_rows::Row;
 use crate::set::{Cell, Key};
 use engine::plan::Pace;
 use engine::verdict::Status;

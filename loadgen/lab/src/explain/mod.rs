@@ -1,7 +1,7 @@
 //! What a request should cost, added up from the operations and their costs on this machine, and
 //! compared with the measured cost. Pure functions.
 //!
-//! A [`ledger`](crate::set::ledger) says how often a server performed each operation per request,
+//! A [`ledger`](crate::set::ledger_rows) says how often a server performed each operation per request,
 //! and [`crate::primitives`] what one of each costs: together they form the [`prediction`](model)
 //! of the kernel's share. No price list contains the server's own code, so its time is taken from
 //! the measurement; every item says which of the two it is. The rest is the residual, which is as
@@ -20,7 +20,7 @@ use crate::compare::Evidence;
 use crate::estimate::median;
 use crate::primitives::Primitives;
 use crate::set::Cell;
-use crate::set::ledger::{Pass, Row};
+use crate::set::ledger_rows::{Pass, Row};
 use engine::verdict::Status;
 use model::Load;
 use subject::machine::Pinning;

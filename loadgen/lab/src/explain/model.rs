@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::primitives::{ANSWER_BYTES, Primitive, Primitives, REQUEST_BYTES};
-use crate::set::ledger::Pass;
+use crate::set::ledger_rows::Pass;
 
 /// The items that a request can be charged for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -18,7 +18,7 @@
 //! histograms.
 
 mod cell;
-pub mod ledger;
+pub mod ledger_rows;
 mod lines;
 mod lock;
 mod logs;
@@ -228,7 +228,7 @@ pub struct Set {
     /// The cells in the order of measurement.
     pub cells: Vec<Cell>,
     /// Counts from separate passes; absent in the first sets.
-    pub ledger: Vec<ledger::Row>,
+    pub ledger: Vec<ledger_rows::Row>,
     /// The interval log of each server that has one, checked: all of its histograms can be decoded.
     pub logs: BTreeMap<String, Vec<u8>>,
     /// One line for each part that was left out because a kill had cut it off.
@@ -322,7 +322,7 @@ impl Set {
         // Another process may be writing the set. Files that are written last are read first;
         // otherwise rows of a round that the plan does not have yet would be damage.
         let logs = read_logs(path)?;
-        let rows = ledger::read(&path.join(LEDGER))?;
+        let rows = ledger_rows::read(&path.join(LEDGER))?;
         let cells_path = path.join(CELLS);
         let cells_bytes = read_file(&cells_path)?;
         let Version { schema } = read_toml(&path.join(PLAN))?;
@@ -368,8 +368,8 @@ impl Set {
     }
 
     /// The passes that are left to make, in order.
-    pub fn missing_passes(&self) -> Vec<ledger::PassKey> {
-        ledger::missing(&self.campaign, &self.ledger)
+    pub fn missing_passes(&self) -> Vec<ledger_rows::PassKey> {
+        ledger_rows::missing(&self.campaign, &self.ledger)
     }
 
     /// The cells that are left to measure, in order.
@@ -531,7 +531,7 @@ impl Writer {
         if lines.cut_off > 0 {
             write_atomically(&cells, lines.text())?;
         }
-        ledger::drop_cut_off(&set.path.join(LEDGER))?;
+        ledger_rows::drop_cut_off(&set.path.join(LEDGER))?;
         drop_unfinished(&set.path)?;
         for server in &set.campaign.servers {
             let rows = set.cells.iter().filter(|cell| cell.server == *server);
@@ -678,9 +678,9 @@ impl Writer {
     /// # Errors
     ///
     /// If they cannot be written.
-    pub fn append_ledger(&self, rows: &[ledger::Row]) -> Result<(), Error> {
+    pub fn append_ledger(&self, rows: &[ledger_rows::Row]) -> Result<(), Error> {
         let path = self.path.join(LEDGER);
-        ledger::append(&path, rows).map_err(io_error("writing", &path))
+        ledger_rows::append(&path, rows).map_err(io_error("writing", &path))
     }
 
     /// Rewrites `machine.toml`.

@@ -318,7 +318,8 @@ impl Search {
         Step {
             phase,
             rate_per_s,
-            achieved_per_s: (seconds > 0.0).then(|| record.answered_in_window as f64 / seconds),
+            achieved_per_s: (seconds > 0.0)
+                .then(|| record.counts.answered_in_window as f64 / seconds),
             duration: outcome.duration,
             values,
             held,
@@ -408,7 +409,7 @@ enum Stop<E> {
 /// Why no connection could be established, if none could; a lack of ports or files on the
 /// generator's side does not count.
 fn unreachable(record: &Record, verdict: &Verdict) -> Option<String> {
-    let none = record.connections_open_max == 0 && record.responses == 0;
+    let none = record.counts.connections_open_max == 0 && record.counts.responses == 0;
     (none && own_errors(record) == 0).then(|| match verdict.reasons.first() {
         Some(reason) => reason.clone(),
         None => "no connection could be established".to_owned(),
@@ -462,7 +463,7 @@ fn errors(record: &Record, values: &[Value]) -> Option<(Held, String)> {
             Held::Limited,
             "the generator ran out of local ports or open files".to_owned(),
         )),
-        _ if record.responses == 0 => Some((Held::Missed, "no response at all".to_owned())),
+        _ if record.counts.responses == 0 => Some((Held::Missed, "no response at all".to_owned())),
         Some(errors) => Some((Held::Missed, errors.excess())),
         None => None,
     }
@@ -478,8 +479,8 @@ fn lateness(outcome: &Outcome) -> Option<(Held, String)> {
     let held = if own { Held::Limited } else { Held::Missed };
     let reason = format!(
         "only {} of {} requests were sent in time",
-        thousands(record.sent_in_time),
-        thousands(record.due)
+        thousands(record.counts.sent_in_time),
+        thousands(record.counts.due)
     );
     Some((held, reason))
 }
@@ -857,20 +858,20 @@ mod tests {
     fn a_rate_that_was_not_sent_is_not_met() {
         let valid = verdict(Status::Valid);
         let mut late = outcome(50, 0);
-        late.record.sent_in_time = 1_900;
+        late.record.counts.sent_in_time = 1_900;
         let reason = "only 1,900 of 2,000 requests were sent in time".to_owned();
         assert_eq!(
             judged("p99<1s", &late, &valid),
             (Held::Missed, reason.clone())
         );
         let mut late = outcome(50, 40);
-        late.record.sent_in_time = 1_900;
+        late.record.counts.sent_in_time = 1_900;
         assert_eq!(judged("p99<1s", &late, &valid), (Held::Limited, reason));
         // A stall at the end, which delayed no other request.
         let mut late = outcome(5, 0);
-        late.record.sent_in_time = 1_900;
+        late.record.counts.sent_in_time = 1_900;
         assert_eq!(judged("p99<1s", &late, &valid).0, Held::Met);
-        late.record.sent_in_time = 1_990;
+        late.record.counts.sent_in_time = 1_990;
         assert_eq!(judged("p99<1s", &late, &valid).0, Held::Met);
     }
 
@@ -894,7 +895,7 @@ mod tests {
             );
         }
         let mut silent = outcome(0, 0);
-        silent.record.responses = 0;
+        silent.record.counts.responses = 0;
         silent.record.response.clear();
         let reason = "no response at all".to_owned();
         assert_eq!(judged("p99<1s", &silent, &valid), (Held::Missed, reason));

@@ -104,7 +104,7 @@ impl Measure {
         match self {
             Measure::Errors => {
                 let errors = record.errors_count();
-                let attempts = record.requests.max(record.due).max(errors);
+                let attempts = record.counts.requests.max(record.counts.due).max(errors);
                 (attempts > 0).then(|| errors as f64 / attempts as f64 * 100.0)
             }
             Measure::Percentile(p) if record.response.len() < latency::samples_needed(p) => None,

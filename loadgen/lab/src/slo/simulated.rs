@@ -76,14 +76,14 @@ impl Simulated {
             }
         }
         let sent = offered.min(self.capacity_per_s) * seconds;
-        record.due = due as u64;
-        record.sent_in_time = sent as u64;
-        record.requests = sent as u64;
-        record.unsent = record.due - record.sent_in_time;
-        record.responses = sent as u64;
-        record.responses_in_time = sent as u64;
-        record.answered_in_window = sent as u64;
-        record.connections_open_max = plan.connections as u64;
+        record.counts.due = due as u64;
+        record.counts.sent_in_time = sent as u64;
+        record.counts.requests = sent as u64;
+        record.counts.unsent = record.counts.due - record.counts.sent_in_time;
+        record.counts.responses = sent as u64;
+        record.counts.responses_in_time = sent as u64;
+        record.counts.answered_in_window = sent as u64;
+        record.counts.connections_open_max = plan.connections as u64;
         record.responses_by_connection.fill(1);
         let errors = (sent * self.errors).ceil() as u64;
         record.errors(Phase::Body, Kind::BadStatus, errors);

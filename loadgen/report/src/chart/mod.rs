@@ -1,7 +1,7 @@
 //! What the page and the pictures draw, as data: points with their intervals and what is said about them.
 //! Nothing is drawn here.
 
-pub(crate) mod ledger;
+pub(crate) mod ledger_bars;
 mod loads;
 mod spread;
 pub(crate) mod style;

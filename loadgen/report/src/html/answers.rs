@@ -1,6 +1,6 @@
 //! The reader's first questions, answered in words from the evidence.
 
-use crate::chart::ledger::Costs;
+use crate::chart::ledger_bars::Costs;
 use crate::chart::{Findings, Load, LoadShape, count, number, rate_of, with_interval};
 use crate::situations::{Podium, Rates, few, starved, times};
 use engine::figures::figure;

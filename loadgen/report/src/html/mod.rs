@@ -11,7 +11,7 @@ use askama::Template;
 
 use self::answers::Answer;
 use self::groups::{Folded, Group};
-use super::chart::ledger::{Costs, Ledger};
+use super::chart::ledger_bars::{Costs, Ledger};
 use super::chart::style::{self, Style};
 use super::chart::{self, Body, Chart, Findings, Load, LoadShape};
 use super::{Faults, plural};
@@ -19,7 +19,7 @@ use crate::situations::{Podium, times};
 use engine::figures::thousands;
 use lab::compare::Latencies;
 use lab::compare::{Entry, Evidence, Metric, Standing};
-use lab::set::ledger::Pass;
+use lab::set::ledger_rows::Pass;
 use subject::catalogue::Workload;
 use subject::machine::Machine;
 
@@ -233,7 +233,7 @@ impl<'a> Page<'a> {
         let ledger = |workload: &Workload| -> Vec<Figure> {
             [Ledger::Cpu, Ledger::Calls, Ledger::Switches]
                 .into_iter()
-                .filter_map(|kind| chart::ledger::chart(&findings, workload, kind))
+                .filter_map(|kind| chart::ledger_bars::chart(&findings, workload, kind))
                 .map(figure)
                 .collect()
         };
@@ -664,7 +664,7 @@ mod tests {
     use super::*;
     use engine::record::{latency_histogram, record_ns};
     use lab::fixture;
-    use lab::set::ledger::Row;
+    use lab::set::ledger_rows::Row;
     use subject::ledger::Kind;
 
     /// The servers and workloads of the repository in little, with every kind of chart and fault.

@@ -25,7 +25,7 @@ use lab::experiment::campaign::{self, Request, Rounds};
 use lab::experiment::{Ended, Experiment, rounds, time_of_all};
 use lab::set;
 use lab::set::{Campaign, Key, Set, Writer};
-use progress::Progress;
+use progress::ExperimentProgress;
 use report::{aa, markdown, table};
 use subject::catalogue::Catalogue;
 use subject::machine::{Build, Machine, Pinning};
@@ -217,7 +217,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         readme: &readme,
     };
     let path = writer.path().to_owned();
-    let mut progress = Progress::start(&experiment.campaign, &cells);
+    let mut progress = ExperimentProgress::start(&experiment.campaign, &cells);
     let ended = experiment.measure(cells, writer, &mut progress)?;
     finish(&path, ended)
 }

@@ -11,12 +11,12 @@ use crate::common::speaks_utf8;
 use crate::output::say;
 use engine::verdict::Status;
 use lab::experiment::{Observer, time_of};
-use lab::set::ledger::{self, PassKey, Row};
+use lab::set::ledger_rows::{self, PassKey, Row};
 use lab::set::{Campaign, Cell, Key};
 use report::table;
 
 /// Drawn only between cells, so that it takes no time from the running generator.
-pub(super) struct Progress {
+pub(super) struct ExperimentProgress {
     bar: Option<ProgressBar>,
     /// The planned time of a cell of each workload.
     times: BTreeMap<String, Duration>,
@@ -36,13 +36,13 @@ pub(super) struct Progress {
 /// Below this measured time, the plan predicts the rest better than the experience so far.
 const EXPERIENCE_MIN: Duration = Duration::from_secs(10);
 
-impl Progress {
+impl ExperimentProgress {
     /// For a campaign of which these cells are left.
     pub(super) fn start(campaign: &Campaign, cells: &[Key]) -> Self {
         let bar = bar("{wide_bar} {prefix}\n{msg}");
         let times = campaign.workloads.iter();
         let cells_done = campaign.cells().len() - cells.len();
-        Progress {
+        ExperimentProgress {
             bar,
             times: times.map(|it| (it.name.clone(), time_of(it))).collect(),
             cells: cells_done,
@@ -92,7 +92,7 @@ impl Progress {
     }
 }
 
-impl Observer for Progress {
+impl Observer for ExperimentProgress {
     fn cells(&mut self, cells: &[Key]) {
         self.cells += cells.len();
         self.planned += cells.iter().map(|key| self.time_of(key)).sum();
@@ -243,10 +243,10 @@ fn counted(rows: &[Row]) -> String {
     if let Some(error) = &first.error {
         return format!("none: {error}");
     }
-    if let Some(pass) = ledger::Pass::of(rows, &first.server, &first.workload) {
+    if let Some(pass) = ledger_rows::Pass::of(rows, &first.server, &first.workload) {
         return format!("{:.2} system calls per request", pass.calls_per_request());
     }
-    let cost = ledger::idle_cost(rows, &first.server).unwrap_or_default();
+    let cost = ledger_rows::idle_cost(rows, &first.server).unwrap_or_default();
     let bytes = |slope: Option<f64>| slope.map_or("-".to_owned(), |slope| format!("{slope:.0} B"));
     format!(
         "{} for each idle connection, and {} in the kernel",

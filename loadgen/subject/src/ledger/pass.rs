@@ -62,7 +62,7 @@ impl Pass {
         match moment {
             Moment::Idle(_) => {}
             Moment::Begin => self.begin(),
-            Moment::Progress(progress) => {
+            Moment::Tick(progress) => {
                 self.responses = progress.responses_all;
                 if let Stage::Counting(_, since, responses) = &self.stage
                     && since.elapsed() >= self.at_least.time

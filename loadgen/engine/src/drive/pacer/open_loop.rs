@@ -239,11 +239,11 @@ impl OpenLoop {
         while self.next.next() < end {
             let intended = self.next.advance();
             if intended >= begin {
-                record.unsent += 1;
+                record.counts.unsent += 1;
                 record.lower_bound(now - intended, None, 1);
             }
         }
-        record.due = record.requests + record.unsent;
+        record.counts.due = record.counts.requests + record.counts.unsent;
         self.spun_ns as f64 / 1e9
     }
 }

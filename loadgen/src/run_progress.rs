@@ -12,10 +12,10 @@ use engine::drive;
 use engine::drive::Moment;
 use engine::figures::{per_s, thousands, time};
 use engine::plan::{Limit, Plan};
-use report::run::ascii;
+use report::screen::ascii;
 
 /// Draws to stderr if that is a terminal.
-pub(crate) struct Progress<'a> {
+pub(crate) struct RunProgress<'a> {
     plan: &'a Plan,
     interrupted: &'a AtomicBool,
     bar: Option<ProgressBar>,
@@ -24,7 +24,7 @@ pub(crate) struct Progress<'a> {
 /// The resolution of the bar.
 const STEPS: u64 = 10_000;
 
-impl<'a> Progress<'a> {
+impl<'a> RunProgress<'a> {
     pub(crate) fn start(plan: &'a Plan, interrupted: &'a AtomicBool) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(STEPS);
@@ -38,7 +38,7 @@ impl<'a> Progress<'a> {
             bar.tick();
             bar
         });
-        Progress {
+        RunProgress {
             plan,
             interrupted,
             bar,
@@ -56,7 +56,7 @@ impl<'a> Progress<'a> {
                 bar.set_prefix(format!("{open} of {all} idle connections"));
             }
             Moment::Begin => {}
-            Moment::Progress(progress) => {
+            Moment::Tick(progress) => {
                 let (share, left) = stand(self.plan, progress);
                 let shown = |text: String| match speaks_utf8() {
                     true => text,
@@ -92,7 +92,7 @@ impl<'a> Progress<'a> {
 }
 
 /// The completed share of the run, 0 to 1, and what is left.
-fn stand(plan: &Plan, progress: &drive::Progress<'_>) -> (f64, String) {
+fn stand(plan: &Plan, progress: &drive::Tick<'_>) -> (f64, String) {
     let counted = progress.elapsed.saturating_sub(plan.warmup);
     let elapsed = progress.elapsed.as_secs_f64();
     let of_time = |limit: Duration| {
@@ -123,7 +123,7 @@ fn stand(plan: &Plan, progress: &drive::Progress<'_>) -> (f64, String) {
 }
 
 /// `152,004/s   p50 410 µs   p99 1.20 ms   errors 0   connections 64`
-fn figures(progress: &drive::Progress<'_>) -> String {
+fn figures(progress: &drive::Tick<'_>) -> String {
     let seconds = progress.interval.as_secs_f64();
     let rate = match seconds > 0.0 {
         true => per_s((progress.interval_responses as f64 / seconds).round()),
@@ -155,7 +155,7 @@ mod tests {
         for ms in 1..=100 {
             record_ns(&mut response, ms * 1_000_000);
         }
-        let progress = drive::Progress {
+        let progress = drive::Tick {
             elapsed: Duration::from_millis(elapsed_ms),
             interval: Duration::from_millis(250),
             interval_responses: 1_250,

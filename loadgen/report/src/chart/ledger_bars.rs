@@ -4,7 +4,7 @@ use super::{Axis, Bars, Body, Chart, Findings, Part, spread};
 use lab::compare::{Metric, Standing};
 use lab::estimate::median;
 use lab::set::Cell;
-use lab::set::ledger::Pass;
+use lab::set::ledger_rows::Pass;
 use subject::catalogue::Workload;
 
 /// How much of what.

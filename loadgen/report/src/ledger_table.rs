@@ -10,8 +10,8 @@ use engine::verdict::Status;
 use lab::compare::Evidence;
 use lab::estimate::median;
 use lab::set::Cell as Measured;
-use lab::set::ledger;
-use lab::set::ledger::Pass;
+use lab::set::ledger_rows;
+use lab::set::ledger_rows::Pass;
 use subject::catalogue::Workload;
 use subject::ledger::EVENTS;
 
@@ -53,7 +53,7 @@ pub fn document(evidence: &Evidence, shown: &Shown) -> Document {
     );
     let marks = MARKS.map(|(mark, meaning)| format!("{mark} {meaning}"));
     document.list("Marks:", marks.to_vec());
-    let error = ledger::is_impossible(&evidence.ledger);
+    let error = ledger_rows::is_impossible(&evidence.ledger);
     document.list(
         "System calls were not counted:",
         error.map(str::to_owned).into_iter().collect(),
@@ -322,7 +322,7 @@ fn count(value: f64) -> String {
 /// Where memory was read.
 fn of_memory(evidence: &Evidence) -> Option<Account> {
     let costs: Vec<_> = (evidence.servers.iter())
-        .map(|server| ledger::idle_cost(&evidence.ledger, server))
+        .map(|server| ledger_rows::idle_cost(&evidence.ledger, server))
         .collect();
     costs.iter().flatten().next()?;
     let value = |slope: Option<f64>| slope.map_or("-".to_owned(), |bytes| format!("{bytes:.0}"));
@@ -354,8 +354,8 @@ fn of_memory(evidence: &Evidence) -> Option<Account> {
 }
 
 /// The counts of these servers under these workloads, and their memory, for programs.
-pub fn rows(evidence: &Evidence) -> Vec<&ledger::Row> {
-    let is_shown = |row: &&ledger::Row| {
+pub fn rows(evidence: &Evidence) -> Vec<&ledger_rows::Row> {
+    let is_shown = |row: &&ledger_rows::Row| {
         let mut workloads = evidence.workloads.iter();
         let is_known = row.workload.is_empty() || workloads.any(|it| it.name == row.workload);
         is_known && evidence.servers.contains(&row.server)
@@ -365,7 +365,7 @@ pub fn rows(evidence: &Evidence) -> Vec<&ledger::Row> {
 
 /// What was not counted, and why.
 fn gaps(evidence: &Evidence) -> Vec<String> {
-    let gap = |row: &&ledger::Row| -> Option<(String, String, String)> {
+    let gap = |row: &&ledger_rows::Row| -> Option<(String, String, String)> {
         let workload = match row.workload.as_str() {
             "" => "memory",
             name => name,
@@ -387,7 +387,7 @@ mod tests {
     use super::*;
     use crate::table::WIDTH;
     use lab::fixture;
-    use lab::set::ledger::{PassKey, impossible};
+    use lab::set::ledger_rows::{PassKey, impossible};
     use subject::ledger::Kind;
     use subject::process::Memory;
 

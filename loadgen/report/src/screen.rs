@@ -177,7 +177,7 @@ pub fn workload(run: &Run<'_>) -> String {
             text,
             " after {} of warm-up ({} not counted)",
             plan_seconds(plan.warmup.as_secs_f64()),
-            count(outcome.record.warmup_requests, "request")
+            count(outcome.record.counts.warmup_requests, "request")
         )
         .expect("writing to a String cannot fail");
     }
@@ -194,8 +194,8 @@ fn counts(page: &mut Page, run: &Run<'_>) {
         &rate(run.connections_per_s()),
         &format!(
             "{} opened, at most {} at once",
-            thousands(record.connections_opened),
-            thousands(record.connections_open_max)
+            thousands(record.counts.connections_opened),
+            thousands(record.counts.connections_open_max)
         ),
     );
     if let Some(idle) = &run.outcome.idle {
@@ -210,25 +210,32 @@ fn counts(page: &mut Page, run: &Run<'_>) {
         };
         page.fact("idle", &thousands(idle.served), &what);
     }
-    let mut came = vec![("responses", record.responses), ("good", record.good)];
+    let mut came = vec![
+        ("responses", record.counts.responses),
+        ("good", record.counts.good),
+    ];
     let left = [
-        ("in flight", record.in_flight_at_end),
-        ("unsent", record.unsent),
+        ("in flight", record.counts.in_flight_at_end),
+        ("unsent", record.counts.unsent),
     ];
     came.extend(left.into_iter().filter(|(_, count)| *count > 0));
     let came = came
         .iter()
         .map(|(name, count)| together(&format!("{name} {}", thousands(*count))));
     let came: Vec<_> = came.collect();
-    page.fact("requests", &thousands(record.requests), &came.join(", "));
-    if record.lower_bounds > 0 {
+    page.fact(
+        "requests",
+        &thousands(record.counts.requests),
+        &came.join(", "),
+    );
+    if record.counts.lower_bounds > 0 {
         page.fact(
             "lower bounds",
-            &thousands(record.lower_bounds),
+            &thousands(record.counts.lower_bounds),
             "never answered; counted with the time they waited",
         );
     }
-    page.fact("received", &bytes(record.bytes_received), "");
+    page.fact("received", &bytes(record.counts.bytes_received), "");
 }
 
 /// The rate asked for, and answers in the measured time that belong to the warm-up.
@@ -240,12 +247,14 @@ fn answered(run: &Run<'_>) -> String {
     }
     if run.outcome.is_too_short() {
         parts.push("the run was too short for a rate".to_owned());
-    } else if run.is_open_loop() && 20 * record.answered_of_warmup > record.answered_in_window {
+    } else if run.is_open_loop()
+        && 20 * record.counts.answered_of_warmup > record.counts.answered_in_window
+    {
         // A few were in flight when the warm-up was over, as a few are at the end.
         parts.push(format!(
             "{} of {} answers in that time are to warm-up requests",
-            thousands(record.answered_of_warmup),
-            thousands(record.answered_in_window)
+            thousands(record.counts.answered_of_warmup),
+            thousands(record.counts.answered_in_window)
         ));
     }
     parts.join("; ")
@@ -368,10 +377,10 @@ fn faults(page: &mut Page, run: &Run<'_>) {
     for ((phase, kind), count) in &record.errors {
         page.fact("errors", &thousands(*count), &format!("{phase}: {kind}"));
     }
-    if record.close_ignored > 0 {
+    if record.counts.close_ignored > 0 {
         page.fact(
             "close ignored",
-            &thousands(record.close_ignored),
+            &thousands(record.counts.close_ignored),
             "connections that the server was asked to close and kept open",
         );
     }
@@ -385,7 +394,7 @@ fn faults(page: &mut Page, run: &Run<'_>) {
     }
     let fairness = Fairness::of(run.outcome);
     if let Some(spread) = &fairness.requests_per_connection
-        && record.responses > 0
+        && record.counts.responses > 0
     {
         let range = match spread.min == spread.max {
             true => "responses each".to_owned(),
@@ -407,7 +416,7 @@ fn faults(page: &mut Page, run: &Run<'_>) {
 /// What it cost the server and the generator.
 fn costs(page: &mut Page, run: &Run<'_>) {
     let outcome = run.outcome;
-    let cpu = |cpu_s: f64| match outcome.record.answered_in_window {
+    let cpu = |cpu_s: f64| match outcome.record.counts.answered_in_window {
         _ if outcome.is_too_short() => "-".to_owned(),
         0 => "-".to_owned(),
         responses => time(cpu_s * 1e6 / responses as f64),
@@ -447,7 +456,7 @@ fn costs(page: &mut Page, run: &Run<'_>) {
     }
     page.fact(
         "client CPU",
-        &cpu(client.cpu_user_s + client.cpu_system_s - client.spin_s),
+        &cpu(client.cpu_s() - client.spin_s),
         &about.join("; "),
     );
     if let Some(quota) = client.contention.cpu_quota {
@@ -620,14 +629,14 @@ mod tests {
     fn what_is_left_over_from_the_warm_up_is_said() {
         let mut example = Example::open_with_faults();
         let record = &mut example.outcome.record;
-        record.answered_in_window = 2_200;
-        record.answered_of_warmup = 2_150;
+        record.counts.answered_in_window = 2_200;
+        record.counts.answered_of_warmup = 2_150;
         let text = screen(&example);
         assert!(text.contains("requests/s              220"), "{text}");
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let said = "2,150 of 2,200 answers in that time are to warm-up requests";
         assert!(text.contains(said), "{text}");
-        example.outcome.record.answered_of_warmup = 64;
+        example.outcome.record.counts.answered_of_warmup = 64;
         assert!(!screen(&example).contains("to requests of the warm-up"));
     }
 
@@ -724,14 +733,14 @@ mod tests {
         example.urls[0] = format!("http://127.0.0.1:8000/{}", "long".repeat(30));
         let record = &mut example.outcome.record;
         for count in [
-            &mut record.requests,
-            &mut record.responses,
-            &mut record.good,
-            &mut record.in_flight_at_end,
-            &mut record.unsent,
-            &mut record.lower_bounds,
-            &mut record.close_ignored,
-            &mut record.connections_opened,
+            &mut record.counts.requests,
+            &mut record.counts.responses,
+            &mut record.counts.good,
+            &mut record.counts.in_flight_at_end,
+            &mut record.counts.unsent,
+            &mut record.counts.lower_bounds,
+            &mut record.counts.close_ignored,
+            &mut record.counts.connections_opened,
         ] {
             *count = 123_456_789_012;
         }
