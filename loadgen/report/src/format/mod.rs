@@ -5,6 +5,8 @@
 
 #[cfg(feature = "sets")]
 mod csv;
+#[cfg(feature = "page")]
+pub(crate) mod html;
 #[cfg(feature = "sets")]
 mod json;
 pub(crate) mod markdown;
