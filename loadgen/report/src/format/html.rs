@@ -1,4 +1,4 @@
-//! Tables as HTML, for the page of sets, which has them in its sections.
+//! Tables as HTML: for the page of sets, which has them in its sections, and as a page of their own.
 //!
 //! Class names and attributes are those that `page.css` and `page.js` use.
 
@@ -7,6 +7,7 @@ use std::fmt::Display;
 
 use crate::absent;
 use crate::chart::number;
+use crate::document::{Block, Document, Piece};
 use crate::grid::{Cell, Compared, Detail, Grid, Kind, Line, Load, Noted, Server, Tone};
 use crate::rows::Role;
 use crate::situations::times;
@@ -18,6 +19,89 @@ pub(crate) type Hues = BTreeMap<String, usize>;
 
 /// Longer lists and tables of facts are folded.
 pub(crate) const LINES_SHOWN: usize = 12;
+
+/// A page of its own.
+pub(crate) fn page(document: &Document) -> String {
+    let title = document.blocks().iter().find_map(|block| match block {
+        Block::Table { title, .. } => Some(escaped(title)),
+        _ => None,
+    });
+    let title = title.unwrap_or_else(|| "Server architectures compared".to_owned());
+    let (css, body) = (include_str!("../../../page.css"), render(document));
+    format!(
+        "<!doctype html>\n\
+         <html lang=\"en\">\n\
+         <head>\n\
+         <meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <link rel=\"icon\" href=\"data:,\">\n\
+         <title>{title}</title>\n\
+         <style>\n{css}</style>\n\
+         </head>\n\
+         <body>\n\
+         <main>\n{body}</main>\n\
+         </body>\n\
+         </html>\n"
+    )
+}
+
+/// A part of a page.
+pub(crate) fn render(document: &Document) -> String {
+    document.blocks().iter().map(block).collect()
+}
+
+fn block(block: &Block) -> String {
+    match block {
+        Block::Table { title, note, grid } => {
+            let note = match note.is_empty() {
+                true => String::new(),
+                false => format!(" <small>{}</small>", escaped(note)),
+            };
+            let table = table(grid, &Hues::new());
+            format!("<h3>{}{note}</h3>\n{table}\n", escaped(title))
+        }
+        Block::Paragraph(pieces) => {
+            let text: String = pieces.iter().map(piece).collect();
+            format!("<p>{}</p>\n", prose(&text))
+        }
+        Block::Warning(word, text) => {
+            let (word, text) = (escaped(word), escaped(text));
+            format!("<p class=\"warning\" role=\"status\"><b>{word}</b>: {text}</p>\n")
+        }
+        Block::List { heading, items } => {
+            let heading = match heading.is_empty() {
+                true => String::new(),
+                false => format!("<p>{}</p>\n", prose(heading)),
+            };
+            let items = items.iter().map(|it| format!("<li>{}</li>", escaped(it)));
+            format!("{heading}<ul>{}</ul>\n", items.collect::<String>())
+        }
+    }
+}
+
+fn piece(piece: &Piece) -> &str {
+    match piece {
+        Piece::Text(text) => text,
+        Piece::Intervals => " in parentheses",
+        Piece::Floor => "1.25 floor is a multiple of the floor's.",
+    }
+}
+
+/// Escaped, with code between backticks.
+fn prose(text: &str) -> String {
+    let text = escaped(text);
+    let parts: Vec<&str> = text.split('`').collect();
+    // A backtick without a second one is a character.
+    if parts.len().is_multiple_of(2) {
+        return text;
+    }
+    let part = |(at, part): (usize, &&str)| match at % 2 {
+        0 => (*part).to_owned(),
+        _ => format!("<code>{part}</code>"),
+    };
+    parts.iter().enumerate().map(part).collect()
+}
 
 /// A table that scrolls by itself where the window is narrow; folded rows are a table that is opened by a click.
 pub(crate) fn table(grid: &Grid, hues: &Hues) -> String {
@@ -603,5 +687,37 @@ mod tests {
             let html = facts("a.toml", &grid);
             assert!(html.starts_with(begin) && html.ends_with(end), "{html}");
         }
+    }
+
+    #[test]
+    fn a_document() {
+        let mut document = Document::default();
+        let mut grid = Grid::new(["", "<x>"], 1);
+        grid.row(["a", "1"]);
+        document.table("Costs & more", "less is better", grid);
+        document.pieces(vec![
+            Piece::Text("Use `--a <b>`".to_owned()),
+            Piece::Intervals,
+        ]);
+        document.paragraph("a ` alone");
+        document.warning("Incomplete", "<1> missing".to_owned());
+        document.list("Left out:", vec!["<script>".to_owned()]);
+        let expected = "<h3>Costs &#38; more <small>less is better</small></h3>\n\
+            <div class=\"scroll\"><table>\n\
+            <thead><tr><th scope=\"col\"></th><th scope=\"col\">&#60;x&#62;</th></tr></thead>\n\
+            <tbody><tr><th scope=\"row\">a</th><td>1</td></tr>\n\
+            </tbody></table></div>\n\
+            <p>Use <code>--a &#60;b&#62;</code> in parentheses</p>\n\
+            <p>a ` alone</p>\n\
+            <p class=\"warning\" role=\"status\"><b>Incomplete</b>: &#60;1&#62; missing</p>\n\
+            <p>Left out:</p>\n\
+            <ul><li>&#60;script&#62;</li></ul>\n";
+        assert_eq!(render(&document), expected);
+        let page = document.html();
+        assert!(
+            page.starts_with("<!doctype html>") && page.contains(expected),
+            "{page}"
+        );
+        assert!(page.contains("<title>Costs &#38; more</title>"), "{page}");
     }
 }
