@@ -417,6 +417,37 @@ fn every_format_of_rank() {
     }
 }
 
+/// The tables of the page, in the style of the page.
+#[test]
+fn tables_for_a_browser() {
+    let (parent, set) = one_set();
+    for (verb, row) in [
+        ("cmp", "<th scope=\"row\">"),
+        ("rank", "\"><th scope=\"row\">#1</th><th scope=\"row\">"),
+    ] {
+        let html = stdout(loadgen(parent.path(), &[verb, &set, "--format", "html"]));
+        assert!(html.starts_with("<!doctype html>\n"), "{html}");
+        assert!(
+            html.contains(row) && html.contains(".scroll > table"),
+            "{html}"
+        );
+        let markdown = stdout(loadgen(
+            parent.path(),
+            &[verb, &set, "--format", "markdown"],
+        ));
+        let titles: Vec<&str> = (markdown.split("**").skip(1).step_by(2))
+            .filter(|title| title.starts_with("CPU micro"))
+            .collect();
+        assert!(!titles.is_empty(), "{markdown}");
+        for title in titles {
+            assert!(
+                html.contains(&format!("<h3>{title} <small>")),
+                "{title}: {html}"
+            );
+        }
+    }
+}
+
 /// The same figures in other words.
 #[test]
 fn csv_and_json_have_the_same_rows() {
@@ -726,9 +757,11 @@ fn nothing_but_numbers_is_printed() {
     for arguments in [
         &["cmp"][..],
         &["cmp", "--format", "markdown"],
+        &["cmp", "--format", "html"],
         &["cmp", "--format", "csv"],
         &["cmp", "--format", "json"],
         &["rank"],
+        &["rank", "--format", "html"],
         &["rank", "--format", "csv"],
         &["rank", "--format", "json"],
         &["report"],

@@ -193,6 +193,10 @@ fn prices_are_measured_kept_and_used_again() {
     let markdown = stdout(&explain(parent.path(), &[&[&*set], &markdown[..]].concat()));
     assert!(markdown.contains("| slow |"), "{markdown}");
 
+    let html = ["--primitives", "alone.json", "--format", "html"];
+    let html = stdout(&explain(parent.path(), &[&[&*set], &html[..]].concat()));
+    assert!(html.contains("<th scope=\"row\">slow</th>"), "{html}");
+
     another_machine_is_warned_of(parent.path());
     damage_is_named(parent.path(), &set, &first.primitives);
 }

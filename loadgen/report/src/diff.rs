@@ -138,10 +138,9 @@ impl Report<'_> {
              separately. An interval that holds 1 shows no difference, which does not prove that there is \
              none.",
         );
-        if let Some(fold) = shown.fold(self.old) {
+        if let Some(all) = shown.fold(self.old).and_then(|fold| fold.all) {
             document.paragraph(format!(
-                "Where no difference is shown, servers are only counted: {} shows them.",
-                fold.all
+                "Where no difference is shown, servers are only counted: {all} shows them."
             ));
         }
         document.list("Not compared:", self.left_out_lines());

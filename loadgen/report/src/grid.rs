@@ -1,12 +1,15 @@
 //! A table that is filled first, and then drawn by a format.
 
+#[cfg(feature = "sets")]
+use crate::rows::Role;
 use engine::plan::Rate;
 #[cfg(feature = "sets")]
-use lab::compare::{Entry, Metric};
+use lab::compare::{Entry, Estimate, Evidence, Metric};
 
 /// Rows of cells.
 #[derive(Debug, Clone)]
 pub(crate) struct Grid {
+    pub(crate) kind: Kind,
     pub(crate) header: Vec<Cell>,
     /// How many columns, from the first, hold names; figures follow, aligned to the right.
     pub(crate) names: usize,
@@ -16,6 +19,21 @@ pub(crate) struct Grid {
     pub(crate) lines: Vec<Line>,
     /// How to see the rows that are folded; `None` where all are shown.
     pub(crate) fold: Option<Fold>,
+}
+
+/// What a table shows, where a format may draw it in a way of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Anything.
+    Plain,
+    /// Which server is first, in a row for each workload.
+    Podiums,
+    /// Servers under several workloads, by one metric.
+    Group,
+    /// How evenly servers served their connections, under several workloads.
+    Fairness,
+    /// Servers under one workload, by several metrics.
+    Servers,
 }
 
 #[derive(Debug, Clone)]
@@ -36,8 +54,10 @@ pub(crate) enum Line {
 pub(crate) struct Fold {
     /// What a row is: `server`.
     pub(crate) noun: &'static str,
-    /// An option or a command that shows all.
-    pub(crate) all: String,
+    /// What the folded rows have in common: `which served every connection`. May be empty.
+    pub(crate) which: &'static str,
+    /// An option or a command that shows all, where there is one.
+    pub(crate) all: Option<String>,
 }
 
 /// How columns are laid out where their room is limited.
@@ -84,9 +104,50 @@ pub(crate) enum Cell {
     Name(String),
     /// Labels a part of the last row that is not a part.
     Part(String),
+    Noted(Noted),
     Workload(Load),
     #[cfg(feature = "sets")]
+    Server(Server),
+    /// A multiple of another value; empty where there is none.
+    #[cfg(feature = "sets")]
+    Ratio(Option<Estimate>),
+    #[cfg(feature = "sets")]
     Compared(Box<Compared>),
+}
+
+/// A text with a few words on it, which may be empty.
+#[derive(Debug, Clone)]
+pub(crate) struct Noted {
+    pub(crate) text: String,
+    pub(crate) note: String,
+    pub(crate) tone: Tone,
+}
+
+/// What a text says of servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Neutral,
+    /// They are first.
+    First,
+    /// They fail at what is asked of them.
+    Bad,
+}
+
+#[cfg(feature = "sets")]
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+}
+
+#[cfg(feature = "sets")]
+impl Server {
+    pub(crate) fn of(evidence: &Evidence, name: &str) -> Self {
+        Server {
+            name: name.to_owned(),
+            role: Role::of(evidence, name),
+        }
+    }
 }
 
 /// A workload, with what must be known to read its figures.
@@ -95,6 +156,10 @@ pub(crate) struct Load {
     pub(crate) name: String,
     /// The target of links to it, in formats that have links.
     pub(crate) anchor: Option<String>,
+    /// The anchor of the place in the same document that describes it.
+    pub(crate) described_at: Option<String>,
+    /// In what it differs from the other workloads of the table, where its name may not say that. May be empty.
+    pub(crate) note: String,
     /// At which rate, in open loop.
     pub(crate) rate: Option<Rate>,
     /// The title says that it is in open loop.
@@ -114,6 +179,19 @@ pub(crate) struct Compared {
     pub(crate) metric: Metric,
     /// It is one of the first three.
     pub(crate) leads: bool,
+    pub(crate) detail: Detail,
+}
+
+/// How much the cell of an entry must say, because nothing beside it does.
+#[cfg(feature = "sets")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// The value, how it compares and why it does not.
+    Whole,
+    /// The value and how it compares: other columns have the verdict and the multiple of the floor.
+    Figures,
+    /// No interval: another table has it.
+    Short,
 }
 
 impl Cell {
@@ -142,6 +220,7 @@ impl From<String> for Cell {
 impl Grid {
     pub(crate) fn new(header: impl IntoIterator<Item = impl Into<Cell>>, names: usize) -> Self {
         Grid {
+            kind: Kind::Plain,
             header: header.into_iter().map(Into::into).collect(),
             names,
             remarks: 0,
@@ -154,6 +233,10 @@ impl Grid {
             lines: Vec::new(),
             fold: None,
         }
+    }
+
+    pub(crate) fn of_kind(self, kind: Kind) -> Self {
+        Grid { kind, ..self }
     }
 
     pub(crate) fn in_blocks(self, blocks: Blocks) -> Self {
@@ -241,6 +324,11 @@ impl Grid {
             .collect()
     }
 
+    /// Whether a row with these cells is folded.
+    pub(crate) fn folds(&self, cells: &[Cell], is_kept: bool) -> bool {
+        self.fold.is_some() && !is_kept && !cells.iter().any(Cell::leads)
+    }
+
     /// The grid with the names and only these columns of figures, without the rows that are folded; and the number
     /// of those.
     pub(crate) fn part(&self, columns: std::ops::Range<usize>) -> (Grid, usize) {
@@ -260,7 +348,7 @@ impl Grid {
             match line {
                 Line::Row { cells, is_kept } => {
                     let cells = take(cells);
-                    if self.fold.is_some() && !is_kept && !cells.iter().any(Cell::leads) {
+                    if self.folds(&cells, *is_kept) {
                         folded += 1;
                         continue;
                     }
@@ -282,13 +370,40 @@ impl Grid {
     }
 }
 
+impl Line {
+    /// The server that a row is about, if it is about one.
+    #[cfg(feature = "sets")]
+    pub(crate) fn server(&self) -> Option<&Server> {
+        match self {
+            Line::Row { cells, .. } => cells.iter().find_map(|cell| match cell {
+                Cell::Server(server) => Some(server),
+                _ => None,
+            }),
+            Line::Heading(_) | Line::Gap => None,
+        }
+    }
+}
+
 impl Fold {
-    /// The line that replaces so many rows.
+    /// The line that replaces so many rows, with the way to see them.
     pub(crate) fn line(&self, rows: usize) -> String {
-        let all = &self.all;
+        let summary = self.summary(rows);
+        match (&self.all, rows) {
+            (None, _) => summary,
+            (Some(all), 1) => format!("{summary}: {all} shows it"),
+            (Some(all), _) => format!("{summary}: {all} shows them"),
+        }
+    }
+
+    /// How many rows are folded.
+    pub(crate) fn summary(&self, rows: usize) -> String {
+        let which = match self.which {
+            "" => String::new(),
+            which => format!(", {which}"),
+        };
         match rows {
-            1 => format!("1 more {}: {all} shows it", self.noun),
-            n => format!("{n} more {}s: {all} shows them", self.noun),
+            1 => format!("1 more {}{which}", self.noun),
+            n => format!("{n} more {}s{which}", self.noun),
         }
     }
 }

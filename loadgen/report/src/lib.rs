@@ -6,12 +6,14 @@
 //! **Deliberately absent:** measuring and judging. The `lab` crate computes every figure in a table; this crate
 //! decides how it looks. It reads only the sets that it is given, and prints nothing: it returns text.
 //!
-//! Tables are filled once, as a [`document::Document`] of grids, and drawn by the formats in [`mod@format`], a file each.
+//! Tables are filled once, as a [`document::Document`] of grids, and drawn by the formats in [`mod@format`], a file
+//! each; the page, too, has its tables from there.
 
 // These macros panic when the stream is closed.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
-// The tables of a calibration use a part of what those of sets need.
-#![cfg_attr(not(feature = "sets"), allow(dead_code, unreachable_pub))]
+// The tables of a calibration use a part of what those of sets need, and these a part of what the page needs.
+#![cfg_attr(not(feature = "page"), allow(dead_code))]
+#![cfg_attr(not(feature = "sets"), allow(unreachable_pub))]
 
 #[cfg(feature = "sets")]
 pub mod aa;

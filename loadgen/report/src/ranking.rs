@@ -1,7 +1,7 @@
 //! Servers in one order over several workloads, and what that order is made from.
 
 use super::document::Document;
-use super::grid::Grid;
+use super::grid::{Cell, Grid, Server};
 use super::{NOT_RESOLVED, plural, with_interval};
 use engine::figures::listed;
 use lab::compare::ranking::{LeftOut, Ranking};
@@ -17,7 +17,7 @@ pub fn document(evidence: &Evidence, rankings: &[Ranking], left_out: bool) -> Do
             true => document.paragraph(format!(
                 "{title}: no workload that every ranked server completed"
             )),
-            false => document.table(&title, mean, grid(ranking)),
+            false => document.table(&title, mean, grid(evidence, ranking)),
         }
         let taken = workloads(ranking.workloads.len());
         let taken = format!("Over {taken} that every ranked server completed:");
@@ -61,7 +61,7 @@ fn workloads(count: usize) -> String {
     engine::figures::count(count as u64, "workload")
 }
 
-fn grid(ranking: &Ranking) -> Grid {
+fn grid(evidence: &Evidence, ranking: &Ranking) -> Grid {
     let has_floor = ranking.places.iter().any(|place| place.of_floor.is_some());
     let mut header = vec!["rank", "server", "ratio (95% interval)"];
     header.extend(has_floor.then_some("of the floor"));
@@ -74,14 +74,14 @@ fn grid(ranking: &Ranking) -> Grid {
         let sharing = (ranking.places.iter()).filter(|other| other.rank == place.rank);
         let rank = place.rank.map(|rank| rank_mark(rank, sharing.count() > 1));
         let mut row = vec![
-            rank.unwrap_or_default(),
-            place.server.clone(),
-            match place.is_unresolved {
+            Cell::from(rank.unwrap_or_default()),
+            Cell::Server(Server::of(evidence, &place.server)),
+            Cell::from(match place.is_unresolved {
                 true => format!("not resolved: {}", estimate(&place.ratio, "x")),
                 false => estimate(&place.ratio, "x"),
-            },
+            }),
         ];
-        row.extend(has_floor.then(|| estimate(&place.of_floor, "")));
+        row.extend(has_floor.then(|| Cell::from(estimate(&place.of_floor, ""))));
         grid.row(row);
     }
     grid

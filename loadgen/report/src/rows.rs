@@ -49,7 +49,7 @@ impl<'a> Provenance<'a> {
 }
 
 /// Of which kind a server is.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// One of ours; or any server, if none of ours is there.
@@ -61,7 +61,7 @@ pub enum Role {
 }
 
 impl Role {
-    fn of(evidence: &Evidence, server: &str) -> Self {
+    pub(crate) fn of(evidence: &Evidence, server: &str) -> Self {
         match (evidence.is_floor(server), evidence.competes(server)) {
             (true, _) => Role::Floor,
             (false, true) => Role::Ranked,

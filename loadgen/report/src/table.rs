@@ -2,7 +2,7 @@
 //! than can stand side by side, servers as rows and workloads as columns.
 
 use super::document::Document;
-use super::grid::{Blocks, Cell, Compared, Fold, Grid, Load};
+use super::grid::{Blocks, Cell, Compared, Detail, Fold, Grid, Load, Server};
 use super::{direction, legend};
 use lab::compare::{Comparison, Evidence, Loop, Metric, Row};
 
@@ -46,7 +46,8 @@ impl Shown {
         let all = self.fold.clone().filter(|_| is_many(evidence))?;
         Some(Fold {
             noun: "server",
-            all,
+            which: "",
+            all: Some(all),
         })
     }
 
@@ -118,9 +119,10 @@ fn servers_as_rows(
     for (index, server) in comparison.servers.iter().enumerate() {
         let rows = comparison.rows.iter().zip(&podiums);
         let entries = rows.map(|(row, podium)| entry(comparison, row, index, podium[index]));
+        let name = Cell::Server(Server::of(evidence, server));
         grid.gap();
         grid.row_kept(
-            [Cell::Name(server.clone())].into_iter().chain(entries),
+            [name].into_iter().chain(entries),
             shown.is_kept(evidence, server),
         );
     }
@@ -152,6 +154,8 @@ fn load(comparison: &Comparison, row: &Row, anchored: bool) -> Cell {
     Cell::Workload(Load {
         name: row.workload.clone(),
         anchor: anchored.then(|| format!("{metric}-{}", row.workload)),
+        described_at: None,
+        note: String::new(),
         rate: row.rate,
         is_titled: comparison.only == Some(Loop::Open),
         connections: row.connections,
@@ -166,6 +170,7 @@ fn entry(comparison: &Comparison, row: &Row, server: usize, leads: bool) -> Cell
         is_floor: comparison.floor == Some(server),
         metric: comparison.metric,
         leads,
+        detail: Detail::Whole,
     }))
 }
 #[cfg(test)]

@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let document = report::document(&explanation, arguments.items);
         written.add(output::print(match arguments.format {
             TableFormat::Markdown => document.markdown(),
+            TableFormat::Html => document.html(),
             _ => document.text(selection::width()),
         }));
     }
@@ -82,10 +83,11 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// The formats for people; programs use `--json`.
 fn for_people() -> impl TypedValueParser<Value = TableFormat> {
-    let formats = [TableFormat::Text, TableFormat::Markdown];
+    let formats = [TableFormat::Text, TableFormat::Markdown, TableFormat::Html];
     let names = formats.iter().filter_map(ValueEnum::to_possible_value);
     PossibleValuesParser::new(names).map(|name| match name.as_str() {
         "markdown" => TableFormat::Markdown,
+        "html" => TableFormat::Html,
         _ => TableFormat::Text,
     })
 }

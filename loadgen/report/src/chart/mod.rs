@@ -682,17 +682,6 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Vec<String> {
     PERCENTILES.map(cell).to_vec()
 }
 
-/// The value of an entry, or a word for why there is none.
-pub(crate) fn value_text(entry: &Entry, metric: Metric) -> String {
-    match (&entry.value, entry.standing, metric.percentile()) {
-        (Some(value), ..) => with_interval(value, number),
-        (None, Standing::Missing, _) => "-".to_owned(),
-        (None, Standing::Failed, _) => "failed".to_owned(),
-        (None, _, Some(_)) => "too few".to_owned(),
-        (None, _, None) => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use crate::document::{Block, Document, Piece};
 #[cfg(feature = "sets")]
 use crate::grid::Compared;
-use crate::grid::{Cell, Grid, Layout, Line, Load};
+use crate::grid::{Cell, Grid, Layout, Line, Load, Noted, Tone};
 #[cfg(feature = "sets")]
 use crate::{absent, with_interval};
 use engine::figures::thousands;
@@ -96,14 +96,34 @@ fn written(cell: &Cell) -> String {
             lines.join("\n")
         }
         Cell::Part(text) => format!("&nbsp;&nbsp;{}", escaped(text)),
+        Cell::Noted(it) => noted(it),
         Cell::Workload(load) => workload(load),
+        #[cfg(feature = "sets")]
+        Cell::Server(server) => escaped(&server.name),
+        #[cfg(feature = "sets")]
+        Cell::Ratio(ratio) => (ratio.as_ref()).map_or(String::new(), |it| with_interval(it, "x")),
         #[cfg(feature = "sets")]
         Cell::Compared(compared) => entry(compared),
     }
 }
 
+fn noted(noted: &Noted) -> String {
+    let text = escaped(&noted.text);
+    let text = match noted.tone {
+        Tone::Neutral => text,
+        Tone::First | Tone::Bad => format!("**{text}**"),
+    };
+    match noted.note.is_empty() {
+        true => text,
+        false => format!("{text}\n*{}*", escaped(&noted.note)),
+    }
+}
+
 fn workload(load: &Load) -> String {
     let mut text = escaped(&load.name);
+    if let Some(place) = &load.described_at {
+        text = format!("[{text}](#{place})");
+    }
     if let Some(anchor) = &load.anchor {
         text = format!("<a id=\"{anchor}\"></a>{text}");
     }
@@ -113,6 +133,9 @@ fn workload(load: &Load) -> String {
     if load.idle > 0 {
         let idle = thousands(load.idle as u64);
         text += &format!("\n*{} conns + {idle} idle*", load.connections);
+    }
+    if !load.note.is_empty() {
+        text += &format!("\n*{}*", escaped(&load.note));
     }
     text
 }

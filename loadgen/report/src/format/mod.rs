@@ -5,6 +5,8 @@
 
 #[cfg(feature = "sets")]
 mod csv;
+#[cfg(feature = "page")]
+pub(crate) mod html;
 #[cfg(feature = "sets")]
 mod json;
 pub(crate) mod markdown;
@@ -25,6 +27,9 @@ pub enum TableFormat {
     Text,
     /// For a file, with whole intervals
     Markdown,
+    /// For a browser: a page in one file, with whole intervals
+    #[cfg(feature = "page")]
+    Html,
     /// One row for each figure, with a stable header
     Csv,
     /// The same, and where it comes from
@@ -61,6 +66,8 @@ impl TableFormat {
         match self {
             TableFormat::Text => Ok(text::render(&document(), width)),
             TableFormat::Markdown => Ok(markdown::render(&document())),
+            #[cfg(feature = "page")]
+            TableFormat::Html => Ok(html::page(&document())),
             TableFormat::Csv => csv::render(rows),
             TableFormat::Json => json::render(head, rows),
         }
@@ -76,5 +83,11 @@ impl Document {
     /// For a file.
     pub fn markdown(&self) -> String {
         markdown::render(self)
+    }
+
+    /// For a browser, as a page.
+    #[cfg(feature = "page")]
+    pub fn html(&self) -> String {
+        html::page(self)
     }
 }

@@ -3,12 +3,12 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
-#[cfg(feature = "sets")]
-use crate::absent;
 use crate::document::{Block, Document, Piece};
 #[cfg(feature = "sets")]
 use crate::grid::Compared;
 use crate::grid::{Blocks, Cell, Grid, Layout, Line, Load};
+#[cfg(feature = "sets")]
+use crate::{absent, with_interval};
 #[cfg(feature = "sets")]
 use engine::figures::figure;
 use engine::figures::thousands;
@@ -156,7 +156,13 @@ fn written(cell: &Cell, width: usize) -> String {
         Cell::Text(text) | Cell::Markup(text) => text.clone(),
         Cell::Name(name) => at_hyphens(name, width),
         Cell::Part(text) => format!("  {text}"),
+        Cell::Noted(noted) if noted.note.is_empty() => noted.text.clone(),
+        Cell::Noted(noted) => format!("{}\n{}", noted.text, noted.note),
         Cell::Workload(load) => workload(load, width),
+        #[cfg(feature = "sets")]
+        Cell::Server(server) => at_hyphens(&server.name, width),
+        #[cfg(feature = "sets")]
+        Cell::Ratio(ratio) => (ratio.as_ref()).map_or(String::new(), |it| with_interval(it, "x")),
         #[cfg(feature = "sets")]
         Cell::Compared(compared) => entry(compared, width),
     }
@@ -174,6 +180,9 @@ fn workload(load: &Load, width: usize) -> String {
     if load.idle > 0 {
         let idle = thousands(load.idle as u64);
         text += &format!("\n{} conns +\n{idle} idle", load.connections);
+    }
+    if !load.note.is_empty() {
+        text += &format!("\n{}", load.note);
     }
     text
 }

@@ -1,10 +1,11 @@
 //! Many servers in a table: they stand in rows, a group of workloads in columns. The podium, the floor and the
 //! servers of others are shown; the rest is folded below them.
 
-use super::{Value, connections_of};
-use crate::chart::style::Style;
+use super::{compared, connections_of, described};
 use crate::chart::{Findings, Load, LoadShape, count, rate_of};
 use crate::direction;
+use crate::grid::{Cell, Detail, Fold, Grid, Kind, Server};
+use crate::rows::Role;
 use lab::compare::Metric;
 use subject::catalogue::Workload;
 
@@ -20,26 +21,13 @@ pub(super) fn is_large(findings: &Findings) -> bool {
     findings.evidence.servers.len() > SERVERS_IN_COLUMNS
 }
 
-/// Rows of which some are folded.
-#[derive(Debug)]
-pub(super) struct Folded<T> {
-    pub(super) shown: Vec<T>,
-    pub(super) rest: Vec<T>,
-}
-
-impl<T> Folded<T> {
-    /// All of them, unless there are so many that some are folded.
-    pub(super) fn of(findings: &Findings, rows: Vec<T>, is_shown: impl Fn(&T) -> bool) -> Self {
-        let (mut shown, mut rest): (Vec<T>, Vec<T>) = match is_large(findings) {
-            true => rows.into_iter().partition(is_shown),
-            false => (rows, Vec::new()),
-        };
-        // A line that says that one more is folded takes its room.
-        if rest.len() == 1 || shown.is_empty() {
-            shown.append(&mut rest);
-        }
-        Folded { shown, rest }
-    }
+/// How rows of servers are folded, where there are many; `which` says what the folded ones have in common.
+pub(super) fn fold(findings: &Findings, which: &'static str) -> Option<Fold> {
+    is_large(findings).then_some(Fold {
+        noun: "server",
+        which,
+        all: None,
+    })
 }
 
 /// Workloads of one shape, or the single ones of several shapes.
@@ -54,19 +42,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) title: String,
-    /// Workloads, each with what it differs in from the others.
-    pub(super) head: Vec<(String, String)>,
-    pub(super) rows: Folded<Row>,
-}
-
-/// A server under a group of workloads.
-#[derive(Debug)]
-pub(super) struct Row {
-    pub(super) server: String,
-    pub(super) hue: usize,
-    /// What it is, if it does not compete.
-    pub(super) role: &'static str,
-    pub(super) values: Vec<Value>,
+    pub(super) grid: Grid,
 }
 
 /// Every workload in one group.
@@ -175,64 +151,50 @@ impl Table {
     ) -> Self {
         let evidence = findings.evidence;
         let last = u32::try_from(evidence.servers.len()).unwrap_or(u32::MAX);
-        let mut rows: Vec<((u8, u64), bool, Row)> = Vec::new();
-        for server in &evidence.servers {
-            let entry = |it: &&Workload| findings.entry(metric, &it.name, server);
-            let ranks = workloads.iter().map(|it| entry(it).and_then(|it| it.rank));
-            let role = role(findings, server);
-            let sum: u64 = ranks
-                .clone()
-                .map(|rank| u64::from(rank.unwrap_or(last)))
-                .sum();
-            let is_shown = !role.is_empty() || ranks.flatten().any(|rank| rank <= PODIUM);
-            let row = Row {
-                server: server.clone(),
-                hue: Style::of(evidence, server).hue,
-                role,
-                values: (workloads.iter())
-                    .map(|it| Value::short(findings, metric, &it.name, server))
-                    .collect(),
-            };
-            rows.push(((u8::from(!row.role.is_empty()), sum), is_shown, row));
+        let head = workloads.iter().map(|it| described(it, head(it)));
+        let mut grid = Grid::new([Cell::from("server")].into_iter().chain(head), 1)
+            .of_kind(Kind::Group)
+            .folded(fold(findings, ""));
+        let rank = |server: &str, it: &Workload| findings.entry(metric, &it.name, server)?.rank;
+        let mut servers: Vec<&String> = evidence.servers.iter().collect();
+        servers.sort_by_cached_key(|server| {
+            let ranks = workloads.iter().map(|it| rank(server, it).unwrap_or(last));
+            (
+                !competes(findings, server),
+                ranks.map(u64::from).sum::<u64>(),
+            )
+        });
+        for server in servers {
+            let cells = workloads.iter().map(|it| {
+                let leads = is_on_podium(findings, metric, &it.name, server);
+                compared(findings, metric, &it.name, server, Detail::Short, leads)
+            });
+            grid.row_kept(
+                [Cell::Server(Server::of(evidence, server))]
+                    .into_iter()
+                    .chain(cells),
+                !competes(findings, server),
+            );
         }
-        rows.sort_by_key(|(order, ..)| *order);
-        let folded = Folded::of(findings, rows, |(_, is_shown, _)| *is_shown);
-        let bare = |rows: Vec<(_, _, Row)>| rows.into_iter().map(|(.., row)| row).collect();
         Table {
             title: format!("{}, {}", metric.title(), direction(metric)),
-            head: workloads
-                .iter()
-                .map(|it| (it.name.clone(), head(it)))
-                .collect(),
-            rows: Folded {
-                shown: bare(folded.shown),
-                rest: bare(folded.rest),
-            },
+            grid,
         }
     }
 }
 
-/// What a server is that does not compete.
-pub(super) fn role(findings: &Findings, server: &str) -> &'static str {
-    match (
-        findings.evidence.is_floor(server),
-        findings.evidence.competes(server),
-    ) {
-        (true, _) => "floor",
-        (_, false) => "reference",
-        _ => "",
-    }
+/// Whether a server is ranked beside the others.
+pub(super) fn competes(findings: &Findings, server: &str) -> bool {
+    Role::of(findings.evidence, server) == Role::Ranked
 }
 
-/// Whether a server stands on the podium of a workload by one of these metrics.
+/// Whether a server stands on the podium of a workload.
 pub(super) fn is_on_podium(
     findings: &Findings,
-    metrics: &[Metric],
+    metric: Metric,
     workload: &str,
     server: &str,
 ) -> bool {
-    let ranks = metrics
-        .iter()
-        .filter_map(|&it| findings.entry(it, workload, server)?.rank);
-    ranks.min().is_some_and(|rank| rank <= PODIUM)
+    let entry = findings.entry(metric, workload, server);
+    entry.is_some_and(|it| it.rank.is_some_and(|rank| rank <= PODIUM))
 }

@@ -10,15 +10,17 @@ mod plot;
 use askama::Template;
 
 use self::answers::Answer;
-use self::groups::{Folded, Group};
+use self::groups::Group;
 use super::chart::ledger_bars::{Costs, Ledger};
 use super::chart::style::{self, Style};
 use super::chart::{self, Body, Chart, Findings, Load, LoadShape};
 use super::{Faults, plural};
-use crate::situations::{Podium, times};
+use crate::format::html::{self, Hues, LINES_SHOWN};
+use crate::grid::{self, Cell, Compared, Detail, Grid, Kind, Noted, Server, Tone};
+use crate::situations::Podium;
 use engine::figures::thousands;
 use lab::compare::Latencies;
-use lab::compare::{Entry, Evidence, Metric, Standing};
+use lab::compare::{Evidence, Metric, Standing};
 use lab::set::ledger_rows::Pass;
 use subject::catalogue::Workload;
 use subject::machine::Machine;
@@ -51,7 +53,7 @@ struct Page<'a> {
     looks: Vec<Look>,
     answers: Vec<Answer>,
     /// Of few servers.
-    standings: Vec<StandingsRow>,
+    standings: Option<Grid>,
     /// Of many.
     groups: Vec<Group>,
     overview: Vec<Figure>,
@@ -60,16 +62,18 @@ struct Page<'a> {
     ledgers: Vec<LedgerSection>,
     has_calls: bool,
     call_errors: Vec<String>,
-    fairness: Fairness,
+    fairness: Grid,
     workloads: Vec<Section>,
     verdicts: Vec<Verdicts>,
-    machine: Vec<(String, String)>,
-    build: Vec<(String, String)>,
+    machine: Grid,
+    build: Grid,
     command: &'a str,
     commands: &'a [String],
     rounds: String,
     /// How servers look, for the script.
     servers: String,
+    /// And in tables.
+    hues: Hues,
     palette: String,
     css: &'static str,
     js: &'static str,
@@ -102,56 +106,17 @@ struct Figure {
     /// Names at the ends of lines take more than half a sheet of paper.
     is_dense: bool,
     has_marked: bool,
-    head: Vec<String>,
-    rows: Vec<(String, Vec<String>)>,
+    table: Option<Grid>,
     /// Of the drawing, in pixels.
     height: usize,
     /// For the script.
     json: String,
 }
 
-/// Which server is first under a workload, and by how much.
-#[derive(Debug)]
-struct StandingsRow {
-    workload: String,
-    load: String,
-    cpu: String,
-    cpu_lead: String,
-    /// Of throughput in closed loop, of p99 in open loop.
-    by: &'static str,
-    other: String,
-    other_lead: String,
-    is_decided: bool,
-}
-
 /// The ledger of a workload.
 #[derive(Debug)]
 struct LedgerSection {
     figures: Vec<Figure>,
-}
-
-/// How evenly servers served connections, under each workload whose connections stay open.
-#[derive(Debug)]
-struct Fairness {
-    /// Workloads, each with its connections.
-    head: Vec<(String, String)>,
-    rows: Folded<FairnessRow>,
-}
-
-/// A server.
-#[derive(Debug)]
-struct FairnessRow {
-    server: String,
-    hue: usize,
-    shares: Vec<Share>,
-}
-
-/// A server under a workload.
-#[derive(Debug)]
-struct Share {
-    jain: String,
-    never_served: String,
-    starves: bool,
 }
 
 /// Cells with the same verdict.
@@ -170,43 +135,13 @@ struct Section {
     analysis: String,
     /// Which server is first.
     first: String,
-    rows: Folded<ServerRow>,
-    percentiles: Vec<(String, Vec<String>)>,
+    servers: Grid,
+    /// Of the response time.
+    percentiles: Option<Grid>,
     figures: Vec<Figure>,
     /// Without histograms there is no curve.
     lacks_curve: bool,
-    has_floor: bool,
 }
-
-/// A server under a workload.
-#[derive(Debug)]
-struct ServerRow {
-    server: String,
-    hue: usize,
-    is_ranked: bool,
-    is_shown: bool,
-    cpu: Value,
-    of_floor: String,
-    throughput: Value,
-    p50: Value,
-    p99: Value,
-    verdict: String,
-}
-
-/// A figure with what it is compared by.
-#[derive(Debug)]
-struct Value {
-    text: String,
-    ratio: String,
-    /// The ratio with its interval, where only a part of it is shown.
-    whole: String,
-    /// `#1=`.
-    rank: String,
-    is_first: bool,
-}
-
-/// More rows than this are folded.
-const LINES_SHOWN: usize = 12;
 
 impl<'a> Page<'a> {
     fn of(
@@ -270,10 +205,8 @@ impl<'a> Page<'a> {
                 .map(|it| Look::of(evidence, it))
                 .collect(),
             answers: answers::all(&findings),
-            standings: match groups::is_large(&findings) {
-                true => Vec::new(),
-                false => standings(&findings),
-            },
+            standings: (!groups::is_large(&findings) && !evidence.workloads.is_empty())
+                .then(|| standings(&findings)),
             groups: match groups::is_large(&findings) {
                 true => groups::all(&findings),
                 false => Vec::new(),
@@ -294,6 +227,9 @@ impl<'a> Page<'a> {
             workloads: workloads.collect(),
             verdicts: verdicts(&Faults::sorted(&faults)),
             machine: machine(&evidence.machine),
+            hues: (evidence.servers.iter())
+                .map(|it| (it.clone(), Style::of(evidence, it).hue))
+                .collect(),
             build: build(evidence),
             command,
             commands: &evidence.commands,
@@ -304,6 +240,20 @@ impl<'a> Page<'a> {
             js: include_str!("page.js"),
             plotly,
         }
+    }
+
+    /// A table with the colours of servers.
+    fn table(&self, grid: &Grid) -> String {
+        html::table(grid, &self.hues)
+    }
+
+    /// A table beside a chart, which shows the colours.
+    fn figures_of(&self, grid: &Grid) -> String {
+        html::table(grid, &Hues::new())
+    }
+
+    fn facts(&self, caption: &str, grid: &Grid) -> String {
+        html::facts(caption, grid)
     }
 }
 
@@ -326,7 +276,6 @@ impl Look {
 
 impl Figure {
     fn of(chart: &Chart, evidence: &Evidence) -> Self {
-        let (head, rows) = table(chart);
         let is_marked = |is_sound: &bool| !is_sound;
         let sentence = chart.sentence();
         Figure {
@@ -352,8 +301,7 @@ impl Figure {
                     .flat_map(|it| &it.points)
                     .any(|point| !point.is_sound),
             },
-            head,
-            rows,
+            table: table(chart, evidence),
             height: height(chart),
             json: match sentence {
                 Some(_) => String::new(),
@@ -374,33 +322,77 @@ fn height(chart: &Chart) -> usize {
     }
 }
 
-/// The same as a table: head, and rows by server. A curve has one of percentiles beside it.
-fn table(chart: &Chart) -> (Vec<String>, Vec<(String, Vec<String>)>) {
-    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+/// The same as a table. A curve has one of percentiles beside it.
+fn table(chart: &Chart, evidence: &Evidence) -> Option<Grid> {
+    let row = |server: &str, texts: Vec<String>| {
+        let texts = texts.into_iter().map(Cell::from);
+        [Cell::Server(Server::of(evidence, server))]
+            .into_iter()
+            .chain(texts)
+    };
     match &chart.body {
-        Body::Curves(_) => (Vec::new(), Vec::new()),
+        Body::Curves(_) => None,
         Body::Lines(series) | Body::Dots(series) => {
-            let rows = series.iter().flat_map(|it| {
-                it.points.iter().map(|point| {
-                    let mut row: Vec<String> = point.says.iter().take(2).cloned().collect();
-                    row.push(point.says.get(2..).unwrap_or_default().join("; "));
-                    (it.server.clone(), row)
-                })
-            });
-            (words(&["server", "at", "value", "remark"]), rows.collect())
+            let mut grid = Grid::new(["server", "at", "value", "remark"], 1).with_remark();
+            for it in series {
+                for point in &it.points {
+                    let mut texts: Vec<String> = point.says.iter().take(2).cloned().collect();
+                    texts.push(point.says.get(2..).unwrap_or_default().join("; "));
+                    grid.row(row(&it.server, texts));
+                }
+            }
+            Some(grid)
         }
         Body::Bars(bars) => {
-            let mut head = words(&["server"]);
-            head.extend(bars.parts.iter().map(|part| part.name.clone()));
-            head.push("total".to_owned());
-            let rows = bars.servers.iter().enumerate().map(|(at, server)| {
+            let parts = bars.parts.iter().map(|part| part.name.as_str());
+            let mut grid = Grid::new(["server"].into_iter().chain(parts).chain(["total"]), 1);
+            for (at, server) in bars.servers.iter().enumerate() {
                 let values = bars.parts.iter().map(|part| chart::number(part.values[at]));
                 let total = chart::number(bars.total(at));
-                (server.clone(), values.chain([total]).collect())
-            });
-            (head, rows.collect())
+                grid.row(row(server, values.chain([total]).collect()));
+            }
+            Some(grid)
         }
     }
+}
+
+/// A workload with a link to its section; `note` says in what it differs from the others.
+fn described(workload: &Workload, note: String) -> Cell {
+    Cell::Workload(grid::Load {
+        name: workload.name.clone(),
+        anchor: None,
+        described_at: Some(format!("workload-{}", workload.name)),
+        note,
+        // The note says these.
+        rate: None,
+        is_titled: false,
+        connections: workload.connections,
+        idle: 0,
+    })
+}
+
+/// A server under a workload; with `leads` its row is shown.
+fn compared(
+    findings: &Findings,
+    metric: Metric,
+    workload: &str,
+    server: &str,
+    detail: Detail,
+    leads: bool,
+) -> Cell {
+    let evidence = findings.evidence;
+    let column = evidence.servers.iter().position(|it| it == server);
+    let Some((row, column)) = findings.row(metric, workload).zip(column) else {
+        return Cell::from("-");
+    };
+    Cell::Compared(Box::new(Compared {
+        entry: row.entries[column].clone(),
+        rank: row.rank_mark(column),
+        is_floor: evidence.is_floor(server),
+        metric,
+        leads,
+        detail,
+    }))
 }
 
 fn verdicts(faults: &Faults) -> Vec<Verdicts> {
@@ -431,80 +423,162 @@ fn load_of(workload: &Workload) -> String {
     }
 }
 
-fn standings(findings: &Findings) -> Vec<StandingsRow> {
-    let row = |workload: &Workload| {
+fn standings(findings: &Findings) -> Grid {
+    let header = [
+        "workload",
+        "least CPU per request",
+        "runner-up",
+        "highest throughput (open loop: lowest p99)",
+        "runner-up",
+    ];
+    let mut grid = Grid::new(header, 1).of_kind(Kind::Podiums);
+    for workload in &findings.evidence.workloads {
         let name = &workload.name;
         let cpu = Podium::of(findings, Metric::Cpu, name);
-        let (by, metric) = match workload.pace.rate() {
+        let (note, metric) = match workload.pace.rate() {
             Some(_) => ("lowest p99", Metric::P99),
-            None => ("highest throughput", Metric::Throughput),
+            None => ("", Metric::Throughput),
         };
         let other = Podium::of(findings, metric, name);
-        StandingsRow {
-            workload: name.clone(),
-            load: load_of(workload),
-            cpu: cpu.names(),
-            cpu_lead: cpu.lead(),
-            by,
-            other: other.names(),
-            other_lead: other.lead(),
-            is_decided: !other.first.is_empty(),
-        }
-    };
-    findings.evidence.workloads.iter().map(row).collect()
+        grid.row([
+            described(workload, load_of(workload)),
+            Cell::Noted(Noted {
+                text: cpu.names(),
+                note: String::new(),
+                tone: Tone::First,
+            }),
+            Cell::from(cpu.lead()),
+            Cell::Noted(Noted {
+                text: other.names(),
+                note: note.to_owned(),
+                tone: match other.first.is_empty() {
+                    true => Tone::Neutral,
+                    false => Tone::First,
+                },
+            }),
+            Cell::from(other.lead()),
+        ]);
+    }
+    grid
 }
 
-fn fairness(findings: &Findings) -> Fairness {
+fn fairness(findings: &Findings) -> Grid {
     let evidence = findings.evidence;
     // In open loop, and with new connections all the time, equal shares are not to be expected.
     let stays = |it: &&Workload| it.pace.rate().is_none() && it.requests_per_connection == 0;
     let workloads: Vec<&Workload> = evidence.workloads.iter().filter(stays).collect();
-    let row = |server: &String| {
-        let shares = workloads.iter().map(|workload| {
+    let head = workloads.iter().map(|it| described(it, connections_of(it)));
+    let mut grid = Grid::new([Cell::from("server")].into_iter().chain(head), 1)
+        .of_kind(Kind::Fairness)
+        .folded(groups::fold(findings, "which served every connection"));
+    for server in &evidence.servers {
+        let mut starves = false;
+        let mut cells = vec![Cell::Server(Server::of(evidence, server))];
+        for workload in &workloads {
             let costs = Costs::of(findings, server, &workload.name);
-            let never = costs.never_served;
-            Share {
-                jain: costs.jain.map_or("n/a".to_owned(), |it| format!("{it:.3}")),
-                never_served: never.map_or("n/a".to_owned(), chart::count),
-                starves: never.is_some_and(|it| it > 0.0),
-            }
-        });
-        FairnessRow {
-            server: server.clone(),
-            hue: Style::of(evidence, server).hue,
-            shares: shares.collect(),
+            let jain = costs.jain.map_or("n/a".to_owned(), |it| format!("{it:.3}"));
+            cells.push(match costs.never_served.filter(|&it| it > 0.0) {
+                Some(never_served) => {
+                    starves = true;
+                    Cell::Noted(Noted {
+                        text: jain,
+                        note: format!("{} unserved", chart::count(never_served)),
+                        tone: Tone::Bad,
+                    })
+                }
+                None => Cell::from(jain),
+            });
         }
-    };
-    let rows = evidence.servers.iter().map(row).collect();
-    Fairness {
-        head: (workloads.iter())
-            .map(|it| (it.name.clone(), connections_of(it)))
-            .collect(),
-        rows: Folded::of(findings, rows, |row| {
-            let starves = row.shares.iter().any(|it| it.starves);
-            starves || !groups::role(findings, &row.server).is_empty()
-        }),
+        grid.row_kept(cells, starves || !groups::competes(findings, server));
     }
+    grid
+}
+
+/// All servers under a workload.
+fn servers(findings: &Findings, workload: &Workload) -> Grid {
+    let evidence = findings.evidence;
+    let has_floor = evidence.floor.is_some();
+    let mut header = vec!["server", "CPU, µs per request"];
+    header.extend(has_floor.then_some("of the floor"));
+    header.extend(["requests/s", "p50, µs", "p99, µs", "verdict"]);
+    let mut grid = Grid::new(header, 1)
+        .with_remark()
+        .of_kind(Kind::Servers)
+        .folded(groups::fold(findings, ""));
+    let cpu = |server: &str| findings.entry(Metric::Cpu, &workload.name, server);
+    let mut servers: Vec<&String> = evidence.servers.iter().collect();
+    if groups::is_large(findings) {
+        servers.sort_by_key(|server| {
+            let rank = cpu(server).and_then(|it| it.rank).unwrap_or(u32::MAX);
+            (!groups::competes(findings, server), rank)
+        });
+    }
+    for server in servers {
+        let value = |metric| {
+            // The first by these two have a row.
+            let leads = matches!(metric, Metric::Cpu | Metric::P99)
+                && groups::is_on_podium(findings, metric, &workload.name, server);
+            compared(
+                findings,
+                metric,
+                &workload.name,
+                server,
+                Detail::Figures,
+                leads,
+            )
+        };
+        let mut cells = vec![
+            Cell::Server(Server::of(evidence, server)),
+            value(Metric::Cpu),
+        ];
+        let of_floor = || Cell::Ratio(cpu(server).and_then(|entry| entry.of_floor));
+        cells.extend(has_floor.then(of_floor));
+        cells.extend([Metric::Throughput, Metric::P50, Metric::P99].map(value));
+        cells.push(Cell::from(verdict(findings, workload, server)));
+        grid.row_kept(cells, !groups::competes(findings, server));
+    }
+    grid
+}
+
+fn verdict(findings: &Findings, workload: &Workload, server: &str) -> String {
+    let entry = |metric| findings.entry(metric, &workload.name, server);
+    let remarks = [Metric::Cpu, Metric::Throughput]
+        .into_iter()
+        .filter_map(|metric| {
+            let remark = findings.remark(entry(metric)?, server, &workload.name)?;
+            // What holds for one metric alone says so.
+            Some(match (metric, entry(metric)?.standing) {
+                (Metric::Throughput, Standing::ClientBound) => remark,
+                (Metric::Cpu, _) => remark,
+                _ => return None,
+            })
+        });
+    let remarks: Vec<String> = remarks.collect();
+    match (remarks.is_empty(), entry(Metric::Cpu).map(|it| it.standing)) {
+        (true, Some(Standing::Ranked)) => "valid".to_owned(),
+        (true, _) => "not measured".to_owned(),
+        (false, _) => remarks.join("; "),
+    }
+}
+
+/// Of the response time, all rounds merged; `None` where no histogram was recorded.
+fn percentiles(findings: &Findings, latencies: &Latencies, workload: &Workload) -> Option<Grid> {
+    let evidence = findings.evidence;
+    let mut grid = Grid::new(["µs", "p50", "p90", "p99", "p99.9", "p99.99"], 1);
+    for server in &evidence.servers {
+        if let Some(histogram) = latencies.get(server, &workload.name) {
+            let values = chart::percentiles(histogram).into_iter().map(Cell::from);
+            let server = Cell::Server(Server::of(evidence, server));
+            grid.row([server].into_iter().chain(values));
+        }
+    }
+    (!grid.lines.is_empty()).then_some(grid)
 }
 
 impl Section {
     fn of(findings: &Findings, latencies: &Latencies, workload: &Workload) -> Self {
         let evidence = findings.evidence;
         let curve = chart::curve(findings, latencies, workload);
-        let percentiles = evidence.servers.iter().filter_map(|server| {
-            let histogram = latencies.get(server, &workload.name)?;
-            Some((server.clone(), chart::percentiles(histogram)))
-        });
-        let mut rows: Vec<ServerRow> = (evidence.servers.iter())
-            .map(|server| ServerRow::of(findings, workload, server))
-            .collect();
-        if groups::is_large(findings) {
-            rows.sort_by_key(|row| {
-                let entry = findings.entry(Metric::Cpu, &workload.name, &row.server);
-                let is_other = !groups::role(findings, &row.server).is_empty();
-                (is_other, entry.and_then(|it| it.rank).unwrap_or(u32::MAX))
-            });
-        }
         let (what, by) = match workload.pace.rate() {
             Some(_) => ("lowest p99", Metric::P99),
             None => ("least CPU", Metric::Cpu),
@@ -518,103 +592,11 @@ impl Section {
             workload: workload.name.clone(),
             load: load_of(workload),
             analysis: workload.analysis.trim().to_owned(),
-            rows: Folded::of(findings, rows, |row| row.is_shown),
-            percentiles: percentiles.collect(),
+            servers: servers(findings, workload),
+            percentiles: percentiles(findings, latencies, workload),
             lacks_curve: curve.is_none(),
             figures: curve.iter().map(|it| Figure::of(it, evidence)).collect(),
-            has_floor: evidence.floor.is_some(),
         }
-    }
-}
-
-impl ServerRow {
-    fn of(findings: &Findings, workload: &Workload, server: &str) -> Self {
-        let entry = |metric| findings.entry(metric, &workload.name, server);
-        let value = |metric| Value::of(findings, metric, &workload.name, server);
-        let by = [Metric::Cpu, Metric::P99];
-        let is_on_podium = groups::is_on_podium(findings, &by, &workload.name, server);
-        let remarks = [Metric::Cpu, Metric::Throughput]
-            .into_iter()
-            .filter_map(|metric| {
-                let remark = findings.remark(entry(metric)?, server, &workload.name)?;
-                // What holds for one metric alone says so.
-                Some(match (metric, entry(metric)?.standing) {
-                    (Metric::Throughput, Standing::ClientBound) => remark,
-                    (Metric::Cpu, _) => remark,
-                    _ => return None,
-                })
-            });
-        let remarks: Vec<String> = remarks.collect();
-        let cpu = entry(Metric::Cpu);
-        ServerRow {
-            server: server.to_owned(),
-            hue: Style::of(findings.evidence, server).hue,
-            is_shown: is_on_podium || !groups::role(findings, server).is_empty(),
-            is_ranked: cpu.is_some_and(|entry| entry.standing == Standing::Ranked),
-            cpu: value(Metric::Cpu),
-            of_floor: (cpu.and_then(|entry| entry.of_floor.as_ref())).map_or(String::new(), times),
-            throughput: value(Metric::Throughput),
-            p50: value(Metric::P50),
-            p99: value(Metric::P99),
-            verdict: match (remarks.is_empty(), cpu.map(|it| it.standing)) {
-                (true, Some(Standing::Ranked)) => "valid".to_owned(),
-                (true, _) => "not measured".to_owned(),
-                (false, _) => remarks.join("; "),
-            },
-        }
-    }
-}
-
-impl Value {
-    fn of(findings: &Findings, metric: Metric, workload: &str, server: &str) -> Self {
-        let row = findings.row(metric, workload);
-        let column = (findings.evidence.servers.iter()).position(|it| it == server);
-        let entry = findings.entry(metric, workload, server);
-        let mark = row.zip(column).and_then(|(row, at)| row.rank_mark(at));
-        Value {
-            text: entry.map_or("-".to_owned(), |entry| chart::value_text(entry, metric)),
-            ratio: entry.map_or(String::new(), ratio_text),
-            whole: String::new(),
-            rank: mark.unwrap_or_default(),
-            is_first: entry.is_some_and(|it| it.rank == Some(1)),
-        }
-    }
-
-    /// Without intervals, which the table of the workload has, and with a word on why it is not compared.
-    fn short(findings: &Findings, metric: Metric, workload: &str, server: &str) -> Self {
-        let mut value = Value::of(findings, metric, workload, server);
-        let Some(entry) = findings.entry(metric, workload, server) else {
-            return value;
-        };
-        if let Some(estimate) = &entry.value {
-            value.text = chart::number(estimate.value);
-        }
-        if let (Some(ratio), false) = (&entry.ratio, entry.is_best || entry.is_sparse) {
-            value.whole = std::mem::take(&mut value.ratio);
-            value.ratio = match entry.is_unresolved {
-                true => "not resolved".to_owned(),
-                false => format!("{}x", chart::number(ratio.value)),
-            };
-        }
-        let word = match entry.standing {
-            Standing::ClientBound => "client-bound",
-            Standing::NotValid => "not valid",
-            Standing::Ranked | Standing::Failed | Standing::Missing => "",
-        };
-        if !word.is_empty() && value.ratio.is_empty() {
-            value.ratio = word.to_owned();
-        }
-        value
-    }
-}
-
-fn ratio_text(entry: &Entry) -> String {
-    let ratio = || entry.ratio.as_ref().map_or(String::new(), times);
-    match () {
-        () if entry.is_sparse => "too few rounds".to_owned(),
-        () if entry.is_best => "best".to_owned(),
-        () if entry.is_unresolved => format!("not resolved: {}", ratio()),
-        () => ratio(),
     }
 }
 
@@ -630,15 +612,24 @@ fn provenance(evidence: &Evidence) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn machine(machine: &Machine) -> Vec<(String, String)> {
-    rows_of(&toml::Value::try_from(machine).expect("a machine is a table"))
+fn machine(machine: &Machine) -> Grid {
+    facts(&toml::Value::try_from(machine).expect("a machine is a table"))
 }
 
-fn build(evidence: &Evidence) -> Vec<(String, String)> {
-    rows_of(&toml::Value::try_from(&evidence.build).expect("a build is a table"))
+fn build(evidence: &Evidence) -> Grid {
+    facts(&toml::Value::try_from(&evidence.build).expect("a build is a table"))
 }
 
-/// A table of values with the path to each.
+/// A row for each value.
+fn facts(value: &toml::Value) -> Grid {
+    let mut grid = Grid::new(["", ""], 1).with_remark();
+    for (path, text) in rows_of(value) {
+        grid.row([path, text]);
+    }
+    grid
+}
+
+/// The values of a table, with the path to each.
 fn rows_of(value: &toml::Value) -> Vec<(String, String)> {
     match value {
         toml::Value::Table(table) => (table.iter())
@@ -662,6 +653,9 @@ fn rows_of(value: &toml::Value) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::Document;
+    use crate::format::text::WIDTH;
+    use crate::grid::Line;
     use engine::record::{latency_histogram, record_ns};
     use lab::fixture;
     use lab::set::ledger_rows::Row;
@@ -796,52 +790,66 @@ mod tests {
         insta::assert_snapshot!(drawn.join("\n\n"));
     }
 
+    /// Servers with their cells: those that are shown, and those that are folded.
+    type Rows<'a> = Vec<(&'a str, &'a [Cell])>;
+
+    fn rows(grid: &Grid) -> (Rows<'_>, Rows<'_>) {
+        let (mut shown, mut rest) = (Vec::new(), Vec::new());
+        for line in &grid.lines {
+            let Line::Row { cells, is_kept } = line else {
+                panic!("{line:?} is no row");
+            };
+            let row = (line.server().unwrap().name.as_str(), cells.as_slice());
+            match grid.folds(cells, *is_kept) {
+                true => rest.push(row),
+                false => shown.push(row),
+            }
+        }
+        (shown, rest)
+    }
+
     /// Every server stands in every table, and the page stays small.
     #[test]
     fn a_long_ladder_loses_nothing() {
         let evidence = fixture::ladder();
         assert_eq!((evidence.servers.len(), evidence.workloads.len()), (22, 40));
         let page = Page::of(&evidence, &Latencies::default(), "loadgen", "");
-        assert!(page.standings.is_empty());
+        assert!(page.standings.is_none());
         let mut columns = 0;
         for table in page.groups.iter().flat_map(|it| &it.tables) {
-            let rows = || table.rows.shown.iter().chain(&table.rows.rest);
-            let mut names: Vec<&str> = rows().map(|it| it.server.as_str()).collect();
-            assert!(rows().all(|it| it.values.len() == table.head.len()));
-            assert!(table.head.len() <= 9, "{}", table.title);
+            let (shown, rest) = rows(&table.grid);
+            let all_rows = || shown.iter().chain(&rest);
+            let mut names: Vec<&str> = all_rows().map(|(server, _)| *server).collect();
+            let columns = table.grid.header.len();
+            assert!(all_rows().all(|(_, cells)| cells.len() == columns));
+            assert!(columns - 1 <= 9, "{}", table.title);
             names.sort_unstable();
             let mut all: Vec<&str> = evidence.servers.iter().map(String::as_str).collect();
             all.sort_unstable();
             assert_eq!(names, all, "{}", table.title);
-            let shown: Vec<&str> = table
-                .rows
-                .shown
-                .iter()
-                .map(|it| it.server.as_str())
-                .collect();
+            let shown: Vec<&str> = shown.iter().map(|(server, _)| *server).collect();
             for server in ["floor", "nginx", "python-http-server"] {
                 assert!(shown.contains(&server), "{}: {shown:?}", table.title);
             }
         }
         for group in &page.groups {
-            let lead = &group.tables[0];
-            columns += lead.head.len();
-            assert!(
-                lead.rows.shown.len() < 16,
-                "{}: {}",
-                group.title,
-                lead.rows.shown.len()
-            );
+            let lead = &group.tables[0].grid;
+            columns += lead.header.len() - 1;
+            let (shown, _) = rows(lead);
+            assert!(shown.len() < 16, "{}: {}", group.title, shown.len());
         }
         assert_eq!(columns, 40, "every workload stands in one group");
         for section in &page.workloads {
-            assert_eq!(section.rows.shown.len() + section.rows.rest.len(), 22);
-            assert!(section.rows.shown.iter().any(|it| it.cpu.is_first));
+            let (shown, rest) = rows(&section.servers);
+            assert_eq!(shown.len() + rest.len(), 22);
+            let is_first = |cells: &[Cell]| match &cells[1] {
+                Cell::Compared(cpu) => cpu.entry.rank == Some(1),
+                other => panic!("{other:?} is no entry"),
+            };
+            assert!(shown.iter().any(|(_, cells)| is_first(cells)));
         }
-        assert_eq!(
-            page.fairness.rows.shown.len() + page.fairness.rows.rest.len(),
-            22
-        );
+        let (shown, rest) = rows(&page.fairness);
+        assert_eq!(shown.len() + rest.len(), 22);
         let size = page.render().unwrap().len();
         assert!(size < 2_000_000, "{size} bytes beside plotly's");
 
@@ -853,14 +861,21 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&of.json).unwrap();
         let series = json["series"].as_array().unwrap();
         assert_eq!(series.len(), 21);
-        assert!(
-            of.rows
-                .iter()
-                .any(|(server, _)| server == "python-http-server")
-        );
+        let (shown, _) = rows(of.table.as_ref().unwrap());
+        let mut servers = shown.iter().map(|(server, _)| *server);
+        assert!(servers.any(|server| server == "python-http-server"));
         // Not compared under its third workload.
         let event_loop = series.iter().find(|it| it["server"] == 10).unwrap();
         assert_eq!(event_loop["hollow"], serde_json::json!([2]));
+    }
+
+    /// A table is drawn from a grid, as in every other format.
+    #[test]
+    fn the_template_draws_no_table() {
+        let template = include_str!("page.html");
+        for element in ["<table", "<thead", "<tbody", "<tr", "<th", "<td"] {
+            assert!(!template.contains(element), "{element}");
+        }
     }
 
     #[test]
@@ -868,6 +883,54 @@ mod tests {
         let (evidence, latencies) = evidence();
         let page = Page::of(&evidence, &latencies, "loadgen", "");
         insta::assert_debug_snapshot!(page.answers);
+    }
+
+    /// What the page shows can be printed, too.
+    #[test]
+    fn tables_in_other_formats() {
+        let (evidence, latencies) = evidence();
+        let page = Page::of(&evidence, &latencies, "loadgen", "");
+        let section = &page.workloads[0];
+        for (name, grid, in_text, in_markdown) in [
+            (
+                "ranks",
+                page.standings.as_ref().unwrap(),
+                "rate-10k",
+                "| [rate-10k](#workload-rate-10k)<br>*keep-alive, open loop (constant) at 10,000/s, 64 connections* | \
+                 **event-loop** | thread-per-connection has 1.86x (1.86–1.86) | **event-loop**<br>*lowest p99* |",
+            ),
+            (
+                "fairness",
+                &page.fairness,
+                "63 unserved",
+                "| iterative | **0.016**<br>*63 unserved* | 1.000 | n/a |",
+            ),
+            (
+                "servers",
+                &section.servers,
+                "starved: 63 of 64 connections",
+                "| event-loop | 7.96 (7.80–8.11)<br>#1 **best** |",
+            ),
+            (
+                "percentiles",
+                section.percentiles.as_ref().unwrap(),
+                "p99.99",
+                "| event-loop | 19,055 |",
+            ),
+            (
+                "a chart",
+                page.overview[0].table.as_ref().unwrap(),
+                "not valid: starved",
+                "| event-loop | keep-alive | 7.96 (7.80–8.11) µs CPU per request | |",
+            ),
+            ("a machine", &page.machine, "cpu_model", "| cpus | 2 |"),
+        ] {
+            let mut document = Document::default();
+            document.table(name, "", grid.clone());
+            let (text, markdown) = (document.text(WIDTH), document.markdown());
+            assert!(text.contains(in_text), "{text}");
+            assert!(markdown.contains(in_markdown), "{markdown}");
+        }
     }
 
     /// Whatever is missing, there is a page.
