@@ -2,8 +2,9 @@
 //! of their [`connections`] and [`processes`], and foreign [`clients`]. The same table is checked against other
 //! people's servers, the [`peers`].
 //!
-//! The servers are those of `benches/servers.toml`. Each trial starts its server anew on a free port. A name on the command line selects trials, as with any test, and only the servers of
-//! selected trials are built: `cargo test --package conformance -- event-loop`.
+//! The servers are those of `benches/servers.toml`. Each trial starts its server anew on a free port. A name on the
+//! command line selects trials, as with any test, and only the servers of selected trials are built:
+//! `cargo test --package conformance -- event-loop`.
 
 mod backpressure;
 mod cases;
@@ -25,6 +26,7 @@ mod traced;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 
 use ::subject::catalogue::Catalogue;
 use anyhow::Context as _;
@@ -33,8 +35,14 @@ use libtest_mimic::{Arguments, Completion, Trial};
 use peers::Peers;
 use subject::Subject;
 
+/// How many trials run at once for each CPU, unless `--test-threads` says otherwise: most of the time they wait for
+/// timeouts of the servers.
+const TRIALS_PER_CPU: usize = 4;
+
 fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    let cpus = thread::available_parallelism()?.get();
+    arguments.test_threads.get_or_insert(TRIALS_PER_CPU * cpus);
     let catalogue = Catalogue::find(Path::new(env!("CARGO_MANIFEST_DIR")))?;
     let peers = Peers::start(&catalogue);
     let mut trials = rules::trials(&catalogue);
