@@ -441,7 +441,7 @@ fn tables_for_a_browser() {
         assert!(!titles.is_empty(), "{markdown}");
         for title in titles {
             assert!(
-                html.contains(&format!("<h3>{title} <small>")),
+                html.contains(&format!("<h2>{title} <small>")),
                 "{title}: {html}"
             );
         }

@@ -22,11 +22,7 @@ pub(crate) const LINES_SHOWN: usize = 12;
 
 /// A page of its own.
 pub(crate) fn page(document: &Document) -> String {
-    let title = document.blocks().iter().find_map(|block| match block {
-        Block::Table { title, .. } => Some(escaped(title)),
-        _ => None,
-    });
-    let title = title.unwrap_or_else(|| "Server architectures compared".to_owned());
+    let title = "Server architectures compared";
     let (css, body) = (include_str!("../../../page.css"), render(document));
     format!(
         "<!doctype html>\n\
@@ -40,7 +36,7 @@ pub(crate) fn page(document: &Document) -> String {
          <style>\n{css}</style>\n\
          </head>\n\
          <body>\n\
-         <main>\n{body}</main>\n\
+         <main>\n<h1>{title}</h1>\n{body}</main>\n\
          </body>\n\
          </html>\n"
     )
@@ -59,7 +55,7 @@ fn block(block: &Block) -> String {
                 false => format!(" <small>{}</small>", escaped(note)),
             };
             let table = table(grid, &Hues::new());
-            format!("<h3>{}{note}</h3>\n{table}\n", escaped(title))
+            format!("<h2>{}{note}</h2>\n{table}\n", escaped(title))
         }
         Block::Paragraph(pieces) => {
             let text: String = pieces.iter().map(piece).collect();
@@ -702,7 +698,7 @@ mod tests {
         document.paragraph("a ` alone");
         document.warning("Incomplete", "<1> missing".to_owned());
         document.list("Left out:", vec!["<script>".to_owned()]);
-        let expected = "<h3>Costs &#38; more <small>less is better</small></h3>\n\
+        let expected = "<h2>Costs &#38; more <small>less is better</small></h2>\n\
             <div class=\"scroll\"><table>\n\
             <thead><tr><th scope=\"col\"></th><th scope=\"col\">&#60;x&#62;</th></tr></thead>\n\
             <tbody><tr><th scope=\"row\">a</th><td>1</td></tr>\n\
@@ -718,6 +714,9 @@ mod tests {
             page.starts_with("<!doctype html>") && page.contains(expected),
             "{page}"
         );
-        assert!(page.contains("<title>Costs &#38; more</title>"), "{page}");
+        let title = "Server architectures compared";
+        for tag in ["title", "h1"] {
+            assert!(page.contains(&format!("<{tag}>{title}</{tag}>")), "{page}");
+        }
     }
 }
