@@ -346,35 +346,45 @@ fn two_at_once() {
     assert_eq!(states(&one.changes, local, server.address), []);
 }
 
+/// Of a busy machine, the kernel's buffers may lose calls: then that is told, and the next attempt calls more
+/// slowly.
 #[test]
 fn many_calls_are_all_there() {
     /// More than a buffer holds, and fewer than are kept of a process.
     const CALLS: usize = 50_000;
-    let Some(tracer) = begin() else { return };
-    let work = || {
+    /// The first is a busy server's rate; a build without optimisation reads no more than that.
+    const PAUSES_MS: [u64; 4] = [10, 40, 160, 640];
+    let work = |pause| {
         let mut zero = std::fs::File::open("/dev/zero").unwrap();
         for call in 1..=CALLS {
             zero.read_exact(&mut [0; 7]).unwrap();
-            // A busy server's rate; a build without optimisation reads no more than that.
             if call % 1000 == 0 {
-                thread::sleep(Duration::from_millis(10));
+                thread::sleep(pause);
             }
         }
         tid()
     };
-    let worker = thread::spawn(work).join().unwrap();
-    let watch = Watch {
-        client_tids: vec![worker],
-        all_calls: true,
-        ..Watch::default()
-    };
-    let traced = tracer.end(&watch).unwrap();
-    assert_eq!(traced.lost, 0);
-    let is_read = |call: &&Call| call.name == "read" && call.arguments[2] == 7;
-    let reads: Vec<&Call> = traced.calls.iter().filter(is_read).collect();
-    assert_eq!(reads.len(), CALLS);
-    assert!(reads.iter().all(|call| call.result == Some(7)));
-    assert!(traced.calls.iter().any(|call| call.name == "openat"));
+    for pause in PAUSES_MS.map(Duration::from_millis) {
+        let Some(tracer) = begin() else { return };
+        let worker = thread::spawn(move || work(pause)).join().unwrap();
+        let watch = Watch {
+            client_tids: vec![worker],
+            all_calls: true,
+            ..Watch::default()
+        };
+        let traced = tracer.end(&watch).unwrap();
+        let is_read = |call: &&Call| call.name == "read" && call.arguments[2] == 7;
+        let reads: Vec<&Call> = traced.calls.iter().filter(is_read).collect();
+        assert!(reads.len() <= CALLS);
+        if traced.lost > 0 {
+            continue;
+        }
+        assert_eq!(reads.len(), CALLS);
+        assert!(reads.iter().all(|call| call.result == Some(7)));
+        assert!(traced.calls.iter().any(|call| call.name == "openat"));
+        return;
+    }
+    skipped("other programs on this machine make more calls than the kernel can record");
 }
 
 #[test]

@@ -67,12 +67,16 @@ enum Then {
     Stays,
 }
 
+/// By then a generator that does not get its CPU at once has read the answer, too. Much less than the time between
+/// two requests.
+const UNTIL_READ: Duration = Duration::from_millis(500);
+
 /// Two requests, with a long pause between them, in which the server says something.
 fn between_requests(said: &'static [u8], piece: usize, then: Then) -> Outcome {
     let address = server(move |stream, _| {
         while request(stream).is_ok() {
             stream.write_all(HELLO)?;
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(UNTIL_READ);
             for piece in said.chunks(piece) {
                 stream.write_all(piece)?;
                 thread::sleep(Duration::from_millis(1));
