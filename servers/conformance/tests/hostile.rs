@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::client::GET;
 use crate::each;
-use crate::subject::{Running, SOON, Subject, Timeouts};
+use crate::subject::{Running, SOON, Stalled, Subject, Timeouts, in_time, unless_stalled};
 
 pub(crate) fn trials(subject: &Subject) -> Vec<Trial> {
     each(subject, &[("hostile peers are dropped", dropped)])
@@ -162,54 +162,71 @@ fn refused_for_body(missed: &mut Timeouts) {
     missed.linger += 1;
 }
 
+/// How long the server waits for the next request of a client, hostile or honest.
+const IDLE: &str = "500ms";
+const IDLE_TIME: Duration = Duration::from_millis(500);
+
 /// Runs the peers all at once if the server serves all, together with honest ones; else one after another.
 fn dropped(subject: &Subject) -> Result<()> {
-    let server = subject.start(&[
-        "--idle-timeout",
-        "500ms",
-        "--header-timeout",
-        "300ms",
-        "--linger-timeout",
-        "200ms",
-    ])?;
-    server.greet()?;
-    let before = server.memory_kib()?;
-    let at_once = match subject.serves_all_at_once() {
-        true => HOSTILE.len(),
-        false => 1,
-    };
-    let mut most = before;
-    for some in HOSTILE.chunks(at_once) {
-        thread::scope(|scope| -> Result<()> {
-            let attacks: Vec<_> = some
-                .iter()
-                .map(|hostile| attack(scope, hostile, &server))
-                .collect();
-            while !attacks.iter().all(ScopedJoinHandle::is_finished) {
-                if subject.serves_all_at_once() {
-                    server.greet().context("while hostile peers are there")?;
+    unless_stalled(|| {
+        let server = subject.start(&[
+            "--idle-timeout",
+            IDLE,
+            "--header-timeout",
+            "300ms",
+            "--linger-timeout",
+            "200ms",
+        ])?;
+        let mut slowest = Duration::ZERO;
+        let mut greet = || {
+            let since = Instant::now();
+            let outcome = server.greet();
+            slowest = slowest.max(since.elapsed());
+            in_time(since, IDLE_TIME * 9 / 10, outcome)
+        };
+        greet()?;
+        let before = server.memory_kib()?;
+        let at_once = match subject.serves_all_at_once() {
+            true => HOSTILE.len(),
+            false => 1,
+        };
+        let mut most = before;
+        for some in HOSTILE.chunks(at_once) {
+            thread::scope(|scope| -> Result<()> {
+                let attacks: Vec<_> = some
+                    .iter()
+                    .map(|hostile| attack(scope, hostile, &server))
+                    .collect();
+                while !attacks.iter().all(ScopedJoinHandle::is_finished) {
+                    if subject.serves_all_at_once() {
+                        greet().context("while hostile peers are there")?;
+                    }
+                    most = most.max(server.memory_kib()?);
+                    thread::sleep(Duration::from_millis(5));
                 }
-                most = most.max(server.memory_kib()?);
-                thread::sleep(Duration::from_millis(5));
-            }
-            for attack in attacks {
-                attack.join().expect("no peer panics")?;
-            }
-            Ok(())
-        })?;
-        server.greet().context("after hostile peers")?;
-    }
-    ensure!(
-        most <= before + subject.peers_kib_max(at_once as u64),
-        "{before} KiB before, up to {most} KiB while {at_once} hostile peers were there"
-    );
-    let counters = server.stop()?;
-    let mut missed = Timeouts::default();
-    for hostile in HOSTILE {
-        (hostile.misses)(&mut missed);
-    }
-    ensure!(counters.timeouts == missed, "{missed:?}, {counters:?}");
-    Ok(())
+                for attack in attacks {
+                    attack.join().expect("no peer panics")?;
+                }
+                Ok(())
+            })?;
+            greet().context("after hostile peers")?;
+        }
+        ensure!(
+            most <= before + subject.peers_kib_max(at_once as u64),
+            "{before} KiB before, up to {most} KiB while {at_once} hostile peers were there"
+        );
+        let counters = server.stop()?;
+        let mut missed = Timeouts::default();
+        for hostile in HOSTILE {
+            (hostile.misses)(&mut missed);
+        }
+        match counters.timeouts == missed {
+            true => Ok(()),
+            // An honest client may have been idle for too long.
+            false if slowest > IDLE_TIME * 9 / 10 => bail!(Stalled),
+            false => bail!("{missed:?}, {counters:?}"),
+        }
+    })
 }
 
 /// Sends requests and reads no answer until the server has closed the connection.

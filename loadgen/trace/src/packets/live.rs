@@ -199,6 +199,30 @@ fn wait(socket: &Socket, stop: &PipeReader) -> bool {
     }
 }
 
+/// The kernel's count of frames that did not fit into the buffer, since the socket was made. Each frame reports it as
+/// of its own arrival, so that it is unknown for the very end of a capture.
+#[derive(Debug, Default)]
+struct Dropped {
+    /// By the first frame. That one found the buffer empty, so that all of these came before the filter was set, and
+    /// nobody asked for them.
+    before: Option<u32>,
+    /// By the latest frame.
+    now: u32,
+}
+
+impl Dropped {
+    /// What a frame reports: nothing while the count is 0.
+    fn reported(&mut self, count: Option<u32>) {
+        self.now = count.unwrap_or(self.now);
+        self.before.get_or_insert(self.now);
+    }
+
+    /// Frames that are missing in the capture.
+    fn lost(&self) -> u32 {
+        self.now.wrapping_sub(self.before.unwrap_or(0))
+    }
+}
+
 /// What was read from the socket.
 #[derive(Debug, Default)]
 struct Taken {
@@ -207,9 +231,7 @@ struct Taken {
     bytes: usize,
     /// Names of the interfaces, by index.
     names: HashMap<usize, Option<String>>,
-    /// Frames that did not fit into the buffer, as reported by the next frame; unknown for the very
-    /// end of a capture.
-    lost: u32,
+    dropped: Dropped,
     /// Frames after the limit was reached.
     left_out: usize,
     /// Hardware types whose link-layer header is unknown.
@@ -236,14 +258,15 @@ impl Taken {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
         let message =
             recvmsg::<LinkAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-        let mut stamp = None;
+        let (mut stamp, mut dropped) = (None, None);
         for control in message.cmsgs()? {
             match control {
                 ControlMessageOwned::ScmTimestampns(time) => stamp = Some(time),
-                ControlMessageOwned::RxqOvfl(lost) => self.lost = lost,
+                ControlMessageOwned::RxqOvfl(count) => dropped = Some(count),
                 _ => {}
             }
         }
+        self.dropped.reported(dropped);
         let (bytes, address) = (message.bytes, message.address);
         let Some(address) = address else {
             return Ok(());
@@ -277,12 +300,13 @@ impl Taken {
     }
 
     fn capture(self, ports: &BTreeSet<u16>, clocks_ns: i64, mut notes: Vec<String>) -> Capture {
-        if self.lost > 0 {
-            notes.push(format!(
+        match self.dropped.lost() {
+            0 => {}
+            lost => notes.push(format!(
                 "{} lost: they arrived faster than they could be read (a trace is meant for one connection or a \
                  few at a time)",
-                if self.lost == 1 { "1 frame was".into() } else { format!("{} frames were", self.lost) }
-            ));
+                if lost == 1 { "1 frame was".into() } else { format!("{lost} frames were") }
+            )),
         }
         if self.left_out > 0 {
             notes.push(format!(
@@ -561,6 +585,24 @@ mod tests {
             // Each interface has its own link-layer addresses.
             data: format!("{interface:<ETHERNET_HEADER_BYTES$}{data}").into_bytes(),
             original_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn what_was_dropped_before_the_filter_is_not_lost() {
+        for (counts, lost) in [
+            (&[][..], 0),
+            (&[None, None], 0),
+            (&[None, Some(3), Some(3)], 3),
+            (&[Some(406), Some(406)], 0),
+            (&[Some(406), Some(407)], 1),
+            (&[Some(u32::MAX), Some(1)], 2),
+        ] {
+            let mut dropped = Dropped::default();
+            for &count in counts {
+                dropped.reported(count);
+            }
+            assert_eq!(dropped.lost(), lost, "{counts:?}");
         }
     }
 
