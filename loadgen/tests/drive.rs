@@ -141,24 +141,27 @@ fn a_new_connection_for_every_request_is_one() {
 
 #[test]
 fn counts_for_the_time_asked_for_and_not_the_warm_up() {
-    let (address, truth) = answers(HELLO);
-    let outcome = run(&Plan {
-        limit: Limit::For(Duration::from_millis(300)),
-        warmup: Duration::from_millis(200),
-        ..plan(address, 0)
-    });
-    let record = &outcome.record;
-    assert!(outcome.duration >= Duration::from_millis(300));
-    assert!(record.counts.warmup_requests > 0);
-    assert_eq!(
-        record.counts.requests,
-        record.counts.responses + record.counts.in_flight_at_end
-    );
-    assert!(record.counts.in_flight_at_end <= 4);
-    // Those in flight may or may not have reached the server.
-    let sent = record.counts.warmup_requests + record.counts.requests;
-    let seen = truth.requests.load(SeqCst);
-    assert!(seen <= sent && seen + 4 >= sent, "{seen} of {sent}");
+    // On a busy machine, no request may be sent in a short warm-up.
+    for warmup_ms in [200, 1_000, 5_000] {
+        let (address, truth) = answers(HELLO);
+        let outcome = run(&Plan {
+            limit: Limit::For(Duration::from_millis(300)),
+            warmup: Duration::from_millis(warmup_ms),
+            ..plan(address, 0)
+        });
+        let counts = &outcome.record.counts;
+        assert!(outcome.duration >= Duration::from_millis(300));
+        assert_eq!(counts.requests, counts.responses + counts.in_flight_at_end);
+        assert!(counts.in_flight_at_end <= 4);
+        // Those in flight may or may not have reached the server.
+        let sent = counts.warmup_requests + counts.requests;
+        let seen = truth.requests.load(SeqCst);
+        assert!(seen <= sent && seen + 4 >= sent, "{seen} of {sent}");
+        if counts.warmup_requests > 0 {
+            return;
+        }
+    }
+    panic!("no request is sent during the warm-up");
 }
 
 #[test]
