@@ -55,7 +55,7 @@ impl<'a> RunProgress<'a> {
                 let (open, all) = (thousands(open as u64), thousands(self.plan.idle as u64));
                 bar.set_prefix(format!("{open} of {all} idle connections"));
             }
-            Moment::Begin => {}
+            Moment::Begin(_) => {}
             Moment::Tick(progress) => {
                 let (share, left) = stand(self.plan, progress);
                 let shown = |text: String| match speaks_utf8() {
@@ -66,7 +66,7 @@ impl<'a> RunProgress<'a> {
                 bar.set_prefix(shown(left));
                 bar.set_position((share.clamp(0.0, 1.0) * STEPS as f64) as u64);
             }
-            Moment::End => {
+            Moment::End(_) => {
                 bar.set_position(STEPS);
                 bar.set_prefix("waiting for requests in flight");
             }
@@ -159,7 +159,7 @@ mod tests {
             elapsed: Duration::from_millis(elapsed_ms),
             interval: Duration::from_millis(250),
             interval_responses: 1_250,
-            responses_all: 1_250,
+            live: drive::Live::default(),
             responses: 25_000,
             errors: 3,
             connections_open: 64,

@@ -131,8 +131,8 @@ fn they_are_told_of_by_halves() {
                 assert_eq!(accepted.load(SeqCst), open as u64);
                 told.push(open);
             }
-            Moment::Begin => has_begun = true,
-            Moment::Tick(_) | Moment::End => {}
+            Moment::Begin(_) => has_begun = true,
+            Moment::Tick(_) | Moment::End(_) => {}
         })
         .unwrap();
         assert_eq!(told, expected, "of {idle}");

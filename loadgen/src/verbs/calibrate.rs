@@ -432,9 +432,9 @@ impl Bench<'_> {
         };
         let (mut begin, mut end) = (None, None);
         let outcome = drive::run_observed(plan, self.interrupted, &mut |moment| match moment {
-            Moment::Begin => begin = used(),
+            Moment::Begin(_) => begin = used(),
             Moment::Idle(_) | Moment::Tick(_) => {}
-            Moment::End => end = used(),
+            Moment::End(_) => end = used(),
         })
         .context("running the load")?;
         stop(responder)?;

@@ -517,7 +517,7 @@ impl Subject<'_> {
             if let Some(meter) = &mut meter {
                 meter.on(moment);
             }
-            if let Moment::Begin = moment {
+            if let Moment::Begin(_) = moment {
                 self.began.set(SystemTime::now());
             }
         });

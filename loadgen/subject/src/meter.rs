@@ -75,7 +75,7 @@ impl<'a> Meter<'a> {
                     self.memory = Some(memory);
                 }
             }
-            Moment::Begin => {
+            Moment::Begin(_) => {
                 self.begin = Times::now(&self.cpus);
                 match Sampler::start(target.processes()) {
                     Ok(sampler) => self.sampler = Some(sampler),
@@ -83,7 +83,7 @@ impl<'a> Meter<'a> {
                 }
             }
             Moment::Tick(_) => {}
-            Moment::End => {
+            Moment::End(_) => {
                 self.end = Times::now(&self.cpus);
                 if let Some(sampler) = self.sampler.take() {
                     self.cost = Some(sampler.finish());

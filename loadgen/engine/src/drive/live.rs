@@ -2,12 +2,35 @@
 //! which the observer takes them: the histogram changes owner, so the sending thread does not copy
 //! or wait.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
 use crate::record::{Serial, latency_histogram};
+
+/// The number of responses at any time of a run: whoever reads something else beside it, in a moment of the run, knows
+/// how many responses that belongs to, however late the moment is reported.
+#[derive(Clone, Copy, Default)]
+pub struct Live<'a>(&'a [Mailbox]);
+
+impl<'a> Live<'a> {
+    pub(super) fn of(mailboxes: &'a [Mailbox]) -> Self {
+        Live(mailboxes)
+    }
+
+    /// Responses so far, including the warm-up, but for those that threads are just handling.
+    pub fn responses(&self) -> u64 {
+        self.0.iter().map(Mailbox::responses).sum()
+    }
+}
+
+impl fmt::Debug for Live<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Live").field(&self.responses()).finish()
+    }
+}
 
 /// The tally of one thread.
 #[derive(Debug, Default)]

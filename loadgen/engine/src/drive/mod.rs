@@ -37,6 +37,7 @@ use crate::silence;
 
 use connection::{Connection, State};
 use idle::Idle;
+pub use live::Live;
 use live::Mailbox;
 use worker::Worker;
 
@@ -47,12 +48,12 @@ pub enum Moment<'a> {
     /// connection exists yet. Reported only if the plan has idle connections and no failure occurred.
     Idle(usize),
     /// The warm-up is over: requests count from here on.
-    Begin,
+    Begin(Live<'a>),
     /// Reported several times a second.
     Tick(&'a Tick<'a>),
     /// The run's time is over, or all requests are answered. Requests in flight are awaited; no
     /// connection has been closed yet because of the end.
-    End,
+    End(Live<'a>),
 }
 
 /// The progress of a run.
@@ -64,9 +65,8 @@ pub struct Tick<'a> {
     pub interval: Duration,
     /// Responses within the interval, including the warm-up.
     pub interval_responses: u64,
-    /// Responses since the start, including the warm-up. Also reported directly before
-    /// [`Moment::Begin`] and [`Moment::End`].
-    pub responses_all: u64,
+    /// The number of all responses.
+    pub live: Live<'a>,
     /// Counted requests that are answered so far.
     pub responses: u64,
     /// Errors so far.
@@ -147,11 +147,11 @@ pub fn run_observed(
         watch.until(&|shared| shared.begin, on);
         let cpu_at_begin = CpuTime::now();
         let contention = contention::Watch::start(&plan.cpus);
-        on(Moment::Begin);
+        on(Moment::Begin(Live::of(&shared.mailboxes)));
         watch.until(&|shared| shared.end(), on);
         let cpu_at_end = CpuTime::now();
         let contention = contention.finish();
-        on(Moment::End);
+        on(Moment::End(Live::of(&shared.mailboxes)));
         shared.end_told.store(true, Relaxed);
         let idle = idle.as_mut().map(Idle::look);
         watch.drain();
@@ -269,14 +269,15 @@ impl Watch<'_> {
                 serial.merge(tally.serial);
             });
         }
-        let responses = self.shared.mailboxes.iter().map(Mailbox::responses).sum();
+        let live = Live::of(&self.shared.mailboxes);
+        let responses = live.responses();
         let now = self.shared.now();
         let (last, last_responses) = std::mem::replace(&mut self.last, (now, responses));
         on(Moment::Tick(&Tick {
             elapsed: Duration::from_nanos(now),
             interval: Duration::from_nanos(now - last),
             interval_responses: responses - last_responses,
-            responses_all: responses,
+            live,
             responses: self.response.len(),
             errors,
             connections_open,

@@ -69,7 +69,7 @@ impl Experiment<'_> {
         let mut meter = session.meter();
         let mut begin = begin;
         let mut outcome = drive::run_observed(&plan, self.interrupted, &mut |moment| {
-            if let Moment::Begin = moment {
+            if let Moment::Begin(_) = moment {
                 begin = SystemTime::now();
             }
             meter.on(moment);

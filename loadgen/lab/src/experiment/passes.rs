@@ -44,6 +44,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The share of failed requests above which the counts do not describe an answered request.
 const ERRORS_MAX: f64 = 0.01;
 
+/// How often a server is counted while the machine is too busy.
+const ATTEMPTS: usize = 3;
+
 impl Experiment<'_> {
     /// Counts what is missing in the ledger. Stops early if the user interrupts. Returns whether everything counted could
     /// be written.
@@ -95,7 +98,8 @@ impl Experiment<'_> {
         Ok(is_recorded)
     }
 
-    /// Counts system calls and events of one server under one workload. The error is the reason that there are none.
+    /// Counts system calls and events of one server under one workload; again if this machine was too busy. The error is
+    /// the reason that there are none.
     fn count_calls(
         &self,
         key: &PassKey,
@@ -103,6 +107,25 @@ impl Experiment<'_> {
         tracepoints: &Tracepoints,
         started: &str,
     ) -> Result<Vec<Row>, String> {
+        for _ in 1..ATTEMPTS {
+            if let Some(rows) = self.count_calls_once(key, workload, tracepoints, started)? {
+                return Ok(rows);
+            }
+        }
+        let rows = self.count_calls_once(key, workload, tracepoints, started)?;
+        rows.ok_or_else(|| {
+            format!("other programs kept loadgen from its CPU while it started and stopped the counters, {ATTEMPTS} times")
+        })
+    }
+
+    /// `None` if the counts may belong to other responses than those that were counted.
+    fn count_calls_once(
+        &self,
+        key: &PassKey,
+        workload: &str,
+        tracepoints: &Tracepoints,
+        started: &str,
+    ) -> Result<Option<Vec<Row>>, String> {
         let workload = self.campaign.workload(workload);
         let workload = workload.ok_or("there is no such workload")?;
         self.served(key, |target| {
@@ -133,14 +156,17 @@ impl Experiment<'_> {
             }
             let counted = pass.finish().map_err(|error| error.to_string())?;
             check(&outcome, counted.responses)?;
+            if !counted.is_certain() {
+                return Ok(None);
+            }
             let record = &outcome.record;
             let share = counted.responses as f64 / record.counts.responses.max(1) as f64;
             let connections = (record.counts.connections_in_time as f64 * share).round() as u64;
-            Ok(key.counted(
+            Ok(Some(key.counted(
                 started,
                 (counted.responses, connections),
                 counted.counts.rows(),
-            ))
+            )))
         })
     }
 

@@ -140,15 +140,25 @@ impl Counters {
         Ok(())
     }
 
+    /// Stops counting.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel reports an error.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        for thread in &mut self.threads {
+            thread.all_calls.disable()?;
+        }
+        Ok(())
+    }
+
     /// Stops counting, and returns the counts since [`begin`](Counters::begin).
     ///
     /// # Errors
     ///
     /// If the kernel reports an error.
     pub fn end(mut self) -> Result<Counts, Error> {
-        for thread in &mut self.threads {
-            thread.all_calls.disable()?;
-        }
+        self.stop()?;
         let mut counts = Counts::default();
         let mut other = 0;
         for thread in &mut self.threads {

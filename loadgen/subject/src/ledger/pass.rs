@@ -1,19 +1,18 @@
-use std::time::{Duration, Instant};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use std::time::Instant;
 
 use super::{Counters, Counts, Error};
-use engine::drive::Moment;
+use engine::drive::{Live, Moment};
 
 /// Counts a server's operations while a load runs, following the load's moments.
 ///
 /// The load should continue until the pass [is over](Pass::is_over): at the end of a load
 /// connections close, which belongs to no request.
-/// belongs to no request.
 #[derive(Debug)]
 pub struct Pass {
     stage: Stage,
     at_least: AtLeast,
-    /// The responses at the last reported moment.
-    responses: u64,
 }
 
 /// The minimum extent of a count.
@@ -25,12 +24,19 @@ pub struct AtLeast {
     pub responses: u64,
 }
 
+/// Of the counted responses, how many may have come while the counters were started and stopped: one in so many.
+const CERTAIN: u64 = 50;
+
 #[derive(Debug)]
 enum Stage {
     /// Before the end of the warm-up, which is not counted.
     Before(Counters),
-    /// Counting since this time, and since this number of responses.
-    Counting(Counters, Instant, u64),
+    Counting {
+        counters: Counters,
+        since: Instant,
+        /// The responses when the first and when the last counter started. On a busy machine there may be many between.
+        first: RangeInclusive<u64>,
+    },
     Over(Result<Counted, Error>),
     /// The load never ran.
     Never,
@@ -42,6 +48,8 @@ pub struct Counted {
     /// Responses during the count. It includes requests in flight at the start and excludes those
     /// in flight at the end: the two balance.
     pub responses: u64,
+    /// Responses that came while the counters were started and stopped, which may or may not belong to the count.
+    pub uncertain: u64,
     /// How often each operation happened.
     pub counts: Counts,
 }
@@ -53,7 +61,6 @@ impl Pass {
         Pass {
             stage: Stage::Before(counters),
             at_least,
-            responses: 0,
         }
     }
 
@@ -61,17 +68,17 @@ impl Pass {
     pub fn on(&mut self, moment: Moment<'_>) {
         match moment {
             Moment::Idle(_) => {}
-            Moment::Begin => self.begin(),
-            Moment::Tick(progress) => {
-                self.responses = progress.responses_all;
-                if let Stage::Counting(_, since, responses) = &self.stage
+            Moment::Begin(live) => self.begin(live),
+            Moment::Tick(tick) => {
+                if let Stage::Counting { since, first, .. } = &self.stage
                     && since.elapsed() >= self.at_least.time
-                    && self.responses - responses >= self.at_least.responses
+                    && tick.live.responses() - first.end()
+                        >= (self.at_least.responses).max(CERTAIN * (first.end() - first.start()))
                 {
-                    self.end();
+                    self.end(tick.live);
                 }
             }
-            Moment::End => self.end(),
+            Moment::End(live) => self.end(live),
         }
     }
 
@@ -85,37 +92,94 @@ impl Pass {
     /// # Errors
     ///
     /// If the kernel reports an error.
-    pub fn finish(mut self) -> Result<Counted, Error> {
-        self.end();
+    pub fn finish(self) -> Result<Counted, Error> {
         match self.stage {
             Stage::Over(counted) => counted,
-            _ => Ok(Counted {
+            Stage::Before(_) | Stage::Counting { .. } | Stage::Never => Ok(Counted {
                 responses: 0,
+                uncertain: 0,
                 counts: Counts::default(),
             }),
         }
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, live: Live<'_>) {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Never) {
-            Stage::Before(mut counters) => match counters.begin() {
-                Ok(()) => Stage::Counting(counters, Instant::now(), self.responses),
-                Err(error) => Stage::Over(Err(error)),
-            },
+            Stage::Before(mut counters) => {
+                let start = live.responses();
+                match counters.begin() {
+                    Ok(()) => Stage::Counting {
+                        counters,
+                        since: Instant::now(),
+                        first: start..=live.responses(),
+                    },
+                    Err(error) => Stage::Over(Err(error)),
+                }
+            }
             stage => stage,
         };
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, live: Live<'_>) {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Never) {
-            Stage::Counting(counters, _, since) => {
-                let counts = counters.end();
-                Stage::Over(counts.map(|counts| Counted {
-                    responses: self.responses - since,
-                    counts,
-                }))
+            Stage::Counting {
+                mut counters,
+                first,
+                ..
+            } => {
+                let start = live.responses();
+                let stopped = counters.stop();
+                let last = start..=live.responses();
+                Stage::Over(stopped.and_then(|()| Counted::between(counters, &first, &last)))
             }
             stage => stage,
         };
+    }
+}
+
+impl Counted {
+    /// Whether the counts belong to the responses: on a busy machine, another program may have kept this one from its
+    /// CPU while it started or stopped the counters.
+    pub fn is_certain(&self) -> bool {
+        self.uncertain * CERTAIN <= 2 * self.responses
+    }
+
+    fn between(
+        counters: Counters,
+        first: &RangeInclusive<u64>,
+        last: &RangeInclusive<u64>,
+    ) -> Result<Self, Error> {
+        let width = |range: &RangeInclusive<u64>| range.end() - range.start();
+        let middle = |range: &RangeInclusive<u64>| range.start() + width(range) / 2;
+        let (responses, uncertain) = (middle(last) - middle(first), width(first) + width(last));
+        Ok(Counted {
+            responses,
+            uncertain,
+            counts: counters.end()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_belong_to_other_responses_are_not_certain() {
+        for (responses, uncertain, is_certain) in [
+            (0, 0, true),
+            (0, 1, false),
+            (300, 0, true),
+            (300, 12, true),
+            (300, 13, false),
+            (10, 297, false),
+        ] {
+            let counted = Counted {
+                responses,
+                uncertain,
+                counts: Counts::default(),
+            };
+            assert_eq!(counted.is_certain(), is_certain, "{counted:?}");
+        }
     }
 }
