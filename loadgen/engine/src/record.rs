@@ -604,7 +604,7 @@ impl Outcome {
 /// What happened to the idle connections, which are not part of a [`Record`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Idle {
-    /// Connections established, in addition to [`Record::connections_opened`].
+    /// Connections established, in addition to [`Counts::connections_opened`].
     pub connections: u64,
     /// Requests sent on them, one on each.
     pub requests: u64,
