@@ -353,7 +353,7 @@ fn many_calls_are_all_there() {
     /// More than a buffer holds, and fewer than are kept of a process.
     const CALLS: usize = 50_000;
     /// The first is a busy server's rate; a build without optimisation reads no more than that.
-    const PAUSES_MS: [u64; 4] = [10, 40, 160, 640];
+    const PAUSES_MS: [u64; 5] = [10, 20, 40, 80, 160];
     let work = |pause| {
         let mut zero = std::fs::File::open("/dev/zero").unwrap();
         for call in 1..=CALLS {
@@ -384,7 +384,7 @@ fn many_calls_are_all_there() {
         assert!(traced.calls.iter().any(|call| call.name == "openat"));
         return;
     }
-    skipped("other programs on this machine make more calls than the kernel can record");
+    panic!("calls are lost in each of {} attempts", PAUSES_MS.len());
 }
 
 #[test]

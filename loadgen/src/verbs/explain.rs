@@ -68,11 +68,9 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut written = output::Written::default();
     if !output::is_stdout(json) {
         let document = report::document(&explanation, arguments.items);
-        written.add(output::print(match arguments.format {
-            TableFormat::Markdown => document.markdown(),
-            TableFormat::Html => document.html(),
-            _ => document.text(selection::width()),
-        }));
+        let rows: &[()] = &[];
+        let text = (arguments.format).render(|| document, selection::width(), (), rows)?;
+        written.add(output::print(text));
     }
     if let Some(path) = json {
         written.add(output::write_json(path, &explanation));
@@ -83,13 +81,11 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// The formats for people; programs use `--json`.
 fn for_people() -> impl TypedValueParser<Value = TableFormat> {
-    let formats = [TableFormat::Text, TableFormat::Markdown, TableFormat::Html];
-    let names = formats.iter().filter_map(ValueEnum::to_possible_value);
-    PossibleValuesParser::new(names).map(|name| match name.as_str() {
-        "markdown" => TableFormat::Markdown,
-        "html" => TableFormat::Html,
-        _ => TableFormat::Text,
-    })
+    let formats = TableFormat::value_variants().iter();
+    let formats = formats.filter(|format| format.is_for_people());
+    let names = formats.filter_map(ValueEnum::to_possible_value);
+    PossibleValuesParser::new(names)
+        .map(|name| TableFormat::from_str(&name, false).expect("one of these names"))
 }
 
 fn require_ledger(evidence: &Evidence) -> anyhow::Result<()> {

@@ -227,16 +227,23 @@ pub(crate) fn faults_agree(outcome: &Outcome, truth: &Truth) {
 
 const SLEEPS: usize = 2_000;
 
-/// How many sleeps of a millisecond take twice as long or more. A host that stops this machine for some milliseconds
-/// shows in no other figure.
+/// How many sleeps of a millisecond take twice as long or more on a machine at rest; 0 if it is not at rest, which says
+/// nothing. A host that stops this machine for some milliseconds shows in no other figure.
 fn late_sleeps() -> usize {
+    /// Of all CPUs.
+    const BUSY_MAX: f64 = 0.2;
     const SLEEP: Duration = Duration::from_millis(1);
     let is_late = |_: &usize| {
         let since = Instant::now();
         thread::sleep(SLEEP);
         since.elapsed() >= 2 * SLEEP
     };
-    (0..SLEEPS).filter(is_late).count()
+    let before = CpuTimes::now();
+    let late = (0..SLEEPS).filter(is_late).count();
+    match CpuTimes::now().busy_since(&before) {
+        Some(busy) if busy <= BUSY_MAX => late,
+        _ => 0,
+    }
 }
 
 /// Tries up to three times what depends on the machine having time. What there is to say of a failure is
@@ -267,7 +274,7 @@ pub(crate) fn attempts(name: &str, mut attempt: impl FnMut(usize) -> anyhow::Res
         let taken = taken.unwrap_or_default();
         say(&format!(
             "ATTEMPT {} OF {ATTEMPTS} FAILED: {name}: {why:#} (others had {:.0}% of the CPUs, the hypervisor \
-             {:.0}%; after it, {late} of {SLEEPS} sleeps of 1 ms took 2 ms or more)",
+             {:.0}%; at rest, {late} of {SLEEPS} sleeps of 1 ms took 2 ms or more)",
             number + 1,
             taken.others * 100.0,
             taken.stolen * 100.0
@@ -334,6 +341,12 @@ impl CpuTimes {
             all,
             own: seconds(usage.user_time()) + seconds(usage.system_time()),
         }
+    }
+
+    /// The share of all CPUs that any process had.
+    fn busy_since(&self, before: &Self) -> Option<f64> {
+        let (all, earlier) = (self.all.as_ref()?, before.all.as_ref()?);
+        Some((all.busy - earlier.busy) / (all.total - earlier.total))
     }
 
     fn taken_since(&self, before: &Self) -> Option<Taken> {

@@ -141,6 +141,11 @@ impl Connection {
         self.cannot_connect && matches!(self.state, State::Waiting(_))
     }
 
+    /// Whether the slot has neither held a socket nor failed to get one so far.
+    pub(super) fn is_first_try(&self) -> bool {
+        !self.used && self.failures == 0
+    }
+
     /// How long to wait before the next attempt after a failure in `phase`: longer with each
     /// consecutive failure, but a connection that was lost in use is replaced at once.
     pub(super) fn back_off(&mut self, phase: Phase) -> Duration {

@@ -10,8 +10,8 @@ use hdrhistogram::Histogram;
 
 use crate::record::{Serial, latency_histogram};
 
-/// The number of responses at any time of a run: whoever reads something else beside it, in a moment of the run, knows
-/// how many responses that belongs to, however late the moment is reported.
+/// Reads the number of responses while a run goes on. A busy machine may report a [`Moment`](super::Moment) late; an
+/// observer that takes another reading then reads the responses right beside it.
 #[derive(Clone, Copy, Default)]
 pub struct Live<'a>(&'a [Mailbox]);
 

@@ -345,10 +345,10 @@ impl<'a> Worker<'a> {
         let in_time = now >= self.begin && now < self.end();
         if in_time {
             self.record.counts.connections_in_time += 1;
-            // In a run without a warm-up, connections that have not been opened yet are no loss of the server's.
-            let from = match self.connections[slot].used {
-                true => since,
-                false => since.min(self.begin),
+            // In a run without a warm-up, the server is not to blame for connections that the generator has not opened yet.
+            let from = match self.connections[slot].is_first_try() {
+                true => since.min(self.begin),
+                false => since,
             };
             self.record.busy_ns += (now - from) * plan.pipeline as u64;
         }

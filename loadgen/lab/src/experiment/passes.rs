@@ -107,15 +107,17 @@ impl Experiment<'_> {
         tracepoints: &Tracepoints,
         started: &str,
     ) -> Result<Vec<Row>, String> {
-        for _ in 1..ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             if let Some(rows) = self.count_calls_once(key, workload, tracepoints, started)? {
                 return Ok(rows);
             }
+            if self.is_interrupted() {
+                return Err("interrupted".to_owned());
+            }
         }
-        let rows = self.count_calls_once(key, workload, tracepoints, started)?;
-        rows.ok_or_else(|| {
-            format!("other programs kept loadgen from its CPU while it started and stopped the counters, {ATTEMPTS} times")
-        })
+        Err(format!(
+            "other programs kept loadgen from its CPU while it started and stopped the counters, {ATTEMPTS} times"
+        ))
     }
 
     /// `None` if the counts may belong to other responses than those that were counted.

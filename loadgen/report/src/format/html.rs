@@ -709,7 +709,7 @@ mod tests {
             <p>Left out:</p>\n\
             <ul><li>&#60;script&#62;</li></ul>\n";
         assert_eq!(render(&document), expected);
-        let page = document.html();
+        let page = page(&document);
         assert!(
             page.starts_with("<!doctype html>") && page.contains(expected),
             "{page}"

@@ -50,6 +50,11 @@ pub enum RenderError {
 
 #[cfg(feature = "sets")]
 impl TableFormat {
+    /// Whether it draws a document; the others write rows of figures.
+    pub fn is_for_people(self) -> bool {
+        !matches!(self, TableFormat::Csv | TableFormat::Json)
+    }
+
     /// The text. Formats for people draw `document`, in lines of at most `width` where that applies; formats for programs
     /// write `rows`, which have all figures, and `head`, which says where they come from.
     ///
@@ -83,11 +88,5 @@ impl Document {
     /// For a file.
     pub fn markdown(&self) -> String {
         markdown::render(self)
-    }
-
-    /// For a browser, as a page.
-    #[cfg(feature = "page")]
-    pub fn html(&self) -> String {
-        html::page(self)
     }
 }

@@ -159,6 +159,15 @@ impl Counters {
     /// If the kernel reports an error.
     pub fn end(mut self) -> Result<Counts, Error> {
         self.stop()?;
+        self.read()
+    }
+
+    /// Returns the counts between [`begin`](Counters::begin) and [`stop`](Counters::stop).
+    ///
+    /// # Errors
+    ///
+    /// If the kernel reports an error.
+    pub fn read(mut self) -> Result<Counts, Error> {
         let mut counts = Counts::default();
         let mut other = 0;
         for thread in &mut self.threads {

@@ -1,6 +1,5 @@
 use std::ops::RangeInclusive;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Counters, Counts, Error};
 use engine::drive::{Live, Moment};
@@ -24,8 +23,8 @@ pub struct AtLeast {
     pub responses: u64,
 }
 
-/// Of the counted responses, how many may have come while the counters were started and stopped: one in so many.
-const CERTAIN: u64 = 50;
+/// At most one response in so many may have come while the counters were started and stopped.
+const UNCERTAIN_ONE_IN: u64 = 25;
 
 #[derive(Debug)]
 enum Stage {
@@ -73,7 +72,7 @@ impl Pass {
                 if let Stage::Counting { since, first, .. } = &self.stage
                     && since.elapsed() >= self.at_least.time
                     && tick.live.responses() - first.end()
-                        >= (self.at_least.responses).max(CERTAIN * (first.end() - first.start()))
+                        >= (self.at_least.responses).max(2 * UNCERTAIN_ONE_IN * width(first))
                 {
                     self.end(tick.live);
                 }
@@ -141,7 +140,7 @@ impl Counted {
     /// Whether the counts belong to the responses: on a busy machine, another program may have kept this one from its
     /// CPU while it started or stopped the counters.
     pub fn is_certain(&self) -> bool {
-        self.uncertain * CERTAIN <= 2 * self.responses
+        self.uncertain * UNCERTAIN_ONE_IN <= self.responses
     }
 
     fn between(
@@ -149,15 +148,18 @@ impl Counted {
         first: &RangeInclusive<u64>,
         last: &RangeInclusive<u64>,
     ) -> Result<Self, Error> {
-        let width = |range: &RangeInclusive<u64>| range.end() - range.start();
         let middle = |range: &RangeInclusive<u64>| range.start() + width(range) / 2;
         let (responses, uncertain) = (middle(last) - middle(first), width(first) + width(last));
         Ok(Counted {
             responses,
             uncertain,
-            counts: counters.end()?,
+            counts: counters.read()?,
         })
     }
+}
+
+fn width(range: &RangeInclusive<u64>) -> u64 {
+    range.end() - range.start()
 }
 
 #[cfg(test)]
