@@ -119,7 +119,7 @@ fn start(
         report,
     };
     LocalSet::new().block_on(&runtime, async {
-        if course.all_but_stop().await == Alive::Yes {
+        if course.until_stop().await == Alive::Yes {
             course.stop().await;
         } else {
             course.died();
@@ -146,7 +146,8 @@ enum Alive {
 }
 
 impl Course<'_> {
-    async fn all_but_stop(&mut self) -> Alive {
+    /// All that comes before SIGTERM.
+    async fn until_stop(&mut self) -> Alive {
         if let Err(end) = self.begin().await {
             self.fail("start", &told(&end));
             return Alive::No;
@@ -158,10 +159,8 @@ impl Course<'_> {
         }
         self.judge_memory();
         self.quiet().await;
-        match self.has_ended() {
-            true => Alive::No,
-            false => Alive::Yes,
-        }
+        self.mix_again().await;
+        self.alive()
     }
 
     /// Checks that the server answers, samples it before the first peer, and finds out whether silent peers keep it
@@ -229,10 +228,7 @@ impl Course<'_> {
         };
         report.files.max = most(|sample| sample.files);
         report.threads.max = most(|sample| sample.threads);
-        match has_ended() {
-            true => Alive::No,
-            false => Alive::Yes,
-        }
+        self.alive()
     }
 
     /// Lets all peers leave. Then none of their resources may be left.
@@ -273,13 +269,18 @@ impl Course<'_> {
         }
     }
 
-    /// Runs the mix again, and sends SIGTERM.
-    async fn stop(&mut self) {
+    /// Runs the mix again, so that SIGTERM meets a complete crowd, or until the server is gone.
+    async fn mix_again(&mut self) {
         self.progress.say("the mix again, then SIGTERM");
-        let world = Rc::clone(self.crowd.world());
-        world.stage.send_replace(Stage::Mix);
+        self.crowd.world().stage.send_replace(Stage::Mix);
         let again = (self.plan.time / 20).clamp(AGAIN_MIN, AGAIN_MAX);
-        self.crowd.mix(sleep(again)).await;
+        let target = self.target.as_ref();
+        self.crowd.mix(ended_or_after(target, again)).await;
+    }
+
+    /// Sends SIGTERM to the crowd's server, and watches it end.
+    async fn stop(&mut self) {
+        let world = Rc::clone(self.crowd.world());
         let (answers, refused) = {
             let tally = world.tally.borrow();
             (tally.answers(), tally.sum(|of| of.refused))
@@ -291,13 +292,7 @@ impl Course<'_> {
         let deadline = since + world.times.grace + STOP_MARGIN;
         // Some peers come after the signal.
         let target = self.target.as_ref();
-        let has_ended = || target.is_none_or(Target::has_ended);
-        let newcomers = async {
-            while !has_ended() && since.elapsed() < NEWCOMERS {
-                sleep(LOOK_EVERY).await;
-            }
-        };
-        self.crowd.mix(newcomers).await;
+        self.crowd.mix(ended_or_after(target, NEWCOMERS)).await;
         while !self.has_ended() && Instant::now() < deadline {
             let _ = timeout(LOOK_EVERY, self.one_leaves()).await;
         }
@@ -423,6 +418,13 @@ impl Course<'_> {
         self.target.as_ref().is_none_or(Target::has_ended)
     }
 
+    fn alive(&self) -> Alive {
+        match self.has_ended() {
+            true => Alive::No,
+            false => Alive::Yes,
+        }
+    }
+
     /// Ends the process if it still runs, and returns how it ended.
     fn reap(&mut self) -> Ended {
         let target = self.target.take().expect("is reaped once");
@@ -470,7 +472,7 @@ const SETTLE: Duration = Duration::from_secs(8);
 const QUIET: Duration = Duration::from_secs(1);
 const QUIET_TICKS_MAX: u64 = 10;
 
-/// Duration of the mix before SIGTERM, so that the crowd is complete again.
+/// Duration of the mix before SIGTERM.
 const AGAIN_MIN: Duration = Duration::from_millis(1500);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -482,6 +484,14 @@ const NEWCOMERS: Duration = Duration::from_millis(300);
 
 /// How long the exit may take after the grace period on a busy machine.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
+
+/// Completes when the server has ended, after `time` at the latest.
+async fn ended_or_after(target: Option<&Target>, time: Duration) {
+    let since = Instant::now();
+    while !target.is_none_or(Target::has_ended) && since.elapsed() < time {
+        sleep(LOOK_EVERY).await;
+    }
+}
 
 fn not_back(what: &str, levels: &Levels) -> Option<String> {
     let Levels { before, after, .. } = levels;

@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,6 +32,7 @@ pub(crate) enum Fault {
     OneAtATime,
     Spins,
     Dies,
+    DiesAfterQuiet,
     Miscounts,
     DropsAtStop,
     StaysAtStop,
@@ -39,7 +40,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 15] = [
+    pub(crate) const ALL: [Fault; 16] = [
         Fault::Nothing,
         Fault::WrongByte,
         Fault::LeaksDescriptors,
@@ -51,6 +52,7 @@ impl Fault {
         Fault::OneAtATime,
         Fault::Spins,
         Fault::Dies,
+        Fault::DiesAfterQuiet,
         Fault::Miscounts,
         Fault::DropsAtStop,
         Fault::StaysAtStop,
@@ -79,6 +81,7 @@ struct Server {
     accepted: AtomicU64,
     closed: AtomicU64,
     answers: AtomicU64,
+    last_accept: Mutex<Instant>,
     /// With `OneAtATime`, held while a connection is served.
     turn: Mutex<()>,
 }
@@ -111,6 +114,7 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = String>) -> io::Result<Ex
         accepted: AtomicU64::new(0),
         closed: AtomicU64::new(0),
         answers: AtomicU64::new(0),
+        last_accept: Mutex::new(Instant::now()),
         turn: Mutex::new(()),
     });
     flag::register(SIGTERM, Arc::clone(&server.stop))?;
@@ -120,6 +124,9 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = String>) -> io::Result<Ex
         _ => ExitCode::SUCCESS,
     })
 }
+
+/// With `DiesAfterQuiet`, the shortest time without a new connection that counts as quiet. The soak keeps away longer.
+const QUIET: Duration = Duration::from_millis(800);
 
 /// How often a waiting thread checks for changes.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -173,6 +180,8 @@ fn rest(server: &Server) {
 
 fn welcome(server: &Arc<Server>, stream: TcpStream) -> io::Result<()> {
     let number = server.accepted.fetch_add(1, SeqCst);
+    let last = mem::replace(&mut *locked(&server.last_accept), Instant::now());
+    let quiet = last.elapsed();
     match server.fault {
         Fault::LeaksDescriptors if number.is_multiple_of(10) => {
             mem::forget(File::open("/dev/null")?);
@@ -181,7 +190,8 @@ fn welcome(server: &Arc<Server>, stream: TcpStream) -> io::Result<()> {
         Fault::LeaksThreads if number.is_multiple_of(10) => {
             thread::spawn(|| thread::sleep(Duration::from_secs(3600)));
         }
-        Fault::Dies if number > 500 => std::process::abort(),
+        Fault::Dies if number > 100 => std::process::abort(),
+        Fault::DiesAfterQuiet if number > 100 && quiet > QUIET => std::process::abort(),
         _ => {}
     }
     let server = Arc::clone(server);
@@ -194,8 +204,7 @@ fn welcome(server: &Arc<Server>, stream: TcpStream) -> io::Result<()> {
 }
 
 fn converse(server: &Server, mut stream: TcpStream) -> io::Result<()> {
-    let _turn = (server.fault == Fault::OneAtATime)
-        .then(|| server.turn.lock().unwrap_or_else(PoisonError::into_inner));
+    let _turn = (server.fault == Fault::OneAtATime).then(|| locked(&server.turn));
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(LOOK_EVERY))?;
@@ -253,6 +262,10 @@ fn write(server: &Server, stream: &mut TcpStream, output: &[u8]) -> io::Result<u
         }
     }
     stream.write(output)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn now() -> Now {

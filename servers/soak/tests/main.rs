@@ -19,7 +19,7 @@ use subject::catalogue::{Catalogue, Server, Serves};
 use faulty::Fault;
 
 /// Each fault, and the start of the failure that the soak must report; empty if the server must pass.
-const ROWS: [(Fault, &str); 15] = [
+const ROWS: [(Fault, &str); 16] = [
     (Fault::Nothing, ""),
     (Fault::WrongByte, "peers: keep-alive: wrong answer "),
     (Fault::LeaksDescriptors, "descriptors: "),
@@ -31,6 +31,10 @@ const ROWS: [(Fault, &str); 15] = [
     (Fault::OneAtATime, ""),
     (Fault::Spins, "quiet: "),
     (Fault::Dies, "death: it was ended by SIGABRT"),
+    (
+        Fault::DiesAfterQuiet,
+        "death: it was ended by SIGABRT under load",
+    ),
     (Fault::Miscounts, "counters: requests 1, but peers saw "),
     (Fault::DropsAtStop, "peers: keep-alive: early end "),
     (Fault::StaysAtStop, "stop: still there "),
