@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use engine::drive;
+use engine::drive::{self, Moment};
 use engine::plan::{ConnectionLife, Limit, Plan};
 use engine::record::{Kind, Outcome, Phase};
 use engine::verdict::{Status, judge};
@@ -162,6 +162,26 @@ fn counts_for_the_time_asked_for_and_not_the_warm_up() {
         }
     }
     panic!("no request is sent during the warm-up");
+}
+
+/// Whoever reads the server's CPU time at the beginning must not miss what the first requests cost.
+#[test]
+fn without_a_warm_up_nothing_has_happened_at_the_beginning() {
+    let (address, truth) = answers(HELLO);
+    let mut at_begin = None;
+    let outcome = drive::run_observed(
+        &plan(address, 500),
+        &AtomicBool::new(false),
+        &mut |moment| {
+            if let Moment::Begin(live) = moment {
+                // Time enough for all requests, if threads were running.
+                thread::sleep(Duration::from_millis(100));
+                at_begin = Some((truth.connections.load(SeqCst), live.responses()));
+            }
+        },
+    );
+    assert_eq!(at_begin, Some((0, 0)));
+    assert_eq!(outcome.unwrap().record.counts.good, 500);
 }
 
 #[test]

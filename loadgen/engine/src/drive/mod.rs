@@ -47,7 +47,7 @@ pub enum Moment<'a> {
     /// This many idle connections are open and served: none, half, or all of those requested. No other
     /// connection exists yet. Reported only if the plan has idle connections and no failure occurred.
     Idle(usize),
-    /// The warm-up is over: requests count from here on.
+    /// The warm-up is over: requests count from here on. Without a warm-up, no connection exists yet.
     Begin(Live<'a>),
     /// Reported several times a second.
     Tick(&'a Tick<'a>),
@@ -99,6 +99,8 @@ pub fn run_observed(
     on: &mut dyn FnMut(Moment<'_>),
 ) -> io::Result<Outcome> {
     let mut idle = Idle::open(plan, interrupted, on)?;
+    // Without a warm-up, the first readings are taken before there is anything to miss.
+    let begun = (plan.warmup.is_zero()).then(|| Begun::now(plan, Live::default(), on));
     // The time of the run starts here.
     let shared = Shared::new(plan);
     let (done, all_done) = mpsc::channel();
@@ -144,13 +146,13 @@ pub fn run_observed(
             checked_at: 0,
             last: (0, 0),
         };
-        watch.until(&|shared| shared.begin, on);
-        let cpu_at_begin = CpuTime::now();
-        let contention = contention::Watch::start(&plan.cpus);
-        on(Moment::Begin(Live::of(&shared.mailboxes)));
+        let begun = begun.unwrap_or_else(|| {
+            watch.until(&|shared| shared.begin, on);
+            Begun::now(plan, Live::of(&shared.mailboxes), on)
+        });
         watch.until(&|shared| shared.end(), on);
         let cpu_at_end = CpuTime::now();
-        let contention = contention.finish();
+        let contention = begun.contention.finish();
         on(Moment::End(Live::of(&shared.mailboxes)));
         shared.end_told.store(true, Relaxed);
         let idle = idle.as_mut().map(Idle::look);
@@ -171,7 +173,7 @@ pub fn run_observed(
         for mailbox in &shared.mailboxes {
             mailbox.fetch(&mut watch.response, |_| {});
         }
-        let steal = cpu_at_end.zip(cpu_at_begin).and_then(|(end, begin)| {
+        let steal = cpu_at_end.zip(begun.cpu).and_then(|(end, begin)| {
             end.steal_percent_since(&begin)
                 .map(|percent| percent / 100.0)
         });
@@ -187,6 +189,23 @@ pub fn run_observed(
         }
         Ok(outcome)
     })
+}
+
+/// The readings at [`Moment::Begin`].
+struct Begun {
+    cpu: Option<CpuTime>,
+    contention: contention::Watch,
+}
+
+impl Begun {
+    fn now(plan: &Plan, live: Live<'_>, on: &mut dyn FnMut(Moment<'_>)) -> Self {
+        let begun = Begun {
+            cpu: CpuTime::now(),
+            contention: contention::Watch::start(&plan.cpus),
+        };
+        on(Moment::Begin(live));
+        begun
+    }
 }
 
 /// The calling thread, which watches the others.
