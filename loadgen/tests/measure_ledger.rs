@@ -37,7 +37,8 @@ fn the_ledger() {
         return;
     }
     for (workload, connections) in [("stay", 0), ("leave", 1)] {
-        let pass = ledger_rows::Pass::of(&set.ledger, "good", workload).unwrap();
+        let pass = ledger_rows::Pass::of(&set.ledger, "good", workload);
+        let pass = pass.unwrap_or_else(|| panic!("{workload}: {:?} {ended:?}", set.ledger));
         assert!(pass.responses >= 100, "{pass:?}");
         // Without a warm-up the connections that stay are opened within the pass.
         let expected = connections * pass.responses;
