@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -543,9 +543,11 @@ fn epoch_offset_ns() -> i64 {
 }
 
 /// Waits until the kernel stamps packets on arrival. It starts to do so a moment after the first
-/// request; until then, a packet's time is the time of reading.
+/// request, which takes longer on a busy machine; until then, a packet's time is the time of
+/// reading.
 fn wait_for_stamps() {
-    const TRIES_MAX: usize = 50;
+    const AT_MOST: Duration = Duration::from_secs(1);
+    const AGAIN_AFTER: Duration = Duration::from_millis(1);
     let probe = || -> io::Result<bool> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.connect(socket.local_addr()?)?;
@@ -565,11 +567,17 @@ fn wait_for_stamps() {
             matches!(control, ControlMessageOwned::ScmTimestampns(time) if ns(time) <= sent_ns)
         }))
     };
-    // Without a loopback interface there is nothing to measure and nothing to wait for.
-    for _ in 0..TRIES_MAX {
-        if probe().unwrap_or(true) {
-            return;
+    let begun = Instant::now();
+    while begun.elapsed() < AT_MOST {
+        match probe() {
+            Ok(true) => return,
+            Ok(false) => {}
+            // The probe has not arrived yet.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Without a loopback interface there is nothing to measure and nothing to wait for.
+            Err(_) => return,
         }
+        thread::sleep(AGAIN_AFTER);
     }
 }
 
