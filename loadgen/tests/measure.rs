@@ -447,9 +447,7 @@ fn servers_are_selected_by_group() {
 fn a_server_that_dies_during_the_run() {
     let dies = format!("(sleep 0.5; kill -9 $$) & {}", serving("hello world"));
     let repository = Repository::new(&[("dies", &dies)]);
-    let file = repository.path("benches/workloads.toml");
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replace("150ms", "2s")).unwrap();
+    repository.stay_for("2s");
     let ended = repository.loadgen(&["measure", "--rounds", "1", "--workloads", "stay"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let set = Set::open(&repository.only_set("results")).unwrap();

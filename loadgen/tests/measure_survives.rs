@@ -227,9 +227,7 @@ fn servers_that_die_and_hang() {
         ("hung-midway", &format!("(sleep 1; kill -STOP $$) & {good}")),
         ("deaf", &format!("trap \"\" TERM; {good}")),
     ]);
-    let file = repository.path("benches/workloads.toml");
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replace("150ms", "2s")).unwrap();
+    repository.stay_for("2s");
     let ended = repository.loadgen(&[
         "measure",
         "--rounds",

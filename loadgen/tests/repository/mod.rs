@@ -61,6 +61,10 @@ pub(crate) fn serve() {
 /// A repository with these servers and two short workloads.
 pub(crate) struct Repository(pub(crate) TempDir);
 
+/// Durations of the workloads: long enough for a server that a busy machine keeps from its CPU for a while.
+const STAY: &str = "450ms";
+const LEAVE: &str = "400ms";
+
 impl Repository {
     /// Of names and shell commands.
     pub(crate) fn new(servers: &[(&str, &str)]) -> Self {
@@ -79,9 +83,11 @@ impl Repository {
         fs::write(folder.path().join("benches/servers.toml"), servers).unwrap();
         fs::write(
             folder.path().join("benches/workloads.toml"),
-            "[[workload]]\nname = 'stay'\nconnections = 2\nduration = '150ms'\nanalysis = 'Stays.'\n\
-             [[workload]]\nname = 'leave'\nconnections = 2\nrequests_per_connection = 1\n\
-             duration = '100ms'\nwarmup = '20ms'\n",
+            format!(
+                "[[workload]]\nname = 'stay'\nconnections = 2\nduration = '{STAY}'\nanalysis = 'Stays.'\n\
+                 [[workload]]\nname = 'leave'\nconnections = 2\nrequests_per_connection = 1\n\
+                 duration = '{LEAVE}'\nwarmup = '20ms'\n"
+            ),
         )
         .unwrap();
         Repository(folder)
@@ -89,10 +95,22 @@ impl Repository {
 
     /// Shorter workloads, for tests of many cells.
     pub(crate) fn hurry(&self) {
+        for (usual, short) in [(STAY, "40ms"), (LEAVE, "30ms"), ("20ms", "5ms")] {
+            self.replace_duration(usual, short);
+        }
+    }
+
+    /// Another duration for the workload `stay`.
+    pub(crate) fn stay_for(&self, duration: &str) {
+        self.replace_duration(STAY, duration);
+    }
+
+    fn replace_duration(&self, usual: &str, other: &str) {
         let file = self.path("benches/workloads.toml");
         let text = fs::read_to_string(&file).unwrap();
-        let text = text.replace("150ms", "40ms").replace("100ms", "30ms");
-        fs::write(file, text.replace("20ms", "5ms")).unwrap();
+        let (usual, other) = (format!("'{usual}'"), format!("'{other}'"));
+        assert!(text.contains(&usual), "{text}");
+        fs::write(file, text.replace(&usual, &other)).unwrap();
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {
