@@ -164,7 +164,7 @@ fn counts_for_the_time_asked_for_and_not_the_warm_up() {
     panic!("no request is sent during the warm-up");
 }
 
-/// Whoever reads the server's CPU time at the beginning must not miss what the first requests cost.
+/// A reading of the server's CPU time at the beginning comes before the cost of the first request.
 #[test]
 fn without_a_warm_up_nothing_has_happened_at_the_beginning() {
     let (address, truth) = answers(HELLO);

@@ -100,12 +100,12 @@ fn begin() -> Option<Tracer> {
     }
 }
 
-/// What a scenario brings in which no call was lost. On a busy machine, the kernel's buffers may lose calls: then that is
-/// told, and the scenario runs again. `None` where tracing is not permitted.
-fn without_loss<T>(scenario: impl Fn() -> Option<(T, u64)>) -> Option<T> {
+/// Runs a scenario until no call is lost, as on a busy machine the kernel's buffers may lose some. A scenario returns the
+/// number of lost calls and what it saw; `None` where tracing is not permitted.
+fn without_loss<T>(scenario: impl Fn() -> Option<(u64, T)>) -> Option<T> {
     const ATTEMPTS: usize = 10;
     for _ in 0..ATTEMPTS {
-        let (seen, lost) = scenario()?;
+        let (lost, seen) = scenario()?;
         if lost == 0 {
             return Some(seen);
         }
@@ -191,8 +191,8 @@ fn an_exchange_with_a_process() {
             all_calls: false,
         };
         let traced = tracer.end(&watch).unwrap();
-        let (lost, times) = (traced.lost, (begin_ns, now_ns()));
-        Some(((traced, times, local, address), lost))
+        let times = (begin_ns, now_ns());
+        Some((traced.lost, (traced, times, local, address)))
     };
     let Some((traced, times, local, address)) = without_loss(scenario) else {
         return;
@@ -292,10 +292,7 @@ fn calls_that_the_trace_cuts() {
             TcpStream::connect(address).unwrap();
         }
         acceptor.join().unwrap();
-        traced.map(|traced| {
-            let lost = traced.lost;
-            (traced, lost)
-        })
+        traced.map(|traced| (traced.lost, traced))
     };
     let Some(traced) = without_loss(scenario) else {
         return;
@@ -353,7 +350,7 @@ fn two_at_once() {
         both.client_tids.push(second);
         let other = other.end(&both).unwrap();
         let lost = one.lost + other.lost;
-        Some(((one, other, first, local, address), lost))
+        Some((lost, (one, other, first, local, address)))
     };
     let Some((one, other, first, local, address)) = without_loss(scenario) else {
         return;
@@ -432,8 +429,7 @@ fn a_refused_connection() {
             ..Watch::default()
         };
         let traced = tracer.end(&watch).unwrap();
-        let lost = traced.lost;
-        Some(((traced, address), lost))
+        Some((traced.lost, (traced, address)))
     };
     let Some((traced, address)) = without_loss(scenario) else {
         return;
@@ -477,8 +473,7 @@ fn addresses_are_those_of_the_packets() {
             ..Watch::default()
         };
         let traced = tracer.end(&watch).unwrap();
-        let lost = traced.lost;
-        Some(((traced, clients, targets), lost))
+        Some((traced.lost, (traced, clients, targets)))
     };
     let Some((traced, clients, targets)) = without_loss(scenario) else {
         return;

@@ -97,7 +97,6 @@ const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world"
 
 /// Writes the capture, and holds what comes of it against the programs that everybody uses.
 fn agrees(capture: &Capture) -> Vec<Packet> {
-    assert_eq!(capture.notes, [""; 0]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("capture.pcap");
     packets::write(&path, capture).expect("writes the capture");

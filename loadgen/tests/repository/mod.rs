@@ -64,6 +64,7 @@ pub(crate) struct Repository(pub(crate) TempDir);
 /// Durations of the workloads: long enough for a server that a busy machine keeps from its CPU for a while.
 const STAY: &str = "450ms";
 const LEAVE: &str = "400ms";
+const WARMUP: &str = "20ms";
 
 impl Repository {
     /// Of names and shell commands.
@@ -86,7 +87,7 @@ impl Repository {
             format!(
                 "[[workload]]\nname = 'stay'\nconnections = 2\nduration = '{STAY}'\nanalysis = 'Stays.'\n\
                  [[workload]]\nname = 'leave'\nconnections = 2\nrequests_per_connection = 1\n\
-                 duration = '{LEAVE}'\nwarmup = '20ms'\n"
+                 duration = '{LEAVE}'\nwarmup = '{WARMUP}'\n"
             ),
         )
         .unwrap();
@@ -95,7 +96,7 @@ impl Repository {
 
     /// Shorter workloads, for tests of many cells.
     pub(crate) fn hurry(&self) {
-        for (usual, short) in [(STAY, "40ms"), (LEAVE, "30ms"), ("20ms", "5ms")] {
+        for (usual, short) in [(STAY, "40ms"), (LEAVE, "30ms"), (WARMUP, "5ms")] {
             self.replace_duration(usual, short);
         }
     }

@@ -44,8 +44,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The share of failed requests above which the counts do not describe an answered request.
 const ERRORS_MAX: f64 = 0.01;
 
-/// How often a server is counted while the machine is too busy. An attempt takes less than a second, and each one may
-/// be spoilt twice.
+/// How often a server is counted while the machine is too busy.
 const ATTEMPTS: usize = 10;
 
 impl Experiment<'_> {
