@@ -113,7 +113,7 @@ fn injected(subject: &Subject, faults: &Faults) -> Result<Possible> {
     for at in 0..CLIENTS {
         converse(&server).with_context(|| format!("client {at} of {CLIENTS}"))?;
     }
-    let counters = server.stop()?;
+    let counters = trace.stop(server)?;
     let counted = counters.accepted == CLIENTS
         && counters.requests == 3 * CLIENTS
         && (faults.counted)(&counters);
@@ -150,7 +150,7 @@ fn no_thread(subject: &Subject) -> Result<Possible> {
         served += u64::from(client.send(GET).is_ok() && client.expect(Hello, None).is_ok());
     }
     drop(clients);
-    let counters = server.stop()?;
+    let counters = trace.stop(server)?;
     ensure!(counters.accepted == CLIENTS, "{counters:?}");
     ensure!(counters.limits.threads == CLIENTS - served, "{counters:?}");
     let possible = trace.has_injected(&injected)?;
@@ -175,7 +175,7 @@ fn failing_close(subject: &Subject) -> Result<Possible> {
     for at in 0..CLIENTS {
         converse(&server).with_context(|| format!("client {at} of {CLIENTS}"))?;
     }
-    let counters = server.stop()?;
+    let counters = trace.stop(server)?;
     ensure!(
         counters.accepted == CLIENTS && counters.requests == 3 * CLIENTS,
         "{counters:?}"
@@ -264,14 +264,25 @@ impl Trace {
         Ok(arguments)
     }
 
+    /// Stops the server. strace learns of its end before anybody else does, and writes that into the trace; only
+    /// then is the server taken down, because whatever was started with it, such as strace, is killed at that moment.
+    fn stop(&self, server: Running) -> Result<Counters> {
+        server.signal(Signal::SIGTERM)?;
+        eventually(|| {
+            let ended = has_end(&self.read()?, server.pid());
+            ensure!(ended, "the trace does not end with the end of the server");
+            Ok(())
+        })?;
+        server.stop()
+    }
+
+    fn read(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.file.path())?)
+    }
+
     /// Checks that each of these calls has failed, if the server made it.
     fn has_injected(&self, injected: &[(&str, &str, &str)]) -> Result<Possible> {
-        let trace = eventually(|| {
-            let trace = fs::read_to_string(self.file.path())?;
-            // The last line that strace writes, possibly after the server has ended.
-            ensure!(trace.contains("+++ exited with"), "strace has not ended");
-            Ok(trace)
-        })?;
+        let trace = self.read()?;
         let mut made = 0;
         for (call, error, _) in injected {
             let mut calls = trace.lines().filter(|line| {
@@ -292,6 +303,15 @@ impl Trace {
             _ => Possible::Held,
         })
     }
+}
+
+/// Whether a trace has the line about the end of this process, `123 +++ exited with 0 +++`: its last line, while those
+/// of other threads may come earlier.
+fn has_end(trace: &str, pid: u32) -> bool {
+    let pid = pid.to_string();
+    (trace.lines()).any(|line| {
+        (line.split_once(' ')).is_some_and(|(of, what)| of == pid && what.trim().starts_with("+++"))
+    })
 }
 
 /// Sends signals that the server handles, and signals that stop and continue the process. Both kinds interrupt
